@@ -1,0 +1,221 @@
+"""The JSON API: a caller's own sessions, and everybody's for administrators."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+from flask_login import current_user
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from .access import came_by_cookie, current_token, get_state, outcome, token_required
+from .clock import SECOND_US, now_us, to_rfc3339
+from .errors import (
+    BadRequest,
+    CrossSiteRequest,
+    Forbidden,
+    NotFound,
+    TokenMissing,
+    XgenSessionsError,
+)
+from .models import MAX_REASON
+from .problems import answer, problem, sealed
+from .roster import ActiveSession, ActiveUser
+from .same_site import is_same_site
+
+_MAX_BODY_BYTES = 16 * 1024
+
+
+def create_blueprint(url_prefix: str) -> Blueprint:
+    """Return the blueprint ``xgen_sessions``.
+
+    :param url_prefix: Where it is mounted, such as ``/sessions``.
+    """
+    blueprint = Blueprint(
+        "xgen_sessions",
+        __name__,
+        url_prefix=url_prefix,
+        static_folder="static",
+        template_folder="templates",
+    )
+    blueprint.add_url_rule("/", view_func=own_sessions)
+    blueprint.add_url_rule("/<session_id>", view_func=end_own_session, methods=["DELETE"])
+    blueprint.add_url_rule("/renew", view_func=renew, methods=["POST"])
+    blueprint.add_url_rule("/sign-out", view_func=sign_out, methods=["POST"])
+    blueprint.add_url_rule("/users", view_func=users)
+    blueprint.add_url_rule("/users/<path:user_id>", view_func=user_sessions)
+    blueprint.add_url_rule(
+        "/users/<path:user_id>/force-logout", view_func=force_logout, methods=["POST"]
+    )
+    blueprint.register_error_handler(XgenSessionsError, answer)
+    blueprint.register_error_handler(HTTPException, _http_error)
+    blueprint.after_request(sealed)
+    return blueprint
+
+
+@token_required
+def own_sessions() -> Response:
+    """``GET /sessions/``: the caller's active sessions."""
+    state = get_state()
+    found = state.roster.sessions_of(state.db.session(), current_token.user_id)
+    return jsonify(sessions=[_session(session) for session in found])
+
+
+@token_required
+def end_own_session(session_id: str) -> Response:
+    """``DELETE /sessions/<session_id>``: end one of the caller's own sessions."""
+    state = get_state()
+    if state.roster.owner_of(state.db.session(), session_id) != current_token.user_id:
+        raise NotFound("You have no active session by this id.")
+    state.sessions.end_session(session_id, actor=current_token.user_id)
+    response = Response(status=204)
+    if session_id == current_token.session_id and came_by_cookie():
+        state.sessions.unset_cookie(response)
+    return response
+
+
+@token_required
+def renew() -> Response:
+    """``POST /sessions/renew``: a new token for this session, where the old one came from."""
+    state = get_state()
+    issued = state.sessions.renew(current_token)
+    body: dict[str, Any] = {
+        "session_id": issued.session_id,
+        "expires_in": max(0, (issued.expires_us - now_us()) // SECOND_US),
+    }
+    if came_by_cookie():  # scripts are to see as little of it as before
+        response = jsonify(body)
+        state.sessions.set_cookie(response, issued)
+        return response
+    return jsonify(body | {"access_token": issued.token, "token_type": "Bearer"})
+
+
+@token_required
+def sign_out() -> Response:
+    """``POST /sessions/sign-out``: end this session."""
+    state = get_state()
+    state.sessions.end_session(current_token.session_id, actor=current_token.user_id)
+    response = Response(status=204)
+    state.sessions.unset_cookie(response)
+    return response
+
+
+def users() -> Response:
+    """``GET /sessions/users``: the cards and one page of the table."""
+    _require_administrator()
+    state = get_state()
+    page = state.roster.page(state.db.session(), _page_number())
+    return jsonify(
+        summary=dataclasses.asdict(state.roster.summary(state.db.session())),
+        users=[_user(user) for user in page.users],
+        page=page.number,
+        pages=page.pages,
+    )
+
+
+def user_sessions(user_id: str) -> Response:
+    """``GET /sessions/users/<user_id>``: a user's active sessions."""
+    _require_administrator()
+    state = get_state()
+    _require_known(user_id)
+    found = state.roster.sessions_of(state.db.session(), user_id)
+    return jsonify(user_id=user_id, sessions=[_session(session) for session in found])
+
+
+def force_logout(user_id: str) -> Response:
+    """``POST /sessions/users/<user_id>/force-logout``: end all sessions of a user."""
+    _require_administrator()
+    state = get_state()
+    reason = _reason()
+    superuser = _require_known(user_id)
+    if not state.authority.may_force_logout(current_user, superuser=superuser):
+        raise Forbidden("You may not force out this user.")
+    revocation = state.sessions.force_logout(user_id, actor=current_user, reason=reason)
+    return jsonify(
+        user_id=user_id,
+        sessions_ended=revocation.sessions_ended,
+        invalid_before=to_rfc3339(revocation.invalid_before_us or 0),
+    )
+
+
+def _require_administrator() -> None:
+    """Let only those pass who may see Login Management.
+
+    :raises XgenSessionsError: The caller is nobody, or no administrator.
+    """
+    state = get_state()
+    # Flask-Login first: a host's own session cookie may stand in for a token.
+    if not current_user.is_authenticated:
+        raise outcome().error or TokenMissing()
+    if not is_same_site(request, state.settings.trusted_origins) and not current_token:
+        raise CrossSiteRequest
+    if not state.authority.may_view(current_user):
+        raise Forbidden("This call is for administrators.")
+
+
+def _require_known(user_id: str) -> bool:
+    """Return whether the user is a SuperUser.
+
+    :raises NotFound: There is no such user, nor ever was one that signed in.
+    """
+    state = get_state()
+    user = state.users.get(user_id)
+    if user is None and not state.roster.ever_signed_in(state.db.session(), user_id):
+        raise NotFound("There is no such user.")
+    return user is not None and state.users.is_superuser(user)
+
+
+def _page_number() -> int:
+    text = request.args.get("page", "1")
+    if not (text.isascii() and text.isdigit() and len(text) <= 9) or int(text) == 0:
+        raise BadRequest("page is a number from 1.")
+    return int(text)
+
+
+def _reason() -> str | None:
+    if (request.content_length or 0) > _MAX_BODY_BYTES:
+        raise RequestEntityTooLarge
+    data = request.stream.read(_MAX_BODY_BYTES + 1)
+    if not data:
+        return None
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        raise BadRequest("The body is no JSON.") from None
+    reason = body.get("reason") if isinstance(body, dict) else body
+    if not isinstance(body, dict) or not isinstance(reason, str | None):
+        raise BadRequest('The body is an object such as {"reason": "…"}.')
+    if reason is not None and len(reason) > MAX_REASON:
+        raise BadRequest(f"A reason has at most {MAX_REASON} characters.")
+    return reason
+
+
+def _session(session: ActiveSession) -> dict[str, Any]:
+    return {
+        "session_id": session.session_id,
+        "browser": session.device.browser,
+        "device": session.device.device,
+        "signed_in": to_rfc3339(session.signed_in_us),
+        "expires": to_rfc3339(session.expires_us),
+        "ip": session.ip,
+        "current": bool(current_token) and session.session_id == current_token.session_id,
+    }
+
+
+def _user(user: ActiveUser) -> dict[str, Any]:
+    return {
+        "user_id": user.profile.user_id,
+        "username": user.profile.username,
+        "name": user.profile.name,
+        "department": user.profile.department,
+        "superuser": user.profile.superuser,
+        "active_sessions": user.active_sessions,
+        "last_login": None if user.last_login_us is None else to_rfc3339(user.last_login_us),
+        "last_ip": user.last_ip,
+    }
+
+
+def _http_error(error: HTTPException) -> Response:
+    return problem(error.code or 500, "http_error", error.description or error.name)

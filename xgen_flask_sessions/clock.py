@@ -1,0 +1,29 @@
+"""Time, as the whole package counts it: integer microseconds since the epoch, UTC.
+
+One unit everywhere makes comparisons exact and the same on every database.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta, tzinfo
+
+SECOND_US = 1_000_000
+"""Microseconds in one second."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def now_us() -> int:
+    """Return this machine's wall clock in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def to_datetime(at_us: int, zone: tzinfo = UTC) -> datetime:
+    """Return *at_us* (microseconds since the epoch) as an aware datetime, without rounding."""
+    return (_EPOCH + timedelta(microseconds=at_us)).astimezone(zone)
+
+
+def to_rfc3339(at_us: int) -> str:
+    """Return *at_us* as an RFC 3339 timestamp in UTC with all six decimals (section 5.6)."""
+    return to_datetime(at_us).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,155 @@
+"""Every error of the package.
+
+An :class:`XgenSessionsError` that reaches HTTP carries what the answer needs: ``status``, a stable
+``code`` for programs and a ``detail`` for people.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ConfigurationError(ValueError):
+    """The application is set up wrongly; the message names the setting and the mend."""
+
+
+class XgenSessionsError(Exception):
+    """Base of the errors that a request may meet.
+
+    :param detail: One sentence for people; the class's own one if left out.
+    """
+
+    status: ClassVar[int] = 500
+    """The HTTP status that answers it."""
+    code: ClassVar[str] = "error"
+    """A stable name for programs."""
+    default_detail: ClassVar[str] = "The request failed."
+    oauth_error: ClassVar[str | None] = None
+    """The ``error`` of the ``WWW-Authenticate`` challenge (RFC 6750, section 3.1), if any."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        self.detail = detail or self.default_detail
+        super().__init__(self.detail)
+
+
+class AuthenticationError(XgenSessionsError):
+    """The caller is not let in: no token, a bad one, or a user who may not use one."""
+
+    status = 401
+    oauth_error = "invalid_token"
+
+
+class TokenError(AuthenticationError):
+    """The token is missing, malformed, forged, expired or revoked."""
+
+
+class TokenMissing(TokenError):
+    """The request carried no token."""
+
+    code = "token_missing"
+    default_detail = "This call needs a token."
+    oauth_error = None
+
+
+class TokenInvalid(TokenError):
+    """The token is not one that this deployment issued for this use."""
+
+    code = "token_invalid"
+    default_detail = "The token is not valid."
+
+
+class TokenExpired(TokenError):
+    """The token's ``exp`` has passed."""
+
+    code = "token_expired"
+    default_detail = "The token has expired."
+
+
+class SessionRevoked(TokenError):
+    """The token's session was ended.
+
+    :param forced: Whether an administrator ended it by a force logout.
+    :param user_id: Whose session it was, where that is known.
+    """
+
+    code = "session_revoked"
+    default_detail = "The session has ended."
+
+    def __init__(
+        self, detail: str | None = None, *, forced: bool = False, user_id: str | None = None
+    ) -> None:
+        self.forced = forced
+        self.user_id = user_id
+        if forced and detail is None:
+            detail = "An administrator ended the session."
+        super().__init__(detail)
+
+
+class UserInactive(AuthenticationError):
+    """The account is inactive or no longer exists: it may neither sign in nor use a session."""
+
+    code = "user_inactive"
+    default_detail = "The account is inactive."
+
+
+class TokenAmbiguous(XgenSessionsError):
+    """The request carried a token in the header and in the cookie (RFC 6750, section 2)."""
+
+    status = 400
+    code = "token_ambiguous"
+    oauth_error = "invalid_request"
+    default_detail = "Send the token in the Authorization header or in the cookie, not in both."
+
+
+class CrossSiteRequest(XgenSessionsError):
+    """A call that changes something came with the cookie, but from another site."""
+
+    status = 403
+    code = "cross_site"
+    default_detail = "This call was sent by another site."
+
+
+class Forbidden(XgenSessionsError):
+    """The caller is known and may not do this."""
+
+    status = 403
+    code = "forbidden"
+    default_detail = "You may not do this."
+
+
+class NotFound(XgenSessionsError):
+    """There is no such user or session."""
+
+    status = 404
+    code = "not_found"
+    default_detail = "There is nothing by this name."
+
+
+class BadRequest(XgenSessionsError):
+    """The request cannot be understood."""
+
+    status = 400
+    code = "bad_request"
+    default_detail = "The request cannot be understood."
+
+
+class DatabaseUnavailable(XgenSessionsError):
+    """The database cannot be asked. Nothing is let through meanwhile."""
+
+    status = 503
+    retry_after_s: ClassVar[int] = 1
+    """Seconds after which trying again makes sense (``Retry-After``)."""
+
+
+class DenylistUnavailable(DatabaseUnavailable):
+    """Whether a token is revoked cannot be found out now."""
+
+    code = "denylist_unavailable"
+    default_detail = "Sessions cannot be checked right now."
+
+
+class LedgerUnavailable(DatabaseUnavailable):
+    """A sign-in or a revocation could not be recorded; the change was not made."""
+
+    code = "ledger_unavailable"
+    default_detail = "Sessions cannot be changed right now. Nothing was done."

@@ -1,0 +1,94 @@
+"""Refusals over HTTP: problem details (RFC 9457), challenges (RFC 6750), or a redirect."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from flask import Response, current_app, redirect, request
+from flask_login.utils import expand_login_view
+
+from .errors import (
+    AuthenticationError,
+    DatabaseUnavailable,
+    SessionRevoked,
+    XgenSessionsError,
+)
+
+
+def problem(status: int, code: str, detail: str, **members: Any) -> Response:
+    """Return a problem document (RFC 9457, section 3).
+
+    :param status: The HTTP status.
+    :param code: A stable name for programs.
+    :param detail: A sentence for people.
+    :param members: Further members.
+    """
+    title = HTTPStatus(status).phrase
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
+    response = Response(
+        json.dumps(body | members), status, content_type="application/problem+json"
+    )
+    return sealed(response)
+
+
+def sealed(response: Response) -> Response:
+    """Mark a response as one that no cache keeps and no browser guesses the type of."""
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "same-origin"
+    return response
+
+
+def answer(error: XgenSessionsError) -> Response:
+    """Return *error* as a problem document, with the headers that belong to it."""
+    members = {"forced": error.forced} if isinstance(error, SessionRevoked) else {}
+    response = problem(error.status, error.code, error.detail, **members)
+    if isinstance(error, AuthenticationError) or error.oauth_error:
+        challenge = 'Bearer realm="xgen"'
+        if error.oauth_error:
+            challenge += f', error="{error.oauth_error}", error_description="{error.detail}"'
+        response.headers["WWW-Authenticate"] = challenge
+    if isinstance(error, DatabaseUnavailable):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+def refuse(error: XgenSessionsError) -> Response:
+    """Answer the current request with *error*: for a page navigation, by the sign-in page."""
+    if isinstance(error, AuthenticationError) and is_page_navigation():
+        url = sign_in_url(request.script_root + request.full_path.rstrip("?"))
+        if url is not None:
+            return sealed(current_app.make_response(redirect(url)))
+    return answer(error)
+
+
+def is_page_navigation() -> bool:
+    """Say whether a browser asks for the current request's answer as a page."""
+    if request.method not in ("GET", "HEAD") or "Authorization" in request.headers:
+        return False
+    mode = request.headers.get("Sec-Fetch-Mode")
+    if mode is not None:
+        return mode == "navigate"
+    script = request.headers.get("X-Requested-With") == "XMLHttpRequest"
+    return not script and "text/html" in request.headers.get("Accept", "")
+
+
+def sign_in_url(next_path: str | None = None) -> str | None:
+    """Return the host's sign-in page, or ``None`` if it has none.
+
+    :param next_path: The path to come back to afterwards.
+    """
+    manager = getattr(current_app, "login_manager", None)
+    if manager is None:
+        return None
+    view = manager.blueprint_login_views.get(request.blueprint) or manager.login_view
+    if not view:
+        return None
+    url = urlsplit(expand_login_view(view))
+    if next_path is None:
+        return urlunsplit(url)
+    query = "&".join(part for part in (url.query, urlencode({"next": next_path})) if part)
+    return urlunsplit(url._replace(query=query))

@@ -1,0 +1,241 @@
+"""The ``XGEN_SESSIONS_*`` settings: read once, checked once, frozen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, NoReturn, cast
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from .errors import ConfigurationError
+
+PREFIX = "XGEN_SESSIONS_"
+
+ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
+MIN_SECRET_BYTES = 32
+"""RFC 7518, section 3.2: an HS256 key is at least as long as the hash's output."""
+
+_KEYS = frozenset(
+    PREFIX + name
+    for name in (
+        "SECRET_KEY ALGORITHM PRIVATE_KEY PUBLIC_KEY PREVIOUS_KEYS ISSUER AUDIENCE LIFETIME LEEWAY "
+        "TOKEN_LOCATIONS COOKIE_NAME COOKIE_SECURE COOKIE_SAMESITE URL_PREFIX TIMEZONE "
+        "CONFIRM_FORCE_LOGOUT RETENTION TRUSTED_ORIGINS"
+    ).split()
+)
+
+_COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_URL_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_DECADE = timedelta(days=3650)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What ``init_app`` read from ``app.config``; see :meth:`from_config`."""
+
+    secret_key: bytes | None
+    algorithm: str
+    private_key: bytes | None
+    public_key: bytes | None
+    previous_keys: tuple[bytes, ...]
+    issuer: str
+    audience: str | None
+    lifetime: timedelta
+    leeway: timedelta
+    token_locations: tuple[Literal["headers", "cookies"], ...]
+    cookie_name: str
+    cookie_secure: bool
+    cookie_samesite: Literal["Lax", "Strict", "None"]
+    url_prefix: str
+    timezone: ZoneInfo
+    confirm_force_logout: bool
+    retention: timedelta
+    trusted_origins: frozenset[str]
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Settings:
+        """Read and check the settings.
+
+        :param config: The application's configuration.
+        :raises ConfigurationError: A value is wrong or a key is unknown; the message names both
+            the key and the mend.
+        """
+        unknown = sorted(k for k in config if k.startswith(PREFIX) and k not in _KEYS)
+        if unknown:
+            raise ConfigurationError(
+                f"{unknown[0]} is not a setting. Known ones: {', '.join(sorted(_KEYS))}."
+            )
+        reader = _Reader(config)
+        algorithm = reader.choice("ALGORITHM", "HS256", ALGORITHMS)
+        return cls(
+            secret_key=reader.secret(required=algorithm == "HS256"),
+            algorithm=algorithm,
+            private_key=reader.pem("PRIVATE_KEY", algorithm),
+            public_key=reader.pem("PUBLIC_KEY", algorithm),
+            previous_keys=reader.key_list("PREVIOUS_KEYS"),
+            issuer=reader.text("ISSUER", "xgen"),
+            audience=reader.optional_text("AUDIENCE"),
+            lifetime=reader.duration("LIFETIME", timedelta(hours=24), timedelta(seconds=1)),
+            leeway=reader.duration("LEEWAY", timedelta(0), most=timedelta(minutes=5)),
+            token_locations=reader.locations(),
+            cookie_name=reader.cookie_name(),
+            cookie_secure=reader.flag("COOKIE_SECURE", default=True),
+            cookie_samesite=reader.samesite(),
+            url_prefix=reader.url_prefix(),
+            timezone=reader.timezone(),
+            confirm_force_logout=reader.flag("CONFIRM_FORCE_LOGOUT", default=False),
+            retention=reader.duration("RETENTION", timedelta(days=30)),
+            trusted_origins=reader.origins(),
+        )
+
+
+class _Reader:
+    """Typed look-ups in the configuration with messages that name the key and the mend."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
+
+    def _get(self, name: str, default: object = None) -> Any:
+        value = self._config.get(PREFIX + name)
+        return default if value is None else value
+
+    def _fail(self, name: str, mend: str) -> NoReturn:
+        # The value is not repeated: it may be a secret.
+        raise ConfigurationError(f"{PREFIX}{name} {mend}")
+
+    def text(self, name: str, default: str) -> str:
+        value = self._get(name, default)
+        if not isinstance(value, str) or not value:
+            self._fail(name, "must be a non-empty string.")
+        return value
+
+    def optional_text(self, name: str) -> str | None:
+        return None if self._get(name) is None else self.text(name, "")
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        value = self._get(name, default)
+        if not isinstance(value, bool):
+            self._fail(name, "must be True or False.")
+        return value
+
+    def choice(self, name: str, default: str, allowed: Sequence[str]) -> str:
+        value = self._get(name, default)
+        if value not in allowed:
+            self._fail(name, f"must be one of {', '.join(allowed)}.")
+        return cast("str", value)
+
+    def duration(
+        self,
+        name: str,
+        default: timedelta,
+        least: timedelta = timedelta(0),
+        most: timedelta = _DECADE,
+    ) -> timedelta:
+        value = self._get(name, default)
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = timedelta(seconds=min(value, 10**11)) if value >= 0 else None
+        if not isinstance(value, timedelta) or not least <= value <= most:
+            self._fail(
+                name,
+                "must be a timedelta or whole seconds, "
+                f"from {int(least.total_seconds())} to {int(most.total_seconds())} s.",
+            )
+        return value
+
+    def _bytes(self, name: str, value: object) -> bytes:
+        if isinstance(value, str):
+            value = value.encode()
+        if not isinstance(value, bytes) or not value:
+            self._fail(name, "must be a non-empty string or bytes.")
+        return value
+
+    def secret(self, *, required: bool) -> bytes | None:
+        value = self._get("SECRET_KEY", self._config.get("SECRET_KEY"))
+        if value is None and not required:
+            return None
+        if value is None:
+            self._fail("SECRET_KEY", "(or the application's SECRET_KEY) must be set.")
+        secret = self._bytes("SECRET_KEY", value)
+        if required and len(secret) < MIN_SECRET_BYTES:
+            self._fail(
+                "SECRET_KEY",
+                f"(default: the application's SECRET_KEY) has {len(secret)} bytes; HS256 needs at "
+                f"least {MIN_SECRET_BYTES}. Make one with: "
+                "python -c 'import secrets; print(secrets.token_hex(32))'",
+            )
+        return secret
+
+    def pem(self, name: str, algorithm: str) -> bytes | None:
+        value = self._get(name)
+        if algorithm == "HS256":
+            if value is not None:
+                self._fail(name, f"is only for {', '.join(ALGORITHMS[1:])}; leave it out.")
+            return None
+        if value is None:
+            if name == "PUBLIC_KEY" and self._get("PRIVATE_KEY") is None:
+                self._fail("PRIVATE_KEY", f"(or _PUBLIC_KEY, to verify only) must be set for "
+                           f"{algorithm}.")  # fmt: skip
+            return None
+        return self._bytes(name, value)
+
+    def key_list(self, name: str) -> tuple[bytes, ...]:
+        value = self._get(name, ())
+        if not isinstance(value, list | tuple):
+            self._fail(name, "must be a list of keys that may still verify, newest first.")
+        keys = tuple(self._bytes(name, key) for key in value)
+        for key in keys:
+            if not key.startswith(b"-----BEGIN") and len(key) < MIN_SECRET_BYTES:
+                self._fail(name, f"has a key of under {MIN_SECRET_BYTES} bytes; remove it.")
+        return keys
+
+    def locations(self) -> tuple[Literal["headers", "cookies"], ...]:
+        value = self._get("TOKEN_LOCATIONS", ("headers", "cookies"))
+        if (
+            not isinstance(value, list | tuple)
+            or not value
+            or any(place not in ("headers", "cookies") for place in value)
+        ):
+            self._fail("TOKEN_LOCATIONS", "must be a list of 'headers', 'cookies' or both.")
+        return tuple(value)
+
+    def cookie_name(self) -> str:
+        name = self.text("COOKIE_NAME", "xgen_token")
+        if not _COOKIE_NAME.fullmatch(name):
+            self._fail("COOKIE_NAME", "must be a cookie name (RFC 6265, section 4.1.1).")
+        if name == self._config.get("SESSION_COOKIE_NAME", "session"):
+            self._fail("COOKIE_NAME", "is Flask's own session cookie; choose another name.")
+        return name
+
+    def samesite(self) -> Literal["Lax", "Strict", "None"]:
+        value = self.choice("COOKIE_SAMESITE", "Lax", ("Lax", "Strict", "None"))
+        if value == "None" and self._get("COOKIE_SECURE") is False:
+            self._fail("COOKIE_SAMESITE", "can be 'None' only with COOKIE_SECURE on.")
+        return cast('Literal["Lax", "Strict", "None"]', value)
+
+    def url_prefix(self) -> str:
+        value = self.text("URL_PREFIX", "/sessions")
+        if not _URL_PREFIX.fullmatch(value):
+            self._fail("URL_PREFIX", "must be a path such as '/sessions', without a final slash.")
+        return value
+
+    def timezone(self) -> ZoneInfo:
+        value = self.text("TIMEZONE", "UTC")
+        try:
+            return ZoneInfo(value)
+        except (OSError, ValueError, LookupError):
+            self._fail("TIMEZONE", "must be an IANA zone such as 'Asia/Seoul'.")
+
+    def origins(self) -> frozenset[str]:
+        value = self._get("TRUSTED_ORIGINS", ())
+        if not isinstance(value, list | tuple | set | frozenset):
+            self._fail("TRUSTED_ORIGINS", "must be a list such as ['https://app.example.com'].")
+        for origin in value:
+            parts = urlsplit(origin) if isinstance(origin, str) else None
+            if not parts or f"{parts.scheme}://{parts.netloc}" != origin or not parts.netloc:
+                self._fail(
+                    "TRUSTED_ORIGINS", "takes scheme and host, such as 'https://app.example.com'."
+                )
+        return frozenset(value)

@@ -1,0 +1,309 @@
+"""JWTs: signing them, and checking everything that can be checked without a database.
+
+Knows keys and claims; knows neither Flask nor any table. Follows RFC 7519 (JWT), RFC 7515 (JWS)
+and the best current practices of RFC 8725.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import jwt
+from jwt.algorithms import Algorithm
+from jwt.utils import base64url_decode, base64url_encode
+
+from .clock import SECOND_US
+from .errors import ConfigurationError, TokenExpired, TokenInvalid
+
+TOKEN_TYPE = "xgen-session+jwt"  # noqa: S105
+"""The explicit ``typ`` that keeps other JWTs of the deployment out (RFC 8725, section 3.11)."""
+
+MAX_TOKEN_BYTES = 8192
+MAX_USER_ID_LENGTH = 255
+
+RESERVED_CLAIMS = frozenset({"iss", "sub", "aud", "jti", "sid", "iat", "exp", "iat_us", "nbf"})
+"""Claims that a host cannot set."""
+
+_COMPACT_JWS = re.compile(r"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")
+_HEADER_MEMBERS = {"alg", "typ", "kid"}
+_MAX_SECONDS = 10**11  # the year 5138: anything later is a mistake or an attack
+_THUMBPRINT_MEMBERS = {
+    "oct": ("k", "kty"),
+    "RSA": ("e", "kty", "n"),
+    "EC": ("crv", "kty", "x", "y"),
+    "OKP": ("crv", "kty", "x"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key and the single algorithm it is for (RFC 8725, section 3.1)."""
+
+    kid: str
+    """Its JWK thumbprint (RFC 7638), so that every machine names it alike."""
+    algorithm: str
+    verifying: Any = field(repr=False)
+    signing: Any = field(repr=False, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The checked claims of one token. Times are microseconds since the epoch."""
+
+    user_id: str
+    jti: str
+    session_id: str
+    issued_us: int
+    expires_us: int
+    extra: Mapping[str, Any]
+    """Claims that the host added."""
+
+
+def load_key(material: bytes, algorithm: str | None = None) -> Key:
+    """Make a :class:`Key`.
+
+    :param material: A secret, or a PEM private or public key.
+    :param algorithm: The algorithm it is for; found from the kind of key if left out.
+    :raises ConfigurationError: The key cannot be read, or is none for *algorithm*.
+    """
+    algorithm = algorithm or _algorithm_of(material)
+    handler = _handler(algorithm)
+    try:
+        prepared = handler.prepare_key(material)
+        problem = handler.check_key_length(prepared)
+        private = hasattr(prepared, "public_key")
+        verifying = prepared.public_key() if private else prepared
+        kid = _thumbprint(handler.to_jwk(verifying, as_dict=True))
+    except (jwt.PyJWTError, ValueError, TypeError) as error:
+        raise ConfigurationError(f"A key for {algorithm} cannot be used: {error}") from None
+    if problem:
+        raise ConfigurationError(f"A key for {algorithm} is too short: {problem}")
+    can_sign = private or algorithm == "HS256"
+    return Key(kid, algorithm, verifying, prepared if can_sign else None)
+
+
+def _handler(algorithm: str) -> Algorithm:
+    try:
+        return jwt.get_algorithm_by_name(algorithm)
+    except NotImplementedError:
+        raise ConfigurationError(
+            f"{algorithm} needs the cryptography package: "
+            "pip install 'xgen-flask-sessions[crypto]'"
+        ) from None
+
+
+def _algorithm_of(material: bytes) -> str:
+    if not material.lstrip().startswith(b"-----BEGIN"):
+        return "HS256"
+    for algorithm in ("RS256", "ES256", "EdDSA"):
+        try:
+            _handler(algorithm).prepare_key(material)
+        except (jwt.PyJWTError, ValueError, TypeError):
+            continue
+        return algorithm
+    raise ConfigurationError("A previous key is no RSA, P-256 or Ed25519 key in PEM.")
+
+
+def _thumbprint(jwk: Mapping[str, Any]) -> str:
+    members = {name: jwk[name] for name in _THUMBPRINT_MEMBERS[jwk["kty"]]}
+    canonical = json.dumps(members, sort_keys=True, separators=(",", ":"))
+    return base64url_encode(hashlib.sha256(canonical.encode()).digest()).decode()
+
+
+class TokenCodec:
+    """Signs and checks tokens.
+
+    :param keys: The current key first, then those that may still verify.
+    :param issuer: The ``iss`` of every token.
+    :param audience: The ``aud`` of every token, if the deployment uses one.
+    :param leeway_us: Microseconds that a token outlives its ``exp`` by.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[Key],
+        *,
+        issuer: str,
+        audience: str | None = None,
+        leeway_us: int = 0,
+    ) -> None:
+        self._current = keys[0]
+        self._keys = {key.kid: key for key in keys}
+        self._issuer = issuer
+        self._audience = audience
+        self._leeway_us = leeway_us
+        self._jws = jwt.PyJWS(options={"enforce_minimum_key_length": True})
+
+    def encode(self, claims: Claims) -> str:
+        """Sign *claims*.
+
+        :raises ValueError: The host's claims hold a reserved name, are no JSON, or make the token
+            longer than 8 KiB.
+        :raises ConfigurationError: The current key can only verify.
+        """
+        if self._current.signing is None:
+            raise ConfigurationError(
+                "XGEN_SESSIONS_PRIVATE_KEY must be set to issue tokens; this one only verifies."
+            )
+        check_extra_claims(claims.extra)
+        payload: dict[str, Any] = {
+            **claims.extra,
+            "iss": self._issuer,
+            "sub": claims.user_id,
+            "jti": claims.jti,
+            "sid": claims.session_id,
+            "iat": claims.issued_us // SECOND_US,
+            "exp": claims.expires_us // SECOND_US,
+            "iat_us": claims.issued_us,
+        }
+        if self._audience is not None:
+            payload["aud"] = self._audience
+        token = self._jws.encode(
+            json.dumps(payload, separators=(",", ":"), allow_nan=False).encode(),
+            self._current.signing,
+            algorithm=self._current.algorithm,
+            headers={"typ": TOKEN_TYPE, "kid": self._current.kid},
+        )
+        if len(token) > MAX_TOKEN_BYTES:
+            raise ValueError(f"The claims make a token of over {MAX_TOKEN_BYTES} bytes.")
+        return token
+
+    def decode(self, token: str, *, now_us: int) -> Claims:
+        """Check a token's form, key, signature, claims and expiry.
+
+        :param now_us: The time to hold ``exp`` against, in microseconds.
+        :raises TokenInvalid: Anything about it is not as :meth:`encode` makes it.
+        :raises TokenExpired: It is genuine and its ``exp`` has passed.
+        """
+        if not isinstance(token, str) or len(token) > MAX_TOKEN_BYTES:
+            _refuse("The token is too long or no string.")
+        match = _COMPACT_JWS.fullmatch(token)
+        if match is None:
+            _refuse("The token is no compact JWS (RFC 7515, section 7.1).")
+        key = self._key_for(_parse_object(_decode_segment(match[1])))
+        try:
+            payload = self._jws.decode(token, key.verifying, algorithms=[key.algorithm])
+        except (jwt.PyJWTError, ValueError, TypeError):
+            _refuse("The token's signature does not fit.")
+        claims = self._read(_parse_object(payload))
+        if claims.expires_us + self._leeway_us <= now_us:
+            raise TokenExpired
+        return claims
+
+    def _key_for(self, header: Mapping[str, Any]) -> Key:
+        # Only what encode() writes: no jku, x5u, jwk, crit, b64 or zip is ever looked at.
+        if set(header) != _HEADER_MEMBERS or header["typ"] != TOKEN_TYPE:
+            _refuse("The token's header is not one of a session token.")
+        kid = header["kid"]
+        key = self._keys.get(kid) if isinstance(kid, str) else None
+        if key is None or header["alg"] != key.algorithm:
+            _refuse("The token names an unknown key or algorithm.")
+        return key
+
+    def _read(self, payload: dict[str, Any]) -> Claims:
+        if payload.pop("iss", None) != self._issuer:
+            _refuse("The token was issued by somebody else.")
+        if payload.pop("aud", None) != self._audience:
+            _refuse("The token is for another audience.")
+        claims = Claims(
+            user_id=_user_id(payload.pop("sub", None)),
+            jti=_identifier(payload.pop("jti", None)),
+            session_id=_identifier(payload.pop("sid", None)),
+            issued_us=_integer(payload.pop("iat_us", None), _MAX_SECONDS * SECOND_US),
+            expires_us=_integer(payload.pop("exp", None), _MAX_SECONDS) * SECOND_US,
+            extra=payload,
+        )
+        if _integer(payload.pop("iat", None), _MAX_SECONDS) != claims.issued_us // SECOND_US:
+            _refuse("The token's times contradict each other.")
+        if not RESERVED_CLAIMS.isdisjoint(payload):
+            _refuse("The token has a claim that session tokens do not have.")
+        return claims
+
+
+def check_extra_claims(claims: Mapping[str, Any]) -> None:
+    """Make sure that a host's claims can travel in a token.
+
+    :raises ValueError: A reserved or non-string name, a value that is no JSON, or more than fits.
+    """
+    reserved = sorted(name for name in claims if name in RESERVED_CLAIMS)
+    if reserved:
+        raise ValueError(f"The claim {reserved[0]!r} is set by xgen_flask_sessions itself.")
+    if not all(isinstance(name, str) for name in claims):
+        raise ValueError("Claim names must be strings.")
+    try:
+        size = len(json.dumps(dict(claims), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"The claims cannot be written as JSON: {error}") from None
+    if size > MAX_TOKEN_BYTES // 2:
+        raise ValueError(f"The claims take {size} bytes; {MAX_TOKEN_BYTES // 2} fit.")
+
+
+def check_user_id(user_id: object) -> str:
+    """Return *user_id* if it can name a user in tokens and tables.
+
+    :raises ValueError: It is no string, empty, over 255 characters, not encodable, holds a
+        control character, or is ``*`` (which stands for everyone).
+    """
+    if not isinstance(user_id, str) or not 0 < len(user_id) <= MAX_USER_ID_LENGTH:
+        raise ValueError("A user id is a string of 1 to 255 characters.")
+    if user_id == "*":
+        raise ValueError("'*' stands for everyone and cannot be a user's id.")
+    if any(ord(char) < 32 or 0xD800 <= ord(char) <= 0xDFFF for char in user_id):
+        raise ValueError("A user id has no control characters and no lone surrogates.")
+    return user_id
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise TokenInvalid(reason)
+
+
+def _decode_segment(segment: str) -> bytes:
+    try:
+        return base64url_decode(segment)
+    except ValueError:
+        _refuse("The token is no base64url.")
+
+
+def _parse_object(data: bytes) -> dict[str, Any]:
+    """Parse strict JSON: UTF-8, an object, no duplicate members, no NaN (RFC 8725, section 3.7)."""
+    try:
+        value = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique_members, parse_constant=_refuse
+        )
+    except (ValueError, RecursionError):
+        _refuse("The token is no JSON.")
+    if not isinstance(value, dict):
+        _refuse("The token is no JSON object.")
+    return value
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        _refuse("The token has a member twice.")
+    return members
+
+
+def _user_id(value: object) -> str:
+    try:
+        return check_user_id(value)
+    except ValueError:
+        _refuse("The token's subject is not a user id.")
+
+
+def _identifier(value: object) -> str:
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        _refuse("The token has no proper jti or sid.")
+    return value
+
+
+def _integer(value: object, most: int) -> int:
+    if type(value) is not int or not 0 <= value <= most:  # a bool is no time
+        _refuse("The token has a time that is none.")
+    return value

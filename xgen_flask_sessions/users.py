@@ -1,0 +1,215 @@
+"""The host's user table, as the plugin sees it. The only place that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import sqlalchemy as sa
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import QueryableAttribute, lazyload
+
+from .errors import ConfigurationError, UserInactive
+from .tokens import check_user_id
+
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserFields:
+    """Which attributes of the host's user model hold what.
+
+    An attribute that the model lacks counts as not set, unless it was named here.
+
+    :param id: Holds what ``get_id()`` returns, as text; the primary key if left out.
+    :param username: The name to sign in with.
+    :param name: The display name.
+    :param department: The department.
+    :param superuser: Whether the user is a SuperUser.
+    :param active: Whether the user may sign in.
+    """
+
+    id: str | None = None
+    username: str = "username"
+    name: str = "name"
+    department: str = "department"
+    superuser: str = "is_superuser"
+    active: str = "is_active"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What the screens say of a user."""
+
+    user_id: str
+    username: str
+    name: str | None
+    department: str | None
+    superuser: bool
+
+
+class UserDirectory:
+    """Finds users of the host by what Flask-Login calls them.
+
+    :param db: The host's Flask-SQLAlchemy.
+    :param model: Its user model.
+    :param user_fields: The model's attributes.
+    :raises ConfigurationError: The model lacks an attribute that was named, or any username.
+    """
+
+    def __init__(self, db: SQLAlchemy, model: type[Any], user_fields: UserFields) -> None:
+        self._db = db
+        self._model = model
+        self._fields = user_fields
+        mapper = sa.inspect(model, raiseerr=False)
+        if mapper is None:
+            raise ConfigurationError("user_model must be a mapped SQLAlchemy class.")
+        for field in fields(UserFields):
+            name = getattr(user_fields, field.name)
+            named = name != field.default or field.name == "username"
+            if name is not None and named and not hasattr(model, name):
+                raise ConfigurationError(
+                    f"{model.__name__} has no attribute {name!r}; "
+                    f"pass user_fields=UserFields({field.name}=…) with the one it has."
+                )
+        if user_fields.id is None and len(mapper.primary_key) != 1:
+            raise ConfigurationError(
+                f"{model.__name__} has a composite primary key; "
+                "pass user_fields=UserFields(id=…) with the attribute get_id() returns."
+            )
+        id_name = user_fields.id or mapper.get_property_by_column(mapper.primary_key[0]).key
+        self._id: QueryableAttribute[Any] = getattr(model, id_name)
+        self._id_name = id_name
+
+    @property
+    def has_superusers(self) -> bool:
+        """Whether the model knows of SuperUsers at all."""
+        return hasattr(self._model, self._fields.superuser)
+
+    def id_of(self, user: Any) -> str:
+        """Return the id of a user object, or of a string that is one.
+
+        :raises ValueError: The id cannot name a user in tokens and tables.
+        :raises ConfigurationError: ``get_id()`` is not the attribute that users are found by.
+        """
+        user = unwrap(user)
+        if isinstance(user, str):
+            return check_user_id(user)
+        user_id = check_user_id(user.get_id())
+        if isinstance(user, self._model) and str(getattr(user, self._id_name)) != user_id:
+            raise ConfigurationError(
+                f"{self._model.__name__}.get_id() does not return {self._id_name!r}; "
+                "pass user_fields=UserFields(id=…) with the attribute it returns."
+            )
+        return user_id
+
+    def get(self, user_id: str) -> Any | None:
+        """Return the user object, or ``None``."""
+        return self.get_many([user_id]).get(user_id)
+
+    def get_many(self, user_ids: Iterable[str]) -> dict[str, Any]:
+        """Return the user objects that exist, by id."""
+        keys = [key for key in map(self._to_key, user_ids) if key is not None]
+        found = self._select(self._id.in_(keys)) if keys else ()
+        return {str(getattr(user, self._id_name)): user for user in found}
+
+    def get_by_username(self, username: str) -> Any | None:
+        """Return the user object of that username, or ``None``."""
+        column = getattr(self._model, self._fields.username)
+        return next(iter(self._select(column == username)), None)
+
+    def require_active(self, user_id: str) -> None:
+        """Lock the user's row and make sure that the user may have sessions.
+
+        :raises UserInactive: The user is inactive or does not exist.
+        """
+        key = self._to_key(user_id)
+        query = (
+            sa.select(self._model)
+            .where(self._id == key)
+            .options(lazyload("*"))  # outer joins cannot be locked
+            .with_for_update(key_share=True)
+            .execution_options(populate_existing=True)
+        )
+        user = None if key is None else self._db.session.scalars(query).one_or_none()
+        if user is None or not self.is_active(user):
+            raise UserInactive
+
+    def is_active(self, user: Any) -> bool:
+        """Say whether *user* may sign in and use sessions."""
+        return bool(getattr(user, self._fields.active, True))
+
+    def is_superuser(self, user: Any) -> bool:
+        """Say whether *user* is a SuperUser."""
+        return bool(getattr(unwrap(user), self._fields.superuser, False))
+
+    def profile(self, user_id: str, user: Any | None) -> Profile:
+        """Return what to show of a user; a deleted one is shown by the id."""
+        if user is None:
+            return Profile(user_id, user_id, None, None, superuser=False)
+        return Profile(
+            user_id,
+            str(getattr(user, self._fields.username)),
+            _text(getattr(user, self._fields.name, None)),
+            _text(getattr(user, self._fields.department, None)),
+            self.is_superuser(user),
+        )
+
+    def superuser_ids(self, candidates: Iterable[str]) -> Iterator[str]:
+        """Yield the ids of all SuperUsers that may be among *candidates*.
+
+        :param candidates: The ids to look through if the model cannot be asked in SQL; only then
+            is it iterated.
+        """
+        attribute = getattr(self._model, self._fields.superuser, None)
+        if isinstance(attribute, QueryableAttribute):
+            for key in self._db.session.scalars(sa.select(self._id).where(attribute.is_(True))):
+                yield str(key)
+        elif attribute is not None:
+            for batch in batches(candidates, _BATCH):
+                for user_id, user in self.get_many(batch).items():
+                    if self.is_superuser(user):
+                        yield user_id
+
+    def _select(self, *where: sa.ColumnElement[bool]) -> Iterable[Any]:
+        # unique(): the host's model may load relationships by joins.
+        return self._db.session.scalars(sa.select(self._model).where(*where)).unique().all()
+
+    def _to_key(self, user_id: str) -> Any | None:
+        """Return *user_id* as the id column's type, or ``None`` if it cannot be one."""
+        kind = self._id.type.python_type
+        try:
+            key = user_id if kind is str else kind(user_id)
+        except (ValueError, TypeError, ArithmeticError):
+            return None
+        if str(key) != user_id:  # "007" is nobody's id if ids are integers
+            return None
+        if isinstance(key, int) and not -(2**63) <= key < 2**63:
+            return None
+        return key
+
+
+def unwrap(user: Any) -> Any:
+    """Return the user behind Flask-Login's ``current_user`` proxy, or *user* itself."""
+    current = getattr(user, "_get_current_object", None)
+    return current() if callable(current) else user
+
+
+def batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Yield *items* in lists of at most *size*."""
+    batch: list[str] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _text(value: object) -> str | None:
+    text = "" if value is None else str(value).strip()
+    return text or None
+
+

@@ -56,9 +56,7 @@ _Row = tuple[str, str, int, int | None, str | None, int, int | None]
 def _statement() -> sa.Select[_Row]:
     everyone = aliased(UserLogin)
     everyone_us = (
-        sa.select(everyone.invalid_before_us)
-        .where(everyone.user_id == EVERYONE)
-        .scalar_subquery()
+        sa.select(everyone.invalid_before_us).where(everyone.user_id == EVERYONE).scalar_subquery()
     )
     return (
         sa.select(

@@ -36,7 +36,7 @@ class AuthenticationError(XgenSessionsError):
     """The caller is not let in: no token, a bad one, or a user who may not use one."""
 
     status = 401
-    oauth_error = "invalid_token"
+    oauth_error: ClassVar[str | None] = "invalid_token"
 
 
 class TokenError(AuthenticationError):

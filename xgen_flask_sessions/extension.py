@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from flask import Flask, Response, current_app, has_request_context, request
@@ -140,7 +141,7 @@ class XgenSessions:
             users=users,
             roster=Roster(users),
             authority=Authority(users, can_view, can_force_logout),
-            form_secret=_form_secret(app, settings),
+            form_secret=_form_secret(settings),
         )
         if login_manager is not None:
             attach(app, login_manager)
@@ -256,9 +257,7 @@ class XgenSessions:
         cause = _cause(state, actor, reason)
         with _writing(state, commit) as session:
             revocation = ledger.force_logout(session, user_id, cause)
-        _announce(
-            state, commit, lambda app: user_forced_out.send(app, revocation=revocation)
-        )
+        _announce(state, commit, lambda app: user_forced_out.send(app, revocation=revocation))
         return revocation
 
     def force_logout_everyone(
@@ -270,9 +269,7 @@ class XgenSessions:
         cause = _cause(state, actor, reason)
         with _writing(state, commit) as session:
             revocation = ledger.force_logout_everyone(session, cause)
-        _announce(
-            state, commit, lambda app: user_forced_out.send(app, revocation=revocation)
-        )
+        _announce(state, commit, lambda app: user_forced_out.send(app, revocation=revocation))
         return revocation
 
     def end_session(
@@ -298,9 +295,7 @@ class XgenSessions:
                 state.authority.check_rank(actor, owner)
             revocation = ledger.end_session(session, session_id, cause)
         if revocation is not None:
-            _announce(
-                state, commit, lambda app: session_ended.send(app, revocation=revocation)
-            )
+            _announce(state, commit, lambda app: session_ended.send(app, revocation=revocation))
         return revocation
 
     def prune(self, *, progress: Callable[[int], None] = lambda _: None) -> int:
@@ -375,7 +370,7 @@ def _create_codec(settings: Settings) -> TokenCodec:
     )
 
 
-def _form_secret(app: Flask, settings: Settings) -> bytes:
+def _form_secret(settings: Settings) -> bytes:
     secret = settings.secret_key or settings.private_key
     if secret is None:
         raise ConfigurationError("SECRET_KEY must be set: it guards the screen's forms.")
@@ -430,7 +425,7 @@ def _announce(state: State, commit: bool, send: Callable[[Flask], object]) -> No
     if commit:
         send(app)
     else:
-        outbox.on_commit(state.db.session(), lambda: send(app) and None)
+        outbox.on_commit(state.db.session(), partial(send, app))
 
 
 def _sign(state: State, recorded: Issue, extra: Mapping[str, Any]) -> IssuedToken:

@@ -108,9 +108,7 @@ def issue(
         session, user_id, now, everyone_us=everyone_us, expires_us=expires_us, login=True, ip=ip
     )
     jti = _new_id()
-    record = Issue(
-        user_id=user_id, jti=jti, session_id=jti, issued_us=stamp, expires_us=expires_us
-    )
+    record = Issue(user_id=user_id, jti=jti, session_id=jti, issued_us=stamp, expires_us=expires_us)
     _insert(session, record, signed_in_us=stamp, ip=ip, user_agent=user_agent)
     return record
 
@@ -262,7 +260,7 @@ def prune(session: Session, *, before_us: int) -> int:
     for key, past in _prunable(before_us):
         keys = session.scalars(sa.select(key).where(past).limit(PRUNE_BATCH)).all()
         if keys:
-            session.execute(sa.delete(cast("sa.Table", key.table)).where(key.in_(keys)))
+            session.execute(sa.delete(key.table).where(key.in_(keys)))
             return len(keys)
     return 0
 
@@ -382,7 +380,7 @@ def _upsert(
     returning = (_logins.c.last_issued_us, _logins.c.invalid_before_us)
     dialect = _dialect(session)
     if dialect in _MYSQL:
-        statement: sa.ReturningInsert[tuple[int, int]] = (
+        statement: sa.sql.dml.ReturningInsert[int, int] = (
             mysql.insert(_logins).values(new).on_duplicate_key_update(updates).returning(*returning)
         )
     else:
@@ -422,9 +420,7 @@ def _end_rows(session: Session, now: int, *whose: sa.ColumnElement[bool]) -> int
     end = sa.update(_sessions).where(*whose).values(ended_us=now, end_reason=FORCE_LOGOUT)
     session.execute(end.where(SessionRecord.end_reason == RENEWED, SessionRecord.ended_us > now))
     return _rowcount(
-        session.execute(
-            end.where(SessionRecord.ended_us.is_(None), SessionRecord.expires_us > now)
-        )
+        session.execute(end.where(SessionRecord.ended_us.is_(None), SessionRecord.expires_us > now))
     )
 
 

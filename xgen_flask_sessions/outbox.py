@@ -9,7 +9,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 _KEY = "xgen_sessions_outbox"
-_Entry = tuple[SessionTransaction | None, Callable[[], None]]
+_Entry = tuple[SessionTransaction | None, Callable[[], object]]
 
 
 def watch(sessions: scoped_session[Any]) -> None:
@@ -19,7 +19,7 @@ def watch(sessions: scoped_session[Any]) -> None:
         event.listen(sessions, "after_soft_rollback", _after_soft_rollback)
 
 
-def on_commit(session: Session, send: Callable[[], None]) -> None:
+def on_commit(session: Session, send: Callable[[], object]) -> None:
     """Call *send* when the session's current transaction is committed, and never if it is not."""
     entries: list[_Entry] = session.info.setdefault(_KEY, [])
     entries.append((session.get_nested_transaction(), send))
@@ -35,7 +35,9 @@ def _after_commit(session: Session) -> None:
 
 def _after_soft_rollback(session: Session, previous: SessionTransaction) -> None:
     entries: list[_Entry] = session.info.get(_KEY, [])
-    entries[:] = [] if previous.parent is None else [e for e in entries if not _is_in(e[0], previous)]
+    entries[:] = (
+        [] if previous.parent is None else [e for e in entries if not _is_in(e[0], previous)]
+    )
 
 
 def _is_in(transaction: SessionTransaction | None, outer: SessionTransaction) -> bool:

@@ -28,9 +28,7 @@ def problem(status: int, code: str, detail: str, **members: Any) -> Response:
     """
     title = HTTPStatus(status).phrase
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
-    response = Response(
-        json.dumps(body | members), status, content_type="application/problem+json"
-    )
+    response = Response(json.dumps(body | members), status, content_type="application/problem+json")
     return sealed(response)
 
 
@@ -87,7 +85,7 @@ def sign_in_url(next_path: str | None = None) -> str | None:
     view = manager.blueprint_login_views.get(request.blueprint) or manager.login_view
     if not view:
         return None
-    url = urlsplit(expand_login_view(view))
+    url = urlsplit(str(expand_login_view(view)))
     if next_path is None:
         return urlunsplit(url)
     query = "&".join(part for part in (url.query, urlencode({"next": next_path})) if part)

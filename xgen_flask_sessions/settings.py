@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Literal, NoReturn, cast
 from urllib.parse import urlsplit
@@ -18,14 +18,6 @@ ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 MIN_SECRET_BYTES = 32
 """RFC 7518, section 3.2: an HS256 key is at least as long as the hash's output."""
 
-_KEYS = frozenset(
-    PREFIX + name
-    for name in (
-        "SECRET_KEY ALGORITHM PRIVATE_KEY PUBLIC_KEY PREVIOUS_KEYS ISSUER AUDIENCE LIFETIME LEEWAY "
-        "TOKEN_LOCATIONS COOKIE_NAME COOKIE_SECURE COOKIE_SAMESITE URL_PREFIX TIMEZONE "
-        "CONFIRM_FORCE_LOGOUT RETENTION TRUSTED_ORIGINS"
-    ).split()
-)
 
 _COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _URL_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -63,10 +55,11 @@ class Settings:
         :raises ConfigurationError: A value is wrong or a key is unknown; the message names both
             the key and the mend.
         """
-        unknown = sorted(k for k in config if k.startswith(PREFIX) and k not in _KEYS)
+        known = [PREFIX + field.name.upper() for field in fields(cls)]
+        unknown = sorted(key for key in config if key.startswith(PREFIX) and key not in known)
         if unknown:
             raise ConfigurationError(
-                f"{unknown[0]} is not a setting. Known ones: {', '.join(sorted(_KEYS))}."
+                f"{unknown[0]} is not a setting; take it out. Known ones: {', '.join(known)}."
             )
         reader = _Reader(config)
         algorithm = reader.choice("ALGORITHM", "HS256", ALGORITHMS)

@@ -93,8 +93,7 @@ def _handler(algorithm: str) -> Algorithm:
         return jwt.get_algorithm_by_name(algorithm)
     except NotImplementedError:
         raise ConfigurationError(
-            f"{algorithm} needs the cryptography package: "
-            "pip install 'xgen-flask-sessions[crypto]'"
+            f"{algorithm} needs the cryptography package: pip install 'xgen-flask-sessions[crypto]'"
         ) from None
 
 

@@ -211,5 +211,3 @@ def batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
 def _text(value: object) -> str | None:
     text = "" if value is None else str(value).strip()
     return text or None
-
-

@@ -51,7 +51,7 @@ def create_blueprint(url_prefix: str) -> Blueprint:
     )
     blueprint.register_error_handler(XgenSessionsError, answer)
     blueprint.register_error_handler(HTTPException, _http_error)
-    blueprint.after_request(sealed)
+    blueprint.after_request(_seal_answers)
     return blueprint
 
 
@@ -215,6 +215,10 @@ def _user(user: ActiveUser) -> dict[str, Any]:
         "last_login": None if user.last_login_us is None else to_rfc3339(user.last_login_us),
         "last_ip": user.last_ip,
     }
+
+
+def _seal_answers(response: Response) -> Response:
+    return response if request.endpoint == "xgen_sessions.static" else sealed(response)
 
 
 def _http_error(error: HTTPException) -> Response:

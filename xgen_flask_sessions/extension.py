@@ -33,6 +33,7 @@ from .problems import refuse
 from .roster import Roster
 from .settings import Settings
 from .signals import session_ended, session_issued, user_forced_out
+from .templating import template_globals
 from .tokens import Claims, TokenCodec, check_extra_claims, load_key
 from .users import UserDirectory, UserFields
 from .verifier import VerifiedToken, Verifier
@@ -150,6 +151,7 @@ class XgenSessions:
         outbox.watch(db.session)
         app.register_error_handler(XgenSessionsError, refuse)
         app.cli.add_command(commands)
+        app.jinja_env.globals.update(template_globals())
         blueprint = create_blueprint(settings.url_prefix)
         app.register_blueprint(blueprint)
         protected = [blueprint]

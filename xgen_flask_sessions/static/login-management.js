@@ -1,0 +1,47 @@
+// Expands a row in place. Without this script the same links load the page with the row expanded.
+(() => {
+  "use strict";
+
+  const toggle = async (link) => {
+    const row = document.getElementById(link.dataset.xsDetail);
+    const cell = row.firstElementChild;
+    if (row.hidden) {
+      if (link.getAttribute("aria-busy") === "true") return;
+      link.setAttribute("aria-busy", "true");
+      try {
+        const response = await fetch(link.dataset.xsExpand, {
+          headers: { "X-Requested-With": "XMLHttpRequest" },
+        });
+        if (!response.ok) throw new Error(response.statusText);
+        cell.innerHTML = await response.text();
+      } catch {
+        location.assign(link.href);
+        return;
+      } finally {
+        link.removeAttribute("aria-busy");
+      }
+    }
+    row.hidden = !row.hidden;
+    link.setAttribute("aria-expanded", String(!row.hidden));
+  };
+
+  for (const link of document.querySelectorAll("[data-xs-expand]")) {
+    const row = document.getElementById(link.dataset.xsDetail);
+    link.setAttribute("role", "button");
+    link.setAttribute("aria-controls", row.id);
+    link.setAttribute("aria-expanded", String(!row.hidden));
+    link.addEventListener("click", (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      toggle(link);
+    });
+    link.addEventListener("keydown", (event) => {
+      if (event.key === " ") {
+        event.preventDefault();
+        toggle(link);
+      }
+    });
+  }
+
+  document.querySelector("[data-xs-focus]")?.focus();
+})();

@@ -1,0 +1,264 @@
+"""Host applications for the tests: small, and real."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Flask, Response, jsonify, request
+from flask.testing import FlaskClient
+from flask_login import LoginManager, current_user, login_required
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.dialects import mysql
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from xgen_flask_sessions import (
+    IssuedToken,
+    Revocation,
+    UserFields,
+    VerifiedToken,
+    XgenSessions,
+    current_token,
+    token_required,
+)
+
+SECRET = "a secret for tests that is long enough"
+BROWSER = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/125.0.0.0 Safari/537.36"
+)
+
+_EXACT = sa.String(255).with_variant(
+    mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_nopad_bin"), "mysql", "mariadb"
+)
+
+
+class Account:
+    """What Flask-Login asks of a user, and the columns that every user model here has."""
+
+    id: Mapped[Any]
+    username: Mapped[str] = mapped_column(_EXACT, unique=True)
+    password: Mapped[str] = mapped_column(sa.String(80), default="")
+    display_name: Mapped[str | None] = mapped_column(sa.String(80))
+    department: Mapped[str | None] = mapped_column(sa.String(80))
+    is_superuser: Mapped[bool] = mapped_column(default=False)
+    is_active: Mapped[bool] = mapped_column(default=True)
+
+    is_authenticated = True
+    is_anonymous = False
+
+    def get_id(self) -> str:
+        return str(self.id)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class User(Account, Base):
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class UuidBase(DeclarativeBase):
+    pass
+
+
+class UuidUser(Account, UuidBase):
+    __tablename__ = "users"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
+
+
+class NamedBase(DeclarativeBase):
+    pass
+
+
+class NamedUser(Account, NamedBase):
+    """A user whose id is text that compares byte by byte."""
+
+    __tablename__ = "users"
+
+    id: Mapped[str] = mapped_column(_EXACT, primary_key=True)
+
+
+class LooseBase(DeclarativeBase):
+    pass
+
+
+class LooseUser(Account, LooseBase):
+    """A user whose id is text that compares as the database likes to."""
+
+    __tablename__ = "users"
+
+    id: Mapped[str] = mapped_column(sa.String(120), primary_key=True)
+
+
+DATABASES: dict[type[Account], SQLAlchemy] = {
+    model: SQLAlchemy(metadata=model.metadata) for model in (User, UuidUser, NamedUser, LooseUser)
+}
+
+
+def bearer(token: str | IssuedToken) -> dict[str, str]:
+    """Return the request header that carries *token*."""
+    text = token if isinstance(token, str) else token.token
+    return {"Authorization": f"Bearer {text}"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """A host application with the plugin, and short ways to use it from outside a request."""
+
+    app: Flask
+    db: SQLAlchemy
+    sessions: XgenSessions
+    login_manager: LoginManager
+    model: type[Any]
+
+    def client(self) -> FlaskClient:
+        return self.app.test_client()
+
+    def add_user(self, username: str = "alice", **columns: Any) -> str:
+        """Add a user and return the id as Flask-Login has it."""
+        with self.app.app_context():
+            user = self.model(username=username, **columns)
+            self.db.session.add(user)
+            self.db.session.commit()
+            return str(user.get_id())
+
+    def change_user(self, user_id: str, **columns: Any) -> None:
+        """Change a user as another process would: not through an object loaded elsewhere."""
+        with self.app.app_context():
+            user = self.find_user(user_id)
+            for name, value in columns.items():
+                setattr(user, name, value)
+            self.db.session.commit()
+
+    def delete_user(self, user_id: str) -> None:
+        with self.app.app_context():
+            self.db.session.delete(self.find_user(user_id))
+            self.db.session.commit()
+
+    def find_user(self, user_id: str) -> Any:
+        """Return the user object; needs an application context."""
+        return self.app.extensions["xgen_sessions"].users.get(user_id)
+
+    def issue(self, user_id: str, **options: Any) -> IssuedToken:
+        with self.app.app_context():
+            return self.sessions.issue(user_id, **options)
+
+    def verify(self, token: str | IssuedToken) -> VerifiedToken:
+        with self.app.app_context():
+            return self.sessions.verify(token if isinstance(token, str) else token.token)
+
+    def renew(self, token: IssuedToken) -> IssuedToken:
+        with self.app.app_context():
+            return self.sessions.renew(self.sessions.verify(token.token))
+
+    def force_logout(self, user_id: str, **options: Any) -> Revocation:
+        with self.app.app_context():
+            return self.sessions.force_logout(user_id, **options)
+
+    def end_session(self, session_id: str, **options: Any) -> Revocation | None:
+        with self.app.app_context():
+            return self.sessions.end_session(session_id, **options)
+
+    def rows(self, table: str) -> list[Mapping[str, Any]]:
+        """Return every row of one of the plugin's tables, as committed."""
+        with self.app.app_context(), self.db.engine.connect() as connection:
+            return [
+                dict(row)
+                for row in connection.execute(sa.select(self.db.metadata.tables[table])).mappings()
+            ]
+
+    def login_row(self, user_id: str) -> Mapping[str, Any]:
+        """Return a user's row of ``xgen_user_logins``."""
+        (row,) = [row for row in self.rows("xgen_user_logins") if row["user_id"] == user_id]
+        return row
+
+    def status(self, token: str | IssuedToken, path: str = "/api/token") -> int:
+        """Return the status of a call with *token* in the header."""
+        return self.client().get(path, headers=bearer(token)).status_code
+
+    def cookie_client(self, token: str | IssuedToken) -> FlaskClient:
+        """Return a browser that holds *token* in its cookie."""
+        client = self.client()
+        client.set_cookie("xgen_token", token if isinstance(token, str) else token.token)
+        return client
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        with self.app.app_context():
+            self.db.session.remove()
+            for engine in self.db.engines.values():
+                engine.dispose()
+
+
+def make_app(
+    database_url: str, *, model: type[Account] = User, create_all: bool = True, **config: Any
+) -> Host:
+    """Build a host application on an empty database.
+
+    :param database_url: Where its tables are to be.
+    :param model: Its user model.
+    :param create_all: Whether to make the tables.
+    :param config: More of ``app.config``.
+    """
+    app = Flask("host")
+    app.config.update(
+        SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url, TESTING=True, **config
+    )
+    db = DATABASES[model]
+    db.init_app(app)
+    login_manager = LoginManager(app)
+    login_manager.login_view = "sign_in"
+    sessions = XgenSessions()
+    sessions.init_app(
+        app,
+        db=db,
+        user_model=model,
+        login_manager=login_manager,
+        user_fields=UserFields(name="display_name"),
+    )
+    add_views(app, sessions)
+    host = Host(app=app, db=db, sessions=sessions, login_manager=login_manager, model=model)
+    if create_all:
+        with app.app_context():
+            db.create_all()
+    return host
+
+
+def add_views(app: Flask, sessions: XgenSessions) -> None:
+    """Add a sign-in page, two protected API calls, and a protected page."""
+
+    @app.route("/sign-in", methods=["GET", "POST"])
+    def sign_in() -> Response:
+        if request.method == "GET":
+            return Response("<form method=post></form>", content_type="text/html")
+        issued = sessions.issue(request.form["user_id"])
+        response = jsonify(token=issued.token, session_id=issued.session_id)
+        sessions.set_cookie(response, issued)
+        return response
+
+    @app.route("/api/token", methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"])
+    @token_required
+    def by_token() -> Response:
+        return jsonify(user_id=current_token.user_id, session_id=current_token.session_id)
+
+    @app.route("/api/user", methods=["GET", "POST"])
+    @login_required  # type: ignore[untyped-decorator]
+    def by_user() -> Response:
+        return jsonify(user_id=current_user.get_id(), username=current_user.username)
+
+    @app.route("/page")
+    @login_required  # type: ignore[untyped-decorator]
+    def page() -> str:
+        return f"<h1>{current_user.username}</h1>"
+
+    @app.route("/open")
+    def open_to_all() -> Response:
+        return jsonify(user_id=current_user.get_id())

@@ -31,10 +31,10 @@ from .login import attach
 from .models import MAX_REASON, copy_tables
 from .problems import refuse
 from .roster import Roster
-from .settings import Settings
+from .settings import PREFIX, Settings
 from .signals import session_ended, session_issued, user_forced_out
 from .templating import template_globals
-from .tokens import Claims, TokenCodec, check_extra_claims, load_key
+from .tokens import Claims, Key, TokenCodec, check_extra_claims, load_key
 from .users import UserDirectory, UserFields
 from .verifier import VerifiedToken, Verifier
 
@@ -351,25 +351,34 @@ class XgenSessions:
 
 def _create_codec(settings: Settings) -> TokenCodec:
     if settings.algorithm == "HS256":
-        current = load_key(settings.secret_key or b"", "HS256")
+        current = _load_key("SECRET_KEY", settings.secret_key or b"", "HS256")
+    elif settings.private_key is None:
+        current = _load_key("PUBLIC_KEY", settings.public_key or b"", settings.algorithm)
     else:
-        material = settings.private_key or settings.public_key or b""
-        current = load_key(material, settings.algorithm)
-        if settings.private_key and settings.public_key:
-            public = load_key(settings.public_key, settings.algorithm)
+        current = _load_key("PRIVATE_KEY", settings.private_key, settings.algorithm)
+        if current.signing is None:
+            raise ConfigurationError("XGEN_SESSIONS_PRIVATE_KEY must be a private key in PEM.")
+        if settings.public_key is not None:
+            public = _load_key("PUBLIC_KEY", settings.public_key, settings.algorithm)
             if public.kid != current.kid:
                 raise ConfigurationError(
                     "XGEN_SESSIONS_PUBLIC_KEY does not belong to XGEN_SESSIONS_PRIVATE_KEY; "
                     "leave it out, or set the one that does."
                 )
-        if settings.private_key and current.signing is None:
-            raise ConfigurationError("XGEN_SESSIONS_PRIVATE_KEY must be a private key in PEM.")
+    previous = [_load_key("PREVIOUS_KEYS", material) for material in settings.previous_keys]
     return TokenCodec(
-        [current, *map(load_key, settings.previous_keys)],
+        [current, *previous],
         issuer=settings.issuer,
         audience=settings.audience,
         leeway_us=settings.leeway // timedelta(microseconds=1),
     )
+
+
+def _load_key(setting: str, material: bytes, algorithm: str | None = None) -> Key:
+    try:
+        return load_key(material, algorithm)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{PREFIX}{setting} is no key to use: {error}") from None
 
 
 def _form_secret(settings: Settings) -> bytes:

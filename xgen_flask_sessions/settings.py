@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Literal, NoReturn, cast
 from urllib.parse import urlsplit
@@ -28,11 +28,11 @@ _DECADE = timedelta(days=3650)
 class Settings:
     """What ``init_app`` read from ``app.config``; see :meth:`from_config`."""
 
-    secret_key: bytes | None
+    secret_key: bytes | None = field(repr=False)
     algorithm: str
-    private_key: bytes | None
-    public_key: bytes | None
-    previous_keys: tuple[bytes, ...]
+    private_key: bytes | None = field(repr=False)
+    public_key: bytes | None = field(repr=False)
+    previous_keys: tuple[bytes, ...] = field(repr=False)
     issuer: str
     audience: str | None
     lifetime: timedelta
@@ -55,7 +55,7 @@ class Settings:
         :raises ConfigurationError: A value is wrong or a key is unknown; the message names both
             the key and the mend.
         """
-        known = [PREFIX + field.name.upper() for field in fields(cls)]
+        known = [PREFIX + each.name.upper() for each in fields(cls)]
         unknown = sorted(key for key in config if key.startswith(PREFIX) and key not in known)
         if unknown:
             raise ConfigurationError(
@@ -225,10 +225,19 @@ class _Reader:
         value = self._get("TRUSTED_ORIGINS", ())
         if not isinstance(value, list | tuple | set | frozenset):
             self._fail("TRUSTED_ORIGINS", "must be a list such as ['https://app.example.com'].")
-        for origin in value:
-            parts = urlsplit(origin) if isinstance(origin, str) else None
-            if not parts or f"{parts.scheme}://{parts.netloc}" != origin or not parts.netloc:
-                self._fail(
-                    "TRUSTED_ORIGINS", "takes scheme and host, such as 'https://app.example.com'."
-                )
+        if not all(_is_origin(origin) for origin in value):
+            self._fail(
+                "TRUSTED_ORIGINS", "takes scheme and host, such as 'https://app.example.com'."
+            )
         return frozenset(value)
+
+
+def _is_origin(value: object) -> bool:
+    """Say whether *value* is an origin as browsers send it (RFC 6454, section 6.2)."""
+    if not isinstance(value, str):
+        return False
+    try:
+        parts = urlsplit(value)
+    except ValueError:  # such as an unclosed bracket
+        return False
+    return bool(parts.netloc) and f"{parts.scheme}://{parts.netloc}" == value

@@ -22,7 +22,8 @@ from .errors import (
 )
 from .models import MAX_REASON
 from .problems import answer, problem, sealed
-from .roster import ActiveSession, ActiveUser
+from .representations import represent_session, represent_user
+from .roster import ActiveSession
 from .same_site import is_same_site
 
 _MAX_BODY_BYTES = 16 * 1024
@@ -109,7 +110,7 @@ def users() -> Response:
     page = state.roster.page(state.db.session(), _page_number())
     return jsonify(
         summary=dataclasses.asdict(state.roster.summary(state.db.session())),
-        users=[_user(user) for user in page.users],
+        users=[represent_user(user) for user in page.users],
         page=page.number,
         pages=page.pages,
     )
@@ -193,28 +194,8 @@ def _reason() -> str | None:
 
 
 def _session(session: ActiveSession) -> dict[str, Any]:
-    return {
-        "session_id": session.session_id,
-        "browser": session.device.browser,
-        "device": session.device.device,
-        "signed_in": to_rfc3339(session.signed_in_us),
-        "expires": to_rfc3339(session.expires_us),
-        "ip": session.ip,
-        "current": bool(current_token) and session.session_id == current_token.session_id,
-    }
-
-
-def _user(user: ActiveUser) -> dict[str, Any]:
-    return {
-        "user_id": user.profile.user_id,
-        "username": user.profile.username,
-        "name": user.profile.name,
-        "department": user.profile.department,
-        "superuser": user.profile.superuser,
-        "active_sessions": user.active_sessions,
-        "last_login": None if user.last_login_us is None else to_rfc3339(user.last_login_us),
-        "last_ip": user.last_ip,
-    }
+    current = bool(current_token) and session.session_id == current_token.session_id
+    return represent_session(session, current=current)
 
 
 def _seal_answers(response: Response) -> Response:

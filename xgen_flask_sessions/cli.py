@@ -1,10 +1,302 @@
-"""The commands: ``flask xgen-sessions``."""
+"""The commands: ``flask xgen-sessions``.
+
+They end with 0 if it was done, 1 with one line on stderr if it was not, and 2 for a wrong call.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import getpass
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
 import click
+from flask.cli import AppGroup
+from sqlalchemy.exc import SQLAlchemyError
+from tabulate import tabulate
+
+from . import migrate
+from .access import get_state
+from .clock import to_datetime, to_rfc3339
+from .devices import clean_text
+from .errors import ConfigurationError, XgenSessionsError
+from .i18n import format_zone
+from .ledger import Revocation
+from .models import MAX_REASON
+from .representations import represent_session, represent_user
+from .roster import ActiveSession, ActiveUser
+from .tokens import MAX_USER_ID_LENGTH
+from .users import Profile
+
+commands = AppGroup("xgen-sessions", help="See who is signed in, and sign them out.")
 
 
-@click.group("xgen-sessions")
-def commands() -> None:
-    """See who is signed in, and sign them out."""
+@contextmanager
+def _failing_plainly() -> Iterator[None]:
+    """Turn what goes wrong into one line on stderr and exit code 1."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise _database_failure("The database cannot be used.", error) from error
+    except (XgenSessionsError, ConfigurationError) as error:
+        if isinstance(error.__cause__, SQLAlchemyError):
+            raise _database_failure(str(error), error.__cause__) from error
+        raise click.ClickException(_shown(str(error))) from error
+
+
+def _text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("This is no UTF-8 text.") from None
+    return value
+
+
+def _reason(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and len(value) > MAX_REASON:
+        raise click.BadParameter(f"A reason has at most {MAX_REASON} characters.")
+    return _text(context, parameter, value)
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+_id_option = click.option("--id", "by_id", is_flag=True, help="USER is a user id, no username.")
+_reason_option = click.option("--reason", callback=_reason, help="Why, for the audit record.")
+
+
+@commands.command("list")
+@click.option("--page", type=click.IntRange(min=1), default=1, help="Counted from 1.")
+@_json_option
+@_failing_plainly()
+def list_users(page: int, as_json: bool) -> None:
+    """List who is signed in, newest last login first."""
+    state = get_state()
+    session = state.db.session()
+    found = state.roster.page(session, page)
+    summary = state.roster.summary(session)
+    if as_json:
+        _print_json(
+            summary=dataclasses.asdict(summary),
+            users=[represent_user(user) for user in found.users],
+            page=found.number,
+            pages=found.pages,
+        )
+        return
+    headers = ["User", "Name", "Department", "", "Active Sessions", "Last Login", "Last IP"]
+    _print_table(headers, list(map(_user_row, found.users)))
+    click.echo(
+        f"{_count(summary.active_users, 'active user')}, "
+        f"{_count(summary.active_sessions, 'active session')}, "
+        f"{_count(summary.superusers, 'SuperUser')}. "
+        f"Page {found.number} of {found.pages}. Times are {format_zone(state.settings)}."
+    )
+
+
+@commands.command("show")
+@click.argument("user", callback=_text)
+@_id_option
+@_json_option
+@_failing_plainly()
+def show(user: str, by_id: bool, as_json: bool) -> None:
+    """Show the active sessions of USER, newest first."""
+    state = get_state()
+    profile = _find_user(user, by_id=by_id)
+    found = state.roster.sessions_of(state.db.session(), profile.user_id)
+    if as_json:
+        _print_json(
+            user_id=profile.user_id,
+            sessions=[represent_session(session, current=False) for session in found],
+        )
+        return
+    headers = ["Browser", "Device", "Signed in", "IP", "Expires", "Session ID"]
+    _print_table(headers, list(map(_session_row, found)))
+    click.echo(
+        f"{_count(len(found), 'active session')} of {_shown(profile.username)}. "
+        f"Times are {format_zone(state.settings)}."
+    )
+
+
+@commands.command("force-logout")
+@click.argument("user", required=False, callback=_text)
+@click.option("--everyone", is_flag=True, help="Every session of every user.")
+@_id_option
+@_reason_option
+@_json_option
+@_failing_plainly()
+def force_logout(
+    user: str | None, everyone: bool, by_id: bool, reason: str | None, as_json: bool
+) -> None:
+    """End every session of USER, now. The account stays as it is."""
+    sessions = get_state().sessions
+    if everyone:
+        if user is not None or by_id:
+            raise click.UsageError("Give either USER or --everyone, not both.")
+        revocation = sessions.force_logout_everyone(actor=_actor(), reason=reason)
+        whose = "everyone"
+    elif user is not None:
+        profile = _find_user(user, by_id=by_id)
+        revocation = sessions.force_logout(profile.user_id, actor=_actor(), reason=reason)
+        whose = profile.username
+    else:
+        raise click.UsageError("Give USER, or --everyone.")
+    if as_json:
+        _print_json(
+            user_id=revocation.user_id,
+            sessions_ended=revocation.sessions_ended,
+            invalid_before=to_rfc3339(revocation.invalid_before_us or 0),
+        )
+    else:
+        _print_ended(revocation, whose)
+
+
+@commands.command("end")
+@click.argument("session_id", callback=_text)
+@_reason_option
+@_json_option
+@_failing_plainly()
+def end(session_id: str, reason: str | None, as_json: bool) -> None:
+    """End the session SESSION_ID, now."""
+    state = get_state()
+    revocation = state.sessions.end_session(session_id, actor=_actor(), reason=reason)
+    if revocation is None:
+        raise click.ClickException("There is no active session by this id.")
+    user_id = revocation.user_id or ""
+    if as_json:
+        _print_json(
+            user_id=user_id, session_id=session_id, sessions_ended=revocation.sessions_ended
+        )
+    else:
+        _print_ended(revocation, state.users.profile(user_id, state.users.get(user_id)).username)
+
+
+@commands.command("prune")
+@_json_option
+@_failing_plainly()
+def prune(as_json: bool) -> None:
+    """Delete what ended or expired longer ago than the retention."""
+    sessions = get_state().sessions
+    due = sessions.count_prunable()
+    with click.progressbar(length=due, label="Pruning", file=sys.stderr) as bar:
+        deleted = sessions.prune(progress=bar.update)
+    if as_json:
+        _print_json(deleted=deleted)
+    else:
+        click.echo(f"{_count(deleted, 'row')} deleted.")
+
+
+@commands.command("upgrade")
+@_json_option
+@_failing_plainly()
+def upgrade(as_json: bool) -> None:
+    """Make the tables, or bring them to this release."""
+    try:
+        revisions = migrate.upgrade(get_state().db.engine)
+    except SQLAlchemyError as error:
+        raise click.ClickException(f"The tables cannot be upgraded. {_cause(error)}") from error
+    if as_json:
+        _print_json(revisions=revisions)
+    elif revisions:
+        click.echo(f"The tables are now at version {revisions[-1]}.")
+    else:
+        click.echo("The tables are up to date.")
+
+
+def _find_user(name: str, *, by_id: bool) -> Profile:
+    """Return whom *name* means: a username, else an id, be it of a user deleted since.
+
+    :raises click.ClickException: It means nobody, or two users.
+    """
+    state = get_state()
+    named = None if by_id else state.users.get_by_username(name)
+    owner = state.users.get(name)
+    is_id = owner is not None or state.roster.ever_signed_in(state.db.session(), name)
+    if named is None:
+        if not is_id:
+            raise click.ClickException(f"There is no user {_shown(name)}.")
+        return state.users.profile(name, owner)
+    user_id = state.users.id_of(named)
+    if is_id and user_id != name:
+        raise click.ClickException(
+            f"{_shown(name)} is the username of the user with the id {_shown(user_id)}, and the "
+            "id of another; say which one with --id and the id."
+        )
+    return state.users.profile(user_id, named)
+
+
+def _actor() -> str:
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container's user may have no name
+        name = "unknown"
+    return clean_text(f"cli:{name}", MAX_USER_ID_LENGTH) or "cli"
+
+
+def _database_failure(what: str, error: SQLAlchemyError) -> click.ClickException:
+    try:
+        upgrade_due = migrate.pending(get_state().db.engine)
+    except (SQLAlchemyError, ConfigurationError):
+        upgrade_due = False
+    if upgrade_due:
+        return click.ClickException(
+            "The tables are missing or not this release's; "
+            "run flask xgen-sessions upgrade, or your own migrations."
+        )
+    return click.ClickException(f"{what} {_cause(error)}")
+
+
+def _cause(error: SQLAlchemyError) -> str:
+    """Return the driver's own words, without the statement and its parameters."""
+    lines = str(getattr(error, "orig", None) or error).splitlines()
+    return f"({_shown(lines[0] if lines else type(error).__name__)})"
+
+
+def _user_row(user: ActiveUser) -> list[str]:
+    profile = user.profile
+    return [
+        _shown(profile.username),
+        _shown(profile.name),
+        _shown(profile.department),
+        "SUPER" if profile.superuser else "",
+        str(user.active_sessions),
+        "-" if user.last_login_us is None else _time(user.last_login_us),
+        _shown(user.last_ip),
+    ]
+
+
+def _session_row(session: ActiveSession) -> list[str]:
+    return [
+        _shown(session.device.browser),
+        _shown(session.device.device),
+        _time(session.signed_in_us),
+        _shown(session.ip),
+        _time(session.expires_us),
+        session.session_id,
+    ]
+
+
+def _time(at_us: int) -> str:
+    return f"{to_datetime(at_us, get_state().settings.timezone):%Y-%m-%d %H:%M:%S}"
+
+
+def _shown(text: str | None) -> str:
+    """Return foreign text fit for a terminal: control characters could rewrite the screen."""
+    return clean_text(text, len(text or "")) or "-"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if rows:
+        click.echo(tabulate(rows, headers, disable_numparse=True) + "\n")
+
+
+def _print_ended(revocation: Revocation, whose: str) -> None:
+    click.echo(f"{_count(revocation.sessions_ended, 'session')} of {_shown(whose)} ended.")
+
+
+def _print_json(**members: Any) -> None:
+    click.echo(json.dumps(members, indent=2))

@@ -1,0 +1,163 @@
+"""The plugin's own migrations: bring its tables to this release, or adopt tables made otherwise.
+
+Alembic runs on one connection and in one transaction, with a version table of its own; the host's
+tables, history and logging are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.script.revision import RevisionError
+
+from .errors import ConfigurationError
+from .models import TABLES, VERSION_TABLE, Base
+
+_LOCK_NAME = "xgen_sessions_upgrade"
+_LOCK_KEY = 0x7867656E
+"""The same for PostgreSQL, which counts its locks."""
+
+
+def _is_ours(name: str | None, kind: str, parents: Any) -> bool:
+    return kind != "table" or (name in TABLES and parents["schema_name"] is None)
+
+
+OPTIONS: Final[dict[str, Any]] = {
+    "target_metadata": Base.metadata,
+    "version_table": VERSION_TABLE,
+    "include_name": _is_ours,
+    "compare_type": True,
+}
+"""What Alembic is to know of: these tables, and no others."""
+
+
+def upgrade(engine: sa.Engine) -> list[str]:
+    """Bring the tables to this release.
+
+    Tables made by ``db.create_all()`` or by the host's own migrations are adopted if they are
+    what this release needs: only their version is recorded. Processes that upgrade at the same
+    time do it one after the other.
+
+    :param engine: The database.
+    :returns: The revisions recorded now, oldest first; none if there was nothing to do.
+    :raises ConfigurationError: The tables are others than this release's; nothing was changed.
+    """
+    with engine.connect() as connection, connection.begin():
+        _lock_out_others(connection)
+        config = _config(connection)
+        recorded = _recorded(connection)
+        due = _due(config, recorded)
+        if due and recorded is None and _present(connection):
+            _require_same(connection)
+            command.stamp(config, "head")
+        elif due:
+            command.upgrade(config, "head")
+    return due
+
+
+def pending(engine: sa.Engine) -> bool:
+    """Say whether the tables lack something that :func:`upgrade` is for.
+
+    Tables without a recorded version, which the host's own migrations look after, lack nothing
+    as long as they are what this release needs.
+
+    :param engine: The database.
+    :raises ConfigurationError: A newer release made the tables.
+    """
+    with engine.connect() as connection:
+        recorded = _recorded(connection)
+        if recorded is None:
+            return bool(_differences(connection))
+        return bool(_due(_config(connection), recorded))
+
+
+def _config(connection: sa.Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_directory()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _directory() -> Path:
+    """Return ``migrations/``: within the package if installed from a wheel, beside it if not."""
+    package = Path(__file__).parent
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"
+
+
+def _lock_out_others(connection: sa.Connection) -> None:
+    """Let no other process upgrade until this connection's transaction ends or it is closed."""
+    dialect = connection.dialect.name
+    if dialect == "sqlite":
+        # Its driver begins no transaction for CREATE TABLE.
+        if not getattr(connection.connection.dbapi_connection, "in_transaction", False):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+    elif dialect == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_KEY)))
+    else:
+        # CREATE TABLE commits there: the lock is the connection's, which goes with it.
+        connection.detach()
+        connection.execute(sa.select(sa.func.get_lock(_LOCK_NAME, 3600)))
+
+
+def _recorded(connection: sa.Connection) -> str | None:
+    """Return the recorded version; ``None`` also if the version table is there and empty."""
+    return MigrationContext.configure(connection, opts=OPTIONS).get_current_revision()
+
+
+def _due(config: Config, recorded: str | None) -> list[str]:
+    """Return the revisions after *recorded*, oldest first."""
+    script = ScriptDirectory.from_config(config)
+    try:
+        newer = list(script.iterate_revisions("head", recorded or "base"))
+    except RevisionError as error:
+        raise ConfigurationError(
+            f"The tables are at version {recorded}, which this release does not know; "
+            "install the release that made them, or a newer one."
+        ) from error
+    return [script.revision for script in reversed(newer)]
+
+
+def _present(connection: sa.Connection) -> bool:
+    return not set(TABLES).isdisjoint(sa.inspect(connection).get_table_names())
+
+
+def _require_same(connection: sa.Connection) -> None:
+    differences = _differences(connection)
+    if differences:
+        raise ConfigurationError(
+            "The tables exist without a recorded version and are not this release's; nothing was "
+            f"changed. What it would take: {', '.join(differences)}. Do that with the migrations "
+            "that made them, then upgrade again."
+        )
+
+
+def _differences(connection: sa.Connection) -> list[str]:
+    """Return in words what it would take to make the tables those of the models."""
+    context = MigrationContext.configure(connection, opts=OPTIONS)
+    return list(map(_describe, _flat(compare_metadata(context, Base.metadata))))
+
+
+def _flat(differences: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    for difference in differences:
+        # The changes of one column come as a list of their own.
+        yield from difference if isinstance(difference, list) else [difference]
+
+
+def _describe(difference: tuple[Any, ...]) -> str:
+    operation, *what = difference
+    if operation.startswith("modify_"):
+        _, table, column, _, old, new = what
+        return f"{operation.replace('_', ' ')} of {table}.{column} from {old!r} to {new!r}"
+    if operation.endswith("_column"):
+        _, table, column = what
+        return f"{operation.replace('_', ' ')} {table}.{column.name}"
+    return f"{operation.replace('_', ' ')} {what[0].name}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -199,13 +199,19 @@ class Host:
 
 
 def make_app(
-    database_url: str, *, model: type[Account] = User, create_all: bool = True, **config: Any
+    database_url: str,
+    *,
+    model: type[Account] = User,
+    create_all: bool = True,
+    extras: Callable[[Flask], Mapping[str, Any]] = lambda app: {},
+    **config: Any,
 ) -> Host:
     """Build a host application on an empty database.
 
     :param database_url: Where its tables are to be.
     :param model: Its user model.
     :param create_all: Whether to make the tables.
+    :param extras: Adds to the application and returns more arguments for ``init_app``.
     :param config: More of ``app.config``.
     """
     app = Flask("host")
@@ -223,6 +229,7 @@ def make_app(
         user_model=model,
         login_manager=login_manager,
         user_fields=UserFields(name="display_name"),
+        **extras(app),
     )
     add_views(app, sessions)
     host = Host(app=app, db=db, sessions=sessions, login_manager=login_manager, model=model)

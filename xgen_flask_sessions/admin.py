@@ -51,7 +51,7 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
         """Say whether the current user may see the view."""
         return get_state().authority.may_view(current_user)
 
-    def inaccessible_callback(self, name: str, **kwargs: Any) -> Any:
+    def inaccessible_callback(self, name: str, **kwargs: Any) -> Any:  # noqa: ARG002
         """Send who is not signed in to the sign-in page, and turn away everybody else."""
         if current_user.is_authenticated:
             abort(403)
@@ -83,7 +83,7 @@ class LoginManagementView(AdminCenterView):
             endpoint=ENDPOINT,
         )
 
-    @expose("/")
+    @expose("/")  # type: ignore[untyped-decorator]
     def index(self) -> Any:
         """Show one page of the users that are signed in."""
         state = get_state()
@@ -103,7 +103,7 @@ class LoginManagementView(AdminCenterView):
             **_helpers(),
         )
 
-    @expose("/sessions")
+    @expose("/sessions")  # type: ignore[untyped-decorator]
     def sessions(self) -> Any:
         """Return the active sessions of one user, as the table that a row expands to."""
         state = get_state()
@@ -114,7 +114,7 @@ class LoginManagementView(AdminCenterView):
             **_helpers(),
         )
 
-    @expose("/confirm")
+    @expose("/confirm")  # type: ignore[untyped-decorator]
     def confirm(self) -> Any:
         """Ask before a force logout, where the deployment wants that."""
         state = get_state()
@@ -127,7 +127,7 @@ class LoginManagementView(AdminCenterView):
             **_helpers(),
         )
 
-    @expose("/force-logout", methods=["POST"])
+    @expose("/force-logout", methods=["POST"])  # type: ignore[untyped-decorator]
     def force_logout(self) -> Any:
         """End all sessions of a user; whoever did it to themselves goes to the sign-in page."""
         check_form()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -50,10 +51,7 @@ class Standing:
         return self.end_reason == FORCE_LOGOUT
 
 
-_Row = tuple[str, str, int, int | None, str | None, int, int | None]
-
-
-def _statement() -> sa.Select[_Row]:
+def _statement() -> sa.Select[Any]:
     everyone = aliased(UserLogin)
     everyone_us = (
         sa.select(everyone.invalid_before_us).where(everyone.user_id == EVERYONE).scalar_subquery()
@@ -92,25 +90,25 @@ class Denylist:
         """
         try:
             try:
-                row = self._ask(jti)
+                return self._ask(jti)
             except DBAPIError as error:
                 # The server was restarted since this connection was last used: the pool knows
                 # now, and hands out fresh ones.
                 if not error.connection_invalidated:
                     raise
-                row = self._ask(jti)
+                return self._ask(jti)
         except (SQLAlchemyError, OSError) as error:
             raise DenylistUnavailable from error
+
+    def _ask(self, jti: str) -> Standing | None:
+        engine = self._get_engine()
+        with engine.connect() as connection:
+            if engine.dialect.name != "sqlite":  # there, a lone SELECT is autocommit already
+                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            row = connection.execute(self._statement, {"jti": jti}).one_or_none()
         if row is None:
             return None
         user_id, session_id, issued_us, ended_us, end_reason, user_us, everyone_us = row
         return Standing(
             user_id, session_id, issued_us, ended_us, end_reason, max(user_us, everyone_us or 0)
         )
-
-    def _ask(self, jti: str) -> sa.Row[_Row] | None:
-        engine = self._get_engine()
-        with engine.connect() as connection:
-            if engine.dialect.name != "sqlite":  # there, a lone SELECT is autocommit already
-                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-            return connection.execute(self._statement, {"jti": jti}).one_or_none()

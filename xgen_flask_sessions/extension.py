@@ -23,6 +23,7 @@ from .api import create_blueprint
 from .authority import Authority, Permission
 from .cli import commands
 from .clock import SECOND_US
+from .coexistence import coexist
 from .denylist import Denylist
 from .devices import clean_address, clean_text, clean_user_agent
 from .errors import ConfigurationError, LedgerUnavailable, XgenSessionsError
@@ -159,7 +160,7 @@ class XgenSessions:
             view = LoginManagementView()
             admin.add_view(view)
             protected.append(view)
-        _exempt_from_host_csrf(app, protected)
+        coexist(app, protected, with_flask_admin=admin is not None)
 
     def issue(
         self,
@@ -386,23 +387,6 @@ def _form_secret(settings: Settings) -> bytes:
     if secret is None:
         raise ConfigurationError("SECRET_KEY must be set: it guards the screen's forms.")
     return secret
-
-
-def _exempt_from_host_csrf(app: Flask, protected: list[Any]) -> None:
-    """Take our own guarded views out of the host's Flask-WTF ``CSRFProtect``.
-
-    Its tokens live in the Flask session and run out after an hour; ours do neither. It may be
-    set up before or after us.
-    """
-
-    def exempt() -> None:
-        host_csrf = app.extensions.get("csrf")
-        while host_csrf is not None and protected:
-            view = protected.pop()
-            host_csrf.exempt(getattr(view, "blueprint", None) or view)
-
-    exempt()
-    app.before_request(exempt)
 
 
 @contextmanager

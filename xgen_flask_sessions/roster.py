@@ -113,14 +113,13 @@ class Roster:
         ).all()
         ids = [row.user_id for row in rows]
         people = self._users.get_many(ids)
-        counts: dict[str, int] = dict(
+        counts: dict[str, int] = {}
+        counts.update(
             session.execute(
                 sa.select(SessionRecord.user_id, sa.func.count())
                 .where(SessionRecord.user_id.in_(ids), *_active_sessions(now))
                 .group_by(SessionRecord.user_id)
-            )
-            .tuples()
-            .all()
+            ).all()
         )
         return Page(
             [

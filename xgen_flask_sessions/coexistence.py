@@ -1,0 +1,52 @@
+"""Getting along with what else the host set up, be it before us or after us."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+from typing import Any
+
+from flask import Flask
+
+
+def coexist(app: Flask, guarded: Iterable[Any], *, with_flask_admin: bool) -> None:
+    """Look now, and once more at the first request, at what the host has.
+
+    :param guarded: Blueprints and Flask-Admin views of ours, which have guards of their own
+        against cross-site requests.
+    :param with_flask_admin: Whether the host has Flask-Admin.
+    """
+    waiting = list(guarded)
+
+    def exempt_from_csrf_protect() -> None:
+        # Flask-WTF's tokens live in the Flask session and run out after an hour; ours do neither.
+        host_csrf = app.extensions.get("csrf")
+        while host_csrf is not None and waiting:
+            view = waiting.pop()
+            host_csrf.exempt(getattr(view, "blueprint", None) or view)
+
+    looked = False
+
+    def at_first_request() -> None:
+        nonlocal looked
+        if looked:
+            return
+        looked = True
+        exempt_from_csrf_protect()
+        if with_flask_admin:
+            _set_up_flask_babel(app)
+
+    exempt_from_csrf_protect()
+    app.before_request(at_first_request)
+
+
+def _set_up_flask_babel(app: Flask) -> None:
+    """Give Flask-Babel its defaults if it is installed and the host left it alone.
+
+    Flask-Admin calls it wherever it can be imported, and each of its pages fails if it was not
+    set up.
+    """
+    if "babel" not in app.extensions and importlib.util.find_spec("flask_babel"):
+        from flask_babel import Babel
+
+        Babel(app)

@@ -1,0 +1,73 @@
+"""User agents and addresses, as an administrator reads them."""
+
+from __future__ import annotations
+
+import pytest
+
+from xgen_flask_sessions.devices import clean_address, clean_user_agent, describe
+
+WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
+IOS = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15"
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "shown"),
+    [
+        (
+            f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {WEBKIT} Chrome/124.0.0.0 "
+            "Whale/4.25.232.19 Safari/537.36",
+            "Whale 4 · Windows",
+        ),
+        (
+            f"Mozilla/5.0 (Linux; Android 14; SAMSUNG SM-S918N) {WEBKIT} "
+            "SamsungBrowser/27.0 Chrome/125.0.0.0 Mobile Safari/537.36",
+            "Samsung Internet 27 · Android",
+        ),
+        (f"{IOS} (KHTML, like Gecko) Mobile/15E148 KAKAOTALK 10.4.5", "KakaoTalk 10 · iPhone"),
+        (
+            "Mozilla/5.0 (Linux; Android 13; SM-G998N Build/TP1A; wv) AppleWebKit/537.36 "
+            "(KHTML, like Gecko) Version/4.0 Chrome/120.0 Mobile Safari/537.36;KAKAOTALK 2410450",
+            "KakaoTalk · Android",
+        ),
+        (f"{IOS} NAVER(inapp; search; 2000; 12.4.10; 15PRO)", "NAVER 12 · iPhone"),
+        (f"{IOS} (KHTML, like Gecko) Version/19.0 Mobile/15E148 Safari/604.1", "Safari 19 · iPhone"),
+        (f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {WEBKIT} Chrome/148.0.0.0 Safari/537.36",
+         "Chrome 148 · macOS"),
+        (f"Mozilla/5.0 (Linux; Android 10; K) {WEBKIT} Chrome/148.0.0.0 Mobile Safari/537.36",
+         "Chrome 148 · Android"),
+        (f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {WEBKIT} Chrome/148.0.0.0 Safari/537.36 "
+         "Edg/148.0.0.0", "Edge 148 · Windows"),
+        ("Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+         "Firefox 140 · Linux"),
+        ("curl/8.5.0", "curl 8"),
+        ("no such thing", "Unknown browser"),
+        ("", "Unknown browser"),
+        (None, "Unknown browser"),
+    ],
+)  # fmt: skip
+def test_browser_and_device(user_agent: str | None, shown: str) -> None:
+    assert str(describe(user_agent)) == shown
+
+
+def test_user_agents_are_kept_to_512_printable_characters() -> None:
+    assert clean_user_agent("x" * 9000) == "x" * 512
+    assert clean_user_agent("a\x00b\x1b[31m\ud800") == "a\ufffdb\ufffd[31m\ufffd"
+    assert clean_user_agent("  ") is None
+
+
+@pytest.mark.parametrize(
+    ("address", "kept"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:DB8::1", "2001:db8::1"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("unknown", None),
+        ("<script>", None),
+        ("203.0.113.9, 10.0.0.1", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_an_address_is_kept_only_if_it_is_one(address: str | None, kept: str | None) -> None:
+    assert clean_address(address) == kept

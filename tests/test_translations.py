@@ -1,0 +1,60 @@
+"""Korean: complete, without leftovers, and with every blank filled in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract_from_dir
+from babel.messages.pofile import read_po
+
+import xgen_flask_sessions
+
+PACKAGE = Path(xgen_flask_sessions.__file__).parent
+KEYWORDS = {
+    "gettext": None,
+    "lazy_gettext": None,
+    "ngettext": (1, 2),
+    "xgen_gettext": None,
+    "xgen_ngettext": (1, 2),
+}
+METHODS = [("**.py", "python"), ("**/templates/**.html", "jinja2.ext:babel_extract")]
+
+
+def said() -> set[str]:
+    """Return every message in the code and the templates."""
+    found = extract_from_dir(PACKAGE, METHODS, keywords=KEYWORDS)
+    messages = (message for _, _, message, _, _ in found)
+    return {message if isinstance(message, str) else message[0] for message in messages}
+
+
+def korean() -> Catalog:
+    with (PACKAGE / "translations/ko/LC_MESSAGES/xgen_sessions.po").open("rb") as source:
+        return read_po(source)
+
+
+def translations() -> Iterator[tuple[str, str]]:
+    for message in korean():
+        if message.id:
+            source = message.id if isinstance(message.id, str) else message.id[0]
+            text = message.string if isinstance(message.string, str) else message.string[0]
+            yield source, text or ""
+
+
+def test_everything_said_is_translated() -> None:
+    translated = {source for source, text in translations() if text}
+
+    assert said() - translated == set()
+
+
+def test_nothing_is_translated_that_is_not_said() -> None:
+    assert {source for source, _ in translations()} - said() == set()
+
+
+def test_translations_have_the_blanks_of_their_source() -> None:
+    blanks = re.compile(r"%\(\w+\)[sd]")
+
+    for source, text in translations():
+        assert sorted(blanks.findall(text)) == sorted(blanks.findall(source)), source

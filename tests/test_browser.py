@@ -1,0 +1,284 @@
+"""The whole way, in real browsers, against a running Admin Center."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+
+from tests.admin_center import PASSWORD, AdminCenter
+
+SCREEN = "/admin/admin-active-sessions/"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+IPHONE = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 "
+    "(KHTML, like Gecko) Version/19.0 Mobile/15E148 Safari/604.1"
+)
+GALAXY = (
+    "Mozilla/5.0 (Linux; Android 14; SAMSUNG SM-S918N) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "SamsungBrowser/27.0 Chrome/125.0.0.0 Mobile Safari/537.36"
+)
+WHALE = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/124.0.0.0 Whale/4.25.232.19 Safari/537.36"
+)
+
+TEXTS = {
+    "en-US": {
+        "forced": "An administrator ended your session",
+        "notice": "2 sessions of bora ended",
+        "button": "Force Logout bora",
+        "cards": ["Active Users", "Active Sessions", "SuperUsers"],
+    },
+    "ko-KR": {
+        "forced": "관리자가",
+        "notice": "bora 사용자의 세션 2개를 종료했습니다",
+        "button": "강제 로그아웃 bora",
+        "cards": ["활성 사용자", "활성 세션", "슈퍼관리자"],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium")
+    if path is None:
+        if os.environ.get("XGEN_TEST_REQUIRE_SERVICES") == "1":
+            pytest.fail("Chromium is not there")
+        pytest.skip("Chromium is not there")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def center(tmp_path: Path) -> Iterator[AdminCenter]:
+    with AdminCenter(tmp_path / "instance") as running:
+        yield running
+
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: Browser, center: AdminCenter) -> Iterator[OpenPage]:
+    """Open a page in a browser profile of its own; scripts that fail there fail the test."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def listen(message: ConsoleMessage) -> None:
+        # A refused call is what some tests are about; everything else is a fault.
+        if message.type == "error" and "401" not in message.text:
+            complaints.append(message.text)
+
+    def new(*, locale: str = "en-US", width: int = 1440, **options: Any) -> Page:
+        context = browser.new_context(
+            base_url=center.url, locale=locale, viewport={"width": width, "height": 900}, **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", listen)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        return page
+
+    yield new
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def sign_in(page: Page, username: str) -> Page:
+    page.goto("/login")
+    page.fill("[name=username]", username)
+    page.fill("[name=password]", PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: "/login" not in url)
+    return page
+
+
+def shown_summary(page: Page) -> list[int]:
+    return [int(text) for text in page.locator(".xs-card dd").all_inner_texts()]
+
+
+def api_summary(page: Page) -> list[int]:
+    summary = page.request.get("/sessions/users").json()["summary"]
+    return [summary["active_users"], summary["active_sessions"], summary["superusers"]]
+
+
+def shown_counts(page: Page) -> dict[str, int]:
+    return {
+        row.locator(".xs-username").inner_text(): int(row.locator(".xs-count").inner_text())
+        for row in page.locator(".xs-table > tbody > tr:not(.xs-detail)").all()
+    }
+
+
+def api_counts(page: Page) -> dict[str, int]:
+    users = page.request.get("/sessions/users").json()["users"]
+    return {user["username"]: user["active_sessions"] for user in users}
+
+
+@pytest.mark.parametrize("locale", TEXTS)
+def test_a_forced_out_browser_goes_to_the_sign_in_page_by_itself(
+    center: AdminCenter, open_page: OpenPage, locale: str
+) -> None:
+    texts = TEXTS[locale]
+    for name in ("bora", "jwm"):
+        center.add_user(name)
+    bora = sign_in(open_page(locale=locale), "bora")
+    bora_on_a_phone = sign_in(open_page(locale=locale, width=390), "bora")
+    jwm = sign_in(open_page(locale=locale), "jwm")
+    admin = sign_in(open_page(locale=locale), "admin")
+    admin.goto(SCREEN)
+    assert admin.locator(".xs-card dt").all_inner_texts() == texts["cards"]
+    assert shown_summary(admin) == api_summary(admin) == [3, 4, 1]
+    assert shown_counts(admin) == api_counts(admin) == {"admin": 1, "jwm": 1, "bora": 2}
+
+    admin.get_by_role("button", name=str(texts["button"]), exact=True).click()
+
+    assert admin.locator("[role=status]").inner_text() == texts["notice"]
+    assert shown_summary(admin) == api_summary(admin) == [2, 2, 1]
+    assert shown_counts(admin) == api_counts(admin) == {"admin": 1, "jwm": 1}
+    for page in (bora, bora_on_a_phone):
+        page.wait_for_url(re.compile(r"/login\?next=%2F$"), timeout=15_000)
+        assert str(texts["forced"]) in page.inner_text("body")
+    assert jwm.request.get("/api/me").ok
+    assert jwm.url == f"{center.url}/"
+    sign_in(bora, "bora")
+    assert bora.request.get("/api/me").json()["username"] == "bora"
+    admin.get_by_role("button", name=re.compile("Refresh|새로고침")).click()
+    assert shown_summary(admin) == api_summary(admin) == [3, 3, 1]
+
+
+def test_three_devices_of_one_user_expand_and_end_together(
+    center: AdminCenter, open_page: OpenPage
+) -> None:
+    center.add_user("bora", "--name", "Bora Lim", "--department", "Research")
+    for agent in (IPHONE, GALAXY, WHALE):
+        sign_in(open_page(user_agent=agent), "bora")
+    admin = sign_in(open_page(), "admin")
+    admin.goto(SCREEN)
+    count = admin.get_by_role("button", name="3 active sessions of bora")
+
+    count.focus()
+    admin.keyboard.press("Space")
+    admin.wait_for_selector(".xs-sessions")
+
+    table = admin.locator(".xs-sessions tbody tr")
+    assert [row.locator("td").nth(0).inner_text() for row in table.all()] == [
+        "Whale 4", "Samsung Internet 27", "Safari 19",
+    ]  # fmt: skip
+    assert [row.locator("td").nth(1).inner_text() for row in table.all()] == [
+        "Windows", "Android", "iPhone",
+    ]  # fmt: skip
+    assert count.get_attribute("aria-expanded") == "true"
+    admin.keyboard.press("Enter")
+    assert count.get_attribute("aria-expanded") == "false"
+    assert not admin.locator(".xs-sessions").is_visible()
+
+
+def test_everything_works_without_scripts(center: AdminCenter, open_page: OpenPage) -> None:
+    center.add_user("bora")
+    bora = sign_in(open_page(), "bora")
+    admin = sign_in(open_page(java_script_enabled=False), "admin")
+    admin.goto(SCREEN)
+
+    admin.get_by_role("link", name="1 active session of bora").click()
+    assert admin.locator(".xs-sessions").is_visible()
+    admin.get_by_role("button", name="Force Logout bora").click()
+
+    assert admin.locator("[role=status]").inner_text() == "1 session of bora ended"
+    assert bora.request.get("/api/me").status == 401
+
+
+def test_forcing_oneself_out_ends_on_the_sign_in_page(
+    center: AdminCenter, open_page: OpenPage
+) -> None:
+    admin = sign_in(open_page(), "admin")
+    admin.goto(SCREEN)
+
+    admin.get_by_role("button", name="Force Logout admin").click()
+
+    admin.wait_for_url(re.compile("/login"))
+    assert "An administrator ended your session" in admin.inner_text("body")
+
+
+def test_guard_watches_xhr_as_well_as_fetch(center: AdminCenter, open_page: OpenPage) -> None:
+    admin = sign_in(open_page(), "admin")
+    admin.goto(SCREEN)
+    center.run("xgen-sessions", "force-logout", "admin")
+
+    admin.evaluate(
+        "() => { const call = new XMLHttpRequest();"
+        " call.open('GET', '/sessions/users'); call.send(); }"
+    )
+
+    admin.wait_for_url(re.compile(r"/login\?next=%2Fadmin%2Fadmin-active-sessions%2F$"))
+
+
+def test_guard_leaves_calls_without_a_token_alone(center: AdminCenter, open_page: OpenPage) -> None:
+    admin = sign_in(open_page(), "admin")
+    admin.goto(SCREEN)
+
+    status = admin.evaluate(
+        "() => fetch('/sessions/users', {credentials: 'omit'}).then(answer => answer.status)"
+    )
+
+    assert status == 401
+    assert admin.url.endswith(SCREEN)
+
+
+@pytest.mark.parametrize("locale", TEXTS)
+@pytest.mark.parametrize("width", [1440, 390])
+def test_axe_finds_no_violation(
+    center: AdminCenter, open_page: OpenPage, locale: str, width: int
+) -> None:
+    center.add_user("bora", "--name", "Bora Lim", "--department", "Research")
+    sign_in(open_page(), "bora")
+    page = open_page(locale=locale, width=width)
+    found: dict[str, list[str]] = {}
+
+    def check(name: str) -> None:
+        violations = Axe().run(page).response["violations"]
+        found[name] = [f"{v['id']}: {node['html']}" for v in violations for node in v["nodes"]]
+        width_needed = page.evaluate("document.documentElement.scrollWidth")
+        assert width_needed <= width, f"{name} is {width_needed} px wide"
+
+    page.goto("/login")
+    check("sign-in page")
+    page.fill("[name=username]", "nobody")
+    page.fill("[name=password]", "wrong password")
+    page.keyboard.press("Enter")
+    page.wait_for_load_state()
+    check("sign-in page, refused")
+    sign_in(page, "admin")
+    check("workspace")
+    page.goto(SCREEN)
+    check("Login Management")
+    for link in page.locator("[data-xs-expand]").all():
+        link.click()
+    page.wait_for_function("document.querySelectorAll('.xs-sessions').length === 2")
+    check("Login Management, expanded")
+    page.locator(".xs-action button").last.click()
+    page.wait_for_selector("[role=status]")
+    check("Login Management, after a force logout")
+    page.goto("/admin/admin-users/")
+    check("User Management")
+    page.locator("main table a").first.click()
+    page.wait_for_load_state()
+    check("User Management, one user")
+
+    assert {name: nodes for name, nodes in found.items() if nodes} == {}

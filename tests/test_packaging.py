@@ -1,0 +1,102 @@
+"""The built wheel, in an environment of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.admin_center import AdminCenter
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the Python of an environment that has the wheel and what it asks for, and no more."""
+    home = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", home], check=True, timeout=120)
+    python = home / "bin" / "python"
+    install = subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", f"{wheel}[standalone]"],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    if install.returncode != 0:
+        reason = f"no packages can be had here: {install.stderr.strip().splitlines()[-1]}"
+        if os.environ.get("XGEN_TEST_REQUIRE_SERVICES") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return python
+
+
+def test_wheel_carries_everything(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+
+    for name in (
+        "py.typed",
+        "templates/xgen_sessions/login_management.html",
+        "templates/xgen_sessions/admin_center.html",
+        "static/session-guard.js",
+        "static/xgen-sessions.css",
+        "translations/ko/LC_MESSAGES/xgen_sessions.po",
+        "migrations/env.py",
+        "migrations/versions/0001_create_tables.py",
+        "standalone/templates/xgen_standalone/sign_in.html",
+    ):
+        assert f"xgen_flask_sessions/{name}" in names
+    assert not [name for name in names if name.startswith(("tests/", "migrations/", "instance/"))]
+
+
+def test_wheel_asks_for_no_more_than_a_host_needs(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith("METADATA"))
+        metadata = archive.read(name).decode()
+    plain = {
+        line.removeprefix("Requires-Dist: ").split(">")[0]
+        for line in metadata.splitlines()
+        if line.startswith("Requires-Dist: ") and "extra ==" not in line
+    }
+
+    assert plain.isdisjoint({"waitress", "flask-babel", "pytest", "redis", "playwright"})
+    assert "pyjwt" in plain
+
+
+def test_wheel_runs_the_admin_center(installed: Path, tmp_path: Path) -> None:
+    with (
+        AdminCenter(tmp_path / "instance", python=installed) as center,
+        urllib.request.urlopen(f"{center.url}/login", timeout=10) as response,
+    ):
+        assert response.status == 200
+        assert 'name="password"' in response.read().decode()
+
+
+def test_wheel_upgrades_a_database(installed: Path, tmp_path: Path) -> None:
+    upgrade = [str(installed), "-m", "xgen_flask_sessions", "xgen-sessions", "upgrade"]
+    environment = {**os.environ, "XGEN_INSTANCE_PATH": str(tmp_path / "instance")}
+
+    first, second = (
+        subprocess.run(
+            upgrade, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        for _ in range(2)
+    )
+
+    assert first.returncode == 0, first.stderr
+    assert "now at version" in first.stdout
+    assert "up to date" in second.stdout

@@ -20,7 +20,7 @@ from alembic.runtime.migration import MigrationContext
 from tests.conftest import MakeHost
 from xgen_flask_sessions import ConfigurationError
 from xgen_flask_sessions.migrate import pending, upgrade
-from xgen_flask_sessions.models import TABLES, VERSION_TABLE, Base, UserLogin
+from xgen_flask_sessions.models import TABLES, VERSION_TABLE, Base, UserLogin, copy_tables
 
 ROOT = Path(__file__).parent.parent
 ALL = ["0001"]
@@ -403,3 +403,12 @@ def run(engine: sa.Engine, directory: Path, *lines: str) -> None:
 
 def migrations(directory: Path) -> list[str]:
     return [path.read_text() for path in (directory / "history" / "versions").glob("*.py")]
+
+
+def test_a_hosts_schema_is_for_its_own_tables() -> None:
+    metadata = sa.MetaData(schema="host")
+
+    copy_tables(metadata)
+    copy_tables(metadata)
+
+    assert set(metadata.tables) == {*TABLES, VERSION_TABLE}

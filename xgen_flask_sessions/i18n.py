@@ -9,7 +9,7 @@ from pathlib import Path
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import LazyProxy, NullTranslations, Translations
-from flask import current_app, has_app_context
+from flask import current_app, has_request_context
 
 from . import clock
 from .settings import Settings
@@ -19,8 +19,8 @@ _DOMAIN = "xgen_sessions"
 
 
 def language() -> str:
-    """Return the language of the current request, ``en`` or ``ko``."""
-    if has_app_context() and "babel" in current_app.extensions:
+    """Return the language of the current request, ``en`` or ``ko``; English outside one."""
+    if has_request_context() and "babel" in current_app.extensions:
         from flask_babel import get_locale
 
         locale = get_locale()

@@ -122,8 +122,14 @@ def copy_tables(target: sa.MetaData) -> None:
 
     :param target: The host's metadata.
     """
-    for table in Base.metadata.tables.values():
-        if table.name not in target.tables:
-            table.to_metadata(target)
-    if VERSION_TABLE not in target.tables:
-        sa.Table(VERSION_TABLE, target, sa.Column("version_num", sa.String(32), primary_key=True))
+    # A default schema of the host's is for its own tables; ours are asked for without one.
+    host_schema, target.schema = target.schema, None
+    try:
+        for table in Base.metadata.tables.values():
+            if table.name not in target.tables:
+                table.to_metadata(target)
+        if VERSION_TABLE not in target.tables:
+            version = sa.Column("version_num", sa.String(32), primary_key=True)
+            sa.Table(VERSION_TABLE, target, version)
+    finally:
+        target.schema = host_schema

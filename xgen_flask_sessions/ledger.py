@@ -14,7 +14,7 @@ How the order is made
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
@@ -78,6 +78,19 @@ class Cause:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastSignIn:
+    """A sign-in made elsewhere, without a token of ours. Times are microseconds."""
+
+    user_id: str
+    signed_in_us: int
+    expires_us: int
+    ip: str | None = None
+    user_agent: str | None = None
+    login: bool = True
+    """Whether it counts as the user's last login."""
+
+
 _logins = cast("sa.Table", UserLogin.__table__)
 _sessions = cast("sa.Table", SessionRecord.__table__)
 _revocations = cast("sa.Table", RevocationRecord.__table__)
@@ -111,6 +124,46 @@ def issue(
     record = Issue(user_id=user_id, jti=jti, session_id=jti, issued_us=stamp, expires_us=expires_us)
     _insert(session, record, signed_in_us=stamp, ip=ip, user_agent=user_agent)
     return record
+
+
+def record_many(session: Session, sign_ins: Iterable[PastSignIn]) -> None:
+    """Record sign-ins of the past, of users that the ledger does not know yet.
+
+    What everyone's invalidation timestamp came after is recorded as ended by it.
+
+    :param sign_ins: In any order; of one user, no two at the same microsecond.
+    """
+    everyone_us = _lock_everyone(session)
+    rows: list[dict[str, Any]] = []
+    logins: dict[str, dict[str, Any]] = {}
+    for past in sorted(sign_ins, key=lambda past: past.signed_in_us):
+        jti = _new_id()
+        ended = past.signed_in_us <= everyone_us
+        rows.append(
+            {
+                "jti": jti,
+                "session_id": jti,
+                "user_id": past.user_id,
+                "issued_us": past.signed_in_us,
+                "signed_in_us": past.signed_in_us,
+                "expires_us": past.expires_us,
+                "ended_us": everyone_us if ended else None,
+                "end_reason": FORCE_LOGOUT if ended else None,
+                "ip": past.ip,
+                "user_agent": past.user_agent,
+            }
+        )
+        login = logins.setdefault(
+            past.user_id, _new_login(past.user_id) | {"last_login_us": None, "last_ip": None}
+        )
+        login["last_issued_us"] = past.signed_in_us
+        if not ended:
+            login["active_until_us"] = max(login["active_until_us"], past.expires_us)
+        if past.login:
+            login |= {"last_login_us": past.signed_in_us, "last_ip": past.ip or login["last_ip"]}
+    if rows:
+        session.execute(sa.insert(_logins), list(logins.values()))
+        session.execute(sa.insert(_sessions), rows)
 
 
 def renew(

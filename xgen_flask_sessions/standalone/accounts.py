@@ -1,0 +1,287 @@
+"""Users: finding, making and changing them. The rules are here, whoever asks.
+
+Each change is one transaction, with the end of the sessions that belongs to it. Locks are taken
+as the plugin takes them: the user's row first, its own rows after that.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, selectinload
+
+from . import passwords
+from .extensions import sessions
+from .models import MAX_NAME, MAX_ROLE, MAX_USERNAME, Role, User, db
+
+PAGE_SIZE: Final = 50
+"""Users on one page."""
+MAX_ROLES: Final = 20
+
+
+class AccountError(ValueError):
+    """What was asked for is against the rules; nothing was changed.
+
+    :param field: The name of the form field it is about; empty if it is about none.
+    :param message: A sentence for people, in English: a msgid.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        self.message = message
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class UserPage:
+    """One page of users, by username."""
+
+    users: list[User]
+    number: int
+    """Counted from 1."""
+    pages: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What a user is called, and does. Made of what people typed."""
+
+    name: str | None
+    department: str | None
+    roles: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, name: str, department: str, roles: str) -> Profile:
+        """Return the profile that the three texts mean.
+
+        :param roles: Names, with commas between them.
+        :raises AccountError: One of them is too long, or not printable.
+        """
+        names = dict.fromkeys(part for part in map(_tidy, roles.split(",")) if part)
+        if len(names) > MAX_ROLES or any(not _is_text(role, MAX_ROLE) for role in names):
+            raise AccountError("roles", ROLES_RULE)
+        return cls(
+            name=_optional("name", NAME_RULE, name),
+            department=_optional("department", DEPARTMENT_RULE, department),
+            roles=tuple(names),
+        )
+
+
+NAME_RULE: Final = "A name has at most 150 printable characters."
+DEPARTMENT_RULE: Final = "A department has at most 150 printable characters."
+ROLES_RULE: Final = "At most 20 roles, each of at most 50 printable characters."
+USERNAME_RULE: Final = "A username has 1 to 150 printable characters, and no spaces at either end."
+USERNAME_TAKEN: Final = "This username is taken."
+PASSWORD_RULE: Final = "A password has 8 to 256 characters."  # noqa: S105
+LAST_SUPERUSER: Final = "This is the last active SuperUser. Make somebody else a SuperUser first."
+AT_ONCE: Final = "Somebody changed the same thing at the same moment. Try again."
+
+
+def find(user_id: int) -> User | None:
+    """Return the user of that id, or ``None``."""
+    return db.session.get(User, user_id)
+
+
+def find_by_username(username: str) -> User | None:
+    """Return the user of that name, or ``None``; any text will do."""
+    username = unicodedata.normalize("NFC", username)
+    if not _is_username(username):
+        return None
+    return db.session.scalars(sa.select(User).where(User.username == username)).one_or_none()
+
+
+def authenticate(username: str, password: str) -> User | None:
+    """Return whose name and password these are, be the user active or not, or ``None``."""
+    user = find_by_username(username)
+    right = passwords.matches(None if user is None else user.password_hash, password)
+    return user if right else None
+
+
+def search(text: str, number: int) -> UserPage:
+    """Return one page of the users whose username or name holds *text*.
+
+    :param text: In any case; empty for all users.
+    :param number: Counted from 1; past the end, the last page is meant.
+    """
+    text = unicodedata.normalize("NFC", text)
+    where: sa.ColumnElement[bool] = sa.true()
+    if text:
+        where = User.username.icontains(text, autoescape=True) | User.name.icontains(
+            text, autoescape=True
+        )
+    total = db.session.scalar(sa.select(sa.func.count()).select_from(User).where(where)) or 0
+    pages = max(1, -(-total // PAGE_SIZE))
+    number = min(max(1, number), pages)
+    users = db.session.scalars(
+        sa.select(User)
+        .where(where)
+        .order_by(User.username)
+        .limit(PAGE_SIZE)
+        .offset((number - 1) * PAGE_SIZE)
+        .options(selectinload(User.roles))
+    ).all()
+    return UserPage(list(users), number, pages, total)
+
+
+def create(username: str, password: str, profile: Profile, *, superuser: bool = False) -> User:
+    """Make a user.
+
+    :raises AccountError: The username is taken, or something is against the rules.
+    """
+    username = unicodedata.normalize("NFC", username)
+    if not _is_username(username):
+        raise AccountError("username", USERNAME_RULE)
+    _require_acceptable(password)
+    if find_by_username(username) is not None:
+        raise AccountError("username", USERNAME_TAKEN)
+    user = User(
+        username=username,
+        name=profile.name,
+        department=profile.department,
+        password_hash=passwords.hash_password(password),
+        is_superuser=superuser,
+    )
+    try:
+        with _transaction() as session:
+            user.roles = _roles(session, profile.roles)
+            session.add(user)
+    except AccountError:
+        if find_by_username(username) is not None:
+            raise AccountError("username", USERNAME_TAKEN) from None
+        raise
+    return user
+
+
+def change_profile(user_id: int, profile: Profile) -> None:
+    """Change what a user is called, and the roles.
+
+    :raises AccountError: Somebody made one of the roles at the same moment.
+    """
+    with _transaction() as session:
+        user = _lock(session, user_id)
+        user.name = profile.name
+        user.department = profile.department
+        user.roles = _roles(session, profile.roles)
+
+
+def reset_password(user_id: int, password: str, *, actor: Any, end_sessions: bool) -> None:
+    """Give a user another password and, in the same transaction, end the sessions there are.
+
+    :param actor: Who asks for it: a user object, or the name of what else acts.
+    :param end_sessions: A new password alone ends no session.
+    :raises AccountError: The password is against the rules.
+    """
+    _require_acceptable(password)
+    password_hash = passwords.hash_password(password)  # takes its time: before the locks
+    with _transaction() as session:
+        user = _lock(session, user_id)
+        user.password_hash = password_hash
+        session.flush()
+        if end_sessions:
+            sessions.force_logout(user, actor=actor, reason="password reset", commit=False)
+
+
+def change_access(user_id: int, *, active: bool, superuser: bool, actor: Any) -> bool:
+    """Make a user active or inactive, and a SuperUser or none.
+
+    Who becomes inactive has no session any more: that is the same transaction.
+
+    :param actor: Who asks for it: a user object, or the name of what else acts.
+    :returns: Whether the user was made inactive by this.
+    :raises AccountError: It is the last active SuperUser.
+    """
+    with _transaction() as session:
+        user = _lock(session, user_id, superusers=True)
+        if not (active and superuser) and _is_last_superuser(session, user):
+            raise AccountError("access", LAST_SUPERUSER)
+        deactivated = user.is_active and not active
+        user.is_active = active
+        user.is_superuser = superuser
+        session.flush()
+        if deactivated:
+            sessions.force_logout(user, actor=actor, reason="made inactive", commit=False)
+    return deactivated
+
+
+@contextmanager
+def _transaction() -> Iterator[Session]:
+    """Lend the session for one change: it is made as a whole, or not at all.
+
+    :raises AccountError: Another change came in between.
+    """
+    session = db.session()
+    try:
+        yield session
+        session.commit()
+    except sa.exc.IntegrityError as error:
+        session.rollback()
+        raise AccountError("", AT_ONCE) from error
+    except BaseException:
+        session.rollback()
+        raise
+
+
+def _lock(session: Session, user_id: int, *, superusers: bool = False) -> User:
+    """Lock a user's row, and read it as it is now.
+
+    :param superusers: Lock those of all SuperUsers before it, in the order of their ids.
+    """
+    if session.get_bind(mapper=User).dialect.name == "sqlite":
+        # No row locks there: the first write locks the database, so that what is read is the
+        # latest, and stays so.
+        session.execute(
+            sa.update(User).where(User.id == user_id).values(is_active=User.is_active),
+            execution_options={"synchronize_session": False},
+        )
+    if superusers:
+        whom = sa.select(User.id).where(User.is_superuser).order_by(User.id)
+        session.execute(whom.with_for_update()).all()
+    query = sa.select(User).where(User.id == user_id).with_for_update()
+    return session.scalars(query.execution_options(populate_existing=True)).one()
+
+
+def _is_last_superuser(session: Session, user: User) -> bool:
+    if not (user.is_superuser and user.is_active):
+        return False
+    others = sa.select(User.id).where(User.is_superuser, User.is_active, User.id != user.id)
+    # A locking read: a plain one may see an older snapshot on MariaDB.
+    return session.scalars(others.limit(1).with_for_update()).first() is None
+
+
+def _roles(session: Session, names: tuple[str, ...]) -> list[Role]:
+    """Return the roles of these names, made where they were missing."""
+    found = {
+        role.name: role for role in session.scalars(sa.select(Role).where(Role.name.in_(names)))
+    }
+    return [found.get(name) or Role(name=name) for name in names]
+
+
+def _require_acceptable(password: str) -> None:
+    if not passwords.is_acceptable(password):
+        raise AccountError("password", PASSWORD_RULE)
+
+
+def _is_username(text: str) -> bool:
+    return _is_text(text, MAX_USERNAME) and text == text.strip()
+
+
+def _is_text(text: str, length: int) -> bool:
+    # Neither control characters nor lone surrogates are printable.
+    return 0 < len(text) <= length and text.isprintable()
+
+
+def _optional(field: str, rule: str, text: str) -> str | None:
+    tidy = _tidy(text)
+    if tidy and not _is_text(tidy, MAX_NAME):
+        raise AccountError(field, rule)
+    return tidy or None
+
+
+def _tidy(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip()

@@ -1,0 +1,221 @@
+"""The commands: ``python -m xgen_flask_sessions``.
+
+They end with 0 if it was done, 1 with a line on stderr if it was not, and 2 for a wrong call.
+"""
+
+from __future__ import annotations
+
+import getpass
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import sqlalchemy as sa
+from flask import Flask
+from flask.cli import AppGroup, ScriptInfo
+from tabulate import tabulate
+
+from xgen_flask_sessions import ConfigurationError, XgenSessionsError
+from xgen_flask_sessions.cli import commands as plugin_commands
+
+from . import accounts, create_app, prepare, seeding
+from .accounts import AccountError, Profile
+from .models import User
+
+THREADS = 8
+
+
+@contextmanager
+def _failing_plainly() -> Iterator[None]:
+    """Turn what goes wrong into one line on stderr and exit code 1."""
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        lines = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
+        raise click.ClickException(f"The database cannot be used. ({lines[0]})") from error
+    except (AccountError, ConfigurationError, XgenSessionsError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _load_app(instance: str | None = None) -> Flask:
+    with _failing_plainly():
+        return create_app(instance)
+
+
+def run() -> None:
+    """Run the command that was called."""
+    info = ScriptInfo(create_app=_load_app, set_debug_flag=False)
+    cli.main(obj=info, prog_name="python -m xgen_flask_sessions")
+
+
+@click.group()
+def cli() -> None:
+    """Run the XGEN Admin Center, and look after its users and sessions.
+
+    XGEN_INSTANCE_PATH is where its database and its secret are (default: ./instance).
+    """
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@click.option("--instance", metavar="PATH", help="In the place of XGEN_INSTANCE_PATH.")
+@_failing_plainly()
+def serve(host: str, port: int, instance: str | None) -> None:
+    """Serve the Admin Center until it is told to stop."""
+    from waitress.server import create_server
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))  # waitress finishes its requests then
+    app = _load_app(instance)
+    try:
+        # waitress drops the headers of proxies unless it is told not to.
+        server = create_server(
+            app,
+            host=host,
+            port=port,
+            threads=THREADS,
+            ident=None,
+            clear_untrusted_proxy_headers=not app.config["TRUSTED_PROXIES"],
+        )
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"{host} port {port} cannot be listened on: {error}") from error
+    url = _url_of(server, host)
+    prepare(app, url=f"{url}/login")
+    _say_how_it_is_served(app, url)
+    try:
+        server.run()
+    finally:
+        server.close()
+    click.echo("Stopped.")
+
+
+def _url_of(server: Any, host: str) -> str:
+    listening = getattr(server, "effective_listen", None)
+    port = listening[0][1] if listening else server.effective_port
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
+
+
+def _say_how_it_is_served(app: Flask, url: str) -> None:
+    click.echo(f"XGEN Admin Center: {url}/  (Ctrl+C stops it)")
+    click.echo(f"Instance: {app.instance_path}")
+    if not app.config["XGEN_SESSIONS_COOKIE_SECURE"]:
+        click.echo(
+            "The cookie is sent over plain HTTP as well; behind HTTPS, set "
+            "XGEN_SESSIONS_COOKIE_SECURE=true."
+        )
+
+
+_password_option = click.option(
+    "--password",
+    prompt=True,
+    hide_input=True,
+    confirmation_prompt=True,
+    help="Asked for if left out: other users of this machine may see it here.",
+)
+
+
+@cli.group(cls=AppGroup)
+def users() -> None:
+    """See, create and change users."""
+
+
+@users.command("create")
+@click.argument("username")
+@_password_option
+@click.option("--name", default="", help="The display name.")
+@click.option("--department", default="")
+@click.option("--roles", default="", help="With commas between them.")
+@click.option("--superuser", is_flag=True)
+@_failing_plainly()
+def create_user(
+    username: str, password: str, name: str, department: str, roles: str, superuser: bool
+) -> None:
+    """Create the user USERNAME."""
+    _prepare()
+    user = accounts.create(
+        username, password, Profile.parse(name, department, roles), superuser=superuser
+    )
+    click.echo(f"{'SuperUser' if superuser else 'User'} {user.username} created.")
+
+
+@users.command("list")
+@click.option("--search", "text", default="", help="Part of a username or a name.")
+@click.option("--page", type=click.IntRange(min=1), default=1, help="Counted from 1.")
+@_failing_plainly()
+def list_users(text: str, page: int) -> None:
+    """List the users."""
+    _prepare()
+    found = accounts.search(text, page)
+    headers = ["User", "", "Name", "Department", "Roles", "Status"]
+    if found.users:
+        click.echo(tabulate(list(map(_row, found.users)), headers, disable_numparse=True) + "\n")
+    noun = "user" if found.total == 1 else "users"
+    click.echo(f"{found.total} {noun}. Page {found.number} of {found.pages}.")
+
+
+@users.command("set-password")
+@click.argument("username")
+@_password_option
+@click.option("--keep-sessions", is_flag=True, help="Leave the user's sessions as they are.")
+@_failing_plainly()
+def set_password(username: str, password: str, keep_sessions: bool) -> None:
+    """Give USERNAME another password, and end all sessions of that user."""
+    _prepare()
+    user = accounts.find_by_username(username)
+    if user is None:
+        raise click.ClickException(f"There is no user {username!r}.")
+    accounts.reset_password(
+        user.id, password, actor=f"cli:{_operator()}", end_sessions=not keep_sessions
+    )
+    ended = "" if keep_sessions else " All sessions of this user have ended."
+    click.echo(f"The password of {user.username} has been changed.{ended}")
+
+
+@cli.command("seed")
+@click.option("--users", "number", type=click.IntRange(1, 1_000_000), default=100)
+@click.option("--sessions", type=click.IntRange(0, 10_000_000), default=200)
+@click.option("--seed", "randomness", type=int, help="A number; the same one gives the same names.")
+@click.pass_context
+@_failing_plainly()
+def seed_database(
+    context: click.Context, number: int, sessions: int, randomness: int | None
+) -> None:
+    """Add made-up users with active sessions; they cannot sign in."""
+    context.with_resource(context.ensure_object(ScriptInfo).load_app().app_context())
+    _prepare()
+    with click.progressbar(length=number, label="Seeding", file=sys.stderr) as bar:
+        for done in seeding.seed(number, sessions, randomness=randomness):
+            bar.update(done)
+    click.echo(f"{number} users and {sessions} sessions added.")
+
+
+cli.add_command(plugin_commands)
+
+
+def _prepare() -> None:
+    from flask import current_app
+
+    prepare(current_app._get_current_object())  # type: ignore[attr-defined]
+
+
+def _operator() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container's user may have no name
+        return "unknown"
+
+
+def _row(user: User) -> list[str]:
+    return [
+        user.username,
+        "SUPER" if user.is_superuser else "",
+        user.name or "-",
+        user.department or "-",
+        ", ".join(role.name for role in user.roles) or "-",
+        "Active" if user.is_active else "Inactive",
+    ]

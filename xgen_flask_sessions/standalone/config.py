@@ -1,0 +1,145 @@
+"""Configuration from the environment, and the files of the instance directory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from xgen_flask_sessions import ConfigurationError
+from xgen_flask_sessions.settings import MIN_SECRET_BYTES, PREFIX
+
+_DRIVERS: Final = {
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
+_PLAIN_TEXT: Final = frozenset(
+    PREFIX + name for name in ("SECRET_KEY", "PRIVATE_KEY", "PUBLIC_KEY", "ISSUER", "AUDIENCE")
+)
+"""Settings that are text whatever they look like: a secret may be all digits."""
+
+
+def find_instance(path: str | os.PathLike[str] | None = None) -> Path:
+    """Return the instance directory, made if it was missing and closed to other users.
+
+    :param path: Where it is; else ``XGEN_INSTANCE_PATH``, else ``instance`` in the current one.
+    :raises ConfigurationError: It cannot be made.
+    """
+    instance = Path(path or os.environ.get("XGEN_INSTANCE_PATH") or "instance").absolute()
+    try:
+        instance.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The instance directory {instance} cannot be made ({error.strerror}); "
+            "set XGEN_INSTANCE_PATH to one that can."
+        ) from error
+    return instance
+
+
+def from_environment(instance: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the configuration that the environment asks for.
+
+    - ``XGEN_DATABASE_URL``: PostgreSQL or MariaDB in place of SQLite in the instance directory
+    - ``XGEN_ADMIN_PASSWORD``: of the first SuperUser
+    - ``XGEN_TRUSTED_PROXIES``: how many reverse proxies stand in front
+    - ``XGEN_SESSIONS_…``: every setting of the plugin, as JSON or as it is
+
+    :param instance: The instance directory.
+    :param environ: The environment.
+    :raises ConfigurationError: A value is wrong; the message names the key and the mend.
+    """
+    database = _database(environ.get("XGEN_DATABASE_URL"), instance)
+    config: dict[str, Any] = {
+        "ADMIN_PASSWORD": environ.get("XGEN_ADMIN_PASSWORD") or None,
+        "PASSWORD_HASH_METHOD": "scrypt",
+        "MAX_CONTENT_LENGTH": 64 * 1024,
+        "SQLALCHEMY_DATABASE_URI": database,
+        "TRUSTED_PROXIES": _proxies(environ.get("XGEN_TRUSTED_PROXIES")),
+        # Plain HTTP on localhost, unless it is told of HTTPS.
+        "XGEN_SESSIONS_COOKIE_SECURE": False,
+    }
+    if database.get_backend_name() != "sqlite":
+        config["SQLALCHEMY_ENGINE_OPTIONS"] = {"pool_pre_ping": True}
+    for key, text in environ.items():
+        if key.startswith(PREFIX):
+            config[key] = text if key in _PLAIN_TEXT else _parse(text)
+    return config
+
+
+def secret_key(instance: Path) -> str:
+    """Return the secret kept in the instance directory, made at the first call.
+
+    :raises ConfigurationError: The file cannot be read or made, or holds no secret.
+    """
+    path = instance / "secret_key"
+    try:
+        if not path.exists():
+            _create_once(path, secrets.token_hex(32))
+        secret = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise ConfigurationError(
+            f"{path} cannot be used ({reason}); mend it, or set XGEN_SESSIONS_SECRET_KEY."
+        ) from error
+    if len(secret.encode()) < MIN_SECRET_BYTES:
+        raise ConfigurationError(
+            f"{path} holds no secret of at least {MIN_SECRET_BYTES} bytes; delete it, and a new "
+            "one is made. Everybody has to sign in again then."
+        )
+    return secret
+
+
+def _create_once(path: Path, text: str) -> None:
+    """Write a file that appears complete or not at all; the first of several processes wins."""
+    descriptor, draft = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        Path(draft).unlink()
+
+
+def _database(text: str | None, instance: Path) -> sa.URL:
+    if not text:
+        return sa.URL.create("sqlite", database=str(instance / "xgen.db"))
+    try:
+        url = sa.make_url(text)
+        url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+        url.get_dialect().import_dbapi()
+    except ImportError as error:
+        raise ConfigurationError(
+            f"XGEN_DATABASE_URL needs a driver that is not installed ({error.name}); "
+            "install xgen-flask-sessions with the extra 'postgresql' or 'mysql'."
+        ) from error
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ValueError):
+        # The value is not repeated: it may hold a password.
+        raise ConfigurationError(
+            "XGEN_DATABASE_URL must be a database URL such as "
+            "'postgresql://user:password@host/name' or 'mariadb://user:password@host/name'."
+        ) from None
+    return url
+
+
+def _proxies(text: str | None) -> int:
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) == 1):
+        raise ConfigurationError("XGEN_TRUSTED_PROXIES must be a number of proxies, 0 to 9.")
+    return int(text)
+
+
+def _parse(text: str) -> Any:
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(text.lower() if text.lower() in ("true", "false") else text)
+    return text

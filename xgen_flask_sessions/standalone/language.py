@@ -1,0 +1,51 @@
+"""English or Korean: by ``?lang=``, which a cookie remembers, else as the browser says."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlencode
+
+from flask import Flask, Response, has_request_context, request
+
+from xgen_flask_sessions import ConfigurationError
+
+try:
+    from flask_babel import Babel
+except ImportError as error:  # pragma: no cover: needs an environment of its own
+    raise ConfigurationError(
+        "The standalone Admin Center needs more than the plugin does; "
+        "install it with: pip install 'xgen-flask-sessions[standalone]'"
+    ) from error
+
+LANGUAGES: Final = {"en": "English", "ko": "한국어"}
+COOKIE: Final = "xgen_lang"
+_YEAR_S: Final = 365 * 24 * 3600
+
+
+def set_up(app: Flask) -> None:
+    """Make pages speak the language of who reads them."""
+    Babel(app, locale_selector=_select)
+    app.jinja_env.globals.update(languages=LANGUAGES, language_url=_url)
+    app.after_request(_remember)
+
+
+def _select() -> str:
+    if not has_request_context():
+        return "en"
+    for choice in (request.args.get("lang"), request.cookies.get(COOKIE)):
+        if choice in LANGUAGES:
+            return choice
+    return request.accept_languages.best_match(LANGUAGES) or "en"
+
+
+def _remember(response: Response) -> Response:
+    choice = request.args.get("lang")
+    if choice in LANGUAGES and request.cookies.get(COOKIE) != choice:
+        response.set_cookie(COOKIE, choice, max_age=_YEAR_S, httponly=True, samesite="Lax")
+    return response
+
+
+def _url(code: str) -> str:
+    """Return the address of the current page in another language."""
+    query = [(key, value) for key, value in request.args.items(multi=True) if key != "lang"]
+    return f"{request.script_root}{request.path}?{urlencode([*query, ('lang', code)])}"

@@ -1,0 +1,69 @@
+"""What has to be there before the first request: the tables, and somebody who may sign in."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+import click
+import sqlalchemy as sa
+from flask import Flask
+
+from xgen_flask_sessions import ConfigurationError, migrate
+
+from . import accounts
+from .accounts import AccountError, Profile
+from .models import User, db
+
+FIRST_USERNAME: Final = "admin"
+_ATTEMPTS: Final = 10
+
+
+def prepare(app: Flask, *, url: str = "/login") -> None:
+    """Make the tables and the first SuperUser where they are missing.
+
+    Several processes may do it at the same time. The password of the first SuperUser is
+    ``XGEN_ADMIN_PASSWORD``, or made up and printed, this once.
+
+    :param app: What :func:`~xgen_flask_sessions.standalone.create_app` returned.
+    :param url: Where to sign in, for what is printed.
+    :raises ConfigurationError: The tables are another release's, or the password is against the
+        rules.
+    """
+    with app.app_context():
+        migrate.upgrade(db.engine)
+        _create_tables()
+        password = _create_first_superuser(app.config["ADMIN_PASSWORD"])
+    if password is not None:
+        click.echo(
+            f"\nThe first SuperUser was created. Sign in at {url}\n"
+            f"  username: {FIRST_USERNAME}\n"
+            f"  password: {password}\n"
+            "This password is not shown again.\n"
+        )
+
+
+def _create_tables() -> None:
+    for attempt in range(_ATTEMPTS):
+        try:
+            db.create_all()
+        except sa.exc.DBAPIError:
+            # Another process made a table since this one looked.
+            if attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return
+
+
+def _create_first_superuser(password: str | None) -> str | None:
+    """Create ``admin`` if there are no users; return the password if it was made up here."""
+    if db.session.scalar(sa.select(User.id).limit(1)) is not None:
+        return None
+    chosen = password or secrets.token_urlsafe(12)
+    try:
+        accounts.create(FIRST_USERNAME, chosen, Profile.parse("", "", ""), superuser=True)
+    except AccountError as error:
+        if error.field == "password":
+            raise ConfigurationError(f"XGEN_ADMIN_PASSWORD: {error.message}") from error
+        return None  # another process was faster
+    return None if password else chosen

@@ -1,0 +1,176 @@
+"""Made-up users and sign-ins, to see the screens with something on them."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections.abc import Iterator
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from xgen_flask_sessions import clock, ledger
+from xgen_flask_sessions.clock import SECOND_US
+from xgen_flask_sessions.ledger import PastSignIn
+
+from .models import Role, User, db, user_roles
+from .passwords import UNUSABLE
+
+BATCH: Final = 1000
+"""Users, and about as many sessions, in one transaction."""
+
+_HOUR_US: Final = 3600 * SECOND_US
+_LIFETIME_US: Final = 24 * _HOUR_US
+
+# Documentation ranges (RFC 5737): nobody's addresses.
+_NETWORKS: Final = tuple(
+    map(ipaddress.IPv4Network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"))
+)
+_FAMILIES: Final = (
+    ("Kim", "김"), ("Lee", "이"), ("Park", "박"), ("Choi", "최"), ("Jung", "정"), ("Kang", "강"),
+    ("Cho", "조"), ("Yoon", "윤"), ("Jang", "장"), ("Lim", "임"), ("Han", "한"), ("Oh", "오"),
+    ("Seo", "서"), ("Shin", "신"), ("Kwon", "권"), ("Hwang", "황"), ("Moon", "문"), ("Bae", "배"),
+)  # fmt: skip
+_GIVEN: Final = (
+    ("Minjun", "민준"), ("Seoyeon", "서연"), ("Dohyun", "도현"), ("Jiwoo", "지우"),
+    ("Haneul", "하늘"), ("Bora", "보라"), ("Yejin", "예진"), ("Jihoon", "지훈"),
+    ("Sumin", "수민"), ("Eunji", "은지"), ("Hyunwoo", "현우"), ("Chaewon", "채원"),
+    ("Taeyang", "태양"), ("Nari", "나리"), ("Seungmin", "승민"), ("Yuna", "유나"),
+    ("Garam", "가람"), ("Sora", "소라"), ("Jaeho", "재호"), ("Dain", "다인"),
+)  # fmt: skip
+_DEPARTMENTS: Final = (
+    "Platform", "Research", "Sales", "Support", "Finance", "Legal", "Security", "Design",
+    "인사팀", "데이터팀", "마케팅",
+)  # fmt: skip
+_SILENT: Final = "batch-agent"
+"""What the users are called whose sign-in is not recorded."""
+_ROLES: Final = ("analyst", "editor", "operator", "viewer")
+
+_CHROME: Final = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{0}.0.0.0"
+_ANDROID: Final = "Mozilla/5.0 (Linux; Android 15; SM-S921N) AppleWebKit/537.36 (KHTML, like Gecko)"
+_IPHONE: Final = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 "
+    "(KHTML, like Gecko)"
+)
+_SAFARI: Final = (
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko)"
+)
+_WINDOWS: Final = f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {_CHROME}"
+_MAC: Final = f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {_CHROME}"
+_USER_AGENTS: Final = (
+    f"{_WINDOWS} Safari/537.36",
+    f"{_WINDOWS} Safari/537.36 Edg/{{0}}.0.0.0",
+    f"{_WINDOWS} Whale/4.31.304.16 Safari/537.36",
+    f"{_MAC} Safari/537.36",
+    f"Mozilla/5.0 (X11; Linux x86_64) {_CHROME} Safari/537.36",
+    f"{_SAFARI} Version/18.5 Safari/605.1.15",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:{0}.0) Gecko/20100101 Firefox/{0}.0",
+    f"{_IPHONE} Version/18.5 Mobile/15E148 Safari/604.1",
+    f"{_IPHONE} Mobile/15E148 KAKAOTALK 25.4.1",
+    f"{_IPHONE} Mobile/15E148 NAVER(inapp; search; 2000; 12.13.3; 15PRO)",
+    f"{_ANDROID} Chrome/{{0}}.0.0.0 Mobile Safari/537.36",
+    f"{_ANDROID} SamsungBrowser/28.0 Chrome/130.0.0.0 Mobile Safari/537.36",
+    f"{_ANDROID} Version/4.0 Chrome/{{0}}.0.0.0 Mobile Safari/537.36 KAKAOTALK/25.4.1 (INAPP)",
+)
+
+
+def seed(users: int, sessions: int, *, randomness: int | None = None) -> Iterator[int]:
+    """Add made-up users, who cannot sign in, with active sessions; needs an app context.
+
+    Each batch is committed; a later call adds more.
+
+    :param users: How many users, at least one.
+    :param sessions: How many active sessions they have altogether.
+    :param randomness: Makes names, browsers and addresses the same again on an empty database.
+    :returns: The number of users in each batch, once it is committed.
+    """
+    chance = random.Random(randomness)  # noqa: S311
+    roles = _find_roles()
+    first = (db.session.scalar(sa.select(sa.func.max(User.id))) or 0) + 1
+    shares = _shares(chance, users, sessions)
+    for start in range(0, users, BATCH):
+        people = [
+            _person(chance, first + number, silent=number == users - 1)
+            for number in range(start, min(start + BATCH, users))
+        ]
+        ids = _insert_users(people)
+        _insert_roles(chance, ids, roles)
+        ledger.record_many(
+            db.session(),
+            [
+                _sign_in(chance, str(user_id), login=not person["username"].startswith(_SILENT))
+                for user_id, person, share in zip(ids, people, shares[start:], strict=False)
+                for _ in range(share)
+            ],
+        )
+        db.session.commit()
+        yield len(people)
+
+
+def _shares(chance: random.Random, users: int, sessions: int) -> list[int]:
+    """Deal *sessions* out: one to each as far as they go, the rest as life does."""
+    shares = [1 if number < sessions else 0 for number in range(users)]
+    for _ in range(sessions - sum(shares)):
+        shares[int(users * chance.random() ** 2)] += 1
+    return shares
+
+
+def _person(chance: random.Random, number: int, *, silent: bool) -> dict[str, Any]:
+    family, given = chance.choice(_FAMILIES), chance.choice(_GIVEN)
+    korean = chance.random() < 0.6
+    name = f"{family[1]}{given[1]}" if korean else f"{given[0]} {family[0]}"
+    username = f"{given[0]}.{family[0]}{number}".lower()
+    return {
+        "username": f"{_SILENT}{number}" if silent else username,
+        "name": None if silent or chance.random() < 0.1 else name,
+        "department": None if silent or chance.random() < 0.15 else chance.choice(_DEPARTMENTS),
+        "password_hash": UNUSABLE,
+        "is_active": True,
+        "is_superuser": not silent and chance.random() < 0.03,
+    }
+
+
+def _sign_in(chance: random.Random, user_id: str, *, login: bool) -> PastSignIn:
+    """Return a sign-in of the last hours, more likely a recent one."""
+    ago_us = int(_LIFETIME_US * 0.95 * chance.random() ** 2) + SECOND_US
+    signed_in_us = clock.now_us() - ago_us
+    agent = chance.choice(_USER_AGENTS).format(chance.randint(132, 141))
+    network = chance.choice(_NETWORKS)
+    return PastSignIn(
+        user_id=user_id,
+        signed_in_us=signed_in_us,
+        expires_us=signed_in_us + _LIFETIME_US,
+        ip=str(network[chance.randint(1, 254)]) if login else None,
+        user_agent=agent if login else None,
+        login=login,
+    )
+
+
+def _find_roles() -> list[int]:
+    roles = {role.name: role for role in db.session.scalars(sa.select(Role))}
+    wanted = [roles.get(name) or Role(name=name) for name in _ROLES]
+    db.session.add_all(wanted)
+    db.session.commit()
+    return [role.id for role in wanted]
+
+
+def _insert_users(people: list[dict[str, Any]]) -> list[int]:
+    """Insert users and return their ids, in the same order."""
+    db.session.execute(sa.insert(User), people)
+    names = [person["username"] for person in people]
+    ids = dict(
+        db.session.execute(sa.select(User.username, User.id).where(User.username.in_(names)))
+        .tuples()
+        .all()
+    )
+    return [ids[name] for name in names]
+
+
+def _insert_roles(chance: random.Random, ids: list[int], roles: list[int]) -> None:
+    rows = [
+        {"user_id": user_id, "role_id": role_id}
+        for user_id in ids
+        for role_id in chance.sample(roles, chance.choice((0, 1, 1, 2)))
+    ]
+    if rows:
+        db.session.execute(sa.insert(user_roles), rows)

@@ -1,0 +1,199 @@
+"""Signing in and out: the page for people, the call for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from flask import (
+    Blueprint,
+    Response,
+    jsonify,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from flask_login import current_user
+
+from xgen_flask_sessions import (
+    AuthenticationError,
+    CrossSiteRequest,
+    IssuedToken,
+    SessionRevoked,
+    TokenExpired,
+    TokenMissing,
+    UserInactive,
+    current_token,
+)
+from xgen_flask_sessions.access import get_state
+from xgen_flask_sessions.clock import SECOND_US, now_us
+from xgen_flask_sessions.errors import BadRequest, DatabaseUnavailable
+from xgen_flask_sessions.i18n import gettext
+from xgen_flask_sessions.problems import problem, sealed
+from xgen_flask_sessions.same_site import is_local_path, is_same_site
+
+from . import accounts
+from .extensions import sessions
+from .models import MAX_USERNAME
+
+blueprint = Blueprint("sign_in", __name__)
+
+CHALLENGE: Final = 'Bearer realm="xgen"'
+WRONG: Final = "The username or the password is wrong."
+INACTIVE: Final = "Your account is inactive. Ask an administrator."
+FORCED: Final = "An administrator ended your session. You can sign in again."
+EXPIRED: Final = "Your session has expired. Sign in again."
+ENDED: Final = "Your session has ended. Sign in again."
+NEWS: Final = {
+    "signed-out": "You have signed out.",
+    "sessions-ended": "All your sessions have ended. Sign in again.",
+}
+"""What the page can say of what was done just before, by the code in ``?done=``."""
+
+
+@blueprint.get("/login")
+def page() -> Any:
+    """Show the sign-in page; who is signed in already goes on to ``next``."""
+    reason = sessions.rejection()
+    if isinstance(reason, DatabaseUnavailable):
+        raise reason
+    if current_user.is_authenticated:
+        return sealed(make_response(redirect(_next_path(request.args))))
+    news = NEWS.get(request.args.get("done", ""))
+    if news is not None:
+        return _page(200, notice=gettext(news))
+    return _page(200, error=_why_here())
+
+
+@blueprint.post("/login")
+def submit() -> Any:
+    """Sign in, and go on to ``next``."""
+    _require_same_site()
+    username = request.form.get("username", "")
+    user = accounts.authenticate(username, request.form.get("password", ""))
+    if user is None:
+        return _page(401, error=gettext(WRONG), username=username)
+    earlier = current_token.session_id if current_token else None
+    try:
+        issued = sessions.issue(user)
+    except UserInactive:
+        return _page(401, error=gettext(INACTIVE), username=username)
+    if earlier is not None:  # this browser's: nobody could sign out of it any more
+        sessions.end_session(earlier, reason="signed in again")
+    response = make_response(redirect(_next_path(request.form), 303))
+    sessions.set_cookie(response, issued)
+    return sealed(response)
+
+
+@blueprint.post("/logout")
+def sign_out() -> Any:
+    """End this session."""
+    _require_same_site()
+    reason = sessions.rejection()
+    if reason is not None and not isinstance(reason, AuthenticationError):
+        raise reason
+    if current_token:
+        sessions.end_session(current_token.session_id, actor=current_token.user_id)
+    return to_sign_in("signed-out")
+
+
+@blueprint.post("/api/login")
+def api_login() -> Response:
+    """``POST /api/login``: a token for a username and a password."""
+    username, password = _credentials()
+    user = accounts.authenticate(username, password)
+    if user is None:
+        return _refusal("invalid_credentials", WRONG)
+    try:
+        issued = sessions.issue(user)
+    except UserInactive as error:
+        return _refusal(error.code, error.detail)
+    return sealed(
+        jsonify(
+            access_token=issued.token,
+            token_type="Bearer",  # noqa: S106
+            expires_in=_seconds_left(issued),
+            session_id=issued.session_id,
+        )
+    )
+
+
+def to_sign_in(news: str) -> Response:
+    """Send the browser to the sign-in page, without its cookie.
+
+    :param news: A key of :data:`NEWS`.
+    """
+    response = make_response(redirect(url_for("sign_in.page", done=news), 303))
+    sessions.unset_cookie(response)
+    return sealed(response)
+
+
+def _page(
+    status: int, *, error: str | None = None, notice: str | None = None, username: str = ""
+) -> Response:
+    response = make_response(
+        render_template(
+            "xgen_standalone/sign_in.html",
+            error=error,
+            notice=notice,
+            username=username[:MAX_USERNAME],
+            next_path=_next_path(request.values),
+        ),
+        status,
+    )
+    if status == 401:
+        response.headers["WWW-Authenticate"] = CHALLENGE  # RFC 9110, section 15.5.2
+    return response
+
+
+def _next_path(values: Any) -> str:
+    target = values.get("next", "")
+    return target if is_local_path(target) else url_for("workspace.page")
+
+
+def _why_here() -> str | None:
+    """Say why a browser that had a session has none any more."""
+    reason = sessions.rejection()
+    if isinstance(reason, SessionRevoked) and reason.forced:
+        return gettext(FORCED)
+    if isinstance(reason, TokenExpired):
+        return gettext(EXPIRED)
+    if isinstance(reason, UserInactive):
+        return gettext(INACTIVE)
+    if isinstance(reason, AuthenticationError) and not isinstance(reason, TokenMissing):
+        return gettext(ENDED)
+    return None
+
+
+def _require_same_site() -> None:
+    """Let no other site sign a browser in, or out.
+
+    :raises CrossSiteRequest: The form came from another site.
+    """
+    if not is_same_site(request, get_state().settings.trusted_origins):
+        raise CrossSiteRequest
+
+
+def _credentials() -> tuple[str, str]:
+    try:
+        body = json.loads(request.get_data())
+    except (ValueError, RecursionError):
+        raise BadRequest("The body is no JSON.") from None
+    username, password = (
+        (body.get("username"), body.get("password")) if isinstance(body, dict) else (None, None)
+    )
+    if not isinstance(username, str) or not isinstance(password, str):
+        raise BadRequest('The body is an object such as {"username": "…", "password": "…"}.')
+    return username, password
+
+
+def _refusal(code: str, detail: str) -> Response:
+    response = problem(401, code, detail)
+    response.headers["WWW-Authenticate"] = CHALLENGE
+    return response
+
+
+def _seconds_left(issued: IssuedToken) -> int:
+    return max(0, (issued.expires_us - now_us()) // SECOND_US)

@@ -1,0 +1,104 @@
+// Calls the API every three seconds, and lists where else one is signed in. When the session ends,
+// the API answers 401, and the session guard leaves for the sign-in page.
+(() => {
+  "use strict";
+  const EVERY_MS = 3000;
+  const LIST_EVERY = 5; // calls
+
+  const pulse = document.getElementById("pulse");
+  const pulseText = pulse.querySelector("[aria-live]");
+  const section = document.getElementById("sessions");
+  const list = section.querySelector("ul");
+  const row = section.querySelector("template");
+  const status = section.querySelector("[role=status]");
+  const korean = document.documentElement.lang === "ko";
+  let lastAnswer = "-";
+  let shown = "";
+
+  const clock = new Intl.DateTimeFormat("en", {
+    timeZone: section.dataset.timezone,
+    hourCycle: "h23",
+    year: "numeric", month: "numeric", day: "numeric",
+    hour: "2-digit", minute: "2-digit", second: "2-digit",
+  });
+
+  const format = (at) => {
+    const part = Object.fromEntries(clock.formatToParts(at).map(({ type, value }) => [type, value]));
+    const day = `${part.year}. ${part.month}. ${part.day}.`;
+    return korean
+      ? `${day} ${part.hour}시 ${part.minute}분 ${part.second}초`
+      : `${day} ${part.hour}:${part.minute}:${part.second}`;
+  };
+
+  const call = (url, options = {}) =>
+    fetch(url, { ...options, headers: { Accept: "application/json" }, cache: "no-store" });
+
+  const say = (text, failed = false) => {
+    status.textContent = text;
+    status.classList.toggle("xa-failed", failed);
+  };
+
+  const end = async (session, button) => {
+    button.disabled = true;
+    try {
+      const response = await call(section.dataset.sessions + encodeURIComponent(session.session_id), { method: "DELETE" });
+      if (!response.ok && response.status !== 404) throw new Error(response.statusText);
+      await refresh();
+      document.getElementById("yours").focus();
+      say(section.dataset.ended);
+    } catch {
+      button.disabled = false;
+      say(section.dataset.failed, true);
+    }
+  };
+
+  const show = (session) => {
+    const item = row.content.cloneNode(true);
+    const browser = session.browser || section.querySelector("[data-unknown]").textContent;
+    const device = session.device ? `${browser} · ${session.device}` : browser;
+    item.querySelector("b").textContent = device;
+    item.querySelector("[data-current]").hidden = !session.current;
+    const when = item.querySelector("[data-when]");
+    when.textContent = when.dataset.when.replace("{time}", format(new Date(session.signed_in)));
+    item.querySelector("[data-ip]").textContent = session.ip || "-";
+    const button = item.querySelector("[data-end]");
+    if (session.current) {
+      button.remove();
+    } else {
+      button.setAttribute("aria-label", button.dataset.label.replace("{device}", device));
+      button.addEventListener("click", () => end(session, button));
+    }
+    return item;
+  };
+
+  const refresh = async () => {
+    const response = await call(section.dataset.sessions);
+    if (!response.ok) throw new Error(response.statusText);
+    const { sessions } = await response.json();
+    const text = JSON.stringify(sessions);
+    if (text === shown) return; // a button that has the focus keeps it
+    shown = text;
+    list.replaceChildren(...sessions.map(show));
+    section.hidden = false;
+  };
+
+  const beat = async (count) => {
+    let text = pulse.dataset.silent;
+    try {
+      const response = await call(pulse.dataset.me);
+      if (response.ok) {
+        lastAnswer = format(new Date());
+        text = pulse.dataset.answered;
+      }
+      if (response.ok && count % LIST_EVERY === 0) await refresh();
+    } catch {
+      text = pulse.dataset.silent;
+    }
+    pulse.classList.toggle("xa-silent", text === pulse.dataset.silent);
+    pulseText.textContent = text.replace("{time}", lastAnswer);
+    pulse.hidden = false;
+    setTimeout(beat, EVERY_MS, count + 1);
+  };
+
+  beat(0);
+})();

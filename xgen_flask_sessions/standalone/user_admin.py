@@ -1,0 +1,179 @@
+"""The screen **User Management**, a view of Flask-Admin.
+
+Holds no rules: those are in ``accounts``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from flask import abort, redirect, request, url_for
+from flask_admin import expose
+from flask_login import current_user
+
+from xgen_flask_sessions import i18n
+from xgen_flask_sessions.admin import AdminCenterView
+from xgen_flask_sessions.forms import check_form, field_token
+
+from . import accounts
+from .accounts import AccountError, Profile
+from .models import MAX_USERNAME, User
+from .sign_in import to_sign_in
+
+ENDPOINT: Final = "admin-users"
+
+NEWS: Final = {
+    "created": "The user has been created.",
+    "profile": "The profile has been changed.",
+    "password": "The password has been reset.",
+    "password-sessions": "The password has been reset, and all sessions of this user have ended.",
+    "access": "The access has been changed.",
+    "inactive": "The user is inactive now, and all sessions of this user have ended.",
+}
+"""What the page can say of what was done just before, by the code in ``?done=``."""
+
+_USER_ID: Final = "<int(max=2147483647):user_id>"
+
+
+class UserManagementView(AdminCenterView):
+    """Who may sign in: names, departments, roles, passwords, Active/Inactive, SuperUser."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            name=i18n.lazy_gettext("User Management"),
+            category=i18n.lazy_gettext("Users / Access Control"),
+            endpoint=ENDPOINT,
+        )
+
+    @expose("/")  # type: ignore[untyped-decorator]
+    def index(self) -> Any:
+        """Show one page of the users, or of those that were searched for."""
+        text = request.args.get("q", "").strip()[:MAX_USERNAME]
+        number = request.args.get("page", "1")
+        page = accounts.search(
+            text if text.isprintable() else "",
+            int(number[:9]) if number.isascii() and number.isdigit() else 1,
+        )
+        return self._render("users.html", page=page, text=text)
+
+    @expose("/new", methods=["GET", "POST"])  # type: ignore[untyped-decorator]
+    def new(self) -> Any:
+        """Show the form for a new user, and make one."""
+        if request.method == "GET":
+            return self._render("user_new.html", values={}, error=None)
+        check_form()
+        try:
+            user = accounts.create(
+                request.form.get("username", ""),
+                request.form.get("password", ""),
+                _profile(),
+                superuser="superuser" in request.form,
+            )
+        except AccountError as error:
+            return self._render("user_new.html", values=request.form, error=error), 400
+        return self._to_user(user.id, "created")
+
+    @expose(f"/{_USER_ID}")  # type: ignore[untyped-decorator]
+    def edit(self, user_id: int) -> Any:
+        """Show a user, with the forms to change it."""
+        return self._edit_page(_find(user_id))
+
+    @expose(f"/{_USER_ID}/profile", methods=["POST"])  # type: ignore[untyped-decorator]
+    def profile(self, user_id: int) -> Any:
+        """Change name, department and roles."""
+        check_form()
+        user = _find(user_id)
+        try:
+            accounts.change_profile(user.id, _profile())
+        except AccountError as error:
+            return self._edit_page(user, "profile", error)
+        return self._to_user(user_id, "profile")
+
+    @expose(f"/{_USER_ID}/password", methods=["POST"])  # type: ignore[untyped-decorator]
+    def password(self, user_id: int) -> Any:
+        """Reset the password and, unless asked not to, end all sessions."""
+        check_form()
+        user = _find(user_id)
+        end_sessions = "end_sessions" in request.form
+        try:
+            accounts.reset_password(
+                user.id,
+                request.form.get("password", ""),
+                actor=current_user,
+                end_sessions=end_sessions,
+            )
+        except AccountError as error:
+            return self._edit_page(user, "password", error)
+        if end_sessions and _is_oneself(user_id):
+            return to_sign_in("sessions-ended")
+        return self._to_user(user_id, "password-sessions" if end_sessions else "password")
+
+    @expose(f"/{_USER_ID}/access", methods=["POST"])  # type: ignore[untyped-decorator]
+    def access(self, user_id: int) -> Any:
+        """Make the user Active or Inactive, and a SuperUser or none."""
+        check_form()
+        user = _find(user_id)
+        superuser = "superuser" in request.form
+        active = request.form.get("status") == "active"
+        try:
+            deactivated = accounts.change_access(
+                user.id, active=active, superuser=superuser, actor=current_user
+            )
+        except AccountError as error:
+            return self._edit_page(user, "access", error)
+        if _is_oneself(user_id) and not (active and superuser):
+            # Nothing here is for them any more.
+            return to_sign_in("sessions-ended") if deactivated else redirect("/", 303)
+        return self._to_user(user_id, "inactive" if deactivated else "access")
+
+    def _edit_page(
+        self, user: User, form: str | None = None, error: AccountError | None = None
+    ) -> Any:
+        """Show the forms of one user, that named *form* with what was typed into it."""
+        values: dict[str, dict[str, Any]] = {
+            "profile": {
+                "name": user.name or "",
+                "department": user.department or "",
+                "roles": ", ".join(role.name for role in user.roles),
+            },
+            "access": {
+                "status": "active" if user.is_active else "inactive",
+                "superuser": user.is_superuser,
+            },
+            "password": {"end_sessions": True},
+        }
+        if form is not None:
+            typed = {name: request.form.get(name, "") for name in values[form]}
+            values[form] = typed
+        page = self._render(
+            "user_edit.html", user=user, values=values, failed_form=form, error=error
+        )
+        return page if error is None else (page, 400)
+
+    def _render(self, template: str, **context: Any) -> Any:
+        news = NEWS.get(request.args.get("done", ""))
+        return self.render(
+            f"xgen_standalone/{template}",
+            ENDPOINT=ENDPOINT,
+            field_token=field_token,
+            notice=i18n.gettext(news) if news and request.method == "GET" else None,
+            **context,
+        )
+
+    def _to_user(self, user_id: int, news: str) -> Any:
+        return redirect(url_for(f"{ENDPOINT}.edit", user_id=user_id, done=news), 303)
+
+
+def _find(user_id: int) -> User:
+    user = accounts.find(user_id)
+    if user is None:
+        abort(404)
+    return user
+
+
+def _is_oneself(user_id: int) -> bool:
+    return bool(current_user.get_id() == str(user_id))
+
+
+def _profile() -> Profile:
+    return Profile.parse(*(request.form.get(name, "") for name in ("name", "department", "roles")))

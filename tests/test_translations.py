@@ -15,6 +15,7 @@ import xgen_flask_sessions
 PACKAGE = Path(xgen_flask_sessions.__file__).parent
 KEYWORDS = {
     "gettext": None,
+    "gettext_noop": None,
     "lazy_gettext": None,
     "ngettext": (1, 2),
     "xgen_gettext": None,

@@ -41,6 +41,11 @@ def ngettext(singular: str, plural: str, number: int, **variables: object) -> st
     return translated % {"num": number, **variables}
 
 
+def gettext_noop(message: str) -> str:
+    """Return *message* as it is; marks a text that :func:`gettext` is given later."""
+    return message
+
+
 def lazy_gettext(message: str) -> LazyProxy:
     """Return a string that is translated each time it is shown."""
     return LazyProxy(gettext, message, enable_cache=False)

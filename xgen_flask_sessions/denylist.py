@@ -46,7 +46,7 @@ class Standing:
     @property
     def forced(self) -> bool:
         """Whether a force logout ended it, rather than the user."""
-        if self.end_reason is None:
+        if self.end_reason in (None, RENEWED):
             return self.issued_us <= self.invalid_before_us
         return self.end_reason == FORCE_LOGOUT
 

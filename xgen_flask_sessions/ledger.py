@@ -195,11 +195,6 @@ def renew(
         raise SessionRevoked(forced=True)
     if old.ended_us is not None and (old.end_reason != RENEWED or old.ended_us <= now):
         raise SessionRevoked(forced=old.end_reason == FORCE_LOGOUT)
-    session.execute(
-        sa.update(_sessions)
-        .where(SessionRecord.session_id == old.session_id, SessionRecord.ended_us.is_(None))
-        .values(ended_us=now + RENEWAL_GRACE_US, end_reason=RENEWED)
-    )
     issued = Issue(
         user_id=old.user_id,
         jti=_new_id(),
@@ -207,7 +202,18 @@ def renew(
         issued_us=stamp,
         expires_us=expires_us,
     )
+    # The new row first: MariaDB locks the gap beside the rows that are updated, and renewals of
+    # two neighbours would wait for each other to insert into it.
     _insert(session, issued, signed_in_us=old.signed_in_us, ip=old.ip, user_agent=old.user_agent)
+    session.execute(
+        _by_index(sa.update(_sessions), "ix_xgen_sessions_session")
+        .where(
+            SessionRecord.session_id == old.session_id,
+            SessionRecord.jti != issued.jti,
+            SessionRecord.ended_us.is_(None),
+        )
+        .values(ended_us=now + RENEWAL_GRACE_US, end_reason=RENEWED)
+    )
     return issued
 
 
@@ -215,7 +221,7 @@ def force_logout(session: Session, user_id: str, cause: Cause) -> Revocation:
     """End every session of one user, and with them every token issued until now."""
     now = clock.now_us()
     invalid_before_us = _invalidate(session, user_id, now)
-    ended = _end_rows(session, now, SessionRecord.user_id == user_id)
+    ended = _end_rows(session, now, user_id)
     return _audit(
         session,
         cause,
@@ -237,12 +243,12 @@ def force_logout_everyone(session: Session, cause: Cause) -> Revocation:
     now = clock.now_us()
     newest = sa.select(sa.func.max(UserLogin.last_issued_us))
     if _dialect(session) in _MYSQL:  # a plain read there may see an older snapshot
-        newest = newest.with_for_update(read=True)
+        newest = newest.with_for_update()
     invalid_before_us = _invalidate(session, EVERYONE, max(now, session.scalar(newest) or 0))
-    ended = _end_rows(session, now)
     session.execute(
         sa.update(_logins).where(UserLogin.active_until_us > 0).values(active_until_us=0)
     )
+    ended = _end_rows(session, now)
     return _audit(
         session,
         cause,
@@ -273,16 +279,20 @@ def end_session(session: Session, session_id: str, cause: Cause) -> Revocation |
     )
     now = clock.now_us()
     reason = SIGNED_OUT if cause.actor in (None, user_id) else ENDED
-    end = sa.update(_sessions).where(own).values(ended_us=now, end_reason=reason)
+    end = _by_index(
+        sa.update(_sessions).where(own).values(ended_us=now, end_reason=reason),
+        "ix_xgen_sessions_session",
+    )
     ended = _rowcount(session.execute(end.where(SessionRecord.ended_us.is_(None))))
     session.execute(end.where(SessionRecord.end_reason == RENEWED))
     if not ended:
         return None
-    latest = (
-        sa.select(sa.func.coalesce(sa.func.max(SessionRecord.expires_us), 0))
-        .where(SessionRecord.user_id == user_id, SessionRecord.ended_us.is_(None))
-        .scalar_subquery()
-    )
+    latest = _by_index(
+        sa.select(sa.func.coalesce(sa.func.max(_sessions.c.expires_us + 0), 0)).where(
+            _sessions.c.user_id == user_id, _sessions.c.ended_us.is_(None)
+        ),
+        "ix_xgen_sessions_user",
+    ).scalar_subquery()
     session.execute(
         sa.update(_logins).where(UserLogin.user_id == user_id).values(active_until_us=latest)
     )
@@ -372,12 +382,9 @@ def _lock_everyone(session: Session, *, exclusively: bool = False) -> int:
     """Lock the row ``*`` and return everyone's invalidation timestamp."""
     _write_first(session)
     query = sa.select(UserLogin.invalid_before_us).where(UserLogin.user_id == EVERYONE)
-    query = query.with_for_update(read=not exclusively)
-    found = session.scalar(query)
-    if found is None:
+    if session.scalar(query) is None:  # locking a row that is not there locks its neighbours
         _upsert(session, _new_login(EVERYONE), [("last_issued_us", UserLogin.last_issued_us)])
-        found = session.scalar(query)
-    return found or 0
+    return session.execute(query.with_for_update(read=not exclusively)).scalar_one()
 
 
 def _next_stamp(
@@ -468,13 +475,29 @@ def _insert(
     )
 
 
-def _end_rows(session: Session, now: int, *whose: sa.ColumnElement[bool]) -> int:
-    """Mark rows as ended by force logout; return how many active sessions that were."""
-    end = sa.update(_sessions).where(*whose).values(ended_us=now, end_reason=FORCE_LOGOUT)
-    session.execute(end.where(SessionRecord.end_reason == RENEWED, SessionRecord.ended_us > now))
-    return _rowcount(
-        session.execute(end.where(SessionRecord.ended_us.is_(None), SessionRecord.expires_us > now))
-    )
+def _end_rows(session: Session, now: int, user_id: str | None = None) -> int:
+    """Mark active sessions as ended by force logout, and return how many that were.
+
+    A renewed token's row stays as it is: the timestamp ends it, and it counts for nothing.
+
+    :param user_id: Whose; everyone's if left out.
+    """
+    # Expiry is kept out of the index: MariaDB would lock the row next to the range as well,
+    # which may be another user's, and two such users would wait for each other.
+    active = SessionRecord.ended_us.is_(None) & (SessionRecord.expires_us + 0 > now)
+    end = sa.update(_sessions).where(active).values(ended_us=now, end_reason=FORCE_LOGOUT)
+    if user_id is not None:
+        end = _by_index(end.where(SessionRecord.user_id == user_id), "ix_xgen_sessions_user")
+    return _rowcount(session.execute(end))
+
+
+def _by_index(statement: Any, name: str) -> Any:
+    """Keep MariaDB from reading a whole small table, and so from locking other users' rows."""
+    for dialect in _MYSQL:
+        statement = statement.with_hint(
+            text=f"FORCE INDEX ({name})", selectable=_sessions, dialect_name=dialect
+        )
+    return statement
 
 
 def _audit(session: Session, cause: Cause, revocation: Revocation) -> Revocation:

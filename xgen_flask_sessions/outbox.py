@@ -17,6 +17,7 @@ def watch(sessions: scoped_session[Any]) -> None:
     if not event.contains(sessions, "after_commit", _after_commit):
         event.listen(sessions, "after_commit", _after_commit)
         event.listen(sessions, "after_soft_rollback", _after_soft_rollback)
+        event.listen(sessions, "after_transaction_end", _after_transaction_end)
 
 
 def on_commit(session: Session, send: Callable[[], object]) -> None:
@@ -35,9 +36,12 @@ def _after_commit(session: Session) -> None:
 
 def _after_soft_rollback(session: Session, previous: SessionTransaction) -> None:
     entries: list[_Entry] = session.info.get(_KEY, [])
-    entries[:] = (
-        [] if previous.parent is None else [e for e in entries if not _is_in(e[0], previous)]
-    )
+    entries[:] = [entry for entry in entries if not _is_in(entry[0], previous)]
+
+
+def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.parent is None:  # close() and reset() tell of no rollback
+        session.info.pop(_KEY, None)
 
 
 def _is_in(transaction: SessionTransaction | None, outer: SessionTransaction) -> bool:

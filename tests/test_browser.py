@@ -261,8 +261,8 @@ def test_axe_finds_no_violation(
     check("sign-in page")
     page.fill("[name=username]", "nobody")
     page.fill("[name=password]", "wrong password")
-    page.keyboard.press("Enter")
-    page.wait_for_load_state()
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
     check("sign-in page, refused")
     sign_in(page, "admin")
     check("workspace")
@@ -277,8 +277,8 @@ def test_axe_finds_no_violation(
     check("Login Management, after a force logout")
     page.goto("/admin/admin-users/")
     check("User Management")
-    page.locator("main table a").first.click()
-    page.wait_for_load_state()
+    with page.expect_navigation():
+        page.locator("main table a").first.click()
     check("User Management, one user")
 
     assert {name: nodes for name, nodes in found.items() if nodes} == {}

@@ -1,0 +1,124 @@
+"""Take the README's screenshots, and more of them to look at: python -m tests.screenshots.take.
+
+Each page is photographed from a running Admin Center, in both languages and at both widths.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.admin_center import AdminCenter
+from tests.test_browser import FLAGS, GALAXY, IPHONE, SCREEN, WHALE, sign_in
+
+WINDOWS = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/148.0.0.0 Safari/537.36"
+)
+KAKAO = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 "
+    "(KHTML, like Gecko) Mobile/15E148 KAKAOTALK 10.4.5"
+)
+SIGN_INS = [
+    ("batch-agent", "curl/8.5.0", "192.0.2.11"),
+    ("jwm", WINDOWS, "192.0.2.114"),
+    ("jwm", KAKAO, "203.0.113.80"),
+    ("bora", WHALE, "203.0.113.66"),
+    ("bora", GALAXY, "203.0.113.67"),
+    ("bora", IPHONE, "203.0.113.68"),
+    ("haneul", WINDOWS, "198.51.100.120"),
+    ("admin", IPHONE, "203.0.113.9"),
+]
+LANGUAGES = {"en": "en-US", "ko": "ko-KR"}
+README_SHOTS = {
+    "login-management-en": ("login-management", "en", 1440),
+    "login-management-ko": ("login-management", "ko", 1440),
+    "login-management-phone": ("login-management", "en", 390),
+}
+
+
+def main() -> None:
+    """Take them all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--all", type=Path, help="a directory for every page, not only the README's")
+    everything: Path | None = parser.parse_args().all
+    with (
+        tempfile.TemporaryDirectory() as home,
+        AdminCenter(
+            Path(home) / "instance", XGEN_SESSIONS_TIMEZONE="Asia/Seoul", XGEN_TRUSTED_PROXIES="1"
+        ) as center,
+        sync_playwright() as playwright,
+    ):
+        center.add_user("haneul", "--superuser")
+        center.add_user("bora", "--name", "Bora Lim", "--department", "Research")
+        center.add_user("jwm", "--name", "J. W. Moon", "--department", "Sales")
+        center.add_user("batch-agent")
+        path = shutil.which("chromium")
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        for username, agent, address in SIGN_INS:
+            sign_in(_open(chromium, center, "en", 1440, agent, address), username)
+        admin = _open(chromium, center, "en", 1440, WINDOWS, "198.51.100.65")
+        sign_in(admin, "admin")
+        state = admin.context.storage_state()
+        for language in LANGUAGES:
+            for width in (1440, 390):
+                page = _open(chromium, center, language, width, WINDOWS, "198.51.100.65", state)
+                _photograph(page, language, width, everything)
+        chromium.close()
+
+
+def _open(
+    chromium: Browser,
+    center: AdminCenter,
+    language: str,
+    width: int,
+    agent: str,
+    address: str,
+    state: object = None,
+) -> Page:
+    return chromium.new_context(
+        base_url=center.url,
+        locale=LANGUAGES[language],
+        timezone_id="Asia/Seoul",
+        viewport={"width": width, "height": 760},
+        user_agent=agent,
+        extra_http_headers={"X-Forwarded-For": address},
+        storage_state=state,  # type: ignore[arg-type]
+    ).new_page()
+
+
+def _photograph(page: Page, language: str, width: int, everything: Path | None) -> None:
+    page.goto(SCREEN)
+    page.locator("[data-xs-expand]").first.click()
+    page.wait_for_selector(".xs-sessions")
+    page.mouse.move(0, 0)
+    for name, shot in README_SHOTS.items():
+        if shot == ("login-management", language, width):
+            page.screenshot(path=Path(__file__).with_name(f"{name}.png"))
+    if everything is None:
+        return
+    everything.mkdir(parents=True, exist_ok=True)
+
+    def shoot(name: str) -> None:
+        path = everything / f"{name}-{language}-{width}.png"
+        page.screenshot(path=path, full_page=True)
+
+    shoot("login-management")
+    page.goto("/")
+    page.wait_for_timeout(500)
+    shoot("workspace")
+    page.goto("/admin/admin-users/")
+    shoot("users")
+    page.locator("main table a").first.click()
+    shoot("user")
+    page.context.clear_cookies()
+    page.goto("/login")
+    shoot("sign-in")
+
+
+if __name__ == "__main__":
+    main()

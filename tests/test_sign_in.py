@@ -398,3 +398,11 @@ def test_a_user_whose_id_is_found_elsewhere_is_a_mistake_in_the_set_up(sqlite_ho
 
     with sqlite_host.app.app_context(), pytest.raises(ConfigurationError, match="UserFields"):
         sqlite_host.sessions.issue(Renamed(id=1, username="x"))
+
+
+def test_a_username_that_no_database_holds_is_nobody_s(host: Host) -> None:
+    users = host.app.extensions["xgen_sessions"].users
+
+    with host.app.app_context():
+        for username in ("a\x00b", "\ud800", "alice"):
+            assert users.get_by_username(username) is None

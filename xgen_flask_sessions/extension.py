@@ -35,7 +35,7 @@ from .roster import Roster
 from .settings import PREFIX, Settings
 from .signals import session_ended, session_issued, user_forced_out
 from .templating import template_globals
-from .tokens import Claims, Key, TokenCodec, check_extra_claims, load_key
+from .tokens import Claims, Key, TokenCodec, check_extra_claims, is_session_id, load_key
 from .users import UserDirectory, UserFields
 from .verifier import VerifiedToken, Verifier
 
@@ -292,6 +292,8 @@ class XgenSessions:
         """
         state = get_state()
         cause = _cause(state, actor, reason)
+        if not is_session_id(session_id):
+            return None
         with _writing(state, commit) as session:
             owner = state.roster.owner_of(session, session_id)
             if owner is not None:

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from . import clock
 from .devices import Device, describe
-from .models import EVERYONE, RevocationRecord, SessionRecord, UserLogin
+from .models import RevocationRecord, SessionRecord, UserLogin
+from .tokens import is_session_id, is_user_id
 from .users import Profile, UserDirectory, batches
 
 PAGE_SIZE = 50
@@ -138,6 +139,8 @@ class Roster:
 
     def sessions_of(self, session: Session, user_id: str) -> list[ActiveSession]:
         """Return a user's active sessions, newest sign-in first."""
+        if not is_user_id(user_id):
+            return []
         rows = session.execute(
             sa.select(
                 SessionRecord.session_id,
@@ -158,6 +161,8 @@ class Roster:
 
     def owner_of(self, session: Session, session_id: str) -> str | None:
         """Return the id of the user whose active session this is, or ``None``."""
+        if not is_session_id(session_id):
+            return None
         return session.scalar(
             sa.select(SessionRecord.user_id).where(
                 SessionRecord.session_id == session_id, *_active_sessions(clock.now_us())
@@ -166,17 +171,15 @@ class Roster:
 
     def ever_signed_in(self, session: Session, user_id: str) -> bool:
         """Say whether the ledger knows *user_id*, be it only from the past."""
-        return (
-            session.scalar(
-                sa.select(UserLogin.user_id).where(
-                    UserLogin.user_id == user_id, UserLogin.user_id != EVERYONE
-                )
-            )
-            is not None
-        )
+        if not is_user_id(user_id):
+            return False
+        known = sa.select(UserLogin.user_id).where(UserLogin.user_id == user_id)
+        return session.scalar(known) is not None
 
     def revocation(self, session: Session, revocation_id: str) -> PastRevocation | None:
         """Return one audit record, or ``None``."""
+        if not is_session_id(revocation_id):  # it is made alike
+            return None
         row = session.execute(
             sa.select(
                 RevocationRecord.id,

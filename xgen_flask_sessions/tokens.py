@@ -258,6 +258,20 @@ def check_user_id(user_id: object) -> str:
     return user_id
 
 
+def is_user_id(value: object) -> bool:
+    """Say whether :func:`check_user_id` would take *value*."""
+    try:
+        check_user_id(value)
+    except ValueError:
+        return False
+    return True
+
+
+def is_session_id(value: str) -> bool:
+    """Say whether *value* can be a ``jti`` or ``sid``; what cannot, no database need be asked."""
+    return _ID.fullmatch(value) is not None
+
+
 def _refuse(reason: str) -> NoReturn:
     raise TokenInvalid(reason)
 
@@ -297,7 +311,7 @@ def _user_id(value: object) -> str:
 
 
 def _identifier(value: object) -> str:
-    if not isinstance(value, str) or not _ID.fullmatch(value):
+    if not isinstance(value, str) or not is_session_id(value):
         _refuse("The token has no proper jti or sid.")
     return value
 

@@ -11,7 +11,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import QueryableAttribute, lazyload
 
 from .errors import ConfigurationError, UserInactive
-from .tokens import check_user_id
+from .tokens import check_user_id, is_user_id
 
 _BATCH = 500
 
@@ -116,6 +116,8 @@ class UserDirectory:
 
     def get_by_username(self, username: str) -> Any | None:
         """Return the user object of that username, or ``None``."""
+        if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in username):
+            return None  # no database holds such text, and some fail when asked for it
         column = getattr(self._model, self._fields.username)
         return next(iter(self._select(column == username)), None)
 
@@ -181,6 +183,8 @@ class UserDirectory:
 
     def _to_key(self, user_id: str) -> Any | None:
         """Return *user_id* as the id column's type, or ``None`` if it cannot be one."""
+        if not is_user_id(user_id):
+            return None
         kind = self._id.type.python_type
         try:
             key = user_id if kind is str else kind(user_id)

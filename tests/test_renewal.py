@@ -1,0 +1,216 @@
+"""Renewal: a new token for the same session, and a minute for the old one."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from freezegun import freeze_time
+
+from tests.hosts import BROWSER, Host
+from xgen_flask_sessions import SessionRevoked, UserInactive, VerifiedToken, session_issued
+
+NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
+NOON_US = int(NOON.timestamp()) * 1_000_000
+
+
+def active_sessions(host: Host) -> list[str]:
+    """Return the ids of the sessions that nobody ended or renewed."""
+    return [row["session_id"] for row in host.rows("xgen_sessions") if row["ended_us"] is None]
+
+
+def test_the_new_token_belongs_to_the_same_session(host: Host) -> None:
+    user = host.add_user()
+    old = host.issue(user, claims={"tenant": 7})
+
+    new = host.renew(old)
+
+    assert (new.session_id, new.jti != old.jti) == (old.session_id, True)
+    assert new.issued_us > old.issued_us
+    verified = host.verify(new)
+    assert (verified.user_id, verified.session_id) == (user, old.session_id)
+    assert verified.claims == {"tenant": 7}
+    assert active_sessions(host) == [old.session_id]
+
+
+def test_the_old_token_works_for_sixty_seconds_and_no_longer(host: Host) -> None:
+    old = host.issue(host.add_user())
+
+    with freeze_time(NOON) as clock:
+        old = host.issue(host.add_user("bob"))
+        clock.tick(10)
+        new = host.renew(old)
+        clock.tick(timedelta(seconds=59, milliseconds=999))
+        assert host.status(old) == 200
+        clock.tick(timedelta(milliseconds=1))
+        assert host.status(old) == 401
+        assert host.status(new) == 200
+
+
+def test_the_old_token_s_end_does_not_say_that_an_administrator_ended_it(
+    sqlite_host: Host,
+) -> None:
+    host = sqlite_host
+    with freeze_time(NOON) as clock:
+        old = host.issue(host.add_user())
+        host.renew(old)
+        clock.tick(61)
+
+        with pytest.raises(SessionRevoked) as caught:
+            host.verify(old)
+
+    assert caught.value.forced is False
+
+
+def test_the_new_token_lives_as_long_as_the_old_one_did(host: Host) -> None:
+    user = host.add_user()
+
+    with freeze_time(NOON) as clock:
+        old = host.issue(user, lifetime=600)
+        clock.tick(500)
+        new = host.renew(old)
+
+    assert new.expires_us == NOON_US + 1100 * 1_000_000
+    assert host.login_row(user)["active_until_us"] == new.expires_us
+
+
+def test_where_and_when_somebody_signed_in_stays(host: Host) -> None:
+    user = host.add_user()
+    with freeze_time(NOON) as clock:
+        token = host.client().post(
+            "/sign-in",
+            data={"user_id": user},
+            headers={"User-Agent": BROWSER},
+            environ_base={"REMOTE_ADDR": "192.0.2.7"},
+        )
+        old = token.get_json()["token"]
+        clock.tick(3600)
+        with host.app.app_context():
+            new = host.sessions.renew(host.sessions.verify(old))
+
+    (row,) = [row for row in host.rows("xgen_sessions") if row["jti"] == new.jti]
+    assert (row["signed_in_us"], row["issued_us"]) == (NOON_US, NOON_US + 3600 * 1_000_000)
+    assert (row["ip"], row["user_agent"]) == ("192.0.2.7", BROWSER)
+
+
+def test_a_token_renewed_twice_leaves_one_session_open(host: Host) -> None:
+    old = host.issue(host.add_user())
+
+    first = host.renew(old)
+    second = host.renew(old)
+
+    assert host.status(second) == 200
+    assert active_sessions(host) == [old.session_id]
+    rows = {row["jti"]: row["end_reason"] for row in host.rows("xgen_sessions")}
+    assert rows == {old.jti: "renewed", first.jti: "renewed", second.jti: None}
+
+
+def test_a_chain_of_renewals_keeps_its_grace_from_each_one_s_own_renewal(host: Host) -> None:
+    with freeze_time(NOON) as clock:
+        first = host.issue(host.add_user())
+        second = host.renew(first)
+        clock.tick(59)
+        third = host.renew(second)
+        clock.tick(1)
+        assert [host.status(token) for token in (first, second, third)] == [401, 200, 200]
+
+
+def test_renewing_at_the_same_time_leaves_one_session_open(host: Host) -> None:
+    old = host.issue(host.add_user())
+
+    with ThreadPoolExecutor(6) as pool:
+        renewed = list(pool.map(host.renew, [old] * 6))
+
+    assert all(host.status(token) == 200 for token in renewed)
+    assert active_sessions(host) == [old.session_id]
+    assert len({token.issued_us for token in renewed}) == 6
+
+
+def test_a_session_that_was_ended_cannot_be_renewed(host: Host) -> None:
+    user = host.add_user()
+
+    def renew_after_the_end(*, forced: bool) -> bool:
+        token = host.issue(user)
+        verified = host.verify(token)
+        if forced:
+            host.force_logout(user)
+        else:
+            host.end_session(token.session_id)
+        with host.app.app_context(), pytest.raises(SessionRevoked) as caught:
+            host.sessions.renew(verified)
+        return caught.value.forced
+
+    assert renew_after_the_end(forced=False) is False
+    assert renew_after_the_end(forced=True) is True
+    assert active_sessions(host) == []
+    assert host.login_row(user)["active_until_us"] == 0
+
+
+def test_a_session_ended_for_everyone_cannot_be_renewed(host: Host) -> None:
+    verified = host.verify(host.issue(host.add_user()))
+    with host.app.app_context():
+        host.sessions.force_logout_everyone()
+
+    with host.app.app_context(), pytest.raises(SessionRevoked) as caught:
+        host.sessions.renew(verified)
+
+    assert caught.value.forced is True
+
+
+def test_a_renewed_token_cannot_be_renewed_after_its_minute(host: Host) -> None:
+    with freeze_time(NOON) as clock:
+        old = host.issue(host.add_user())
+        verified = host.verify(old)
+        host.renew(old)
+        clock.tick(60)
+
+        with host.app.app_context(), pytest.raises(SessionRevoked):
+            host.sessions.renew(verified)
+
+
+def test_an_inactive_or_deleted_user_cannot_renew(host: Host) -> None:
+    inactive, deleted = host.add_user("alice"), host.add_user("bob")
+    tokens = [host.issue(inactive), host.issue(deleted)]
+    host.change_user(inactive, is_active=False)
+    host.delete_user(deleted)
+
+    for token in tokens:
+        with pytest.raises(UserInactive):
+            host.renew(token)
+
+    assert len(host.rows("xgen_sessions")) == 2
+    assert len(active_sessions(host)) == 2
+
+
+def test_a_token_that_was_never_recorded_cannot_be_renewed(sqlite_host: Host) -> None:
+    stranger = VerifiedToken("1", "none", "none", 1, 2, {})
+
+    with sqlite_host.app.app_context(), pytest.raises(SessionRevoked):
+        sqlite_host.sessions.renew(stranger)
+
+
+def test_a_renewal_takes_part_in_the_host_s_transaction(host: Host) -> None:
+    old = host.issue(host.add_user())
+
+    with host.app.app_context():
+        undone = host.sessions.renew(host.sessions.verify(old.token), commit=False)
+        host.db.session.rollback()
+
+    assert host.status(undone) == 401
+    assert host.status(old) == 200
+    (row,) = host.rows("xgen_sessions")
+    assert row["ended_us"] is None
+
+
+def test_a_listener_hears_of_the_renewal(sqlite_host: Host) -> None:
+    old = sqlite_host.issue(sqlite_host.add_user())
+    heard: list[object] = []
+
+    def listen(sender: object, issued: object, **_: object) -> None:
+        heard.append(issued)
+
+    with session_issued.connected_to(listen):
+        new = sqlite_host.renew(old)
+
+    assert heard == [new]

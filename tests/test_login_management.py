@@ -563,3 +563,13 @@ def test_cards_and_rows_agree_with_the_json_api(host: Host) -> None:
     assert {user["username"]: user["active_sessions"] for user in answer["users"]} == {
         row[0].removesuffix(" SUPER"): int(row[3]) + (row[0] == "admin SUPER") for row in rows(page)
     }
+
+
+@pytest.mark.parametrize("text", ["%00", "%ED%A0%80", "x" * 400, "*", "%F0%9F%92%A9", "'--"])
+def test_any_text_in_the_address_is_harmless(host: Host, text: str) -> None:
+    admin = sign_in(host, host.add_user("admin", is_superuser=True))
+
+    for query in (f"?expand={text}", f"?revocation={text}", f"sessions?user_id={text}"):
+        assert admin.get(SCREEN + query).status_code == 200, query
+    assert admin.get(f"{SCREEN}confirm?user_id={text}").status_code == 200
+    assert admin.get(f"/sessions/users/{text}").status_code == 404

@@ -3,12 +3,8 @@
 Each function works in the session it is given and neither commits nor rolls back, so that its
 caller decides what else belongs to the transaction. Who may do what is not known here.
 
-How the order is made
-    One row per user in ``xgen_user_logins`` is locked by every sign-in and every force logout of
-    that user, and hands out a stamp that only rises; the row ``*`` is locked shared by every
-    sign-in and exclusively by a force logout of everyone. So each sign-in is before or after
-    each force logout, whatever the clocks of the machines say. Locks are always taken in the
-    order ``*``, host's user row, ``xgen_user_logins``, ``xgen_sessions``.
+``stamps`` makes the order. Locks are always taken in the order ``*``, host's user row,
+``xgen_user_logins``, ``xgen_sessions``.
 """
 
 from __future__ import annotations
@@ -19,7 +15,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from . import clock
@@ -27,13 +22,21 @@ from .clock import SECOND_US
 from .errors import SessionRevoked
 from .models import (
     ENDED,
-    EVERYONE,
     FORCE_LOGOUT,
     RENEWED,
     SIGNED_OUT,
     RevocationRecord,
     SessionRecord,
     UserLogin,
+)
+from .stamps import (
+    by_index,
+    invalidate,
+    invalidate_everyone,
+    lock_everyone,
+    new_login,
+    next_stamp,
+    write_first,
 )
 
 RENEWAL_GRACE_US = 60 * SECOND_US
@@ -113,11 +116,11 @@ def issue(
     :param user_agent: The ``User-Agent``, already cleaned.
     :param require_active: Called under the locks; raises if the user may not sign in.
     """
-    everyone_us = _lock_everyone(session)
+    everyone_us = lock_everyone(session)
     require_active()
     now = clock.now_us()
     expires_us = _expiry(now, lifetime_us)
-    stamp, _ = _next_stamp(
+    stamp, _ = next_stamp(
         session, user_id, now, everyone_us=everyone_us, expires_us=expires_us, login=True, ip=ip
     )
     jti = _new_id()
@@ -133,7 +136,7 @@ def record_many(session: Session, sign_ins: Iterable[PastSignIn]) -> None:
 
     :param sign_ins: In any order; of one user, no two at the same microsecond.
     """
-    everyone_us = _lock_everyone(session)
+    everyone_us = lock_everyone(session)
     rows: list[dict[str, Any]] = []
     logins: dict[str, dict[str, Any]] = {}
     for past in sorted(sign_ins, key=lambda past: past.signed_in_us):
@@ -154,7 +157,7 @@ def record_many(session: Session, sign_ins: Iterable[PastSignIn]) -> None:
             }
         )
         login = logins.setdefault(
-            past.user_id, _new_login(past.user_id) | {"last_login_us": None, "last_ip": None}
+            past.user_id, new_login(past.user_id) | {"last_login_us": None, "last_ip": None}
         )
         login["last_issued_us"] = past.signed_in_us
         if not ended:
@@ -177,16 +180,16 @@ def renew(
     :param require_active: Called under the locks with the user's id; raises if the user may not.
     :raises SessionRevoked: The session has ended, possibly just now.
     """
-    everyone_us = _lock_everyone(session)
+    everyone_us = lock_everyone(session)
     record = sa.select(_sessions).where(SessionRecord.jti == jti)
     old = session.execute(record).one_or_none()
     if old is None:
         raise SessionRevoked
     require_active(old.user_id)
     now = clock.now_us()
-    lifetime_us = (old.expires_us - old.issued_us) // SECOND_US * SECOND_US
+    lifetime_us = -(-(old.expires_us - old.issued_us) // SECOND_US) * SECOND_US
     expires_us = _expiry(now, max(lifetime_us, SECOND_US))
-    stamp, invalid_before_us = _next_stamp(
+    stamp, invalid_before_us = next_stamp(
         session, old.user_id, now, everyone_us=everyone_us, expires_us=expires_us
     )
     # Read again, now that nobody else can end it.
@@ -206,7 +209,7 @@ def renew(
     # two neighbours would wait for each other to insert into it.
     _insert(session, issued, signed_in_us=old.signed_in_us, ip=old.ip, user_agent=old.user_agent)
     session.execute(
-        _by_index(sa.update(_sessions), "ix_xgen_sessions_session")
+        by_index(sa.update(_sessions), _sessions, "ix_xgen_sessions_session")
         .where(
             SessionRecord.session_id == old.session_id,
             SessionRecord.jti != issued.jti,
@@ -220,7 +223,7 @@ def renew(
 def force_logout(session: Session, user_id: str, cause: Cause) -> Revocation:
     """End every session of one user, and with them every token issued until now."""
     now = clock.now_us()
-    invalid_before_us = _invalidate(session, user_id, now)
+    invalid_before_us = invalidate(session, user_id, now)
     ended = _end_rows(session, now, user_id)
     return _audit(
         session,
@@ -239,12 +242,9 @@ def force_logout(session: Session, user_id: str, cause: Cause) -> Revocation:
 
 def force_logout_everyone(session: Session, cause: Cause) -> Revocation:
     """End every session of every user."""
-    _lock_everyone(session, exclusively=True)
+    lock_everyone(session, exclusively=True)
     now = clock.now_us()
-    newest = sa.select(sa.func.max(UserLogin.last_issued_us))
-    if _dialect(session) in _MYSQL:  # a plain read there may see an older snapshot
-        newest = newest.with_for_update()
-    invalid_before_us = _invalidate(session, EVERYONE, max(now, session.scalar(newest) or 0))
+    invalid_before_us = invalidate_everyone(session, now)
     session.execute(
         sa.update(_logins).where(UserLogin.active_until_us > 0).values(active_until_us=0)
     )
@@ -269,7 +269,7 @@ def end_session(session: Session, session_id: str, cause: Cause) -> Revocation |
 
     :returns: ``None`` if there is no such session or it has ended before.
     """
-    _write_first(session)
+    write_first(session)
     own = SessionRecord.session_id == session_id
     user_id = session.scalar(sa.select(SessionRecord.user_id).where(own).limit(1))
     if user_id is None:
@@ -279,18 +279,20 @@ def end_session(session: Session, session_id: str, cause: Cause) -> Revocation |
     )
     now = clock.now_us()
     reason = SIGNED_OUT if cause.actor in (None, user_id) else ENDED
-    end = _by_index(
+    end = by_index(
         sa.update(_sessions).where(own).values(ended_us=now, end_reason=reason),
+        _sessions,
         "ix_xgen_sessions_session",
     )
     ended = _rowcount(session.execute(end.where(SessionRecord.ended_us.is_(None))))
     session.execute(end.where(SessionRecord.end_reason == RENEWED))
     if not ended:
         return None
-    latest = _by_index(
+    latest = by_index(
         sa.select(sa.func.coalesce(sa.func.max(_sessions.c.expires_us + 0), 0)).where(
             _sessions.c.user_id == user_id, _sessions.c.ended_us.is_(None)
         ),
+        _sessions,
         "ix_xgen_sessions_user",
     ).scalar_subquery()
     session.execute(
@@ -319,7 +321,7 @@ def prune(session: Session, *, before_us: int) -> int:
 
     :returns: How many rows were deleted; 0 when none are left.
     """
-    _write_first(session)
+    write_first(session)
     for key, past in _prunable(before_us):
         keys = session.scalars(sa.select(key).where(past).limit(PRUNE_BATCH)).all()
         if keys:
@@ -345,119 +347,17 @@ def _prunable(before_us: int) -> list[tuple[sa.Column[str], sa.ColumnElement[boo
     ]
 
 
-_MYSQL = ("mysql", "mariadb")
-
-
-def _dialect(session: Session) -> str:
-    return session.get_bind(clause=_logins).dialect.name
-
-
 def _new_id() -> str:
     return uuid.uuid4().hex
 
 
 def _expiry(now_us: int, lifetime_us: int) -> int:
-    # Up to a whole second, so that the token's exp says exactly the same.
-    return -(-(now_us + lifetime_us) // SECOND_US) * SECOND_US
+    # A whole second, so that the token's exp says exactly the same.
+    return (now_us + lifetime_us) // SECOND_US * SECOND_US
 
 
 def _rowcount(result: sa.Result[Any]) -> int:
     return cast("sa.CursorResult[Any]", result).rowcount
-
-
-def _write_first(session: Session) -> None:
-    """Take SQLite's write lock before anything is read, so that what is read is the latest.
-
-    The other databases lock the rows that are read.
-    """
-    if _dialect(session) == "sqlite":
-        session.execute(
-            sa.update(_logins)
-            .where(UserLogin.user_id == EVERYONE)
-            .values(invalid_before_us=UserLogin.invalid_before_us)
-        )
-
-
-def _lock_everyone(session: Session, *, exclusively: bool = False) -> int:
-    """Lock the row ``*`` and return everyone's invalidation timestamp."""
-    _write_first(session)
-    query = sa.select(UserLogin.invalid_before_us).where(UserLogin.user_id == EVERYONE)
-    if session.scalar(query) is None:  # locking a row that is not there locks its neighbours
-        _upsert(session, _new_login(EVERYONE), [("last_issued_us", UserLogin.last_issued_us)])
-    return session.execute(query.with_for_update(read=not exclusively)).scalar_one()
-
-
-def _next_stamp(
-    session: Session,
-    user_id: str,
-    now: int,
-    *,
-    everyone_us: int,
-    expires_us: int,
-    login: bool = False,
-    ip: str | None = None,
-) -> tuple[int, int]:
-    """Lock the user's row and take its next stamp; also return the invalidation timestamp."""
-    first = max(now, everyone_us + 1)
-    stamp = _greatest(session, UserLogin.last_issued_us + 1, UserLogin.invalid_before_us + 1, first)
-    new = _new_login(user_id, last_issued_us=first, active_until_us=expires_us)
-    updates: list[tuple[str, Any]] = [
-        ("active_until_us", _greatest(session, UserLogin.active_until_us, expires_us)),
-    ]
-    if login:
-        new |= {"last_login_us": first, "last_ip": ip}
-        updates.append(("last_login_us", stamp))
-        if ip is not None:
-            updates.append(("last_ip", ip))
-    # MariaDB assigns from left to right, and reads what it assigned: the stamp comes last.
-    updates.append(("last_issued_us", stamp))
-    return _upsert(session, new, updates)
-
-
-def _invalidate(session: Session, user_id: str, now: int) -> int:
-    """Raise a row's invalidation timestamp over everything issued, and return it."""
-    raised = _greatest(session, UserLogin.invalid_before_us, UserLogin.last_issued_us, now)
-    _, invalid_before_us = _upsert(
-        session,
-        _new_login(user_id, invalid_before_us=now),
-        [("active_until_us", 0), ("invalid_before_us", raised)],
-    )
-    return invalid_before_us
-
-
-def _new_login(user_id: str, **values: int) -> dict[str, Any]:
-    zeros = {"last_issued_us": 0, "invalid_before_us": 0, "active_until_us": 0}
-    return {"user_id": user_id, **zeros, **values}
-
-
-def _upsert(
-    session: Session, new: dict[str, Any], updates: list[tuple[str, Any]]
-) -> tuple[int, int]:
-    """Insert a row of ``xgen_user_logins`` or update it, in one statement that locks it.
-
-    :returns: Its ``last_issued_us`` and ``invalid_before_us`` afterwards.
-    """
-    returning = (_logins.c.last_issued_us, _logins.c.invalid_before_us)
-    dialect = _dialect(session)
-    if dialect in _MYSQL:
-        statement: sa.sql.dml.ReturningInsert[int, int] = (
-            mysql.insert(_logins).values(new).on_duplicate_key_update(updates).returning(*returning)
-        )
-    else:
-        insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-        statement = (
-            insert(_logins)
-            .values(new)
-            .on_conflict_do_update(index_elements=["user_id"], set_=dict(updates))
-            .returning(*returning)
-        )
-    last_issued_us, invalid_before_us = session.execute(statement).one()
-    return last_issued_us, invalid_before_us
-
-
-def _greatest(session: Session, *values: Any) -> sa.ColumnElement[int]:
-    greatest = sa.func.max if _dialect(session) == "sqlite" else sa.func.greatest
-    return greatest(*values, type_=sa.BigInteger())
 
 
 def _insert(
@@ -487,17 +387,10 @@ def _end_rows(session: Session, now: int, user_id: str | None = None) -> int:
     active = SessionRecord.ended_us.is_(None) & (SessionRecord.expires_us + 0 > now)
     end = sa.update(_sessions).where(active).values(ended_us=now, end_reason=FORCE_LOGOUT)
     if user_id is not None:
-        end = _by_index(end.where(SessionRecord.user_id == user_id), "ix_xgen_sessions_user")
-    return _rowcount(session.execute(end))
-
-
-def _by_index(statement: Any, name: str) -> Any:
-    """Keep MariaDB from reading a whole small table, and so from locking other users' rows."""
-    for dialect in _MYSQL:
-        statement = statement.with_hint(
-            text=f"FORCE INDEX ({name})", selectable=_sessions, dialect_name=dialect
+        end = by_index(
+            end.where(SessionRecord.user_id == user_id), _sessions, "ix_xgen_sessions_user"
         )
-    return statement
+    return _rowcount(session.execute(end))
 
 
 def _audit(session: Session, cause: Cause, revocation: Revocation) -> Revocation:

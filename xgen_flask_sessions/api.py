@@ -11,7 +11,7 @@ from flask_login import current_user
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .access import came_by_cookie, current_token, get_state, outcome, token_required
-from .clock import SECOND_US, now_us, to_rfc3339
+from .clock import seconds_until, to_rfc3339
 from .errors import (
     BadRequest,
     CrossSiteRequest,
@@ -84,7 +84,7 @@ def renew() -> Response:
     issued = state.sessions.renew(current_token)
     body: dict[str, Any] = {
         "session_id": issued.session_id,
-        "expires_in": max(0, (issued.expires_us - now_us()) // SECOND_US),
+        "expires_in": seconds_until(issued.expires_us),
     }
     if came_by_cookie():  # scripts are to see as little of it as before
         response = jsonify(body)

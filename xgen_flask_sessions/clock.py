@@ -19,6 +19,11 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
+def seconds_until(at_us: int) -> int:
+    """Return the whole seconds from now until *at_us*, rounded up; 0 if it has passed."""
+    return max(0, -((now_us() - at_us) // SECOND_US))
+
+
 def to_datetime(at_us: int, zone: tzinfo = UTC) -> datetime:
     """Return *at_us* (microseconds since the epoch) as an aware datetime, without rounding."""
     return (_EPOCH + timedelta(microseconds=at_us)).astimezone(zone)

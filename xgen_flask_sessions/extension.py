@@ -22,7 +22,6 @@ from .admin import LoginManagementView
 from .api import create_blueprint
 from .authority import Authority, Permission
 from .cli import commands
-from .clock import SECOND_US
 from .coexistence import coexist
 from .denylist import Denylist
 from .devices import clean_address, clean_text, clean_user_agent
@@ -335,7 +334,7 @@ class XgenSessions:
         response.set_cookie(
             settings.cookie_name,
             issued.token,
-            max_age=max(0, (issued.expires_us - clock.now_us()) // SECOND_US),
+            max_age=clock.seconds_until(issued.expires_us),
             httponly=True,
             secure=settings.cookie_secure,
             samesite=settings.cookie_samesite,

@@ -34,7 +34,7 @@ class Server:
         )
         self._execute(f"CREATE DATABASE {_OWN_DATABASE}")
         self.url = self._admin.url.set(database=_OWN_DATABASE).render_as_string(hide_password=False)
-        self._own = sa.create_engine(self.url, isolation_level="AUTOCOMMIT")
+        self._own = sa.create_engine(self.url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
 
     def empty(self) -> None:
         """Drop whatever the last test left behind."""

@@ -27,12 +27,12 @@ from xgen_flask_sessions import (
     UserInactive,
     current_token,
 )
-from xgen_flask_sessions.access import get_state
 from xgen_flask_sessions.clock import SECOND_US, now_us
 from xgen_flask_sessions.errors import BadRequest, DatabaseUnavailable
 from xgen_flask_sessions.i18n import gettext
 from xgen_flask_sessions.problems import problem, sealed
 from xgen_flask_sessions.same_site import is_local_path, is_same_site
+from xgen_flask_sessions.state import get_state
 
 from . import accounts
 from .extensions import sessions

@@ -15,16 +15,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from xgen_flask_sessions import ConfigurationError, TokenExpired, TokenInvalid
+from xgen_flask_sessions.keys import Key, load_key
 from xgen_flask_sessions.tokens import (
     MAX_TOKEN_BYTES,
     RESERVED_CLAIMS,
     TOKEN_TYPE,
     Claims,
-    Key,
     TokenCodec,
     check_extra_claims,
     check_user_id,
-    load_key,
 )
 
 SECRET = b"0123456789abcdef0123456789abcdef"

@@ -15,9 +15,14 @@ How the package is laid out; each module knows those below it and none above:
     Who may look, and who may force out whom.
 ``ledger``, ``roster``, ``verifier``
     Writes; reads for people; a token in, a :class:`VerifiedToken` out. None knows Flask.
-``denylist``, ``tokens``, ``users``, ``models``
-    Is it revoked? JWTs. The host's user table. Our tables.
-``settings``, ``errors``, ``signals``, ``outbox``, ``devices``, ``i18n``, ``clock``, ``migrate``
+``stamps``, ``denylist``, ``tokens``, ``keys``, ``users``, ``models``
+    The order of sign-ins and force logouts. Is it revoked? JWTs and their keys. The host's user
+    table. Our tables.
+``state``, ``transactions``, ``outbox``, ``templating``, ``forms``, ``representations``
+    What ``init_app`` set up. Changes, and telling of them. What templates, forms and JSON share.
+``coexistence``, ``migrate``
+    Getting along with the host's other extensions. The tables' own migrations.
+``settings``, ``errors``, ``signals``, ``devices``, ``i18n``, ``clock``
     What all of them stand on.
 """
 

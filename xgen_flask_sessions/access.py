@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, cast
+from typing import Any, ParamSpec
 
 from flask import Request, current_app, has_request_context, request
 from werkzeug.local import LocalProxy
 
 from .errors import (
-    ConfigurationError,
     CrossSiteRequest,
     TokenAmbiguous,
     TokenInvalid,
@@ -26,10 +25,8 @@ from .problems import refuse
 from .same_site import is_same_site
 from .settings import Settings
 from .signals import token_rejected
+from .state import State, get_state
 from .verifier import VerifiedToken
-
-if TYPE_CHECKING:
-    from .extension import State
 
 _P = ParamSpec("_P")
 _ENVIRON_KEY = "xgen_flask_sessions.outcome"
@@ -41,19 +38,6 @@ class Outcome:
 
     token: VerifiedToken | None
     error: XgenSessionsError | None
-
-
-def get_state() -> State:
-    """Return what ``init_app`` set up for the current application.
-
-    :raises ConfigurationError: It was not called.
-    """
-    state = current_app.extensions.get("xgen_sessions")
-    if state is None:
-        raise ConfigurationError(
-            "XgenSessions is not registered on this Flask app; call sessions.init_app(app, …)."
-        )
-    return cast("State", state)
 
 
 def outcome() -> Outcome:

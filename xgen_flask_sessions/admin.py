@@ -12,12 +12,13 @@ from flask_admin import BaseView, expose
 from flask_login import current_user
 
 from . import clock, i18n
-from .access import get_state, outcome
+from .access import outcome
 from .clock import SECOND_US
 from .errors import BadRequest, Forbidden, TokenMissing
 from .forms import check_form, field_token
 from .problems import refuse, sealed, sign_in_url
 from .roster import Page
+from .state import get_state
 
 ENDPOINT = "admin-active-sessions"
 

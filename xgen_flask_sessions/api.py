@@ -10,7 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 from flask_login import current_user
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from .access import came_by_cookie, current_token, get_state, outcome, token_required
+from .access import came_by_cookie, current_token, outcome, token_required
 from .clock import seconds_until, to_rfc3339
 from .errors import (
     BadRequest,
@@ -25,6 +25,7 @@ from .problems import answer, problem, sealed
 from .representations import represent_session, represent_user
 from .roster import ActiveSession
 from .same_site import is_same_site
+from .state import get_state
 
 _MAX_BODY_BYTES = 16 * 1024
 

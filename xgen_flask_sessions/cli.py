@@ -19,7 +19,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from tabulate import tabulate
 
 from . import migrate
-from .access import get_state
 from .clock import to_datetime, to_rfc3339
 from .devices import clean_text
 from .errors import ConfigurationError, XgenSessionsError
@@ -28,6 +27,7 @@ from .ledger import Revocation
 from .models import MAX_REASON
 from .representations import represent_session, represent_user
 from .roster import ActiveSession, ActiveUser
+from .state import get_state
 from .tokens import MAX_USER_ID_LENGTH
 from .users import Profile
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
-from flask import Flask, Response, current_app, has_request_context, request
+from flask import Flask, Response, has_request_context, request
 from flask_admin import Admin
 from flask_login import LoginManager
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import exc as sa_exc
-from sqlalchemy.orm import Session
 
 from . import clock, ledger, outbox
-from .access import get_state, outcome
+from .access import outcome
 from .admin import LoginManagementView
 from .api import create_blueprint
 from .authority import Authority, Permission
@@ -25,25 +21,21 @@ from .cli import commands
 from .coexistence import coexist
 from .denylist import Denylist
 from .devices import clean_address, clean_text, clean_user_agent
-from .errors import ConfigurationError, LedgerUnavailable, XgenSessionsError
+from .errors import ConfigurationError, XgenSessionsError
+from .keys import load_keys
 from .ledger import Cause, Issue, Revocation
 from .login import attach
 from .models import MAX_REASON, copy_tables
 from .problems import refuse
 from .roster import Roster
-from .settings import PREFIX, Settings
+from .settings import Settings
 from .signals import session_ended, session_issued, user_forced_out
+from .state import State, get_state
 from .templating import template_globals
-from .tokens import Claims, Key, TokenCodec, check_extra_claims, is_session_id, load_key
+from .tokens import Claims, TokenCodec, check_extra_claims, is_session_id
+from .transactions import announce, writing
 from .users import UserDirectory, UserFields
 from .verifier import VerifiedToken, Verifier
-
-_UNREACHABLE = (
-    sa_exc.OperationalError,
-    sa_exc.InterfaceError,
-    sa_exc.ProgrammingError,  # the tables are not there
-    sa_exc.TimeoutError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +47,6 @@ class IssuedToken:
     session_id: str
     issued_us: int
     expires_us: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class State:
-    """What ``init_app`` set up for one application, in ``app.extensions["xgen_sessions"]``."""
-
-    sessions: XgenSessions
-    settings: Settings
-    db: SQLAlchemy
-    codec: TokenCodec
-    verifier: Verifier
-    users: UserDirectory
-    roster: Roster
-    authority: Authority
-    form_secret: bytes = field(repr=False)
 
 
 class XgenSessions:
@@ -132,7 +109,12 @@ class XgenSessions:
                 f"{user_model.__name__} has no SuperUsers, so nobody could open Login Management; "
                 "pass can_view=, or user_fields=UserFields(superuser=…)."
             )
-        codec = _create_codec(settings)
+        codec = TokenCodec(
+            load_keys(settings),
+            issuer=settings.issuer,
+            audience=settings.audience,
+            leeway_us=settings.leeway // timedelta(microseconds=1),
+        )
         state = State(
             sessions=self,
             settings=settings,
@@ -187,7 +169,7 @@ class XgenSessions:
         check_extra_claims(extra)
         span = _lifetime(state.settings.lifetime if lifetime is None else lifetime)
         ip, agent = _origin()
-        with _writing(state, commit) as session:
+        with writing(state.db, commit) as session:
             recorded = ledger.issue(
                 session,
                 user_id,
@@ -197,8 +179,8 @@ class XgenSessions:
                 require_active=lambda: state.users.require_active(user_id),
             )
             issued = _sign(state, recorded, extra)
-        _announce(
-            state, commit, lambda app: session_issued.send(app, issued=issued, user_id=user_id)
+        announce(
+            state.db, commit, lambda app: session_issued.send(app, issued=issued, user_id=user_id)
         )
         return issued
 
@@ -212,13 +194,13 @@ class XgenSessions:
         :raises LedgerUnavailable: The database cannot be written; nothing was done.
         """
         state = get_state()
-        with _writing(state, commit) as session:
+        with writing(state.db, commit) as session:
             recorded = ledger.renew(
                 session, verified.jti, require_active=state.users.require_active
             )
             issued = _sign(state, recorded, verified.claims)
-        _announce(
-            state,
+        announce(
+            state.db,
             commit,
             lambda app: session_issued.send(app, issued=issued, user_id=verified.user_id),
         )
@@ -257,9 +239,9 @@ class XgenSessions:
         user_id = state.users.id_of(user)
         state.authority.check_rank(actor, user_id)
         cause = _cause(state, actor, reason)
-        with _writing(state, commit) as session:
+        with writing(state.db, commit) as session:
             revocation = ledger.force_logout(session, user_id, cause)
-        _announce(state, commit, lambda app: user_forced_out.send(app, revocation=revocation))
+        announce(state.db, commit, lambda app: user_forced_out.send(app, revocation=revocation))
         return revocation
 
     def force_logout_everyone(
@@ -269,9 +251,9 @@ class XgenSessions:
         state = get_state()
         state.authority.check_rank(actor, None)
         cause = _cause(state, actor, reason)
-        with _writing(state, commit) as session:
+        with writing(state.db, commit) as session:
             revocation = ledger.force_logout_everyone(session, cause)
-        _announce(state, commit, lambda app: user_forced_out.send(app, revocation=revocation))
+        announce(state.db, commit, lambda app: user_forced_out.send(app, revocation=revocation))
         return revocation
 
     def end_session(
@@ -293,13 +275,13 @@ class XgenSessions:
         cause = _cause(state, actor, reason)
         if not is_session_id(session_id):
             return None
-        with _writing(state, commit) as session:
+        with writing(state.db, commit) as session:
             owner = state.roster.owner_of(session, session_id)
             if owner is not None:
                 state.authority.check_rank(actor, owner)
             revocation = ledger.end_session(session, session_id, cause)
         if revocation is not None:
-            _announce(state, commit, lambda app: session_ended.send(app, revocation=revocation))
+            announce(state.db, commit, lambda app: session_ended.send(app, revocation=revocation))
         return revocation
 
     def prune(self, *, progress: Callable[[int], None] = lambda _: None) -> int:
@@ -312,7 +294,7 @@ class XgenSessions:
         state = get_state()
         total = 0
         while True:
-            with _writing(state, commit=True) as session:
+            with writing(state.db, commit=True) as session:
                 deleted = ledger.prune(session, before_us=_retained_from(state))
             if not deleted:
                 return total
@@ -351,77 +333,11 @@ class XgenSessions:
         )
 
 
-def _create_codec(settings: Settings) -> TokenCodec:
-    if settings.algorithm == "HS256":
-        current = _load_key("SECRET_KEY", settings.secret_key or b"", "HS256")
-    elif settings.private_key is None:
-        current = _load_key("PUBLIC_KEY", settings.public_key or b"", settings.algorithm)
-    else:
-        current = _load_key("PRIVATE_KEY", settings.private_key, settings.algorithm)
-        if current.signing is None:
-            raise ConfigurationError("XGEN_SESSIONS_PRIVATE_KEY must be a private key in PEM.")
-        if settings.public_key is not None:
-            public = _load_key("PUBLIC_KEY", settings.public_key, settings.algorithm)
-            if public.kid != current.kid:
-                raise ConfigurationError(
-                    "XGEN_SESSIONS_PUBLIC_KEY does not belong to XGEN_SESSIONS_PRIVATE_KEY; "
-                    "leave it out, or set the one that does."
-                )
-    previous = [_load_key("PREVIOUS_KEYS", material) for material in settings.previous_keys]
-    return TokenCodec(
-        [current, *previous],
-        issuer=settings.issuer,
-        audience=settings.audience,
-        leeway_us=settings.leeway // timedelta(microseconds=1),
-    )
-
-
-def _load_key(setting: str, material: bytes, algorithm: str | None = None) -> Key:
-    try:
-        return load_key(material, algorithm)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{PREFIX}{setting} is no key to use: {error}") from None
-
-
 def _form_secret(settings: Settings) -> bytes:
     secret = settings.secret_key or settings.private_key
     if secret is None:
         raise ConfigurationError("SECRET_KEY must be set: it guards the screen's forms.")
     return secret
-
-
-@contextmanager
-def _writing(state: State, commit: bool) -> Iterator[Session]:
-    """Lend the host's session for a change, and commit it if asked to."""
-    session = state.db.session()
-    try:
-        yield session
-    except BaseException as error:
-        if commit:
-            session.rollback()
-        if isinstance(error, _UNREACHABLE):
-            raise LedgerUnavailable from error
-        raise
-    if not commit:
-        return
-    try:
-        session.commit()
-    except _UNREACHABLE as error:
-        session.rollback()
-        raise LedgerUnavailable(
-            "The database went away while the change was committed. Look whether it was made."
-        ) from error
-    except BaseException:
-        session.rollback()
-        raise
-
-
-def _announce(state: State, commit: bool, send: Callable[[Flask], object]) -> None:
-    app = current_app._get_current_object()  # type: ignore[attr-defined]
-    if commit:
-        send(app)
-    else:
-        outbox.on_commit(state.db.session(), partial(send, app))
 
 
 def _sign(state: State, recorded: Issue, extra: Mapping[str, Any]) -> IssuedToken:

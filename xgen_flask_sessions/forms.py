@@ -6,9 +6,10 @@ from flask import request, session
 from flask_login import current_user
 from markupsafe import Markup
 
-from .access import get_state, outcome
+from .access import outcome
 from .errors import CrossSiteRequest
 from .same_site import FORM_FIELD, form_token, is_form_token, is_same_site
+from .state import get_state
 
 
 def field_token() -> Markup:

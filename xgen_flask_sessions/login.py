@@ -8,7 +8,7 @@ from flask import Request
 from flask_login import LoginManager
 from sqlalchemy.exc import SQLAlchemyError
 
-from .access import Outcome, get_state, keep, outcome
+from .access import Outcome, keep, outcome
 from .errors import (
     AuthenticationError,
     ConfigurationError,
@@ -18,6 +18,7 @@ from .errors import (
     UserInactive,
 )
 from .problems import refuse
+from .state import get_state
 
 if TYPE_CHECKING:
     from flask import Flask

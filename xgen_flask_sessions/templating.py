@@ -9,8 +9,8 @@ from flask_login import current_user
 from markupsafe import Markup
 
 from . import i18n
-from .access import get_state
 from .problems import sign_in_url
+from .state import get_state
 from .users import Profile
 
 

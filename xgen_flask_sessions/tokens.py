@@ -6,19 +6,18 @@ and the best current practices of RFC 8725.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import jwt
-from jwt.algorithms import Algorithm
-from jwt.utils import base64url_decode, base64url_encode
+from jwt.utils import base64url_decode
 
 from .clock import SECOND_US
 from .errors import ConfigurationError, TokenExpired, TokenInvalid
+from .keys import Key
 
 TOKEN_TYPE = "xgen-session+jwt"  # noqa: S105
 """The explicit ``typ`` that keeps other JWTs of the deployment out (RFC 8725, section 3.11)."""
@@ -33,23 +32,6 @@ _COMPACT_JWS = re.compile(r"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,36}")
 _HEADER_MEMBERS = {"alg", "typ", "kid"}
 _MAX_SECONDS = 10**11  # the year 5138: anything later is a mistake or an attack
-_THUMBPRINT_MEMBERS = {
-    "oct": ("k", "kty"),
-    "RSA": ("e", "kty", "n"),
-    "EC": ("crv", "kty", "x", "y"),
-    "OKP": ("crv", "kty", "x"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One key and the single algorithm it is for (RFC 8725, section 3.1)."""
-
-    kid: str
-    """Its JWK thumbprint (RFC 7638), so that every machine names it alike."""
-    algorithm: str
-    verifying: Any = field(repr=False)
-    signing: Any = field(repr=False, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,56 +45,6 @@ class Claims:
     expires_us: int
     extra: Mapping[str, Any]
     """Claims that the host added."""
-
-
-def load_key(material: bytes, algorithm: str | None = None) -> Key:
-    """Make a :class:`Key`.
-
-    :param material: A secret, or a PEM private or public key.
-    :param algorithm: The algorithm it is for; found from the kind of key if left out.
-    :raises ConfigurationError: The key cannot be read, or is none for *algorithm*.
-    """
-    algorithm = algorithm or _algorithm_of(material)
-    handler = _handler(algorithm)
-    try:
-        prepared = handler.prepare_key(material)
-        problem = handler.check_key_length(prepared)
-        private = hasattr(prepared, "public_key")
-        verifying = prepared.public_key() if private else prepared
-        kid = _thumbprint(handler.to_jwk(verifying, as_dict=True))
-    except (jwt.PyJWTError, ValueError, TypeError) as error:
-        raise ConfigurationError(f"A key for {algorithm} cannot be used: {error}") from None
-    if problem:
-        raise ConfigurationError(f"A key for {algorithm} is too short: {problem}")
-    can_sign = private or algorithm == "HS256"
-    return Key(kid, algorithm, verifying, prepared if can_sign else None)
-
-
-def _handler(algorithm: str) -> Algorithm:
-    try:
-        return jwt.get_algorithm_by_name(algorithm)
-    except NotImplementedError:
-        raise ConfigurationError(
-            f"{algorithm} needs the cryptography package: pip install 'xgen-flask-sessions[crypto]'"
-        ) from None
-
-
-def _algorithm_of(material: bytes) -> str:
-    if not material.lstrip().startswith(b"-----BEGIN"):
-        return "HS256"
-    for algorithm in ("RS256", "ES256", "EdDSA"):
-        try:
-            _handler(algorithm).prepare_key(material)
-        except (jwt.PyJWTError, ValueError, TypeError):
-            continue
-        return algorithm
-    raise ConfigurationError("A previous key is no RSA, P-256 or Ed25519 key in PEM.")
-
-
-def _thumbprint(jwk: Mapping[str, Any]) -> str:
-    members = {name: jwk[name] for name in _THUMBPRINT_MEMBERS[jwk["kty"]]}
-    canonical = json.dumps(members, sort_keys=True, separators=(",", ":"))
-    return base64url_encode(hashlib.sha256(canonical.encode()).digest()).decode()
 
 
 class TokenCodec:

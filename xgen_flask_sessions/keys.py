@@ -1,0 +1,115 @@
+"""Keys: reading them, naming them, and holding each to one algorithm."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+from jwt.algorithms import Algorithm
+from jwt.utils import base64url_encode
+
+from .errors import ConfigurationError
+from .settings import PREFIX, Settings
+
+_THUMBPRINT_MEMBERS = {
+    "oct": ("k", "kty"),
+    "RSA": ("e", "kty", "n"),
+    "EC": ("crv", "kty", "x", "y"),
+    "OKP": ("crv", "kty", "x"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key and the single algorithm it is for (RFC 8725, section 3.1)."""
+
+    kid: str
+    """Its JWK thumbprint (RFC 7638), so that every machine names it alike."""
+    algorithm: str
+    verifying: Any = field(repr=False)
+    signing: Any = field(repr=False, default=None)
+
+
+def load_keys(settings: Settings) -> list[Key]:
+    """Load the keys of the settings: the current one first, then those that may still verify.
+
+    :raises ConfigurationError: One cannot be used; the message names its setting and the mend.
+    """
+    if settings.algorithm == "HS256":
+        current = _load_setting("SECRET_KEY", settings.secret_key or b"", "HS256")
+    elif settings.private_key is None:
+        current = _load_setting("PUBLIC_KEY", settings.public_key or b"", settings.algorithm)
+    else:
+        current = _load_setting("PRIVATE_KEY", settings.private_key, settings.algorithm)
+        if current.signing is None:
+            raise ConfigurationError("XGEN_SESSIONS_PRIVATE_KEY must be a private key in PEM.")
+        if settings.public_key is not None:
+            public = _load_setting("PUBLIC_KEY", settings.public_key, settings.algorithm)
+            if public.kid != current.kid:
+                raise ConfigurationError(
+                    "XGEN_SESSIONS_PUBLIC_KEY does not belong to XGEN_SESSIONS_PRIVATE_KEY; "
+                    "leave it out, or set the one that does."
+                )
+    previous = [_load_setting("PREVIOUS_KEYS", material) for material in settings.previous_keys]
+    return [current, *previous]
+
+
+def _load_setting(setting: str, material: bytes, algorithm: str | None = None) -> Key:
+    try:
+        return load_key(material, algorithm)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{PREFIX}{setting} is no key to use: {error}") from None
+
+
+def load_key(material: bytes, algorithm: str | None = None) -> Key:
+    """Make a :class:`Key`.
+
+    :param material: A secret, or a PEM private or public key.
+    :param algorithm: The algorithm it is for; found from the kind of key if left out.
+    :raises ConfigurationError: The key cannot be read, or is none for *algorithm*.
+    """
+    algorithm = algorithm or _algorithm_of(material)
+    handler = _handler(algorithm)
+    try:
+        prepared = handler.prepare_key(material)
+        problem = handler.check_key_length(prepared)
+        private = hasattr(prepared, "public_key")
+        verifying = prepared.public_key() if private else prepared
+        kid = _thumbprint(handler.to_jwk(verifying, as_dict=True))
+    except (jwt.PyJWTError, ValueError, TypeError) as error:
+        raise ConfigurationError(f"A key for {algorithm} cannot be used: {error}") from None
+    if problem:
+        raise ConfigurationError(f"A key for {algorithm} is too short: {problem}")
+    can_sign = private or algorithm == "HS256"
+    return Key(kid, algorithm, verifying, prepared if can_sign else None)
+
+
+def _handler(algorithm: str) -> Algorithm:
+    try:
+        return jwt.get_algorithm_by_name(algorithm)
+    except NotImplementedError:
+        raise ConfigurationError(
+            f"{algorithm} needs the cryptography package: pip install 'xgen-flask-sessions[crypto]'"
+        ) from None
+
+
+def _algorithm_of(material: bytes) -> str:
+    if not material.lstrip().startswith(b"-----BEGIN"):
+        return "HS256"
+    for algorithm in ("RS256", "ES256", "EdDSA"):
+        try:
+            _handler(algorithm).prepare_key(material)
+        except (jwt.PyJWTError, ValueError, TypeError):
+            continue
+        return algorithm
+    raise ConfigurationError("A previous key is no RSA, P-256 or Ed25519 key in PEM.")
+
+
+def _thumbprint(jwk: Mapping[str, Any]) -> str:
+    members = {name: jwk[name] for name in _THUMBPRINT_MEMBERS[jwk["kty"]]}
+    canonical = json.dumps(members, sort_keys=True, separators=(",", ":"))
+    return base64url_encode(hashlib.sha256(canonical.encode()).digest()).decode()

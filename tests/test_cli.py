@@ -180,7 +180,7 @@ class TestShow:
         assert list(map(cells, rows)) == [
             ["Chrome 125", "Windows", "2026-05-25 13:36:50", "203.0.113.7",
              "2026-05-26 13:36:50", second["session_id"]],
-            ["-", "-", "2026-05-25 13:36:49", "-", "2026-05-26 13:36:50", first.session_id],
+            ["-", "-", "2026-05-25 13:36:49", "-", "2026-05-26 13:36:49", first.session_id],
         ]  # fmt: skip
         assert summary == "2 active sessions of bora. Times are Asia/Seoul (UTC+09:00)."
 

@@ -211,7 +211,7 @@ def make_app(
     :param database_url: Where its tables are to be.
     :param model: Its user model.
     :param create_all: Whether to make the tables.
-    :param extras: Adds to the application and returns more arguments for ``init_app``.
+    :param extras: Adds to the application and returns more, or other, arguments for ``init_app``.
     :param config: More of ``app.config``.
     """
     app = Flask("host")
@@ -223,14 +223,11 @@ def make_app(
     login_manager = LoginManager(app)
     login_manager.login_view = "sign_in"
     sessions = XgenSessions()
-    sessions.init_app(
-        app,
-        db=db,
-        user_model=model,
-        login_manager=login_manager,
-        user_fields=UserFields(name="display_name"),
-        **extras(app),
-    )
+    arguments: dict[str, Any] = {
+        "login_manager": login_manager,
+        "user_fields": UserFields(name="display_name"),
+    }
+    sessions.init_app(app, db=db, user_model=model, **arguments | dict(extras(app)))
     add_views(app, sessions)
     host = Host(app=app, db=db, sessions=sessions, login_manager=login_manager, model=model)
     if create_all:

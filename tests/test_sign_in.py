@@ -174,13 +174,13 @@ def test_a_lifetime_is_seconds_or_a_timedelta(sqlite_host: Host, lifetime: int |
     assert issued.expires_us == NOON_US + 90 * 1_000_000
 
 
-def test_an_expiry_is_rounded_up_so_that_exp_says_exactly_the_same(sqlite_host: Host) -> None:
+def test_an_expiry_is_a_lifetime_from_iat_so_that_exp_says_exactly_the_same(sqlite_host: Host) -> None:
     host = sqlite_host
 
     with freeze_time(NOON + timedelta(milliseconds=250)):
         issued = host.issue(host.add_user(), lifetime=10)
 
-        assert issued.expires_us == NOON_US + 11 * 1_000_000
+        assert issued.expires_us == NOON_US + 10 * 1_000_000
         assert host.verify(issued).expires_us == issued.expires_us
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from flask import Response, current_app, redirect, request
 from flask_login.utils import expand_login_view
@@ -16,6 +17,8 @@ from .errors import (
     SessionRevoked,
     XgenSessionsError,
 )
+
+_NOT_IN_CHALLENGE = re.compile(r"[^ !#-\[\]-~]")  # RFC 6750, section 3
 
 
 def problem(status: int, code: str, detail: str, **members: Any) -> Response:
@@ -47,7 +50,8 @@ def answer(error: XgenSessionsError) -> Response:
     if isinstance(error, AuthenticationError) or error.oauth_error:
         challenge = 'Bearer realm="xgen"'
         if error.oauth_error:
-            challenge += f', error="{error.oauth_error}", error_description="{error.detail}"'
+            described = _NOT_IN_CHALLENGE.sub("?", error.detail)
+            challenge += f', error="{error.oauth_error}", error_description="{described}"'
         response.headers["WWW-Authenticate"] = challenge
     if isinstance(error, DatabaseUnavailable):
         response.headers["Retry-After"] = str(error.retry_after_s)
@@ -57,10 +61,17 @@ def answer(error: XgenSessionsError) -> Response:
 def refuse(error: XgenSessionsError) -> Response:
     """Answer the current request with *error*: for a page navigation, by the sign-in page."""
     if isinstance(error, AuthenticationError) and is_page_navigation():
-        url = sign_in_url(request.script_root + request.full_path.rstrip("?"))
+        url = sign_in_url(_own_path())
         if url is not None:
             return sealed(current_app.make_response(redirect(url)))
     return answer(error)
+
+
+def _own_path() -> str:
+    """Return the current request's path and query, as a browser would ask for them."""
+    path = quote(request.script_root + request.path, safe="/:@!$&'()*+,;=~")
+    query = request.query_string.decode("ascii", "replace")
+    return f"{path}?{query}" if query else path
 
 
 def is_page_navigation() -> bool:

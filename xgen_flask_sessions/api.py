@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, current_app, jsonify, request
 from flask_login import current_user
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
@@ -18,6 +18,7 @@ from .errors import (
     Forbidden,
     NotFound,
     TokenMissing,
+    UserInactive,
     XgenSessionsError,
 )
 from .models import MAX_REASON
@@ -26,6 +27,7 @@ from .representations import represent_session, represent_user
 from .roster import ActiveSession
 from .same_site import is_same_site
 from .state import get_state
+from .users import unwrap
 
 _MAX_BODY_BYTES = 16 * 1024
 
@@ -128,13 +130,13 @@ def user_sessions(user_id: str) -> Response:
 
 def force_logout(user_id: str) -> Response:
     """``POST /sessions/users/<user_id>/force-logout``: end all sessions of a user."""
-    _require_administrator()
+    caller = _require_administrator()
     state = get_state()
     reason = _reason()
     superuser = _require_known(user_id)
-    if not state.authority.may_force_logout(current_user, superuser=superuser):
+    if not state.authority.may_force_logout(caller, superuser=superuser):
         raise Forbidden("You may not force out this user.")
-    revocation = state.sessions.force_logout(user_id, actor=current_user, reason=reason)
+    revocation = state.sessions.force_logout(user_id, actor=caller, reason=reason)
     return jsonify(
         user_id=user_id,
         sessions_ended=revocation.sessions_ended,
@@ -142,19 +144,37 @@ def force_logout(user_id: str) -> Response:
     )
 
 
-def _require_administrator() -> None:
-    """Let only those pass who may see Login Management.
+def _require_administrator() -> Any:
+    """Return the user who calls, if it is one who may see Login Management.
 
     :raises XgenSessionsError: The caller is nobody, or no administrator.
     """
     state = get_state()
-    # Flask-Login first: a host's own session cookie may stand in for a token.
-    if not current_user.is_authenticated:
-        raise outcome().error or TokenMissing()
+    caller = _caller()
     if not is_same_site(request, state.settings.trusted_origins) and not current_token:
         raise CrossSiteRequest
-    if not state.authority.may_view(current_user):
+    if not state.authority.may_view(caller):
         raise Forbidden("This call is for administrators.")
+    return caller
+
+
+def _caller() -> Any:
+    """Return the user who calls.
+
+    :raises XgenSessionsError: It is nobody.
+    """
+    # Flask-Login first: a host's own session cookie may stand in for a token.
+    if hasattr(current_app, "login_manager"):
+        if not current_user.is_authenticated:
+            raise outcome().error or TokenMissing()
+        return unwrap(current_user)
+    if not current_token:
+        raise outcome().error or TokenMissing()
+    directory = get_state().users
+    user = directory.get(current_token.user_id)
+    if user is None or not directory.is_active(user):
+        raise UserInactive
+    return user
 
 
 def _require_known(user_id: str) -> bool:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask, Request, Response, jsonify, session
+from flask import Flask, Request, Response, jsonify, request, session
 from flask_login import LoginManager, current_user, login_required, login_user
 from freezegun import freeze_time
 
@@ -646,6 +646,25 @@ def test_registering_twice_is_a_mistake(host: Host) -> None:
         host.sessions.init_app(
             host.app, db=host.db, user_model=host.model, login_manager=host.login_manager
         )
+
+
+def test_an_application_within_another_checks_tokens_itself(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    outer = make_host(sqlite_url)
+    inner = make_host(
+        sqlite_url, XGEN_SESSIONS_SECRET_KEY="the inner one's own secret, long enough"
+    )
+
+    @outer.app.route("/inner")
+    @token_required
+    def forward() -> Any:
+        return Response.from_app(inner.app, request.environ | {"PATH_INFO": "/api/token"})
+
+    user = outer.add_user()
+
+    assert outer.status(outer.issue(user), "/inner") == 401
+    assert outer.status(inner.issue(user), "/inner") == 401
 
 
 def test_an_application_without_the_plugin_says_so() -> None:

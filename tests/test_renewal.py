@@ -158,6 +158,27 @@ def test_a_session_ended_for_everyone_cannot_be_renewed(host: Host) -> None:
     assert caught.value.forced is True
 
 
+@pytest.mark.parametrize("everyone", [False, True])
+def test_a_token_in_its_last_minute_cannot_bring_a_forced_out_session_back(
+    host: Host, everyone: bool
+) -> None:
+    user = host.add_user()
+    old = host.issue(user)
+    verified = host.verify(old)
+    host.renew(old)
+    with host.app.app_context():
+        if everyone:
+            host.sessions.force_logout_everyone()
+        else:
+            host.sessions.force_logout(user)
+
+    with host.app.app_context(), pytest.raises(SessionRevoked) as caught:
+        host.sessions.renew(verified)
+
+    assert caught.value.forced is True
+    assert active_sessions(host) == []
+
+
 def test_a_renewed_token_cannot_be_renewed_after_its_minute(host: Host) -> None:
     with freeze_time(NOON) as clock:
         old = host.issue(host.add_user())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -174,7 +175,9 @@ def test_a_lifetime_is_seconds_or_a_timedelta(sqlite_host: Host, lifetime: int |
     assert issued.expires_us == NOON_US + 90 * 1_000_000
 
 
-def test_an_expiry_is_a_lifetime_from_iat_so_that_exp_says_exactly_the_same(sqlite_host: Host) -> None:
+def test_an_expiry_is_a_lifetime_from_iat_so_that_exp_says_exactly_the_same(
+    sqlite_host: Host,
+) -> None:
     host = sqlite_host
 
     with freeze_time(NOON + timedelta(milliseconds=250)):
@@ -244,6 +247,20 @@ def test_a_user_deactivated_elsewhere_after_being_loaded_cannot_sign_in(host: Ho
             elsewhere.execute(users.update().values(is_active=False))
         with pytest.raises(UserInactive):
             host.sessions.issue(user)
+
+
+def test_a_sign_in_waits_for_a_deactivation_under_way(host: Host) -> None:
+    user = host.add_user()
+
+    with ThreadPoolExecutor(1) as pool:
+        with host.app.app_context(), host.db.engine.begin() as elsewhere:
+            elsewhere.execute(host.model.__table__.update().values(is_active=False))
+            sign_in = pool.submit(host.issue, user)
+            with pytest.raises(TimeoutError):
+                sign_in.result(timeout=0.3)
+
+        with pytest.raises(UserInactive):
+            sign_in.result(timeout=10)
 
 
 def test_a_user_deleted_elsewhere_after_being_loaded_cannot_sign_in(host: Host) -> None:

@@ -23,7 +23,8 @@ from xgen_flask_sessions import (
     TokenInvalid,
     VerifiedToken,
 )
-from xgen_flask_sessions.tokens import Claims, TokenCodec, load_key
+from xgen_flask_sessions.keys import load_key
+from xgen_flask_sessions.tokens import Claims, TokenCodec
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 

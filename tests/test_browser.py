@@ -270,7 +270,7 @@ def test_axe_finds_no_violation(
     check("Login Management")
     for link in page.locator("[data-xs-expand]").all():
         link.click()
-    page.wait_for_function("document.querySelectorAll('.xs-sessions').length === 2")
+    page.locator(".xs-sessions").nth(1).wait_for()
     check("Login Management, expanded")
     page.locator(".xs-action button").last.click()
     page.wait_for_selector("[role=status]")

@@ -336,3 +336,17 @@ def test_a_database_in_memory_does_for_a_host_s_own_tests(make_host: MakeHost) -
     host.force_logout(user)
 
     assert host.status(token, "/api/user") == 401
+
+
+def test_database_in_memory_keeps_what_the_host_has_not_committed(make_host: MakeHost) -> None:
+    host = make_host("sqlite://")
+    token = host.issue(host.add_user("alice")).token
+
+    with host.app.app_context():
+        host.db.session.add(host.model(username="bora"))
+        host.db.session.flush()
+        verified = host.sessions.verify(token)
+        host.db.session.commit()
+
+    assert verified.user_id == "1"
+    assert host.add_user("jwm") == "3", "bora is there"

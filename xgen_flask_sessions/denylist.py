@@ -6,6 +6,7 @@ Knows the tables and how to ask them in a single round trip; knows neither token
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,10 +78,17 @@ class Denylist:
     A transaction of the host's, which may see an old snapshot, has no part in the answer.
 
     :param get_engine: Returns the engine of the database that holds the tables.
+    :param get_host_connection: Returns the connection that the host works on just now; it is
+        asked where there is no other, as with SQLite in memory.
     """
 
-    def __init__(self, get_engine: Callable[[], sa.Engine]) -> None:
+    def __init__(
+        self,
+        get_engine: Callable[[], sa.Engine],
+        get_host_connection: Callable[[], sa.Connection],
+    ) -> None:
         self._get_engine = get_engine
+        self._get_host_connection = get_host_connection
         self._statement = _statement()
 
     def standing(self, jti: str) -> Standing | None:
@@ -101,10 +109,7 @@ class Denylist:
             raise DenylistUnavailable from error
 
     def _ask(self, jti: str) -> Standing | None:
-        engine = self._get_engine()
-        with engine.connect() as connection:
-            if engine.dialect.name == "postgresql":  # spares BEGIN; elsewhere it would cost more
-                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        with self._connect() as connection:
             row = connection.execute(self._statement, {"jti": jti}).one_or_none()
         if row is None:
             return None
@@ -112,3 +117,12 @@ class Denylist:
         return Standing(
             user_id, session_id, issued_us, ended_us, end_reason, max(user_us, everyone_us or 0)
         )
+
+    def _connect(self) -> AbstractContextManager[sa.Connection]:
+        engine = self._get_engine()
+        if isinstance(engine.pool, sa.StaticPool):
+            # Giving its only connection back would undo what the host has not committed.
+            return nullcontext(self._get_host_connection())
+        if engine.dialect.name == "postgresql":  # spares BEGIN; elsewhere it would cost more
+            return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        return engine.connect()

@@ -120,7 +120,7 @@ class XgenSessions:
             settings=settings,
             db=db,
             codec=codec,
-            verifier=Verifier(codec, Denylist(lambda: db.engine)),
+            verifier=Verifier(codec, Denylist(lambda: db.engine, lambda: db.session.connection())),
             users=users,
             roster=Roster(users),
             authority=Authority(users, can_view, can_force_logout),

@@ -10,41 +10,42 @@ WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
 IOS = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15"
 
 
+WINDOWS = f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {WEBKIT}"
+ANDROID = "Mozilla/5.0 (Linux; Android 14; SAMSUNG SM-S918N)"
+MAC = f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {WEBKIT}"
+
+
 @pytest.mark.parametrize(
     ("user_agent", "shown"),
     [
+        (f"{WINDOWS} Chrome/124.0.0.0 Whale/4.25.232.19 Safari/537.36", "Whale 4 · Windows"),
         (
-            f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {WEBKIT} Chrome/124.0.0.0 "
-            "Whale/4.25.232.19 Safari/537.36",
-            "Whale 4 · Windows",
-        ),
-        (
-            f"Mozilla/5.0 (Linux; Android 14; SAMSUNG SM-S918N) {WEBKIT} "
-            "SamsungBrowser/27.0 Chrome/125.0.0.0 Mobile Safari/537.36",
+            f"{ANDROID} {WEBKIT} SamsungBrowser/27.0 Chrome/125.0.0.0 Mobile Safari/537.36",
             "Samsung Internet 27 · Android",
         ),
         (f"{IOS} (KHTML, like Gecko) Mobile/15E148 KAKAOTALK 10.4.5", "KakaoTalk 10 · iPhone"),
         (
-            "Mozilla/5.0 (Linux; Android 13; SM-G998N Build/TP1A; wv) AppleWebKit/537.36 "
-            "(KHTML, like Gecko) Version/4.0 Chrome/120.0 Mobile Safari/537.36;KAKAOTALK 2410450",
+            f"{ANDROID} {WEBKIT} Version/4.0 Chrome/120.0 Mobile Safari/537.36;KAKAOTALK 2410450",
             "KakaoTalk · Android",
         ),
         (f"{IOS} NAVER(inapp; search; 2000; 12.4.10; 15PRO)", "NAVER 12 · iPhone"),
-        (f"{IOS} (KHTML, like Gecko) Version/19.0 Mobile/15E148 Safari/604.1", "Safari 19 · iPhone"),
-        (f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {WEBKIT} Chrome/148.0.0.0 Safari/537.36",
-         "Chrome 148 · macOS"),
-        (f"Mozilla/5.0 (Linux; Android 10; K) {WEBKIT} Chrome/148.0.0.0 Mobile Safari/537.36",
-         "Chrome 148 · Android"),
-        (f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {WEBKIT} Chrome/148.0.0.0 Safari/537.36 "
-         "Edg/148.0.0.0", "Edge 148 · Windows"),
-        ("Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-         "Firefox 140 · Linux"),
+        (
+            f"{IOS} (KHTML, like Gecko) Version/19.0 Mobile/15E148 Safari/604.1",
+            "Safari 19 · iPhone",
+        ),
+        (f"{MAC} Chrome/148.0.0.0 Safari/537.36", "Chrome 148 · macOS"),
+        (f"{ANDROID} {WEBKIT} Chrome/148.0.0.0 Mobile Safari/537.36", "Chrome 148 · Android"),
+        (f"{WINDOWS} Chrome/148.0.0.0 Safari/537.36 Edg/148.0.0.0", "Edge 148 · Windows"),
+        (
+            "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+            "Firefox 140 · Linux",
+        ),
         ("curl/8.5.0", "curl 8"),
         ("no such thing", "Unknown browser"),
         ("", "Unknown browser"),
         (None, "Unknown browser"),
     ],
-)  # fmt: skip
+)
 def test_browser_and_device(user_agent: str | None, shown: str) -> None:
     assert str(describe(user_agent)) == shown
 

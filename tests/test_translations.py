@@ -40,8 +40,8 @@ def translations() -> Iterator[tuple[str, str]]:
     for message in korean():
         if message.id:
             source = message.id if isinstance(message.id, str) else message.id[0]
-            text = message.string if isinstance(message.string, str) else message.string[0]
-            yield source, text or ""
+            text = message.string or ""
+            yield source, text if isinstance(text, str) else text[0]
 
 
 def test_everything_said_is_translated() -> None:

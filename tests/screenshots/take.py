@@ -44,7 +44,7 @@ README_SHOTS = {
 def main() -> None:
     """Take them all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--all", type=Path, help="a directory for every page, not only the README's")
+    parser.add_argument("--all", type=Path, help="a directory for every page")
     everything: Path | None = parser.parse_args().all
     with (
         tempfile.TemporaryDirectory() as home,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from freezegun import freeze_time
+from werkzeug.security import check_password_hash
 
 from tests.hosts import bearer
 from tests.standalone import (
@@ -92,7 +93,7 @@ class TestSignInPage:
         center.add_user("seeded")
         center.change_user("seeded", password_hash=passwords.UNUSABLE)
         checked: list[str] = []
-        check = passwords.check_password_hash
+        check = check_password_hash
 
         def spy(password_hash: str, password: str) -> bool:
             checked.append(password_hash)

@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 from tests.standalone import ADMIN_PASSWORD, PAGE, Center, MakeCenter, center_maker, sign_in
 from xgen_flask_sessions.standalone import accounts
 from xgen_flask_sessions.standalone.accounts import LAST_SUPERUSER, AccountError
+from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import MAX_NAME
 
 URL = "/admin/admin-users/"
@@ -249,7 +250,7 @@ class TestPasswordReset:
         def fail(*_: object, **__: object) -> None:
             raise AccountError("", accounts.AT_ONCE)
 
-        monkeypatch.setattr(accounts.sessions, "force_logout", fail)
+        monkeypatch.setattr(sessions, "force_logout", fail)
 
         answer = edit(browser, user_id, "password", password=NEW_PASSWORD, end_sessions="on")
 

@@ -158,11 +158,8 @@ def _insert_users(people: list[dict[str, Any]]) -> list[int]:
     """Insert users and return their ids, in the same order."""
     db.session.execute(sa.insert(User), people)
     names = [person["username"] for person in people]
-    ids = dict(
-        db.session.execute(sa.select(User.username, User.id).where(User.username.in_(names)))
-        .tuples()
-        .all()
-    )
+    rows = db.session.execute(sa.select(User.username, User.id).where(User.username.in_(names)))
+    ids = {row.username: row.id for row in rows}
     return [ids[name] for name in names]
 
 

@@ -20,14 +20,13 @@ from flask_login import current_user
 from xgen_flask_sessions import (
     AuthenticationError,
     CrossSiteRequest,
-    IssuedToken,
     SessionRevoked,
     TokenExpired,
     TokenMissing,
     UserInactive,
     current_token,
 )
-from xgen_flask_sessions.clock import SECOND_US, now_us
+from xgen_flask_sessions.clock import seconds_until
 from xgen_flask_sessions.errors import BadRequest, DatabaseUnavailable
 from xgen_flask_sessions.i18n import gettext
 from xgen_flask_sessions.problems import problem, sealed
@@ -114,7 +113,7 @@ def api_login() -> Response:
         jsonify(
             access_token=issued.token,
             token_type="Bearer",  # noqa: S106
-            expires_in=_seconds_left(issued),
+            expires_in=seconds_until(issued.expires_us),
             session_id=issued.session_id,
         )
     )
@@ -193,7 +192,3 @@ def _refusal(code: str, detail: str) -> Response:
     response = problem(401, code, detail)
     response.headers["WWW-Authenticate"] = CHALLENGE
     return response
-
-
-def _seconds_left(issued: IssuedToken) -> int:
-    return max(0, (issued.expires_us - now_us()) // SECOND_US)

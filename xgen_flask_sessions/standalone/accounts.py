@@ -15,6 +15,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload
 
+from xgen_flask_sessions.i18n import gettext_noop
+
 from . import passwords
 from .extensions import sessions
 from .models import MAX_NAME, MAX_ROLE, MAX_USERNAME, Role, User, db
@@ -73,14 +75,18 @@ class Profile:
         )
 
 
-NAME_RULE: Final = "A name has at most 150 printable characters."
-DEPARTMENT_RULE: Final = "A department has at most 150 printable characters."
-ROLES_RULE: Final = "At most 20 roles, each of at most 50 printable characters."
-USERNAME_RULE: Final = "A username has 1 to 150 printable characters, and no spaces at either end."
-USERNAME_TAKEN: Final = "This username is taken."
-PASSWORD_RULE: Final = "A password has 8 to 256 characters."  # noqa: S105
-LAST_SUPERUSER: Final = "This is the last active SuperUser. Make somebody else a SuperUser first."
-AT_ONCE: Final = "Somebody changed the same thing at the same moment. Try again."
+NAME_RULE: Final = gettext_noop("A name has at most 150 printable characters.")
+DEPARTMENT_RULE: Final = gettext_noop("A department has at most 150 printable characters.")
+ROLES_RULE: Final = gettext_noop("At most 20 roles, each of at most 50 printable characters.")
+USERNAME_RULE: Final = gettext_noop(
+    "A username has 1 to 150 printable characters, and no spaces at either end."
+)
+USERNAME_TAKEN: Final = gettext_noop("This username is taken.")
+PASSWORD_RULE: Final = gettext_noop("A password has 8 to 256 characters.")
+LAST_SUPERUSER: Final = gettext_noop(
+    "This is the last active SuperUser. Make somebody else a SuperUser first."
+)
+AT_ONCE: Final = gettext_noop("Somebody changed the same thing at the same moment. Try again.")
 
 
 def find(user_id: int) -> User | None:

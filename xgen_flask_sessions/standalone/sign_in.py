@@ -28,7 +28,7 @@ from xgen_flask_sessions import (
 )
 from xgen_flask_sessions.clock import seconds_until
 from xgen_flask_sessions.errors import BadRequest, DatabaseUnavailable
-from xgen_flask_sessions.i18n import gettext
+from xgen_flask_sessions.i18n import gettext, gettext_noop
 from xgen_flask_sessions.problems import problem, sealed
 from xgen_flask_sessions.same_site import is_local_path, is_same_site
 from xgen_flask_sessions.state import get_state
@@ -40,14 +40,14 @@ from .models import MAX_USERNAME
 blueprint = Blueprint("sign_in", __name__)
 
 CHALLENGE: Final = 'Bearer realm="xgen"'
-WRONG: Final = "The username or the password is wrong."
-INACTIVE: Final = "Your account is inactive. Ask an administrator."
-FORCED: Final = "An administrator ended your session. You can sign in again."
-EXPIRED: Final = "Your session has expired. Sign in again."
-ENDED: Final = "Your session has ended. Sign in again."
+WRONG: Final = gettext_noop("The username or the password is wrong.")
+INACTIVE: Final = gettext_noop("Your account is inactive. Ask an administrator.")
+FORCED: Final = gettext_noop("An administrator ended your session. You can sign in again.")
+EXPIRED: Final = gettext_noop("Your session has expired. Sign in again.")
+ENDED: Final = gettext_noop("Your session has ended. Sign in again.")
 NEWS: Final = {
-    "signed-out": "You have signed out.",
-    "sessions-ended": "All your sessions have ended. Sign in again.",
+    "signed-out": gettext_noop("You have signed out."),
+    "sessions-ended": gettext_noop("All your sessions have ended. Sign in again."),
 }
 """What the page can say of what was done just before, by the code in ``?done=``."""
 

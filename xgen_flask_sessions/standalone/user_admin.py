@@ -23,12 +23,16 @@ from .sign_in import to_sign_in
 ENDPOINT: Final = "admin-users"
 
 NEWS: Final = {
-    "created": "The user has been created.",
-    "profile": "The profile has been changed.",
-    "password": "The password has been reset.",
-    "password-sessions": "The password has been reset, and all sessions of this user have ended.",
-    "access": "The access has been changed.",
-    "inactive": "The user is inactive now, and all sessions of this user have ended.",
+    "created": i18n.gettext_noop("The user has been created."),
+    "profile": i18n.gettext_noop("The profile has been changed."),
+    "password": i18n.gettext_noop("The password has been reset."),
+    "password-sessions": i18n.gettext_noop(
+        "The password has been reset, and all sessions of this user have ended."
+    ),
+    "access": i18n.gettext_noop("The access has been changed."),
+    "inactive": i18n.gettext_noop(
+        "The user is inactive now, and all sessions of this user have ended."
+    ),
 }
 """What the page can say of what was done just before, by the code in ``?done=``."""
 

@@ -127,7 +127,11 @@ class UserManagementView(AdminCenterView):
             return self._edit_page(user, "access", error)
         if _is_oneself(user_id) and not (active and superuser):
             # Nothing here is for them any more.
-            return to_sign_in("sessions-ended") if deactivated else redirect("/", 303)
+            return (
+                to_sign_in("sessions-ended")
+                if deactivated
+                else redirect(url_for("workspace.page"), 303)
+            )
         return self._to_user(user_id, "inactive" if deactivated else "access")
 
     def _edit_page(

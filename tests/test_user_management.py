@@ -15,7 +15,7 @@ from tests.standalone import ADMIN_PASSWORD, PAGE, Center, MakeCenter, center_ma
 from xgen_flask_sessions.standalone import accounts
 from xgen_flask_sessions.standalone.accounts import LAST_SUPERUSER, AccountError
 from xgen_flask_sessions.standalone.extensions import sessions
-from xgen_flask_sessions.standalone.models import MAX_NAME
+from xgen_flask_sessions.standalone.models import MAX_NAME, Role
 
 URL = "/admin/admin-users/"
 SIGN_IN = "/login?next=%2Fadmin%2Fadmin-users%2F"
@@ -173,6 +173,22 @@ class TestNewUser:
     ) -> None:
         assert post(browser, "new", username=username, password=NEW_PASSWORD).status_code == 303
         assert sign_in(center.browser(), username, NEW_PASSWORD).status_code == 303
+
+    def test_is_refused_if_somebody_took_the_name_or_made_the_role_meanwhile(
+        self, center: Center, browser: FlaskClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        center.add_user("bora", roles="editor")
+        taken = iter([None, object(), None, None])
+        monkeypatch.setattr(accounts, "find_by_username", lambda _: next(taken))
+        monkeypatch.setattr(accounts, "_roles", lambda _, names: [Role(name=n) for n in names])
+
+        by_name = post(browser, "new", username="bora", password=NEW_PASSWORD)
+        by_role = post(browser, "new", username="eve", password=NEW_PASSWORD, roles="editor")
+
+        assert (by_name.status_code, by_role.status_code) == (400, 400)
+        assert accounts.USERNAME_TAKEN in by_name.text
+        assert accounts.AT_ONCE in by_role.text
+        assert len(center.rows("users")) == 2
 
 
 class TestProfile:

@@ -7,12 +7,13 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from freezegun import freeze_time
 
 from tests.conftest import MakeHost
@@ -20,6 +21,7 @@ from tests.hosts import Host, bearer
 from xgen_flask_sessions import (
     Forbidden,
     IssuedToken,
+    LedgerUnavailable,
     Revocation,
     SessionRevoked,
     TokenError,
@@ -592,3 +594,40 @@ def test_the_very_first_sign_ins_of_a_deployment_may_come_at_once(
     in_threads([partial(host.issue, user) for user in users])
 
     assert len(host.rows("xgen_sessions")) == 8
+
+
+def test_a_database_that_goes_away_before_the_change_leaves_it_undone(host: Host) -> None:
+    alice = host.add_user()
+    token = host.issue(alice)
+
+    with _failing(host, "before_cursor_execute"), pytest.raises(LedgerUnavailable) as caught:
+        host.force_logout(alice)
+
+    assert "Nothing was done" in caught.value.detail
+    assert host.status(token) == 200
+
+
+def test_a_database_that_goes_away_at_the_commit_leaves_it_open_what_was_done(host: Host) -> None:
+    alice = host.add_user()
+    host.issue(alice)
+
+    with _failing(host, "commit"), pytest.raises(LedgerUnavailable) as caught:
+        host.force_logout(alice)
+
+    assert "Look whether it was made" in caught.value.detail
+
+
+@contextmanager
+def _failing(host: Host, moment: str) -> Iterator[None]:
+    """Let the database go away at a moment of every connection's work."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise sa.exc.OperationalError("statement", {}, Exception("the server went away"))
+
+    with host.app.app_context():
+        engine = host.db.engine
+    sa.event.listen(engine, moment, fail)
+    try:
+        yield
+    finally:
+        sa.event.remove(engine, moment, fail)

@@ -13,6 +13,7 @@ from flask import Flask, request
 from flask.testing import FlaskClient
 from flask_admin import Admin
 from flask_admin.theme import Bootstrap4Theme
+from flask_login import login_user
 from freezegun import freeze_time
 
 from tests.conftest import MakeHost
@@ -573,3 +574,37 @@ def test_any_text_in_the_address_is_harmless(host: Host, text: str) -> None:
         assert admin.get(SCREEN + query).status_code == 200, query
     assert admin.get(f"{SCREEN}confirm?user_id={text}").status_code == 200
     assert admin.get(f"/sessions/users/{text}").status_code == 404
+
+
+def test_an_administrator_who_signed_in_without_a_token(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    def with_host_login(app: Flask) -> Mapping[str, Any]:
+        @app.route("/host-sign-in/<user_id>")
+        def host_sign_in(user_id: str) -> str:
+            login_user(app.extensions["xgen_sessions"].users.get(user_id))
+            return "in"
+
+        app.login_manager.user_loader(  # type: ignore[attr-defined]
+            lambda user_id: app.extensions["xgen_sessions"].users.get(user_id)
+        )
+        return with_screen(app)
+
+    host = make_host(sqlite_url, extras=with_host_login)
+    admin, other = host.client(), host.client()
+    admin.get(f"/host-sign-in/{host.add_user('admin', is_superuser=True)}")
+    other.get(f"/host-sign-in/{host.add_user('other', is_superuser=True)}")
+    bora_id = host.add_user("bora")
+    token = host.issue(bora_id)
+    data = form_for(page_of(admin), "bora")
+
+    from_another_session = other.post(FORCE_LOGOUT, data=data)
+    by_another_site = admin.post(
+        f"/sessions/users/{bora_id}/force-logout", headers={"Sec-Fetch-Site": "cross-site"}
+    )
+    before = host.status(token)
+    done = admin.post(FORCE_LOGOUT, data=data)
+
+    assert (from_another_session.status_code, by_another_site.status_code) == (403, 403)
+    assert before == 200
+    assert (done.status_code, host.status(token)) == (303, 401)

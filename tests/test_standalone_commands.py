@@ -341,6 +341,12 @@ class TestSeed:
         unrecorded = [row for row in logins if row["last_login_us"] is None]
         assert len([row for row in unrecorded if row["user_id"] != "*"]) == 1
 
+    def test_makes_users_that_are_not_signed_in(self, center: Center) -> None:
+        result = run(center, "seed", "--users", "3", "--sessions", "0")
+
+        assert (result.exit_code, result.stdout) == (0, "3 users and 0 sessions added.\n")
+        assert center.rows("xgen_sessions") == []
+
     def test_uses_addresses_of_nobody(self, center: Center) -> None:
         run(center, "seed", "--users", "30", "--sessions", "60")
 

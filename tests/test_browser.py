@@ -282,3 +282,27 @@ def test_axe_finds_no_violation(
     check("User Management, one user")
 
     assert {name: nodes for name, nodes in found.items() if nodes} == {}
+
+
+def test_everything_is_where_the_eye_looks_for_it(center: AdminCenter, open_page: OpenPage) -> None:
+    admin = sign_in(open_page(), "admin")
+    admin.goto(SCREEN)
+
+    def box(selector: str) -> dict[str, float]:
+        found = admin.locator(selector).first.bounding_box()
+        assert found is not None
+        return {key: float(found[key]) for key in ("x", "y", "width", "height")}
+
+    title, refresh = box("h1"), box(".xs-bar button")
+    cards = [box(f".xs-card:nth-child({number})") for number in (1, 2, 3)]
+    table, action = box(".xs-table"), box(".xs-action button")
+    badge = admin.locator(".xs-super").first.evaluate("it => getComputedStyle(it).backgroundColor")
+    red, green, blue = (int(number) for number in re.findall(r"\d+", badge))
+
+    assert box(".xs-side")["x"] == 0
+    assert title["y"] < refresh["y"] < cards[0]["y"] < table["y"]
+    assert refresh["x"] == title["x"] == table["x"]
+    assert cards[0]["x"] < cards[1]["x"] < cards[2]["x"]
+    assert {card["y"] for card in cards} == {cards[0]["y"]}
+    assert abs(action["x"] + action["width"] - table["x"] - table["width"]) < 24
+    assert min(red, green) > blue, "the badge is yellow"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -10,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import sqlalchemy as sa
 from flask import Flask, Request, Response, jsonify, request, session
+from flask_admin import Admin
 from flask_login import LoginManager, current_user, login_required, login_user
 from freezegun import freeze_time
 
@@ -21,6 +24,7 @@ from xgen_flask_sessions import (
     TokenExpired,
     TokenInvalid,
     XgenSessionsError,
+    coexistence,
     current_token,
     token_rejected,
     token_required,
@@ -741,3 +745,103 @@ def test_taking_the_cookie_away_takes_that_cookie_away(host: Host) -> None:
     assert (name, attributes["Path"], attributes["Max-Age"]) == ("xgen_token", "/", "0")
     assert client.get("/api/token").status_code == 401
     assert host.status(token) == 200  # ends no session
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_hosts_request_loader_is_not_asked_about_a_refused_token(
+    make_host: MakeHost, sqlite_url: str, moment: str
+) -> None:
+    def trusting(app: Flask) -> Mapping[str, Any]:
+        app.login_manager.request_loader(  # type: ignore[attr-defined]
+            lambda request: app.extensions["xgen_sessions"].users.get("1")
+        )
+        return {}
+
+    if moment == "before":
+        host = make_host(sqlite_url, extras=trusting)
+    else:
+        host = make_host(sqlite_url)
+        trusting(host.app)
+    token = host.issue(host.add_user("alice"))
+    other = host.issue(host.add_user("bora"))
+    accepted = host.client().get("/api/user", headers=bearer(other)).get_json()["username"]
+    without = host.client().get("/api/user").get_json()["username"]
+
+    host.force_logout("1")
+
+    assert (accepted, without) == ("bora", "alice")
+    for refused in (token.token, token.token + "=", "x.y.z", ""):
+        assert host.status(refused, "/api/user") == 401, refused
+
+
+def test_handlers_that_the_host_sets_after_the_plugin_leave_refusals_to_it(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    host = make_host(sqlite_url)
+    host.login_manager.unauthorized_handler(lambda: ("the host's own page", 401))
+    token = host.issue(host.add_user("alice"))
+    browser = host.cookie_client(token)
+
+    ambiguous = browser.get("/api/user", headers=bearer(token))
+    with host.app.app_context():
+        host.db.metadata.tables["xgen_sessions"].drop(host.db.engine)
+    unavailable = browser.get("/api/user")
+
+    assert host.client().get("/api/user").text == "the host's own page"
+    assert (ambiguous.status_code, unavailable.status_code) == (400, 503)
+
+
+def test_a_context_held_open_does_not_keep_a_user_signed_in(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    host = make_host(sqlite_url)
+    alice = host.add_user("alice")
+    token = host.issue(alice)
+
+    # What a test should not do, and a server may: g outlives the first request here.
+    with host.app.app_context():
+        before = host.status(token, "/api/user")
+        host.sessions.force_logout(alice)
+        after = host.status(token, "/api/user")
+
+    assert (before, after) == (200, 401)
+
+
+def test_signal_tells_of_one_refusal_once(make_host: MakeHost, sqlite_url: str) -> None:
+    host = make_host(sqlite_url)
+    alice = host.add_user("alice")
+    token = host.issue(alice)
+    host.force_logout(alice)
+    host.change_user(alice, is_active=False)
+    told: list[str] = []
+
+    def listen(_: Flask, error: XgenSessionsError) -> None:
+        told.append(error.code)
+
+    with token_rejected.connected_to(listen, host.app):
+        answer = host.client().get("/api/user", headers=bearer(token)).get_json()
+
+    assert answer["code"] == "user_inactive"
+    assert told == ["session_revoked"]
+
+
+def test_first_requests_that_come_at_once_wait_until_all_is_set_up(
+    make_host: MakeHost, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, finish = threading.Event(), threading.Event()
+
+    def slowly(app: Flask) -> None:
+        entered.set()
+        assert finish.wait(10)
+        coexistence_set_up(app)
+
+    coexistence_set_up = coexistence._set_up_flask_babel
+    monkeypatch.setattr(coexistence, "_set_up_flask_babel", slowly)
+    host = make_host(sqlite_url, extras=lambda app: {"admin": Admin(app)})
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(lambda: host.client().get("/admin/").status_code)
+        assert entered.wait(10)
+        second = pool.submit(lambda: host.client().get("/admin/").status_code)
+        finish.set()
+        assert (first.result(10), second.result(10)) == (200, 200)

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 import pytest
 from freezegun import freeze_time
 
+from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
-from xgen_flask_sessions import Revocation, SessionRevoked, session_ended
+from xgen_flask_sessions import Forbidden, Revocation, SessionRevoked, session_ended
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 NOON_US = int(NOON.timestamp()) * 1_000_000
@@ -141,3 +142,16 @@ def test_it_takes_part_in_the_host_s_transaction(host: Host) -> None:
 
     assert told == [revocation]
     assert host.status(token) == 401
+
+
+def test_nobody_below_ends_a_superusers_session_in_its_leeway(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    host = make_host(sqlite_url, XGEN_SESSIONS_LEEWAY=300)
+    root, helper = host.add_user("root", is_superuser=True), host.add_user("helper")
+    with freeze_time("2026-05-25 08:00:00") as clock:
+        token = host.issue(root, lifetime=60)
+        clock.tick(90)
+        with host.app.app_context(), pytest.raises(Forbidden):
+            host.sessions.end_session(token.session_id, actor=host.find_user(helper))
+        assert host.status(token) == 200

@@ -631,3 +631,26 @@ def _failing(host: Host, moment: str) -> Iterator[None]:
         yield
     finally:
         sa.event.remove(engine, moment, fail)
+
+
+def test_a_failure_halfway_leaves_nothing_in_the_hosts_transaction(host: Host) -> None:
+    alice = host.add_user()
+    token = host.issue(alice)
+
+    def fail(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if "INSERT INTO xgen_revocations" in statement:
+            raise sa.exc.OperationalError(statement, {}, Exception("disk full"))
+
+    with host.app.app_context():
+        user = host.find_user(alice)
+        user.department = "changed"
+        sa.event.listen(host.db.engine, "before_cursor_execute", fail)
+        with pytest.raises(LedgerUnavailable):
+            host.sessions.force_logout(alice, commit=False)
+        sa.event.remove(host.db.engine, "before_cursor_execute", fail)
+        host.db.session.commit()
+
+    assert host.status(token) == 200
+    assert host.rows("xgen_revocations") == []
+    with host.app.app_context():
+        assert host.find_user(alice).department == "changed"

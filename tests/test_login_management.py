@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from bs4 import BeautifulSoup, Tag
-from flask import Flask, request
+from flask import Flask, Response, request
 from flask.testing import FlaskClient
 from flask_admin import Admin
 from flask_admin.theme import Bootstrap4Theme
@@ -18,6 +18,7 @@ from freezegun import freeze_time
 
 from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
+from xgen_flask_sessions import UserInactive
 
 SCREEN = "/admin/admin-active-sessions/"
 FORCE_LOGOUT = SCREEN + "force-logout"
@@ -608,3 +609,82 @@ def test_an_administrator_who_signed_in_without_a_token(
     assert (from_another_session.status_code, by_another_site.status_code) == (403, 403)
     assert before == 200
     assert (done.status_code, host.status(token)) == (303, 401)
+
+
+def host_with_sign_in_of_its_own(make_host: MakeHost, database_url: str) -> Host:
+    """Return a host whose sign-in page makes a Flask-Login session besides the token."""
+
+    def extras(app: Flask) -> Mapping[str, Any]:
+        def find(user_id: str) -> Any:
+            return app.extensions["xgen_sessions"].users.get(user_id)
+
+        @app.route("/host-sign-in/<user_id>")
+        def host_sign_in(user_id: str) -> Response:
+            response = Response("in")
+            login_user(find(user_id))
+            sessions = app.extensions["xgen_sessions"].sessions
+            sessions.set_cookie(response, sessions.issue(user_id))
+            return response
+
+        app.login_manager.user_loader(find)  # type: ignore[attr-defined]
+        return with_screen(app)
+
+    return make_host(database_url, extras=extras)
+
+
+def test_a_revoked_token_beside_a_flask_login_session_lets_nobody_in(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    host = host_with_sign_in_of_its_own(make_host, sqlite_url)
+    admin_id, bora_id = host.add_user("admin", is_superuser=True), host.add_user("bora")
+    admin, bora = host.client(), host.issue(bora_id)
+    admin.get(f"/host-sign-in/{admin_id}")
+    data = form_for(page_of(admin), "bora")
+
+    host.force_logout(admin_id)
+
+    assert admin.get(SCREEN).status_code == 401
+    assert admin.get("/sessions/users").get_json()["code"] == "session_revoked"
+    assert admin.post(f"/sessions/users/{bora_id}/force-logout").status_code == 401
+    assert admin.post(FORCE_LOGOUT, data=data).location.startswith("/sign-in")
+    assert host.status(bora) == 200
+
+
+def test_a_token_of_somebody_else_beside_a_flask_login_session_is_refused(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    host = host_with_sign_in_of_its_own(make_host, sqlite_url)
+    admin = host.client()
+    admin.get(f"/host-sign-in/{host.add_user('admin', is_superuser=True)}")
+    admin.set_cookie("xgen_token", host.issue(host.add_user("bora")).token)
+
+    assert admin.get(SCREEN).status_code == 401
+    assert admin.get("/sessions/users").status_code == 401
+
+
+@pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 2**63, 10**300])
+def test_an_id_that_no_column_holds_is_nobodys(host: Host, number: int) -> None:
+    admin = sign_in(host, host.add_user("admin", is_superuser=True))
+
+    assert admin.get(f"/sessions/users/{number}").status_code == 404
+    assert admin.post(f"/sessions/users/{number}/force-logout").status_code == 404
+    assert admin.get(f"{SCREEN}confirm?user_id={number}").status_code == 200
+    with host.app.app_context(), pytest.raises((UserInactive, ValueError)):
+        host.sessions.issue(str(number))
+
+
+def test_a_database_lost_after_the_token_was_checked_is_503(one_host: Host) -> None:
+    admin = sign_in(one_host, one_host.add_user("admin", is_superuser=True))
+    with one_host.app.app_context():
+        engine = one_host.db.engine
+
+    def fail(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if "active_until_us" in statement:
+            raise sa.exc.OperationalError(statement, {}, Exception("the server went away"))
+
+    sa.event.listen(engine, "before_cursor_execute", fail)
+    answers = [admin.get("/sessions/users"), admin.get(SCREEN)]
+    sa.event.remove(engine, "before_cursor_execute", fail)
+
+    assert [answer.status_code for answer in answers] == [503, 503]
+    assert all(answer.headers["Retry-After"] for answer in answers)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from freezegun import freeze_time
 
+from tests.conftest import MakeHost
 from tests.hosts import BROWSER, Host
 from xgen_flask_sessions import SessionRevoked, UserInactive, VerifiedToken, session_issued
 
@@ -235,3 +236,15 @@ def test_a_listener_hears_of_the_renewal(sqlite_host: Host) -> None:
         new = sqlite_host.renew(old)
 
     assert heard == [new]
+
+
+def test_a_token_in_the_cookie_stays_there_whatever_the_header_says(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    host = make_host(sqlite_url, XGEN_SESSIONS_TOKEN_LOCATIONS=["cookies"])
+    browser = host.cookie_client(host.issue(host.add_user("alice")))
+
+    answer = browser.post("/sessions/renew", headers={"Authorization": "Bearer whatever"})
+
+    assert "access_token" not in answer.get_json()
+    assert answer.headers["Set-Cookie"].startswith("xgen_token=")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -423,3 +424,23 @@ def test_a_username_that_no_database_holds_is_nobody_s(host: Host) -> None:
     with host.app.app_context():
         for username in ("a\x00b", "\ud800", "alice"):
             assert users.get_by_username(username) is None
+
+
+@pytest.mark.parametrize("lifetime", [0, -1, 1.5, "1", True, 10**30, float("nan")])
+def test_a_lifetime_that_is_none_is_a_value_error(sqlite_host: Host, lifetime: Any) -> None:
+    alice = sqlite_host.add_user()
+
+    with sqlite_host.app.app_context(), pytest.raises(ValueError, match="lifetime"):
+        sqlite_host.sessions.issue(alice, lifetime=lifetime)
+
+
+def test_what_the_host_changed_and_did_not_flush_is_kept(sqlite_host: Host) -> None:
+    alice = sqlite_host.add_user()
+
+    with sqlite_host.app.app_context(), sqlite_host.db.session.no_autoflush:
+        user = sqlite_host.find_user(alice)
+        user.department = "Research"
+        sqlite_host.sessions.issue(user)
+
+    with sqlite_host.app.app_context():
+        assert sqlite_host.find_user(alice).department == "Research"

@@ -304,7 +304,7 @@ class TestUsers:
     def test_who_do_not_exist_are_named(self, center: Center) -> None:
         result = run(center, "users", "set-password", "nobody", "--password", "longenough")
 
-        assert (result.exit_code, result.stderr) == (1, "Error: There is no user 'nobody'.\n")
+        assert (result.exit_code, result.stderr) == (1, "Error: There is no user nobody.\n")
 
     def test_are_forced_out_by_the_commands_of_the_plugin(self, center: Center) -> None:
         token = center.token("admin")

@@ -418,8 +418,10 @@ class TestForms:
         assert center.browser().post(URL + path, headers=PAGE).location == SIGN_IN
 
     @pytest.mark.parametrize("path", ["1/profile", "1/password", "1/access"])
-    def test_are_no_links(self, browser: FlaskClient, path: str) -> None:
-        assert browser.get(URL + path, headers=PAGE).status_code == 405
+    def test_lead_back_to_their_page(self, browser: FlaskClient, path: str) -> None:
+        answered = browser.get(f"{URL}{path}?lang=ko", headers=PAGE)
+
+        assert (answered.status_code, answered.location) == (303, f"{URL}1?lang=ko")
 
     def test_of_a_forced_out_administrator_change_nothing(
         self, center: Center, browser: FlaskClient

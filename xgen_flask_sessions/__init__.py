@@ -1,29 +1,29 @@
 """Login Management and force logout for Flask-Admin, backed by a JWT denylist.
 
-How the package is laid out; each module knows those below it and none above:
+How the package is laid out, from the top; a module imports only from its own line or below:
 
 ``standalone/``
     A complete Admin Center: to run as it is, or to read as the example of a host.
 ``extension``
     :class:`XgenSessions`: wires everything to an application, and is what a host calls.
-``admin``, ``api``, ``cli``
-    The screen, the JSON API, the commands. They hold no rules: those are in ``authority``.
-``login``, ``access``
-    The doors: Flask-Login, and ``token_required``. ``problems`` answers who is turned away,
-    ``same_site`` keeps other sites' requests out.
-``authority``
-    Who may look, and who may force out whom.
-``ledger``, ``roster``, ``verifier``
-    Writes; reads for people; a token in, a :class:`VerifiedToken` out. None knows Flask.
-``stamps``, ``denylist``, ``tokens``, ``keys``, ``users``, ``models``
-    The order of sign-ins and force logouts. Is it revoked? JWTs and their keys. The host's user
-    table. Our tables.
-``state``, ``transactions``, ``outbox``, ``templating``, ``forms``, ``representations``
-    What ``init_app`` set up. Changes, and telling of them. What templates, forms and JSON share.
-``coexistence``, ``migrate``
-    Getting along with the host's other extensions. The tables' own migrations.
-``settings``, ``errors``, ``signals``, ``devices``, ``i18n``, ``clock``
+``admin``, ``api``, ``cli``, ``templating``
+    The screen, the JSON API, the commands, what templates may call. They hold no rules.
+``coexistence``, ``forms``, ``login``, ``access``
+    The doors: the host's other extensions, forms, Flask-Login, ``token_required``.
+``state``, ``representations``, ``authority``
+    What ``init_app`` set up. Rows as JSON. Who may look, and who may force out whom.
+``roster``, ``verifier``
+    Reads for people. A token in, a :class:`VerifiedToken` out.
+``users``, ``tokens``, ``denylist``, ``transactions``, ``problems``, ``migrate``
+    The host's user table. JWTs. Is it revoked? Commits. Refusals over HTTP. Our tables' history.
+``ledger``, ``stamps``, ``outbox``, ``keys``, ``i18n``
+    Every write. The order of sign-ins and force logouts. News after the commit. Keys. Languages.
+``models``, ``settings``, ``devices``, ``same_site``, ``signals``, ``errors``, ``clock``
     What all of them stand on.
+
+``tokens``, ``keys``, ``denylist``, ``verifier``, ``ledger``, ``stamps`` and what they stand on
+know nothing of Flask. SQL is in ``ledger``, ``stamps``, ``roster`` and ``denylist``, and for the
+host's user table in ``users``.
 """
 
 from .access import current_token, token_required

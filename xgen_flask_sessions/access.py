@@ -34,10 +34,12 @@ _ENVIRON_KEY = "xgen_flask_sessions.outcome"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of the current request's token: one of the two is set."""
+    """What became of the current request's token: one of *token* and *error* is set."""
 
     token: VerifiedToken | None
     error: XgenSessionsError | None
+    by_cookie: bool = False
+    """Whether the token came in the cookie."""
 
 
 def outcome() -> Outcome:
@@ -47,27 +49,29 @@ def outcome() -> Outcome:
     if kept is not None and kept[0] is state:
         return kept[1]
     try:
-        result = Outcome(state.verifier.verify(_find_token(request, state.settings)), None)
+        token, by_cookie = _find_token(request, state.settings)
+        result = Outcome(state.verifier.verify(token), None, by_cookie)
     except XgenSessionsError as error:
-        result = Outcome(None, error)
-    return keep(result)
-
-
-def keep(result: Outcome) -> Outcome:
-    """Make *result* the current request's outcome, and tell whoever listens of a refusal."""
-    request.environ[_ENVIRON_KEY] = (get_state(), result)
-    if result.error is not None and not isinstance(result.error, TokenMissing):
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        token_rejected.send(app, error=result.error)
+        return reject(error)
+    request.environ[_ENVIRON_KEY] = (state, result)
     return result
 
 
-def came_by_cookie() -> bool:
-    """Say whether the current request's token is in the cookie."""
-    return get_state().settings.cookie_name in request.cookies and not _has_bearer(request)
+def reject(error: XgenSessionsError) -> Outcome:
+    """Make *error* the current request's outcome, and tell whoever listens of a refusal."""
+    state = get_state()
+    kept = request.environ.get(_ENVIRON_KEY)
+    result = Outcome(None, error)
+    request.environ[_ENVIRON_KEY] = (state, result)
+    told_before = kept is not None and kept[0] is state and kept[1].error is not None
+    if not told_before and not isinstance(error, TokenMissing):
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        token_rejected.send(app, error=error)
+    return result
 
 
-def _find_token(request: Request, settings: Settings) -> str:
+def _find_token(request: Request, settings: Settings) -> tuple[str, bool]:
+    """Return the current request's token, and whether it is in the cookie."""
     in_header = "headers" in settings.token_locations and _has_bearer(request)
     cookie = None
     if "cookies" in settings.token_locations:
@@ -78,11 +82,11 @@ def _find_token(request: Request, settings: Settings) -> str:
         token = request.headers["Authorization"].partition(" ")[2].strip(" ")
         if not token:
             raise TokenInvalid("The Authorization header has no token.")
-        return token
+        return token, False
     if cookie:
         if not is_same_site(request, settings.trusted_origins):
             raise CrossSiteRequest
-        return cookie
+        return cookie, True
     raise TokenMissing
 
 

@@ -14,11 +14,13 @@ from flask_login import current_user
 from . import clock, i18n
 from .access import outcome
 from .clock import SECOND_US
-from .errors import BadRequest, Forbidden, TokenMissing
+from .errors import AuthenticationError, BadRequest, Forbidden, XgenSessionsError
 from .forms import check_form, field_token
-from .problems import refuse, sealed, sign_in_url
-from .roster import Page
+from .login import require_user
+from .problems import database_problem, refuse, sealed, sign_in_url
+from .roster import Page, parse_page
 from .state import get_state
+from .transactions import UNREACHABLE
 
 ENDPOINT = "admin-active-sessions"
 
@@ -50,23 +52,30 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
 
     def is_accessible(self) -> bool:
         """Say whether the current user may see the view."""
-        return get_state().authority.may_view(current_user)
+        try:
+            return get_state().authority.may_view(require_user())
+        except XgenSessionsError:
+            return False
 
     def inaccessible_callback(self, name: str, **kwargs: Any) -> Any:  # noqa: ARG002
         """Send who is not signed in to the sign-in page, and turn away everybody else."""
-        if current_user.is_authenticated:
-            abort(403)
-        error = outcome().error or TokenMissing()
-        if request.method == "POST" and error.status == 401:
+        try:
+            require_user()
+        except AuthenticationError as error:
             url = sign_in_url(url_for(f"{self.endpoint}.index"))
-            if url is not None:
+            if request.method == "POST" and url is not None:
                 return redirect(url, 303)
-        return refuse(error)
+            return refuse(error)
+        except XgenSessionsError as error:
+            return refuse(error)
+        return abort(403)
 
     def create_blueprint(self, admin: Any) -> Any:
         """Return the view's blueprint, whose answers no cache keeps and no frame shows."""
         blueprint = super().create_blueprint(admin)
         blueprint.after_request(_protect)
+        for unreachable in UNREACHABLE:
+            blueprint.register_error_handler(unreachable, database_problem)
         return blueprint
 
     def back(self, **query: Any) -> Any:
@@ -150,9 +159,8 @@ class LoginManagementView(AdminCenterView):
 def _current_page() -> Page:
     """Return the page asked for; the nearest one there is, if that is none."""
     state = get_state()
-    text = request.args.get("page", "1")
-    number = int(text[:9]) if text.isascii() and text.isdigit() else 1
-    page = state.roster.page(state.db.session(), max(1, number))
+    number = parse_page(request.args.get("page", "1")) or 1
+    page = state.roster.page(state.db.session(), number)
     if page.number > page.pages:
         page = state.roster.page(state.db.session(), page.pages)
     return page

@@ -6,28 +6,28 @@ import dataclasses
 import json
 from typing import Any
 
-from flask import Blueprint, Response, current_app, jsonify, request
-from flask_login import current_user
+from flask import Blueprint, Response, jsonify, request
+from flask.sansio.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.routing import BaseConverter
 
-from .access import came_by_cookie, current_token, outcome, token_required
+from .access import current_token, outcome, token_required
 from .clock import seconds_until, to_rfc3339
 from .errors import (
     BadRequest,
     CrossSiteRequest,
     Forbidden,
     NotFound,
-    TokenMissing,
-    UserInactive,
     XgenSessionsError,
 )
+from .login import require_user
 from .models import MAX_REASON
-from .problems import answer, problem, sealed
+from .problems import answer, database_problem, http_problem, sealed
 from .representations import represent_session, represent_user
-from .roster import ActiveSession
+from .roster import ActiveSession, parse_page
 from .same_site import is_same_site
 from .state import get_state
-from .users import unwrap
+from .transactions import UNREACHABLE
 
 _MAX_BODY_BYTES = 16 * 1024
 
@@ -48,15 +48,31 @@ def create_blueprint(url_prefix: str) -> Blueprint:
     blueprint.add_url_rule("/<session_id>", view_func=end_own_session, methods=["DELETE"])
     blueprint.add_url_rule("/renew", view_func=renew, methods=["POST"])
     blueprint.add_url_rule("/sign-out", view_func=sign_out, methods=["POST"])
+    blueprint.record_once(_add_converter)
     blueprint.add_url_rule("/users", view_func=users)
-    blueprint.add_url_rule("/users/<path:user_id>", view_func=user_sessions)
+    # Slashes are part of an id: merged, they would make it another user's.
+    user = "/users/<xgen_user_id:user_id>"
+    blueprint.add_url_rule(user, view_func=user_sessions, merge_slashes=False)
     blueprint.add_url_rule(
-        "/users/<path:user_id>/force-logout", view_func=force_logout, methods=["POST"]
+        f"{user}/force-logout", view_func=force_logout, methods=["POST"], merge_slashes=False
     )
     blueprint.register_error_handler(XgenSessionsError, answer)
-    blueprint.register_error_handler(HTTPException, _http_error)
+    blueprint.register_error_handler(HTTPException, http_problem)
+    for unreachable in UNREACHABLE:
+        blueprint.register_error_handler(unreachable, database_problem)
     blueprint.after_request(_seal_answers)
     return blueprint
+
+
+class _UserIdConverter(BaseConverter):
+    """Any text, with slashes wherever they are."""
+
+    regex = ".+?"
+    part_isolating = False
+
+
+def _add_converter(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters["xgen_user_id"] = _UserIdConverter
 
 
 @token_required
@@ -73,9 +89,10 @@ def end_own_session(session_id: str) -> Response:
     state = get_state()
     if state.roster.owner_of(state.db.session(), session_id) != current_token.user_id:
         raise NotFound("You have no active session by this id.")
-    state.sessions.end_session(session_id, actor=current_token.user_id)
+    if state.sessions.end_session(session_id, actor=current_token.user_id) is None:
+        raise NotFound("This session has ended already.")
     response = Response(status=204)
-    if session_id == current_token.session_id and came_by_cookie():
+    if session_id == current_token.session_id and outcome().by_cookie:
         state.sessions.unset_cookie(response)
     return response
 
@@ -89,7 +106,7 @@ def renew() -> Response:
         "session_id": issued.session_id,
         "expires_in": seconds_until(issued.expires_us),
     }
-    if came_by_cookie():  # scripts are to see as little of it as before
+    if outcome().by_cookie:  # scripts are to see as little of it as before
         response = jsonify(body)
         state.sessions.set_cookie(response, issued)
         return response
@@ -150,31 +167,12 @@ def _require_administrator() -> Any:
     :raises XgenSessionsError: The caller is nobody, or no administrator.
     """
     state = get_state()
-    caller = _caller()
+    caller = require_user()
     if not is_same_site(request, state.settings.trusted_origins) and not current_token:
         raise CrossSiteRequest
     if not state.authority.may_view(caller):
         raise Forbidden("This call is for administrators.")
     return caller
-
-
-def _caller() -> Any:
-    """Return the user who calls.
-
-    :raises XgenSessionsError: It is nobody.
-    """
-    # Flask-Login first: a host's own session cookie may stand in for a token.
-    if hasattr(current_app, "login_manager"):
-        if not current_user.is_authenticated:
-            raise outcome().error or TokenMissing()
-        return unwrap(current_user)
-    if not current_token:
-        raise outcome().error or TokenMissing()
-    directory = get_state().users
-    user = directory.get(current_token.user_id)
-    if user is None or not directory.is_active(user):
-        raise UserInactive
-    return user
 
 
 def _require_known(user_id: str) -> bool:
@@ -190,10 +188,10 @@ def _require_known(user_id: str) -> bool:
 
 
 def _page_number() -> int:
-    text = request.args.get("page", "1")
-    if not (text.isascii() and text.isdigit() and len(text) <= 9) or int(text) == 0:
+    number = parse_page(request.args.get("page", "1"))
+    if number is None:
         raise BadRequest("page is a number from 1.")
-    return int(text)
+    return number
 
 
 def _reason() -> str | None:
@@ -221,7 +219,3 @@ def _session(session: ActiveSession) -> dict[str, Any]:
 
 def _seal_answers(response: Response) -> Response:
     return response if request.endpoint == "xgen_sessions.static" else sealed(response)
-
-
-def _http_error(error: HTTPException) -> Response:
-    return problem(error.code or 500, "http_error", error.description or error.name)

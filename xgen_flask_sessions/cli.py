@@ -35,8 +35,11 @@ commands = AppGroup("xgen-sessions", help="See who is signed in, and sign them o
 
 
 @contextmanager
-def _failing_plainly() -> Iterator[None]:
-    """Turn what goes wrong into one line on stderr and exit code 1."""
+def failing_plainly(*expected: type[Exception]) -> Iterator[None]:
+    """Turn what goes wrong into one line on stderr and exit code 1.
+
+    :param expected: Further errors whose message is for people.
+    """
     try:
         yield
     except SQLAlchemyError as error:
@@ -44,7 +47,9 @@ def _failing_plainly() -> Iterator[None]:
     except (XgenSessionsError, ConfigurationError) as error:
         if isinstance(error.__cause__, SQLAlchemyError):
             raise _database_failure(str(error), error.__cause__) from error
-        raise click.ClickException(_shown(str(error))) from error
+        raise click.ClickException(shown(str(error))) from error
+    except expected as error:
+        raise click.ClickException(shown(str(error))) from error
 
 
 def _text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -61,15 +66,15 @@ def _reason(context: click.Context, parameter: click.Parameter, value: str | Non
     return _text(context, parameter, value)
 
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 _id_option = click.option("--id", "by_id", is_flag=True, help="USER is a user id, no username.")
 _reason_option = click.option("--reason", callback=_reason, help="Why, for the audit record.")
 
 
 @commands.command("list")
 @click.option("--page", type=click.IntRange(min=1), default=1, help="Counted from 1.")
-@_json_option
-@_failing_plainly()
+@json_option
+@failing_plainly()
 def list_users(page: int, as_json: bool) -> None:
     """List who is signed in, newest last login first."""
     state = get_state()
@@ -77,7 +82,7 @@ def list_users(page: int, as_json: bool) -> None:
     found = state.roster.page(session, page)
     summary = state.roster.summary(session)
     if as_json:
-        _print_json(
+        print_json(
             summary=dataclasses.asdict(summary),
             users=[represent_user(user) for user in found.users],
             page=found.number,
@@ -85,7 +90,7 @@ def list_users(page: int, as_json: bool) -> None:
         )
         return
     headers = ["User", "Name", "Department", "", "Active Sessions", "Last Login", "Last IP"]
-    _print_table(headers, list(map(_user_row, found.users)))
+    print_table(headers, list(map(_user_row, found.users)))
     click.echo(
         f"{_count(summary.active_users, 'active user')}, "
         f"{_count(summary.active_sessions, 'active session')}, "
@@ -97,23 +102,23 @@ def list_users(page: int, as_json: bool) -> None:
 @commands.command("show")
 @click.argument("user", callback=_text)
 @_id_option
-@_json_option
-@_failing_plainly()
+@json_option
+@failing_plainly()
 def show(user: str, by_id: bool, as_json: bool) -> None:
     """Show the active sessions of USER, newest first."""
     state = get_state()
     profile = _find_user(user, by_id=by_id)
     found = state.roster.sessions_of(state.db.session(), profile.user_id)
     if as_json:
-        _print_json(
+        print_json(
             user_id=profile.user_id,
             sessions=[represent_session(session, current=False) for session in found],
         )
         return
     headers = ["Browser", "Device", "Signed in", "IP", "Expires", "Session ID"]
-    _print_table(headers, list(map(_session_row, found)))
+    print_table(headers, list(map(_session_row, found)))
     click.echo(
-        f"{_count(len(found), 'active session')} of {_shown(profile.username)}. "
+        f"{_count(len(found), 'active session')} of {shown(profile.username)}. "
         f"Times are {format_zone(state.settings)}."
     )
 
@@ -123,8 +128,8 @@ def show(user: str, by_id: bool, as_json: bool) -> None:
 @click.option("--everyone", is_flag=True, help="Every session of every user.")
 @_id_option
 @_reason_option
-@_json_option
-@_failing_plainly()
+@json_option
+@failing_plainly()
 def force_logout(
     user: str | None, everyone: bool, by_id: bool, reason: str | None, as_json: bool
 ) -> None:
@@ -133,16 +138,16 @@ def force_logout(
     if everyone:
         if user is not None or by_id:
             raise click.UsageError("Give either USER or --everyone, not both.")
-        revocation = sessions.force_logout_everyone(actor=_actor(), reason=reason)
+        revocation = sessions.force_logout_everyone(actor=operator(), reason=reason)
         whose = "everyone"
     elif user is not None:
         profile = _find_user(user, by_id=by_id)
-        revocation = sessions.force_logout(profile.user_id, actor=_actor(), reason=reason)
+        revocation = sessions.force_logout(profile.user_id, actor=operator(), reason=reason)
         whose = profile.username
     else:
         raise click.UsageError("Give USER, or --everyone.")
     if as_json:
-        _print_json(
+        print_json(
             user_id=revocation.user_id,
             sessions_ended=revocation.sessions_ended,
             invalid_before=to_rfc3339(revocation.invalid_before_us or 0),
@@ -154,26 +159,24 @@ def force_logout(
 @commands.command("end")
 @click.argument("session_id", callback=_text)
 @_reason_option
-@_json_option
-@_failing_plainly()
+@json_option
+@failing_plainly()
 def end(session_id: str, reason: str | None, as_json: bool) -> None:
     """End the session SESSION_ID, now."""
     state = get_state()
-    revocation = state.sessions.end_session(session_id, actor=_actor(), reason=reason)
+    revocation = state.sessions.end_session(session_id, actor=operator(), reason=reason)
     if revocation is None:
         raise click.ClickException("There is no active session by this id.")
     user_id = revocation.user_id or ""
     if as_json:
-        _print_json(
-            user_id=user_id, session_id=session_id, sessions_ended=revocation.sessions_ended
-        )
+        print_json(user_id=user_id, session_id=session_id, sessions_ended=revocation.sessions_ended)
     else:
         _print_ended(revocation, state.users.profile(user_id, state.users.get(user_id)).username)
 
 
 @commands.command("prune")
-@_json_option
-@_failing_plainly()
+@json_option
+@failing_plainly()
 def prune(as_json: bool) -> None:
     """Delete what ended or expired longer ago than the retention."""
     sessions = get_state().sessions
@@ -181,14 +184,14 @@ def prune(as_json: bool) -> None:
     with click.progressbar(length=due, label="Pruning", file=sys.stderr) as bar:
         deleted = sessions.prune(progress=bar.update)
     if as_json:
-        _print_json(deleted=deleted)
+        print_json(deleted=deleted)
     else:
         click.echo(f"{_count(deleted, 'row')} deleted.")
 
 
 @commands.command("upgrade")
-@_json_option
-@_failing_plainly()
+@json_option
+@failing_plainly()
 def upgrade(as_json: bool) -> None:
     """Make the tables, or bring them to this release."""
     try:
@@ -196,7 +199,7 @@ def upgrade(as_json: bool) -> None:
     except SQLAlchemyError as error:
         raise click.ClickException(f"The tables cannot be upgraded. {_cause(error)}") from error
     if as_json:
-        _print_json(revisions=revisions)
+        print_json(revisions=revisions)
     elif revisions:
         click.echo(f"The tables are now at version {revisions[-1]}.")
     else:
@@ -214,18 +217,19 @@ def _find_user(name: str, *, by_id: bool) -> Profile:
     is_id = owner is not None or state.roster.ever_signed_in(state.db.session(), name)
     if named is None:
         if not is_id:
-            raise click.ClickException(f"There is no user {_shown(name)}.")
+            raise click.ClickException(f"There is no user {shown(name)}.")
         return state.users.profile(name, owner)
     user_id = state.users.id_of(named)
     if is_id and user_id != name:
         raise click.ClickException(
-            f"{_shown(name)} is the username of the user with the id {_shown(user_id)}, and the "
+            f"{shown(name)} is the username of the user with the id {shown(user_id)}, and the "
             "id of another; say which one with --id and the id."
         )
     return state.users.profile(user_id, named)
 
 
-def _actor() -> str:
+def operator() -> str:
+    """Return who acts, for the audit record: the user of the operating system."""
     try:
         name = getpass.getuser()
     except (OSError, KeyError, ImportError):  # a container's user may have no name
@@ -236,7 +240,7 @@ def _actor() -> str:
 def _database_failure(what: str, error: SQLAlchemyError) -> click.ClickException:
     try:
         upgrade_due = migrate.pending(get_state().db.engine)
-    except (SQLAlchemyError, ConfigurationError):
+    except (SQLAlchemyError, ConfigurationError, RuntimeError):  # also: no application yet
         upgrade_due = False
     if upgrade_due:
         return click.ClickException(
@@ -249,28 +253,28 @@ def _database_failure(what: str, error: SQLAlchemyError) -> click.ClickException
 def _cause(error: SQLAlchemyError) -> str:
     """Return the driver's own words, without the statement and its parameters."""
     lines = str(getattr(error, "orig", None) or error).splitlines()
-    return f"({_shown(lines[0] if lines else type(error).__name__)})"
+    return f"({shown(lines[0] if lines else type(error).__name__)})"
 
 
 def _user_row(user: ActiveUser) -> list[str]:
     profile = user.profile
     return [
-        _shown(profile.username),
-        _shown(profile.name),
-        _shown(profile.department),
+        shown(profile.username),
+        shown(profile.name),
+        shown(profile.department),
         "SUPER" if profile.superuser else "",
         str(user.active_sessions),
         "-" if user.last_login_us is None else _time(user.last_login_us),
-        _shown(user.last_ip),
+        shown(user.last_ip),
     ]
 
 
 def _session_row(session: ActiveSession) -> list[str]:
     return [
-        _shown(session.device.browser),
-        _shown(session.device.device),
+        shown(session.device.browser),
+        shown(session.device.device),
         _time(session.signed_in_us),
-        _shown(session.ip),
+        shown(session.ip),
         _time(session.expires_us),
         session.session_id,
     ]
@@ -280,7 +284,7 @@ def _time(at_us: int) -> str:
     return f"{to_datetime(at_us, get_state().settings.timezone):%Y-%m-%d %H:%M:%S}"
 
 
-def _shown(text: str | None) -> str:
+def shown(text: str | None) -> str:
     """Return foreign text fit for a terminal: control characters could rewrite the screen."""
     return clean_text(text, len(text or "")) or "-"
 
@@ -289,14 +293,16 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table, or nothing without rows."""
     if rows:
         click.echo(tabulate(rows, headers, disable_numparse=True) + "\n")
 
 
 def _print_ended(revocation: Revocation, whose: str) -> None:
-    click.echo(f"{_count(revocation.sessions_ended, 'session')} of {_shown(whose)} ended.")
+    click.echo(f"{_count(revocation.sessions_ended, 'session')} of {shown(whose)} ended.")
 
 
-def _print_json(**members: Any) -> None:
+def print_json(**members: Any) -> None:
+    """Print one JSON document."""
     click.echo(json.dumps(members, indent=2))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections.abc import Iterable
 from typing import Any
 
 from flask import Flask
 
+from .login import LoginBridge
 
-def coexist(app: Flask, guarded: Iterable[Any], *, with_flask_admin: bool) -> None:
+
+def coexist(
+    app: Flask, guarded: Iterable[Any], *, login: LoginBridge | None, with_flask_admin: bool
+) -> None:
     """Look now, and once more at the first request, at what the host has.
 
     :param guarded: Blueprints and Flask-Admin views of ours, which have guards of their own
         against cross-site requests.
+    :param login: The bridge to Flask-Login, if the host has that.
     :param with_flask_admin: Whether the host has Flask-Admin.
     """
     waiting = list(guarded)
@@ -26,17 +32,23 @@ def coexist(app: Flask, guarded: Iterable[Any], *, with_flask_admin: bool) -> No
             host_csrf.exempt(getattr(view, "blueprint", None) or view)
 
     looked = False
+    lock = threading.Lock()
 
     def at_first_request() -> None:
         nonlocal looked
         if looked:
             return
-        looked = True
-        exempt_from_csrf_protect()
-        if with_flask_admin:
-            _set_up_flask_babel(app)
+        with lock:  # the other first requests wait until it is done
+            exempt_from_csrf_protect()
+            if login is not None:
+                login.attach()
+            if with_flask_admin:
+                _set_up_flask_babel(app)
+            looked = True
 
     exempt_from_csrf_protect()
+    if login is not None:
+        login.attach()
     app.before_request(at_first_request)
 
 

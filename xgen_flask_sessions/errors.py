@@ -137,6 +137,8 @@ class DatabaseUnavailable(XgenSessionsError):
     """The database cannot be asked. Nothing is let through meanwhile."""
 
     status = 503
+    code = "database_unavailable"
+    default_detail = "The database cannot be used right now."
     retry_after_s: ClassVar[int] = 1
     """Seconds after which trying again makes sense (``Retry-After``)."""
 

@@ -21,13 +21,14 @@ from .cli import commands
 from .coexistence import coexist
 from .denylist import Denylist
 from .devices import clean_address, clean_text, clean_user_agent
-from .errors import ConfigurationError, XgenSessionsError
+from .errors import ConfigurationError, TokenMissing, XgenSessionsError
 from .keys import load_keys
 from .ledger import Cause, Issue, Revocation
-from .login import attach
+from .login import LoginBridge
 from .models import MAX_REASON, copy_tables
 from .problems import refuse
 from .roster import Roster
+from .same_site import is_local_path, is_same_site
 from .settings import Settings
 from .signals import session_ended, session_issued, user_forced_out
 from .state import State, get_state
@@ -36,6 +37,8 @@ from .tokens import Claims, TokenCodec, check_extra_claims, is_session_id
 from .transactions import announce, writing
 from .users import UserDirectory, UserFields
 from .verifier import VerifiedToken, Verifier
+
+_SHORTEST, _LONGEST = timedelta(seconds=1), timedelta(days=3650)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +127,11 @@ class XgenSessions:
             users=users,
             roster=Roster(users),
             authority=Authority(users, can_view, can_force_logout),
-            form_secret=_form_secret(settings),
+            form_secret=_form_secret(settings) if admin is not None else b"",
         )
+        login = None
         if login_manager is not None:
-            attach(app, login_manager)
+            login = LoginBridge(app, login_manager)
         app.extensions["xgen_sessions"] = state
         copy_tables(db.metadata)
         outbox.watch(db.session)
@@ -141,7 +145,7 @@ class XgenSessions:
             view = LoginManagementView()
             admin.add_view(view)
             protected.append(view)
-        coexist(app, protected, with_flask_admin=admin is not None)
+        coexist(app, protected, login=login, with_flask_admin=admin is not None)
 
     def issue(
         self,
@@ -216,12 +220,28 @@ class XgenSessions:
         return get_state().verifier.verify(token)
 
     def rejection(self) -> XgenSessionsError | None:
-        """Return why the current request's token is refused, or ``None`` if it is not.
+        """Return why the current request's token is refused; ``None`` if it is not, or none came.
 
         A sign-in page can tell people with it that an administrator ended their session: it is
         then a ``SessionRevoked`` whose ``forced`` is true.
         """
-        return outcome().error
+        error = outcome().error
+        return None if isinstance(error, TokenMissing) else error
+
+    def is_same_site(self) -> bool:
+        """Say whether the current request comes from this site, or from no browser at all.
+
+        A sign-in form that looks at it lets no other site sign a browser in.
+        """
+        return is_same_site(request, get_state().settings.trusted_origins)
+
+    def next_path(self, default: str = "/") -> str:
+        """Return where to go after signing in: the request's ``next`` if it is a path here.
+
+        :param default: Where to go otherwise.
+        """
+        target = request.values.get("next", "")
+        return target if is_local_path(target) else default
 
     def force_logout(
         self, user: Any, *, actor: Any = None, reason: str | None = None, commit: bool = True
@@ -336,7 +356,10 @@ class XgenSessions:
 def _form_secret(settings: Settings) -> bytes:
     secret = settings.secret_key or settings.private_key
     if secret is None:
-        raise ConfigurationError("SECRET_KEY must be set: it guards the screen's forms.")
+        raise ConfigurationError(
+            "XGEN_SESSIONS_SECRET_KEY (or the application's SECRET_KEY) must be set: it guards the "
+            "screen's forms."
+        )
     return secret
 
 
@@ -357,10 +380,11 @@ def _sign(state: State, recorded: Issue, extra: Mapping[str, Any]) -> IssuedToke
 
 
 def _lifetime(value: timedelta | int) -> timedelta:
-    span = timedelta(seconds=value) if isinstance(value, int) else value
-    if not timedelta(seconds=1) <= span <= timedelta(days=3650):
-        raise ValueError("A token's lifetime is from one second to ten years.")
-    return span
+    if type(value) is int:
+        value = timedelta(seconds=max(0, min(value, 10**11)))
+    if not isinstance(value, timedelta) or not _SHORTEST <= value <= _LONGEST:
+        raise ValueError("A lifetime is a timedelta or whole seconds: one second to ten years.")
+    return value
 
 
 def _origin() -> tuple[str | None, str | None]:

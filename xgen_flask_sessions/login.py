@@ -4,86 +4,128 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flask import Request
-from flask_login import LoginManager
+from flask import Request, current_app, g
+from flask_login import LoginManager, current_user
 from sqlalchemy.exc import SQLAlchemyError
 
-from .access import Outcome, keep, outcome
+from .access import Outcome, outcome, reject
 from .errors import (
     AuthenticationError,
     ConfigurationError,
     DenylistUnavailable,
     SessionRevoked,
+    TokenInvalid,
     TokenMissing,
     UserInactive,
 )
 from .problems import refuse
 from .state import get_state
+from .users import unwrap
 
 if TYPE_CHECKING:
     from flask import Flask
 
 
-def attach(app: Flask, login_manager: LoginManager) -> None:
-    """Make Flask-Login find the user of a token, and answer as we do where there is none.
+class LoginBridge:
+    """Makes Flask-Login find the user of a token, and answer as we do where there is none.
 
-    A request loader of the host's is asked after ours. Its ``unauthorized_handler`` stays in
-    force for its own pages.
+    A request loader of the host's is asked where no token was sent. The host's
+    ``unauthorized_handler`` stays in force for its own pages.
 
+    :param app: The host's application.
+    :param login_manager: Its Flask-Login.
     :raises ConfigurationError: Session protection is "strong".
     """
-    protection = app.config.get("SESSION_PROTECTION", login_manager.session_protection)
-    if protection == "strong":
-        raise ConfigurationError(
-            'SESSION_PROTECTION = "strong" makes Flask-Login turn away every token as soon as '
-            'anything is in the Flask session; set it to "basic" or None.'
-        )
-    host_loader = login_manager.request_callback
-    host_unauthorized = login_manager.unauthorized_callback
 
-    def load_user(request: Request) -> Any | None:
-        user = _user_of_token(login_manager)
-        if user is None and host_loader is not None:
-            return host_loader(request)
+    def __init__(self, app: Flask, login_manager: LoginManager) -> None:
+        protection = app.config.get("SESSION_PROTECTION", login_manager.session_protection)
+        if protection == "strong":
+            raise ConfigurationError(
+                'SESSION_PROTECTION = "strong" makes Flask-Login turn away every token as soon as '
+                'anything is in the Flask session; set it to "basic" or None.'
+            )
+        self._manager = login_manager
+        self._host_loader: Any = None
+        self._host_unauthorized: Any = None
+        app.before_request(_forget_last_user)
+
+    def attach(self) -> None:
+        """Take the two callbacks over; again, if the host has set its own since."""
+        if self._manager.request_callback != self._load_user:
+            self._host_loader = self._manager.request_callback
+            self._manager.request_loader(self._load_user)
+        if self._manager.unauthorized_callback != self._unauthorized:
+            self._host_unauthorized = self._manager.unauthorized_callback
+            self._manager.unauthorized_handler(self._unauthorized)
+
+    def _load_user(self, request: Request) -> Any | None:
+        user = _user_of_token(self._manager)
+        # A token that was refused is not to pass by another way of reading it.
+        if user is None and self._host_loader and isinstance(outcome().error, TokenMissing):
+            return self._host_loader(request)
         return user
 
-    def unauthorized() -> Any:
-        error = outcome().error
-        if host_unauthorized is not None and (
-            error is None or isinstance(error, AuthenticationError)
-        ):
-            return host_unauthorized()
-        return refuse(error or TokenMissing())
-
-    login_manager.request_loader(load_user)
-    login_manager.unauthorized_handler(unauthorized)
+    def _unauthorized(self) -> Any:
+        error = outcome().error or TokenMissing()
+        if self._host_unauthorized and isinstance(error, AuthenticationError):
+            return self._host_unauthorized()
+        return refuse(error)
 
 
-def _user_of_token(login_manager: LoginManager) -> Any | None:
+def require_user() -> Any:
+    """Return the user who sends the current request.
+
+    Whoever is signed in by a session of Flask-Login's is known by it, unless a token that was
+    sent as well says otherwise.
+
+    :raises XgenSessionsError: It is nobody, or a token was sent and is refused.
+    """
+    manager = getattr(current_app, "login_manager", None)
+    if manager is None:
+        token = outcome().token
+        user = None if token is None else _user_of_token(None)
+    else:
+        user = unwrap(current_user)
+    result = outcome()
+    if result.error is not None and not isinstance(result.error, TokenMissing):
+        raise result.error
+    if user is None or not user.is_authenticated:
+        raise result.error or TokenMissing()
+    if result.token is not None and user.get_id() != result.token.user_id:
+        raise TokenInvalid("The token is another user's than the session.")
+    return user
+
+
+def _forget_last_user() -> None:
+    # Flask-Login keeps the user in g, which outlives a request where a context is held open.
+    g.pop("_login_user", None)
+
+
+def _user_of_token(login_manager: LoginManager | None) -> Any | None:
     """Return the active user that the current request's token is for, or ``None``."""
     try:
         return _find_user(login_manager, outcome())
     except SQLAlchemyError:
-        keep(Outcome(None, DenylistUnavailable()))
+        reject(DenylistUnavailable())
         return None
 
 
-def _find_user(login_manager: LoginManager, result: Outcome) -> Any | None:
+def _find_user(login_manager: LoginManager | None, result: Outcome) -> Any | None:
     if isinstance(result.error, SessionRevoked) and result.error.user_id:
         # Who was made inactive should read that, and not try to sign in again.
         if not _load_active(login_manager, result.error.user_id):
-            keep(Outcome(None, UserInactive()))
+            reject(UserInactive())
         return None
     if result.token is None:
         return None
     user = _load_active(login_manager, result.token.user_id)
     if user is None:
-        keep(Outcome(None, UserInactive()))
+        reject(UserInactive())
     return user
 
 
-def _load_active(login_manager: LoginManager, user_id: str) -> Any | None:
+def _load_active(login_manager: LoginManager | None, user_id: str) -> Any | None:
     users = get_state().users
-    load = login_manager.user_callback or users.get
+    load = (login_manager and login_manager.user_callback) or users.get
     user = load(user_id)
     return user if user is not None and users.is_active(user) else None

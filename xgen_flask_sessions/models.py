@@ -26,11 +26,12 @@ MAX_REASON: Final = 500
 _ID = sa.String(36)
 _USER_ID = sa.String(255)
 _IP = sa.String(45)
-_BYTEWISE = {
+BYTEWISE = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
     for option, value in (("charset", "utf8mb4"), ("collate", "utf8mb4_nopad_bin"))
 }
+"""Table options that make text compare byte by byte on MariaDB."""
 
 
 class Base(DeclarativeBase):
@@ -60,7 +61,7 @@ class SessionRecord(Base):
         sa.Index("ix_xgen_sessions_user", "user_id", "ended_us", "expires_us"),
         sa.Index("ix_xgen_sessions_open", "ended_us", "expires_us"),
         sa.Index("ix_xgen_sessions_session", "session_id"),
-        _BYTEWISE,
+        BYTEWISE,
     )
 
 
@@ -81,7 +82,7 @@ class UserLogin(Base):
     __table_args__ = (
         sa.Index("ix_xgen_user_logins_active", "active_until_us"),
         sa.Index("ix_xgen_user_logins_newest", "last_login_us"),
-        _BYTEWISE,
+        BYTEWISE,
     )
 
 
@@ -105,7 +106,7 @@ class RevocationRecord(Base):
     __table_args__ = (
         sa.Index("ix_xgen_revocations_user", "user_id", "revoked_us"),
         sa.Index("ix_xgen_revocations_kind", "kind", "revoked_us"),
-        _BYTEWISE,
+        BYTEWISE,
     )
 
 

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from flask import Response, current_app, redirect, request
 from flask_login.utils import expand_login_view
+from werkzeug.exceptions import HTTPException
 
 from .errors import (
     AuthenticationError,
@@ -58,6 +59,23 @@ def answer(error: XgenSessionsError) -> Response:
     return response
 
 
+def http_problem(error: HTTPException) -> Any:
+    """Return an HTTP error as a problem document, with the headers it came with."""
+    if error.response is not None:
+        return error.response
+    answered = problem(error.code or 500, "http_error", error.description or error.name)
+    for name, value in error.get_headers(request.environ):
+        if name not in ("Content-Type", "Content-Length"):
+            answered.headers[name] = value
+    return answered
+
+
+def database_problem(error: Exception) -> Response:
+    """Return a database that cannot be used as a problem document, and log why."""
+    current_app.logger.error("The database cannot be used: %s", error)
+    return answer(DatabaseUnavailable())
+
+
 def refuse(error: XgenSessionsError) -> Response:
     """Answer the current request with *error*: for a page navigation, by the sign-in page."""
     if isinstance(error, AuthenticationError) and is_page_navigation():
@@ -76,7 +94,12 @@ def _own_path() -> str:
 
 def is_page_navigation() -> bool:
     """Say whether a browser asks for the current request's answer as a page."""
-    if request.method not in ("GET", "HEAD") or "Authorization" in request.headers:
+    return request.method in ("GET", "HEAD") and wants_page()
+
+
+def wants_page() -> bool:
+    """Say whether a browser shows the current request's answer, be it to a link or a form."""
+    if "Authorization" in request.headers:
         return False
     mode = request.headers.get("Sec-Fetch-Mode")
     if mode is not None:

@@ -160,13 +160,11 @@ class Roster:
         ]
 
     def owner_of(self, session: Session, session_id: str) -> str | None:
-        """Return the id of the user whose active session this is, or ``None``."""
+        """Return the id of the user whose session this is, or was; ``None`` if nobody's."""
         if not is_session_id(session_id):
             return None
         return session.scalar(
-            sa.select(SessionRecord.user_id).where(
-                SessionRecord.session_id == session_id, *_active_sessions(clock.now_us())
-            )
+            sa.select(SessionRecord.user_id).where(SessionRecord.session_id == session_id).limit(1)
         )
 
     def ever_signed_in(self, session: Session, user_id: str) -> bool:
@@ -201,6 +199,13 @@ class Roster:
 
     def _active_ids(self, session: Session, now: int) -> Iterator[str]:
         yield from session.scalars(sa.select(UserLogin.user_id).where(*_active_users(now))).all()
+
+
+def parse_page(text: str) -> int | None:
+    """Return the number of a page, counted from 1, or ``None`` if *text* is none."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 9:
+        return None
+    return int(text) or None
 
 
 def _active_users(now: int) -> tuple[sa.ColumnElement[bool], ...]:

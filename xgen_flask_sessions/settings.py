@@ -21,6 +21,7 @@ MIN_SECRET_BYTES = 32
 
 _COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _URL_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_MAX_TEXT = 255
 _DECADE = timedelta(days=3650)
 
 
@@ -101,8 +102,8 @@ class _Reader:
 
     def text(self, name: str, default: str) -> str:
         value = self._get(name, default)
-        if not isinstance(value, str) or not value:
-            self._fail(name, "must be a non-empty string.")
+        if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
+            self._fail(name, f"must be a string of 1 to {_MAX_TEXT} characters.")
         return value
 
     def optional_text(self, name: str) -> str | None:

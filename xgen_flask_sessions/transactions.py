@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import exc as sa_exc
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from . import outbox
 from .errors import LedgerUnavailable
+from .stamps import write_first
 
-_UNREACHABLE = (
+UNREACHABLE = (
     sa_exc.OperationalError,
     sa_exc.InterfaceError,
     sa_exc.ProgrammingError,  # the tables are not there
     sa_exc.TimeoutError,
 )
+"""What it takes for a database that cannot be used."""
 
 
 @contextmanager
@@ -27,22 +29,23 @@ def writing(db: SQLAlchemy, commit: bool) -> Iterator[Session]:
     """Lend the host's session for a change, and commit it if asked to.
 
     :raises LedgerUnavailable: The database cannot be written. What was to be committed here is
-        rolled back.
+        rolled back, and what was to join the host's transaction is undone in it.
     """
     session = db.session()
     try:
-        yield session
+        with nullcontext() if commit else _savepoint(session):
+            yield session
     except BaseException as error:
         if commit:
             session.rollback()
-        if isinstance(error, _UNREACHABLE):
+        if isinstance(error, UNREACHABLE):
             raise LedgerUnavailable from error
         raise
     if not commit:
         return
     try:
         session.commit()
-    except _UNREACHABLE as error:
+    except UNREACHABLE as error:
         session.rollback()
         raise LedgerUnavailable(
             "The database went away while the change was committed. Look whether it was made."
@@ -50,6 +53,12 @@ def writing(db: SQLAlchemy, commit: bool) -> Iterator[Session]:
     except BaseException:
         session.rollback()
         raise
+
+
+def _savepoint(session: Session) -> SessionTransaction:
+    # SQLite's driver begins at the first write: without one, the savepoint's end would commit.
+    write_first(session)
+    return session.begin_nested()
 
 
 def announce(db: SQLAlchemy, commit: bool, send: Callable[[Flask], object]) -> None:

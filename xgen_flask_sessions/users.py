@@ -81,6 +81,7 @@ class UserDirectory:
         id_name = user_fields.id or mapper.get_property_by_column(mapper.primary_key[0]).key
         self._id: QueryableAttribute[Any] = getattr(model, id_name)
         self._id_name = id_name
+        self._id_bound = 2 ** (_integer_bits(self._id.type) - 1)
 
     @property
     def has_superusers(self) -> bool:
@@ -127,6 +128,7 @@ class UserDirectory:
         :raises UserInactive: The user is inactive or does not exist.
         """
         key = self._to_key(user_id)
+        self._db.session.flush()  # what the host has changed must not be read over
         query = (
             sa.select(self._model)
             .where(self._id == key)
@@ -192,8 +194,8 @@ class UserDirectory:
             return None
         if str(key) != user_id:  # "007" is nobody's id if ids are integers
             return None
-        if isinstance(key, int) and not -(2**63) <= key < 2**63:
-            return None
+        if isinstance(key, int) and not -self._id_bound <= key < self._id_bound:
+            return None  # PostgreSQL would fail rather than find nothing
         return key
 
 
@@ -213,6 +215,12 @@ def batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
             batch = []
     if batch:
         yield batch
+
+
+def _integer_bits(kind: Any) -> int:
+    if isinstance(kind, sa.BigInteger):
+        return 64
+    return 16 if isinstance(kind, sa.SmallInteger) else 32
 
 
 def _text(value: object) -> str | None:

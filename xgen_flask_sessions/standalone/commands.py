@@ -5,21 +5,23 @@ They end with 0 if it was done, 1 with a line on stderr if it was not, and 2 for
 
 from __future__ import annotations
 
-import getpass
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
-import sqlalchemy as sa
 from flask import Flask
 from flask.cli import AppGroup, ScriptInfo
-from tabulate import tabulate
 
-from xgen_flask_sessions import ConfigurationError, XgenSessionsError
 from xgen_flask_sessions.cli import commands as plugin_commands
+from xgen_flask_sessions.cli import (
+    failing_plainly,
+    json_option,
+    operator,
+    print_json,
+    print_table,
+    shown,
+)
 
 from . import accounts, create_app, prepare, seeding
 from .accounts import AccountError, Profile
@@ -28,20 +30,8 @@ from .models import User
 THREADS = 8
 
 
-@contextmanager
-def _failing_plainly() -> Iterator[None]:
-    """Turn what goes wrong into one line on stderr and exit code 1."""
-    try:
-        yield
-    except sa.exc.SQLAlchemyError as error:
-        lines = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
-        raise click.ClickException(f"The database cannot be used. ({lines[0]})") from error
-    except (AccountError, ConfigurationError, XgenSessionsError) as error:
-        raise click.ClickException(str(error)) from error
-
-
 def _load_app(instance: str | None = None) -> Flask:
-    with _failing_plainly():
+    with failing_plainly(AccountError):
         return create_app(instance)
 
 
@@ -63,7 +53,7 @@ def cli() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
 @click.option("--instance", metavar="PATH", help="In the place of XGEN_INSTANCE_PATH.")
-@_failing_plainly()
+@failing_plainly(AccountError)
 def serve(host: str, port: int, instance: str | None) -> None:
     """Serve the Admin Center until it is told to stop."""
     from waitress.server import create_server
@@ -131,29 +121,43 @@ def users() -> None:
 @click.option("--department", default="")
 @click.option("--roles", default="", help="With commas between them.")
 @click.option("--superuser", is_flag=True)
-@_failing_plainly()
+@json_option
+@failing_plainly(AccountError)
 def create_user(
-    username: str, password: str, name: str, department: str, roles: str, superuser: bool
+    username: str,
+    password: str,
+    name: str,
+    department: str,
+    roles: str,
+    superuser: bool,
+    as_json: bool,
 ) -> None:
     """Create the user USERNAME."""
     _prepare()
     user = accounts.create(
         username, password, Profile.parse(name, department, roles), superuser=superuser
     )
-    click.echo(f"{'SuperUser' if superuser else 'User'} {user.username} created.")
+    if as_json:
+        print_json(**_represent(user))
+    else:
+        click.echo(f"{'SuperUser' if superuser else 'User'} {shown(user.username)} created.")
 
 
 @users.command("list")
 @click.option("--search", "text", default="", help="Part of a username or a name.")
 @click.option("--page", type=click.IntRange(min=1), default=1, help="Counted from 1.")
-@_failing_plainly()
-def list_users(text: str, page: int) -> None:
+@json_option
+@failing_plainly(AccountError)
+def list_users(text: str, page: int, as_json: bool) -> None:
     """List the users."""
     _prepare()
     found = accounts.search(text, page)
+    if as_json:
+        users = list(map(_represent, found.users))
+        print_json(users=users, total=found.total, page=found.number, pages=found.pages)
+        return
     headers = ["User", "", "Name", "Department", "Roles", "Status"]
-    if found.users:
-        click.echo(tabulate(list(map(_row, found.users)), headers, disable_numparse=True) + "\n")
+    print_table(headers, list(map(_row, found.users)))
     noun = "user" if found.total == 1 else "users"
     click.echo(f"{found.total} {noun}. Page {found.number} of {found.pages}.")
 
@@ -162,28 +166,31 @@ def list_users(text: str, page: int) -> None:
 @click.argument("username")
 @_password_option
 @click.option("--keep-sessions", is_flag=True, help="Leave the user's sessions as they are.")
-@_failing_plainly()
-def set_password(username: str, password: str, keep_sessions: bool) -> None:
+@json_option
+@failing_plainly(AccountError)
+def set_password(username: str, password: str, keep_sessions: bool, as_json: bool) -> None:
     """Give USERNAME another password, and end all sessions of that user."""
     _prepare()
     user = accounts.find_by_username(username)
     if user is None:
-        raise click.ClickException(f"There is no user {username!r}.")
-    accounts.reset_password(
-        user.id, password, actor=f"cli:{_operator()}", end_sessions=not keep_sessions
-    )
+        raise click.ClickException(f"There is no user {shown(username)}.")
+    accounts.reset_password(user.id, password, actor=operator(), end_sessions=not keep_sessions)
+    if as_json:
+        print_json(user_id=user.get_id(), username=user.username, sessions_kept=keep_sessions)
+        return
     ended = "" if keep_sessions else " All sessions of this user have ended."
-    click.echo(f"The password of {user.username} has been changed.{ended}")
+    click.echo(f"The password of {shown(user.username)} has been changed.{ended}")
 
 
 @cli.command("seed")
 @click.option("--users", "number", type=click.IntRange(1, 1_000_000), default=100)
 @click.option("--sessions", type=click.IntRange(0, 10_000_000), default=200)
 @click.option("--seed", "randomness", type=int, help="A number; the same one gives the same names.")
+@json_option
 @click.pass_context
-@_failing_plainly()
+@failing_plainly(AccountError)
 def seed_database(
-    context: click.Context, number: int, sessions: int, randomness: int | None
+    context: click.Context, number: int, sessions: int, randomness: int | None, as_json: bool
 ) -> None:
     """Add made-up users with active sessions; they cannot sign in."""
     context.with_resource(context.ensure_object(ScriptInfo).load_app().app_context())
@@ -191,7 +198,10 @@ def seed_database(
     with click.progressbar(length=number, label="Seeding", file=sys.stderr) as bar:
         for done in seeding.seed(number, sessions, randomness=randomness):
             bar.update(done)
-    click.echo(f"{number} users and {sessions} sessions added.")
+    if as_json:
+        print_json(users=number, sessions=sessions)
+    else:
+        click.echo(f"{number} users and {sessions} sessions added.")
 
 
 cli.add_command(plugin_commands)
@@ -203,19 +213,24 @@ def _prepare() -> None:
     prepare(current_app._get_current_object())  # type: ignore[attr-defined]
 
 
-def _operator() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a container's user may have no name
-        return "unknown"
+def _represent(user: User) -> dict[str, Any]:
+    return {
+        "user_id": user.get_id(),
+        "username": user.username,
+        "name": user.name,
+        "department": user.department,
+        "superuser": user.is_superuser,
+        "roles": [role.name for role in user.roles],
+        "active": user.is_active,
+    }
 
 
 def _row(user: User) -> list[str]:
     return [
-        user.username,
+        shown(user.username),
         "SUPER" if user.is_superuser else "",
-        user.name or "-",
-        user.department or "-",
-        ", ".join(role.name for role in user.roles) or "-",
+        shown(user.name),
+        shown(user.department),
+        shown(", ".join(role.name for role in user.roles)),
         "Active" if user.is_active else "Inactive",
     ]

@@ -19,6 +19,8 @@ except ImportError as error:  # pragma: no cover: needs an environment of its ow
 
 LANGUAGES: Final = {"en": "English", "ko": "한국어"}
 COOKIE: Final = "xgen_lang"
+_KEPT: Final = frozenset({"next", "page", "q", "expand", "user_id", "done"})
+"""What of a page's address, or of the form sent to it, names what is shown."""
 _YEAR_S: Final = 365 * 24 * 3600
 
 
@@ -47,5 +49,5 @@ def _remember(response: Response) -> Response:
 
 def _url(code: str) -> str:
     """Return the address of the current page in another language."""
-    query = [(key, value) for key, value in request.args.items(multi=True) if key != "lang"]
+    query = [(key, value) for key, value in request.values.items(multi=True) if key in _KEPT]
     return f"{request.script_root}{request.path}?{urlencode([*query, ('lang', code)])}"

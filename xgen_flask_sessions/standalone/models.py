@@ -9,16 +9,13 @@ from flask_login import UserMixin
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from xgen_flask_sessions.models import BYTEWISE
+
 MAX_USERNAME: Final = 150
 MAX_NAME: Final = 150
 MAX_ROLE: Final = 50
 
 # On MariaDB, "alice", "ALICE" and "alice " are one user unless told otherwise.
-_BYTEWISE = {
-    f"{dialect}_{option}": value
-    for dialect in ("mysql", "mariadb")
-    for option, value in (("charset", "utf8mb4"), ("collate", "utf8mb4_nopad_bin"))
-}
 
 
 class Base(DeclarativeBase):
@@ -32,7 +29,7 @@ user_roles = sa.Table(
     Base.metadata,
     sa.Column("user_id", sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("role_id", sa.ForeignKey("roles.id", ondelete="CASCADE"), primary_key=True),
-    **cast("dict[str, Any]", _BYTEWISE),
+    **cast("dict[str, Any]", BYTEWISE),
 )
 
 
@@ -40,7 +37,7 @@ class Role(Base):
     """What a user may do in Xgen, by name."""
 
     __tablename__ = "roles"
-    __table_args__ = _BYTEWISE
+    __table_args__ = BYTEWISE
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(sa.String(MAX_ROLE), unique=True)
@@ -51,7 +48,7 @@ class User(UserMixin, Base):  # type: ignore[misc]
 
     __tablename__ = "users"
     # An id is never given to somebody else: sessions are recorded under it.
-    __table_args__ = {"sqlite_autoincrement": True, **_BYTEWISE}
+    __table_args__ = {"sqlite_autoincrement": True, **BYTEWISE}
 
     id: Mapped[int] = mapped_column(primary_key=True)
     username: Mapped[str] = mapped_column(sa.String(MAX_USERNAME), unique=True)

@@ -22,7 +22,6 @@ from xgen_flask_sessions import (
     CrossSiteRequest,
     SessionRevoked,
     TokenExpired,
-    TokenMissing,
     UserInactive,
     current_token,
 )
@@ -30,8 +29,6 @@ from xgen_flask_sessions.clock import seconds_until
 from xgen_flask_sessions.errors import BadRequest, DatabaseUnavailable
 from xgen_flask_sessions.i18n import gettext, gettext_noop
 from xgen_flask_sessions.problems import problem, sealed
-from xgen_flask_sessions.same_site import is_local_path, is_same_site
-from xgen_flask_sessions.state import get_state
 
 from . import accounts
 from .extensions import sessions
@@ -59,7 +56,7 @@ def page() -> Any:
     if isinstance(reason, DatabaseUnavailable):
         raise reason
     if current_user.is_authenticated:
-        return sealed(make_response(redirect(_next_path(request.args))))
+        return sealed(make_response(redirect(sessions.next_path(url_for("workspace.page")))))
     news = NEWS.get(request.args.get("done", ""))
     if news is not None:
         return _page(200, notice=gettext(news))
@@ -81,7 +78,7 @@ def submit() -> Any:
         return _page(401, error=gettext(INACTIVE), username=username)
     if earlier is not None:  # this browser's: nobody could sign out of it any more
         sessions.end_session(earlier, reason="signed in again")
-    response = make_response(redirect(_next_path(request.form), 303))
+    response = make_response(redirect(sessions.next_path(url_for("workspace.page")), 303))
     sessions.set_cookie(response, issued)
     return sealed(response)
 
@@ -138,18 +135,13 @@ def _page(
             error=error,
             notice=notice,
             username=username[:MAX_USERNAME],
-            next_path=_next_path(request.values),
+            next_path=sessions.next_path(url_for("workspace.page")),
         ),
         status,
     )
     if status == 401:
         response.headers["WWW-Authenticate"] = CHALLENGE  # RFC 9110, section 15.5.2
     return response
-
-
-def _next_path(values: Any) -> str:
-    target = values.get("next", "")
-    return target if is_local_path(target) else url_for("workspace.page")
 
 
 def _why_here() -> str | None:
@@ -161,9 +153,7 @@ def _why_here() -> str | None:
         return gettext(EXPIRED)
     if isinstance(reason, UserInactive):
         return gettext(INACTIVE)
-    if isinstance(reason, AuthenticationError) and not isinstance(reason, TokenMissing):
-        return gettext(ENDED)
-    return None
+    return gettext(ENDED) if isinstance(reason, AuthenticationError) else None
 
 
 def _require_same_site() -> None:
@@ -171,7 +161,7 @@ def _require_same_site() -> None:
 
     :raises CrossSiteRequest: The form came from another site.
     """
-    if not is_same_site(request, get_state().settings.trusted_origins):
+    if not sessions.is_same_site():
         raise CrossSiteRequest
 
 

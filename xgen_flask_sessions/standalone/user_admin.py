@@ -14,6 +14,7 @@ from flask_login import current_user
 from xgen_flask_sessions import i18n
 from xgen_flask_sessions.admin import AdminCenterView
 from xgen_flask_sessions.forms import check_form, field_token
+from xgen_flask_sessions.roster import parse_page
 
 from . import accounts
 from .accounts import AccountError, Profile
@@ -53,11 +54,8 @@ class UserManagementView(AdminCenterView):
     def index(self) -> Any:
         """Show one page of the users, or of those that were searched for."""
         text = request.args.get("q", "").strip()[:MAX_USERNAME]
-        number = request.args.get("page", "1")
-        page = accounts.search(
-            text if text.isprintable() else "",
-            int(number[:9]) if number.isascii() and number.isdigit() else 1,
-        )
+        number = parse_page(request.args.get("page", "1")) or 1
+        page = accounts.search(text if text.isprintable() else "", number)
         return self._render("users.html", page=page, text=text)
 
     @expose("/new", methods=["GET", "POST"])  # type: ignore[untyped-decorator]
@@ -81,6 +79,11 @@ class UserManagementView(AdminCenterView):
     def edit(self, user_id: int) -> Any:
         """Show a user, with the forms to change it."""
         return self._edit_page(_find(user_id))
+
+    @expose(f"/{_USER_ID}/<any(profile, password, access):form>")  # type: ignore[untyped-decorator]
+    def form(self, user_id: int, form: str) -> Any:  # noqa: ARG002
+        """Lead from the address of a form that was sent to the page it is on."""
+        return redirect(url_for(f"{ENDPOINT}.edit", user_id=user_id, **_query()), 303)
 
     @expose(f"/{_USER_ID}/profile", methods=["POST"])  # type: ignore[untyped-decorator]
     def profile(self, user_id: int) -> Any:
@@ -170,6 +173,10 @@ class UserManagementView(AdminCenterView):
 
     def _to_user(self, user_id: int, news: str) -> Any:
         return redirect(url_for(f"{ENDPOINT}.edit", user_id=user_id, done=news), 303)
+
+
+def _query() -> dict[str, Any]:
+    return {name: value for name, value in request.args.items() if name == "lang"}
 
 
 def _find(user_id: int) -> User:

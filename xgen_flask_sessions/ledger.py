@@ -46,6 +46,10 @@ PRUNE_BATCH = 1000
 """Rows deleted in one transaction."""
 
 
+Kind = Literal["user", "session", "everyone"]
+"""What a revocation ends."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issue:
     """A token to be signed: what was recorded for it. Times are microseconds."""
@@ -62,7 +66,7 @@ class Revocation:
     """What was revoked, as in the audit record."""
 
     id: str
-    kind: Literal["user", "session", "everyone"]
+    kind: Kind
     user_id: str | None
     session_id: str | None
     invalid_before_us: int | None
@@ -226,17 +230,7 @@ def force_logout(session: Session, user_id: str, cause: Cause) -> Revocation:
     invalid_before_us = invalidate(session, user_id, now)
     ended = _end_rows(session, now, user_id)
     return _audit(
-        session,
-        cause,
-        Revocation(
-            id=_new_id(),
-            kind="user",
-            user_id=user_id,
-            session_id=None,
-            invalid_before_us=invalid_before_us,
-            revoked_us=now,
-            sessions_ended=ended,
-        ),
+        session, cause, "user", now, ended, user_id=user_id, invalid_before_us=invalid_before_us
     )
 
 
@@ -249,19 +243,7 @@ def force_logout_everyone(session: Session, cause: Cause) -> Revocation:
         sa.update(_logins).where(UserLogin.active_until_us > 0).values(active_until_us=0)
     )
     ended = _end_rows(session, now)
-    return _audit(
-        session,
-        cause,
-        Revocation(
-            id=_new_id(),
-            kind="everyone",
-            user_id=None,
-            session_id=None,
-            invalid_before_us=invalid_before_us,
-            revoked_us=now,
-            sessions_ended=ended,
-        ),
-    )
+    return _audit(session, cause, "everyone", now, ended, invalid_before_us=invalid_before_us)
 
 
 def end_session(session: Session, session_id: str, cause: Cause) -> Revocation | None:
@@ -298,19 +280,7 @@ def end_session(session: Session, session_id: str, cause: Cause) -> Revocation |
     session.execute(
         sa.update(_logins).where(UserLogin.user_id == user_id).values(active_until_us=latest)
     )
-    return _audit(
-        session,
-        cause,
-        Revocation(
-            id=_new_id(),
-            kind="session",
-            user_id=user_id,
-            session_id=session_id,
-            invalid_before_us=None,
-            revoked_us=now,
-            sessions_ended=ended,
-        ),
-    )
+    return _audit(session, cause, "session", now, ended, user_id=user_id, session_id=session_id)
 
 
 def prune(session: Session, *, before_us: int) -> int:
@@ -393,7 +363,26 @@ def _end_rows(session: Session, now: int, user_id: str | None = None) -> int:
     return _rowcount(session.execute(end))
 
 
-def _audit(session: Session, cause: Cause, revocation: Revocation) -> Revocation:
+def _audit(
+    session: Session,
+    cause: Cause,
+    kind: Kind,
+    now: int,
+    ended: int,
+    *,
+    user_id: str | None = None,
+    session_id: str | None = None,
+    invalid_before_us: int | None = None,
+) -> Revocation:
+    revocation = Revocation(
+        id=_new_id(),
+        kind=kind,
+        user_id=user_id,
+        session_id=session_id,
+        invalid_before_us=invalid_before_us,
+        revoked_us=now,
+        sessions_ended=ended,
+    )
     session.execute(
         sa.insert(_revocations).values(
             **asdict(revocation), actor=cause.actor, actor_ip=cause.ip, reason=cause.reason

@@ -203,6 +203,7 @@ def make_app(
     *,
     model: type[Account] = User,
     create_all: bool = True,
+    login_manager: LoginManager | None = None,
     extras: Callable[[Flask], Mapping[str, Any]] = lambda app: {},
     **config: Any,
 ) -> Host:
@@ -211,6 +212,7 @@ def make_app(
     :param database_url: Where its tables are to be.
     :param model: Its user model.
     :param create_all: Whether to make the tables.
+    :param login_manager: One that other applications share.
     :param extras: Adds to the application and returns more, or other, arguments for ``init_app``.
     :param config: More of ``app.config``.
     """
@@ -220,7 +222,8 @@ def make_app(
     )
     db = DATABASES[model]
     db.init_app(app)
-    login_manager = LoginManager(app)
+    login_manager = login_manager or LoginManager()
+    login_manager.init_app(app)
     login_manager.login_view = "sign_in"
     sessions = XgenSessions()
     arguments: dict[str, Any] = {

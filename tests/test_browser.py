@@ -306,3 +306,22 @@ def test_everything_is_where_the_eye_looks_for_it(center: AdminCenter, open_page
     assert {card["y"] for card in cards} == {cards[0]["y"]}
     assert abs(action["x"] + action["width"] - table["x"] - table["width"]) < 24
     assert min(red, green) > blue, "the badge is yellow"
+
+
+@pytest.mark.parametrize("locale", TEXTS)
+def test_force_logout_is_in_sight_at_any_width(
+    center: AdminCenter, open_page: OpenPage, locale: str
+) -> None:
+    center.add_user("n" * 150, "--name", "이름 " * 37, "--department", "d" * 150)
+    sign_in(open_page(), "n" * 150)
+    admin = sign_in(open_page(locale=locale), "admin")
+
+    for width in (320, 390, 768, 861, 960, 1024, 1137, 1280, 1440):
+        admin.set_viewport_size({"width": width, "height": 900})
+        admin.goto(SCREEN)
+        buttons = [button.bounding_box() for button in admin.locator(".xs-action button").all()]
+        assert admin.evaluate("document.documentElement.scrollWidth") <= width, width
+        assert all(box and box["x"] + box["width"] <= width for box in buttons), width
+        if width > 1137:
+            rows = admin.locator(".xs-table > tbody > tr:not(.xs-detail)").all()
+            assert max((row.bounding_box() or {"height": 999})["height"] for row in rows) < 90

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -845,3 +846,32 @@ def test_first_requests_that_come_at_once_wait_until_all_is_set_up(
         second = pool.submit(lambda: host.client().get("/admin/").status_code)
         finish.set()
         assert (first.result(10), second.result(10)) == (200, 200)
+
+
+def test_one_login_manager_may_serve_several_applications(
+    tmp_path: Path, make_host: MakeHost
+) -> None:
+    shared = LoginManager()
+    hosts = [
+        make_host(f"sqlite:///{tmp_path / name}.db", login_manager=shared) for name in ("a", "b")
+    ]
+    tokens = [host.issue(host.add_user(f"user of {n}")) for n, host in enumerate(hosts)]
+
+    for _ in range(2):
+        for host, token in zip(hosts, tokens, strict=True):
+            assert host.client().get("/api/user").status_code == 401
+            assert host.status(token, "/api/user") == 200
+            assert host.client().get("/open").status_code == 200
+
+
+def test_a_host_may_wrap_what_it_finds_in_flask_login(make_host: MakeHost, sqlite_url: str) -> None:
+    host = make_host(sqlite_url)
+    manager = host.login_manager
+    loader, unauthorized = manager.request_callback, manager.unauthorized_callback
+    manager.request_loader(lambda request: loader(request))
+    manager.unauthorized_handler(lambda: unauthorized())
+    token = host.issue(host.add_user("alice"))
+
+    assert host.status(token, "/api/user") == 200
+    answer = host.client().get("/api/user")
+    assert (answer.status_code, answer.get_json()["code"]) == (401, "token_missing")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import pymysql
 import pytest
 import sqlalchemy as sa
 from freezegun import freeze_time
@@ -654,3 +655,29 @@ def test_a_failure_halfway_leaves_nothing_in_the_hosts_transaction(host: Host) -
     assert host.rows("xgen_revocations") == []
     with host.app.app_context():
         assert host.find_user(alice).department == "changed"
+
+
+def test_a_deadlock_that_undoes_the_hosts_whole_transaction_says_so(
+    make_host: MakeHost, mariadb_url: str
+) -> None:
+    host = make_host(mariadb_url)
+    alice = host.add_user()
+    host.issue(alice)
+
+    def fail(_: Any, cursor: Any, statement: str, *___: Any) -> None:
+        if "INSERT INTO xgen_revocations" in statement:
+            cursor.execute("ROLLBACK")  # as the server does
+            deadlock = pymysql.err.OperationalError(1213, "Deadlock found")
+            raise sa.exc.OperationalError(statement, {}, deadlock)
+
+    with host.app.app_context():
+        host.find_user(alice).department = "changed"
+        sa.event.listen(host.db.engine, "before_cursor_execute", fail)
+        with pytest.raises(LedgerUnavailable, match="undid the whole transaction"):
+            host.sessions.force_logout(alice, commit=False)
+        sa.event.remove(host.db.engine, "before_cursor_execute", fail)
+        host.db.session.commit()
+
+    with host.app.app_context():
+        assert host.find_user(alice).department is None
+    assert host.rows("xgen_revocations") == []

@@ -25,7 +25,7 @@ from tests.standalone import (
     sign_in,
 )
 from xgen_flask_sessions import ConfigurationError
-from xgen_flask_sessions.standalone import create_app, passwords, prepare
+from xgen_flask_sessions.standalone import accounts, create_app, passwords, prepare
 from xgen_flask_sessions.standalone.config import from_environment, secret_key
 from xgen_flask_sessions.standalone.models import db
 
@@ -641,3 +641,28 @@ class TestPrepare:
         assert center.user("ADMIN")["roles"] == ["Editor", "editor"]
         assert sign_in(center.browser(), "admin").status_code == 303
         assert sign_in(center.browser(), "Admin").status_code == 401
+
+
+@pytest.mark.parametrize("by_form", [True, False])
+def test_a_password_that_was_reset_while_it_was_checked_signs_nobody_in(
+    make: MakeCenter, database_url: str, monkeypatch: pytest.MonkeyPatch, by_form: bool
+) -> None:
+    center = make(SQLALCHEMY_DATABASE_URI=database_url)
+    bora = center.add_user("bora")
+    check = passwords.matches
+
+    def reset_meanwhile(password_hash: str | None, password: str) -> bool:
+        right = check(password_hash, password)
+        with center.app.app_context():
+            accounts.reset_password(bora, "another good one", actor="cli:test", end_sessions=True)
+        return right
+
+    monkeypatch.setattr(passwords, "matches", reset_meanwhile)
+    body = {"username": "bora", "password": ADMIN_PASSWORD}
+    if by_form:
+        answer = center.browser().post("/login", data=body)
+    else:
+        answer = center.browser().post("/api/login", json=body)
+
+    assert answer.status_code == 401
+    assert center.rows("xgen_sessions") == []

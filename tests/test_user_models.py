@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_login import LoginManager, UserMixin
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from tests.hosts import SECRET, bearer
@@ -138,3 +140,111 @@ def test_one_application_takes_the_plugin_once(app: Flask, db: SQLAlchemy) -> No
 
     with pytest.raises(ConfigurationError, match="already been registered"):
         XgenSessions().init_app(app, db=db, user_model=Person, user_fields=FIELDS)
+
+
+class Guid(sa.types.TypeDecorator[uuid.UUID]):
+    """UUIDs as 32 hexadecimal digits, as many hosts keep them."""
+
+    impl = sa.CHAR
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        kind = postgresql.UUID() if dialect.name == "postgresql" else sa.CHAR(32)
+        return dialect.type_descriptor(kind)
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return (value if isinstance(value, uuid.UUID) else uuid.UUID(value)).hex
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> uuid.UUID | None:
+        return value if value is None or isinstance(value, uuid.UUID) else uuid.UUID(value)
+
+
+class Packed(sa.types.TypeDecorator[uuid.UUID]):
+    """UUIDs as 16 bytes."""
+
+    impl = sa.LargeBinary(16)
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        return None if value is None else value.bytes
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> uuid.UUID | None:
+        return None if value is None else uuid.UUID(bytes=bytes(value))
+
+
+class Shifted(sa.types.TypeDecorator[int]):
+    """Numbers that begin at a million in the database."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        return None if value is None else value + 1_000_000
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
+        return None if value is None else value - 1_000_000
+
+
+ID = uuid.UUID("6f1c2a1e-58a1-4a8f-9f0e-3d5d3c1f2b7a")
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        (Guid(), ID),
+        (Packed(), ID),
+        (Shifted(), 5),
+        (sa.Uuid(), ID),
+        (sa.BigInteger(), 2**40),
+        (sa.SmallInteger(), 7),
+        (sa.String(40), "5"),
+        (sa.String(40), str(ID)),
+    ],
+)
+def test_ids_of_any_type_find_their_user(database_url: str, kind: Any, key: Any) -> None:
+    class OwnBase(DeclarativeBase):
+        pass
+
+    class Own(UserMixin, OwnBase):  # type: ignore[misc]
+        __tablename__ = "own"
+        key = mapped_column(kind, primary_key=True, autoincrement=False)
+        username: Mapped[str] = mapped_column(sa.String(40))
+        is_active: Mapped[bool] = mapped_column(default=True)
+
+        def get_id(self) -> str:
+            return str(self.key)
+
+    if isinstance(kind, Packed) and database_url.startswith("mysql"):
+        pytest.skip("MariaDB makes no primary key of a blob")
+    app = Flask("host")
+    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url)
+    db = SQLAlchemy(app, metadata=OwnBase.metadata)
+    sessions = XgenSessions()
+    sessions.init_app(app, db=db, user_model=Own, login_manager=LoginManager(app))
+    with app.app_context():
+        db.create_all()
+        db.session.add(Own(key=key, username="alice"))
+        db.session.commit()
+        token = sessions.issue(db.session.get(Own, key))
+        for other in ("99999999999999999999", "x", str(uuid.uuid4())):
+            with pytest.raises(UserInactive):
+                sessions.issue(other)
+
+    answer: Any = app.test_client().get("/sessions/", headers=bearer(token)).get_json()
+
+    assert len(answer["sessions"]) == 1
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+
+
+def test_a_user_just_added_may_sign_in(app: Flask, sessions: XgenSessions, db: SQLAlchemy) -> None:
+    with app.app_context():
+        person = Person(key="k-new", email="new@xgen.test")
+        db.session.add(person)
+        issued = sessions.issue(person, commit=False)
+        db.session.commit()
+
+        assert sessions.verify(issued.token).user_id == "k-new"

@@ -80,6 +80,8 @@ def list_users(page: int, as_json: bool) -> None:
     state = get_state()
     session = state.db.session()
     found = state.roster.page(session, page)
+    if found.number > found.pages:
+        found = state.roster.page(session, found.pages)
     summary = state.roster.summary(session)
     if as_json:
         print_json(
@@ -244,10 +246,15 @@ def _database_failure(what: str, error: SQLAlchemyError) -> click.ClickException
         upgrade_due = False
     if upgrade_due:
         return click.ClickException(
-            "The tables are missing or not this release's; "
-            "run flask xgen-sessions upgrade, or your own migrations."
+            "The tables are missing or not this release's; run "
+            f"{_program()} xgen-sessions upgrade, or your own migrations."
         )
     return click.ClickException(f"{what} {_cause(error)}")
+
+
+def _program() -> str:
+    context = click.get_current_context(silent=True)
+    return context.find_root().info_name or "flask" if context else "flask"
 
 
 def _cause(error: SQLAlchemyError) -> str:

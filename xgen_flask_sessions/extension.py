@@ -131,7 +131,7 @@ class XgenSessions:
         )
         login = None
         if login_manager is not None:
-            login = LoginBridge(app, login_manager)
+            login = LoginBridge.of(app, login_manager)
         app.extensions["xgen_sessions"] = state
         copy_tables(db.metadata)
         outbox.watch(db.session)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-from flask import Request, current_app, g
+from flask import Request, current_app, g, request
 from flask_login import LoginManager, current_user
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,6 +23,8 @@ from .problems import refuse
 from .state import get_state
 from .users import unwrap
 
+_ASKING = "xgen_flask_sessions.asking_host"
+
 if TYPE_CHECKING:
     from flask import Flask
 
@@ -30,24 +33,29 @@ class LoginBridge:
     """Makes Flask-Login find the user of a token, and answer as we do where there is none.
 
     A request loader of the host's is asked where no token was sent. The host's
-    ``unauthorized_handler`` stays in force for its own pages.
-
-    :param app: The host's application.
-    :param login_manager: Its Flask-Login.
-    :raises ConfigurationError: Session protection is "strong".
+    ``unauthorized_handler`` stays in force for its own pages. There is one bridge for each
+    ``LoginManager``, which may serve several applications; see :meth:`of`.
     """
 
-    def __init__(self, app: Flask, login_manager: LoginManager) -> None:
+    def __init__(self, login_manager: LoginManager) -> None:
+        self._manager = login_manager
+        self._host_loader: Any = None
+        self._host_unauthorized: Any = None
+
+    @classmethod
+    def of(cls, app: Flask, login_manager: LoginManager) -> LoginBridge:
+        """Return the bridge of *login_manager*, built at the first call, for use by *app*.
+
+        :raises ConfigurationError: Session protection is "strong".
+        """
         protection = app.config.get("SESSION_PROTECTION", login_manager.session_protection)
         if protection == "strong":
             raise ConfigurationError(
                 'SESSION_PROTECTION = "strong" makes Flask-Login turn away every token as soon as '
                 'anything is in the Flask session; set it to "basic" or None.'
             )
-        self._manager = login_manager
-        self._host_loader: Any = None
-        self._host_unauthorized: Any = None
         app.before_request(_forget_last_user)
+        return _bridges.setdefault(login_manager, cls(login_manager))
 
     def attach(self) -> None:
         """Take the two callbacks over; again, if the host has set its own since."""
@@ -61,15 +69,30 @@ class LoginBridge:
     def _load_user(self, request: Request) -> Any | None:
         user = _user_of_token(self._manager)
         # A token that was refused is not to pass by another way of reading it.
-        if user is None and self._host_loader and isinstance(outcome().error, TokenMissing):
-            return self._host_loader(request)
+        if user is None and isinstance(outcome().error, TokenMissing):
+            return _ask_host(self._host_loader, request)
         return user
 
     def _unauthorized(self) -> Any:
         error = outcome().error or TokenMissing()
-        if self._host_unauthorized and isinstance(error, AuthenticationError):
-            return self._host_unauthorized()
-        return refuse(error)
+        answered = None
+        if isinstance(error, AuthenticationError):
+            answered = _ask_host(self._host_unauthorized)
+        return refuse(error) if answered is None else answered
+
+
+_bridges: WeakKeyDictionary[LoginManager, LoginBridge] = WeakKeyDictionary()
+
+
+def _ask_host(callback: Any, *arguments: Any) -> Any | None:
+    """Call the host's own callback, unless that is what is calling us."""
+    if callback is None or request.environ.get(_ASKING):
+        return None
+    request.environ[_ASKING] = True
+    try:
+        return callback(*arguments)
+    finally:
+        del request.environ[_ASKING]
 
 
 def require_user() -> Any:

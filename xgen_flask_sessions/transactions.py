@@ -36,10 +36,11 @@ def writing(db: SQLAlchemy, commit: bool) -> Iterator[Session]:
         with nullcontext() if commit else _savepoint(session):
             yield session
     except BaseException as error:
-        if commit:
+        lost = not commit and _is_transaction_lost(error)
+        if commit or lost:
             session.rollback()
         if isinstance(error, UNREACHABLE):
-            raise LedgerUnavailable from error
+            raise LedgerUnavailable(_ALL_UNDONE if lost else None) from error
         raise
     if not commit:
         return
@@ -53,6 +54,20 @@ def writing(db: SQLAlchemy, commit: bool) -> Iterator[Session]:
     except BaseException:
         session.rollback()
         raise
+
+
+_DEADLOCK, _NO_SAVEPOINT = 1213, 1305
+_ALL_UNDONE = "The database undid the whole transaction. Nothing of it was done."
+
+
+def _is_transaction_lost(error: BaseException | None) -> bool:
+    """Say whether MariaDB rolled everything back, where others fail one statement."""
+    while error is not None:
+        arguments = getattr(getattr(error, "orig", None), "args", None) or (None,)
+        if arguments[0] in (_DEADLOCK, _NO_SAVEPOINT):
+            return True
+        error = error.__context__
+    return False
 
 
 def _savepoint(session: Session) -> SessionTransaction:

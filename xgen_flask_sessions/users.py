@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
@@ -81,7 +82,6 @@ class UserDirectory:
         id_name = user_fields.id or mapper.get_property_by_column(mapper.primary_key[0]).key
         self._id: QueryableAttribute[Any] = getattr(model, id_name)
         self._id_name = id_name
-        self._id_bound = 2 ** (_integer_bits(self._id.type) - 1)
 
     @property
     def has_superusers(self) -> bool:
@@ -97,6 +97,8 @@ class UserDirectory:
         user = unwrap(user)
         if isinstance(user, str):
             return check_user_id(user)
+        if isinstance(user, self._model) and sa.inspect(user).pending:
+            self._db.session.flush()  # it has no id before
         user_id = check_user_id(user.get_id())
         if isinstance(user, self._model) and str(getattr(user, self._id_name)) != user_id:
             raise ConfigurationError(
@@ -187,16 +189,18 @@ class UserDirectory:
         """Return *user_id* as the id column's type, or ``None`` if it cannot be one."""
         if not is_user_id(user_id):
             return None
-        kind = self._id.type.python_type
-        try:
-            key = user_id if kind is str else kind(user_id)
-        except (ValueError, TypeError, ArithmeticError):
-            return None
-        if str(key) != user_id:  # "007" is nobody's id if ids are integers
-            return None
-        if isinstance(key, int) and not -self._id_bound <= key < self._id_bound:
-            return None  # PostgreSQL would fail rather than find nothing
-        return key
+        dialect = self._db.engine.dialect
+        kind = self._id.type.dialect_impl(dialect)
+        for python_type in _python_types(kind):
+            try:
+                key = python_type(user_id)
+                if str(_read_back(key, kind, dialect)) != user_id:
+                    continue  # "007" is nobody's id if ids are integers
+            except (ValueError, TypeError, ArithmeticError, AttributeError):
+                continue
+            if not isinstance(key, int) or _fits(key, kind, dialect):
+                return key
+        return None
 
 
 def unwrap(user: Any) -> Any:
@@ -217,10 +221,32 @@ def batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
         yield batch
 
 
-def _integer_bits(kind: Any) -> int:
-    if isinstance(kind, sa.BigInteger):
-        return 64
-    return 16 if isinstance(kind, sa.SmallInteger) else 32
+def _python_types(kind: Any) -> tuple[type[Any], ...]:
+    """Return what values of a column of *kind* may be in Python, the likeliest first."""
+    if not isinstance(kind, sa.types.TypeDecorator):
+        return (kind.python_type,)
+    inner = kind.impl_instance.python_type
+    return (int,) if inner is int else (str, uuid.UUID)
+
+
+def _read_back(key: Any, kind: Any, dialect: sa.Dialect) -> Any:
+    """Return *key* as it comes out of a column of a host's own type, once put in there."""
+    if not isinstance(kind, sa.types.TypeDecorator):
+        return key
+    stored = kind.process_bind_param(key, dialect)
+    return kind.process_result_value(stored, dialect)
+
+
+def _fits(key: int, kind: Any, dialect: sa.Dialect) -> bool:
+    """Say whether a database can be asked for *key*; some fail rather than find nothing."""
+    bits = 64
+    if dialect.name == "postgresql":
+        inner = getattr(kind, "impl_instance", kind)
+        if not isinstance(inner, sa.BigInteger):
+            bits = 16 if isinstance(inner, sa.SmallInteger) else 32
+    elif dialect.name != "sqlite":
+        bits = 65  # MariaDB's unsigned ones
+    return bool(-(2 ** (bits - 1)) <= key < 2 ** (bits - 1))
 
 
 def _text(value: object) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload
 
+from xgen_flask_sessions import IssuedToken
 from xgen_flask_sessions.i18n import gettext_noop
 
 from . import passwords
@@ -107,6 +108,23 @@ def authenticate(username: str, password: str) -> User | None:
     user = find_by_username(username)
     right = passwords.matches(None if user is None else user.password_hash, password)
     return user if right else None
+
+
+def sign_in(username: str, password: str) -> IssuedToken | None:
+    """Return a token for whose name and password these are, or ``None``.
+
+    :raises UserInactive: They are right, and the user is inactive.
+    """
+    user = authenticate(username, password)
+    if user is None:
+        return None
+    checked = user.password_hash
+    issued = sessions.issue(user, commit=False)  # reads the user again, now locked
+    if user.password_hash != checked:  # it was reset while this one was looked at
+        db.session.rollback()
+        return None
+    db.session.commit()
+    return issued
 
 
 def search(text: str, number: int) -> UserPage:

@@ -68,14 +68,13 @@ def submit() -> Any:
     """Sign in, and go on to ``next``."""
     _require_same_site()
     username = request.form.get("username", "")
-    user = accounts.authenticate(username, request.form.get("password", ""))
-    if user is None:
-        return _page(401, error=gettext(WRONG), username=username)
     earlier = current_token.session_id if current_token else None
     try:
-        issued = sessions.issue(user)
+        issued = accounts.sign_in(username, request.form.get("password", ""))
     except UserInactive:
         return _page(401, error=gettext(INACTIVE), username=username)
+    if issued is None:
+        return _page(401, error=gettext(WRONG), username=username)
     if earlier is not None:  # this browser's: nobody could sign out of it any more
         sessions.end_session(earlier, reason="signed in again")
     response = make_response(redirect(sessions.next_path(url_for("workspace.page")), 303))
@@ -99,13 +98,12 @@ def sign_out() -> Any:
 def api_login() -> Response:
     """``POST /api/login``: a token for a username and a password."""
     username, password = _credentials()
-    user = accounts.authenticate(username, password)
-    if user is None:
-        return _refusal("invalid_credentials", WRONG)
     try:
-        issued = sessions.issue(user)
+        issued = accounts.sign_in(username, password)
     except UserInactive as error:
         return _refusal(error.code, error.detail)
+    if issued is None:
+        return _refusal("invalid_credentials", WRONG)
     return sealed(
         jsonify(
             access_token=issued.token,

@@ -44,4 +44,11 @@
   }
 
   document.querySelector("[data-xs-focus]")?.focus();
+
+  // What was said once is not said again when the page is reloaded.
+  const here = new URL(location.href);
+  if (here.searchParams.has("revocation")) {
+    here.searchParams.delete("revocation");
+    history.replaceState(null, "", here);
+  }
 })();

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -422,3 +423,19 @@ class TestSeed:
 
         assert time.perf_counter() - began < 20
         assert len(center.rows("xgen_sessions")) == 10000
+
+
+def test_missing_tables_are_mended_by_a_command_that_is_there(tmp_path: Path) -> None:
+    run_program = partial(
+        subprocess.run,
+        env={**os.environ, "XGEN_INSTANCE_PATH": str(tmp_path / "instance")},
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    program = [sys.executable, "-m", "xgen_flask_sessions", "xgen-sessions"]
+
+    before = run_program([*program, "list"])
+    mended = run_program([*program, "upgrade"])
+
+    assert before.returncode == 1
+    assert "run python -m xgen_flask_sessions xgen-sessions upgrade" in before.stderr
+    assert mended.returncode == 0

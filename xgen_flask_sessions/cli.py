@@ -253,8 +253,9 @@ def _database_failure(what: str, error: SQLAlchemyError) -> click.ClickException
 
 
 def _program() -> str:
-    context = click.get_current_context(silent=True)
-    return context.find_root().info_name or "flask" if context else "flask"
+    """Return what the commands are called by: flask, or the program that has them."""
+    root = click.get_current_context().find_root()
+    return "flask" if isinstance(root.command, AppGroup) else root.info_name or "flask"
 
 
 def _cause(error: SQLAlchemyError) -> str:

@@ -6,12 +6,15 @@ import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 import sqlalchemy as sa
 
 from tests.hosts import Account, Host, User, make_app
+
+if TYPE_CHECKING:
+    from tests.standalone import Center, MakeCenter
 
 SERVERS = {
     "postgresql": os.environ.get(
@@ -159,3 +162,18 @@ def host(make_host: MakeHost, database_url: str) -> Host:
 def sqlite_host(make_host: MakeHost, sqlite_url: str) -> Host:
     """Give a host application, for tests that need just any database."""
     return make_host(sqlite_url)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[MakeCenter]:
+    """Give what makes an Admin Center in ``tmp_path`` that is closed after the test."""
+    from tests.standalone import center_maker  # it takes Flask-Babel, which not every test may
+
+    with center_maker(tmp_path / "instance") as make:
+        yield make
+
+
+@pytest.fixture
+def center(make: MakeCenter) -> Center:
+    """Give an Admin Center on a fresh SQLite database."""
+    return make()

@@ -53,6 +53,7 @@ def test_default_theme_integer_ids_own_csrf_protection_no_babel(plain_host: Host
     done = admin.post(FORCE_LOGOUT, data=form_for(page, "bora"))
 
     assert page.select_one("nav.navbar") is not None, "Flask-Admin's own layout"
+    assert len(page.select("link[href$='xgen-sessions.css']")) == 1
     assert [row[0] for row in rows(page)] == ["bora", "admin SUPER"]
     assert done.status_code == 303
     assert plain_host.status(bora) == 401

@@ -118,6 +118,7 @@ def test_title_lead_and_refresh(one_host: Host) -> None:
 
     assert page.h1 is not None
     assert page.h1.text == "Login Management"
+    assert len(page.select("link[href$='xgen-sessions.css']")) == 1
     assert (
         "List of users currently signed in. You can revoke all sessions of a user immediately "
         "when needed." in page.text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from tests.standalone import (
     Center,
     MakeCenter,
     body_of,
-    center_maker,
     sign_in,
 )
 from xgen_flask_sessions import ConfigurationError
@@ -35,19 +33,6 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for key in os.environ:
         if key.startswith("XGEN_") and not key.startswith("XGEN_TEST_"):
             monkeypatch.delenv(key)
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[MakeCenter]:
-    """Give what makes an Admin Center in ``tmp_path`` that is closed after the test."""
-    with center_maker(tmp_path / "instance") as make:
-        yield make
-
-
-@pytest.fixture
-def center(make: MakeCenter) -> Center:
-    """Give an Admin Center on a fresh SQLite database."""
-    return make()
 
 
 class TestSignInPage:

@@ -36,19 +36,6 @@ COMMAND = [sys.executable, "-m", "xgen_flask_sessions"]
 PASSWORD = re.compile(r"password: (\S+)")
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[MakeCenter]:
-    """Give what makes an Admin Center in ``tmp_path`` that is closed after the test."""
-    with center_maker(tmp_path / "instance") as make:
-        yield make
-
-
-@pytest.fixture
-def center(make: MakeCenter) -> Center:
-    """Give an Admin Center on a fresh SQLite database."""
-    return make()
-
-
 def run(center: Center, *arguments: str, typed: str | None = None) -> Result:
     """Run a command on *center* within this process."""
     info = ScriptInfo(create_app=lambda: center.app)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.standalone import ADMIN_PASSWORD, PAGE, Center, MakeCenter, center_maker, sign_in
+from tests.standalone import ADMIN_PASSWORD, PAGE, Center, MakeCenter, sign_in
 from xgen_flask_sessions.standalone import accounts
 from xgen_flask_sessions.standalone.accounts import LAST_SUPERUSER, AccountError
 from xgen_flask_sessions.standalone.extensions import sessions
@@ -20,19 +18,6 @@ from xgen_flask_sessions.standalone.models import MAX_NAME, Role
 URL = "/admin/admin-users/"
 SIGN_IN = "/login?next=%2Fadmin%2Fadmin-users%2F"
 NEW_PASSWORD = "another good one"
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[MakeCenter]:
-    """Give what makes an Admin Center in ``tmp_path`` that is closed after the test."""
-    with center_maker(tmp_path / "instance") as make:
-        yield make
-
-
-@pytest.fixture
-def center(make: MakeCenter) -> Center:
-    """Give an Admin Center on a fresh SQLite database."""
-    return make()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from .errors import AuthenticationError, BadRequest, Forbidden, XgenSessionsErro
 from .forms import check_form, field_token
 from .login import require_user
 from .problems import database_problem, refuse, sealed, sign_in_url
-from .roster import Page, parse_page
+from .roster import parse_page
 from .state import get_state
 from .transactions import UNREACHABLE
 
@@ -49,6 +49,11 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
     """
 
     brings_own_styles = True
+
+    @property
+    def extra_css(self) -> list[str]:
+        """The styles, for any layout."""
+        return [url_for("xgen_sessions.static", filename="xgen-sessions.css")]
 
     def is_accessible(self) -> bool:
         """Say whether the current user may see the view."""
@@ -98,12 +103,12 @@ class LoginManagementView(AdminCenterView):
         """Show one page of the users that are signed in."""
         state = get_state()
         session = state.db.session()
-        page = _current_page()
+        number = parse_page(request.args.get("page", "1")) or 1
         expanded = request.args.get("expand")
         return self.render(
             "xgen_sessions/login_management.html",
             summary=state.roster.summary(session),
-            page=page,
+            page=state.roster.nearest_page(session, number),
             expanded=expanded,
             expanded_sessions=state.roster.sessions_of(session, expanded) if expanded else [],
             notice=_notice(request.args.get("revocation")),
@@ -154,16 +159,6 @@ class LoginManagementView(AdminCenterView):
         if oneself and (url := sign_in_url()) is not None:
             return redirect(url, 303)
         return self.back(revocation=revocation.id, page=request.form.get("page") or None)
-
-
-def _current_page() -> Page:
-    """Return the page asked for; the nearest one there is, if that is none."""
-    state = get_state()
-    number = parse_page(request.args.get("page", "1")) or 1
-    page = state.roster.page(state.db.session(), number)
-    if page.number > page.pages:
-        page = state.roster.page(state.db.session(), page.pages)
-    return page
 
 
 def _notice(revocation_id: str | None) -> str | None:

@@ -79,9 +79,7 @@ def list_users(page: int, as_json: bool) -> None:
     """List who is signed in, newest last login first."""
     state = get_state()
     session = state.db.session()
-    found = state.roster.page(session, page)
-    if found.number > found.pages:
-        found = state.roster.page(session, found.pages)
+    found = state.roster.nearest_page(session, page)
     summary = state.roster.summary(session)
     if as_json:
         print_json(

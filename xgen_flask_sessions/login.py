@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import Any
 
-from flask import Request, current_app, g, request
+from flask import Flask, Request, current_app, g, request
 from flask_login import LoginManager, current_user
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -24,9 +23,7 @@ from .state import get_state
 from .users import unwrap
 
 _ASKING = "xgen_flask_sessions.asking_host"
-
-if TYPE_CHECKING:
-    from flask import Flask
+_BRIDGE = "_xgen_sessions_bridge"
 
 
 class LoginBridge:
@@ -55,7 +52,10 @@ class LoginBridge:
                 'anything is in the Flask session; set it to "basic" or None.'
             )
         app.before_request(_forget_last_user)
-        return _bridges.setdefault(login_manager, cls(login_manager))
+        if not hasattr(login_manager, _BRIDGE):
+            setattr(login_manager, _BRIDGE, cls(login_manager))
+        bridge: LoginBridge = getattr(login_manager, _BRIDGE)
+        return bridge
 
     def attach(self) -> None:
         """Take the two callbacks over; again, if the host has set its own since."""
@@ -81,9 +81,6 @@ class LoginBridge:
         return refuse(error) if answered is None else answered
 
 
-_bridges: WeakKeyDictionary[LoginManager, LoginBridge] = WeakKeyDictionary()
-
-
 def _ask_host(callback: Any, *arguments: Any) -> Any | None:
     """Call the host's own callback, unless that is what is calling us."""
     if callback is None or request.environ.get(_ASKING):
@@ -105,8 +102,7 @@ def require_user() -> Any:
     """
     manager = getattr(current_app, "login_manager", None)
     if manager is None:
-        token = outcome().token
-        user = None if token is None else _user_of_token(None)
+        user = _user_of_token(None) if outcome().token else None
     else:
         user = unwrap(current_user)
     result = outcome()

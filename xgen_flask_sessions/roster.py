@@ -137,6 +137,11 @@ class Roster:
             pages,
         )
 
+    def nearest_page(self, session: Session, number: int) -> Page:
+        """Return the page of that number; past the end, the last one."""
+        page = self.page(session, number)
+        return page if page.number <= page.pages else self.page(session, page.pages)
+
     def sessions_of(self, session: Session, user_id: str) -> list[ActiveSession]:
         """Return a user's active sessions, newest sign-in first."""
         if not is_user_id(user_id):

@@ -22,6 +22,7 @@ MYSQL = ("mysql", "mariadb")
 
 
 def dialect_of(session: Session) -> str:
+    """Return the name of the database's dialect."""
     return session.get_bind(clause=_logins).dialect.name
 
 

@@ -5,6 +5,8 @@ Holds no rules: who may do what is asked of ``authority``, what is shown of ``ro
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Response, abort, redirect, request, url_for
@@ -14,30 +16,26 @@ from flask_login import current_user
 from . import clock, i18n
 from .access import outcome
 from .clock import SECOND_US
-from .errors import AuthenticationError, BadRequest, Forbidden, XgenSessionsError
+from .devices import visible
+from .errors import (
+    AuthenticationError,
+    BadRequest,
+    Forbidden,
+    NotFound,
+    RateLimited,
+    XgenSessionsError,
+)
+from .force_out import force_out
 from .forms import check_form, field_token
+from .listing import COLUMNS, MAX_TEXT, Column, Listing, parse_listing
 from .login import require_user
+from .marks import checks_caller
 from .problems import database_problem, refuse, sealed, sign_in_url
 from .roster import parse_page
 from .state import get_state
 from .transactions import UNREACHABLE
 
 ENDPOINT = "admin-active-sessions"
-
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        "font-src 'self'",
-        "connect-src 'self'",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    )
-)
-"""Nothing inline, nothing foreign, no frames (Content Security Policy Level 3)."""
 
 _NOTICE_US = 300 * SECOND_US
 
@@ -55,6 +53,7 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
         """The styles, for any layout."""
         return [url_for("xgen_sessions.static", filename="xgen-sessions.css")]
 
+    @checks_caller
     def is_accessible(self) -> bool:
         """Say whether the current user may see the view."""
         try:
@@ -67,10 +66,7 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
         try:
             require_user()
         except AuthenticationError as error:
-            url = sign_in_url(url_for(f"{self.endpoint}.index"))
-            if request.method == "POST" and url is not None:
-                return redirect(url, 303)
-            return refuse(error)
+            return self._to_sign_in(error)
         except XgenSessionsError as error:
             return refuse(error)
         return abort(403)
@@ -78,10 +74,19 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
     def create_blueprint(self, admin: Any) -> Any:
         """Return the view's blueprint, whose answers no cache keeps and no frame shows."""
         blueprint = super().create_blueprint(admin)
-        blueprint.after_request(_protect)
+        blueprint.after_request(sealed)
         for unreachable in UNREACHABLE:
             blueprint.register_error_handler(unreachable, database_problem)
+        # Forced out while the form was on its way.
+        blueprint.register_error_handler(AuthenticationError, self._to_sign_in)
         return blueprint
+
+    def _to_sign_in(self, error: AuthenticationError) -> Any:
+        """Send who is not signed in, or not any more, to the sign-in page."""
+        url = sign_in_url(url_for(f"{self.endpoint}.index"))
+        if request.method == "POST" and url is not None:
+            return redirect(url, 303)
+        return refuse(error)
 
     def back(self, **query: Any) -> Any:
         """Redirect to the view's list after a form was handled."""
@@ -101,22 +106,7 @@ class LoginManagementView(AdminCenterView):
     @expose("/")  # type: ignore[untyped-decorator]
     def index(self) -> Any:
         """Show one page of the users that are signed in."""
-        state = get_state()
-        session = state.db.session()
-        number = parse_page(request.args.get("page", "1")) or 1
-        expanded = request.args.get("expand")
-        return self.render(
-            "xgen_sessions/login_management.html",
-            summary=state.roster.summary(session),
-            page=state.roster.nearest_page(session, number),
-            expanded=expanded,
-            expanded_sessions=state.roster.sessions_of(session, expanded) if expanded else [],
-            notice=_notice(request.args.get("revocation")),
-            may_force_logout=lambda user: state.authority.may_force_logout(
-                current_user, superuser=user.profile.superuser
-            ),
-            **_helpers(),
-        )
+        return self._list(notice=_notice(request.args.get("revocation")))
 
     @expose("/sessions")  # type: ignore[untyped-decorator]
     def sessions(self) -> Any:
@@ -134,31 +124,98 @@ class LoginManagementView(AdminCenterView):
         """Ask before a force logout, where the deployment wants that."""
         state = get_state()
         user_id = request.args.get("user_id", "")
+        profile = state.users.profile(user_id, state.users.get(user_id))
+        if not state.authority.may_force_logout(current_user, superuser=profile.superuser):
+            raise Forbidden("You may not force out this user.")
         return self.render(
             "xgen_sessions/confirm.html",
-            profile=state.users.profile(user_id, state.users.get(user_id)),
+            profile=profile,
             sessions=state.roster.sessions_of(state.db.session(), user_id),
-            page_number=request.args.get("page", "1"),
+            page_number=page_number(),
+            query=_listing().query(),
             **_helpers(),
         )
+
+    @expose("/force-logout")  # type: ignore[untyped-decorator]
+    def lead_back(self) -> Any:
+        """Lead from the address of the form to the list, as when the language is changed."""
+        return self.back(lang=request.args.get("lang"), **_listing().query())
 
     @expose("/force-logout", methods=["POST"])  # type: ignore[untyped-decorator]
     def force_logout(self) -> Any:
         """End all sessions of a user; whoever did it to themselves goes to the sign-in page."""
         check_form()
-        state = get_state()
         user_id = request.form.get("user_id", "")
-        user = state.users.get(user_id)
-        superuser = user is not None and state.users.is_superuser(user)
-        if not state.authority.may_force_logout(current_user, superuser=superuser):
-            raise Forbidden("You may not force out this user.")
-        if user is None and not state.roster.ever_signed_in(state.db.session(), user_id):
-            raise BadRequest("There is no such user.")
         oneself = user_id == current_user.get_id()
-        revocation = state.sessions.force_logout(user_id, actor=current_user)
+        try:
+            revocation = force_out(current_user, user_id)
+        except NotFound as error:
+            raise BadRequest(error.detail) from None
+        except RateLimited as error:
+            wait = error.retry_after_s or 1
+            page = self._list(failure=_too_often(wait))
+            return page, error.status, {"Retry-After": str(wait)}
         if oneself and (url := sign_in_url()) is not None:
             return redirect(url, 303)
-        return self.back(revocation=revocation.id, page=request.form.get("page") or None)
+        number = page_number()
+        page = number if number > 1 else None
+        return self.back(revocation=revocation.id, page=page, **_listing().query())
+
+    def _list(self, *, notice: str | None = None, failure: str | None = None) -> Any:
+        state = get_state()
+        session = state.db.session()
+        expanded = request.args.get("expand")
+        summary = state.roster.summary(session)
+        columns = state.roster.columns(session)
+        listing = _listing(columns)
+        page = state.roster.nearest_page(
+            session, page_number(), listing, active_users=summary.active_users
+        )
+        return self.render(
+            "xgen_sessions/login_management.html",
+            summary=summary,
+            page=page,
+            columns=columns,
+            listing=listing,
+            query=listing.query(),
+            expanded=expanded,
+            expanded_sessions=state.roster.sessions_of(session, expanded) if expanded else [],
+            notice=notice,
+            failure=failure,
+            may_force_logout=lambda user: state.authority.may_force_logout(
+                current_user, superuser=user.profile.superuser
+            ),
+            **_helpers(),
+        )
+
+
+def page_number() -> int:
+    """Return the page that the current request asks for; whatever is none means the first one."""
+    text = request.values.get("page", "1")
+    if text.isascii() and text.isdigit():
+        text = text[:9]  # past any end all the same
+    return parse_page(text) or 1
+
+
+def _listing(columns: Sequence[Column] = COLUMNS) -> Listing:
+    """Return which users the current request asks for; what is no column means the default.
+
+    :param columns: Those that there are.
+    """
+    sort = request.values.get("sort")
+    text = request.values.get("q", "").strip()[:MAX_TEXT] if "username" in columns else ""
+    text = unicodedata.normalize("NFC", text)
+    return parse_listing(sort if sort in columns else None, request.values.get("order"), text)
+
+
+def _too_often(wait_s: int) -> str:
+    return i18n.ngettext(
+        "Too many force logouts in a short time. Nobody was signed out. Try again in %(num)d "
+        "second.",
+        "Too many force logouts in a short time. Nobody was signed out. Try again in %(num)d "
+        "seconds.",
+        wait_s,
+    )
 
 
 def _notice(revocation_id: str | None) -> str | None:
@@ -175,7 +232,7 @@ def _notice(revocation_id: str | None) -> str | None:
         "%(num)d session of %(user)s ended",
         "%(num)d sessions of %(user)s ended",
         past.sessions_ended,
-        user=profile.username,
+        user=visible(profile.username),
     )
 
 
@@ -193,5 +250,4 @@ def _helpers() -> dict[str, Any]:
 
 
 def _protect(response: Response) -> Response:
-    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     return sealed(response)

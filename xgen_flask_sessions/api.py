@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import unicodedata
+from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify, request, url_for
 from flask.sansio.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter
 
+from . import login_sessions
 from .access import current_token, outcome, token_required
 from .clock import seconds_until, to_rfc3339
 from .errors import (
@@ -20,8 +24,12 @@ from .errors import (
     NotFound,
     XgenSessionsError,
 )
+from .force_out import force_out, is_superuser
+from .listing import DEFAULT, MAX_TEXT, Column, Listing, parse_listing
 from .login import require_user
+from .marks import checks_caller, open_to_all
 from .models import MAX_REASON
+from .openapi import document
 from .problems import answer, database_problem, http_problem, sealed
 from .representations import represent_session, represent_user
 from .roster import ActiveSession, parse_page
@@ -30,6 +38,9 @@ from .state import get_state
 from .transactions import UNREACHABLE
 
 _MAX_BODY_BYTES = 16 * 1024
+_DOCUMENT_MAX_AGE_S = 3600
+_OPEN = ("xgen_sessions.static", "xgen_sessions.openapi_document")
+"""Endpoints whose answers are the same for everybody."""
 
 
 def create_blueprint(url_prefix: str) -> Blueprint:
@@ -44,6 +55,7 @@ def create_blueprint(url_prefix: str) -> Blueprint:
         static_folder="static",
         template_folder="templates",
     )
+    blueprint.add_url_rule("/openapi.json", view_func=openapi_document)
     blueprint.add_url_rule("/", view_func=own_sessions)
     blueprint.add_url_rule("/<session_id>", view_func=end_own_session, methods=["DELETE"])
     blueprint.add_url_rule("/renew", view_func=renew, methods=["POST"])
@@ -75,6 +87,19 @@ def _add_converter(state: BlueprintSetupState) -> None:
     state.app.url_map.converters["xgen_user_id"] = _UserIdConverter
 
 
+@open_to_all
+def openapi_document() -> Response:
+    """``GET /sessions/openapi.json``: this API in OpenAPI 3.1, for anybody."""
+    server = url_for("xgen_sessions.own_sessions").rstrip("/")
+    release = version("xgen-flask-sessions")
+    response = jsonify(document(get_state().settings, server=server, version=release))
+    response.cache_control.public = True
+    response.cache_control.max_age = _DOCUMENT_MAX_AGE_S
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
 @token_required
 def own_sessions() -> Response:
     """``GET /sessions/``: the caller's active sessions."""
@@ -92,8 +117,8 @@ def end_own_session(session_id: str) -> Response:
     if state.sessions.end_session(session_id, actor=current_token.user_id) is None:
         raise NotFound("This session has ended already.")
     response = Response(status=204)
-    if session_id == current_token.session_id and outcome().by_cookie:
-        state.sessions.unset_cookie(response)
+    if session_id == current_token.session_id:
+        _forget_token(response)
     return response
 
 
@@ -106,11 +131,15 @@ def renew() -> Response:
         "session_id": issued.session_id,
         "expires_in": seconds_until(issued.expires_us),
     }
-    if outcome().by_cookie:  # scripts are to see as little of it as before
-        response = jsonify(body)
+    source = outcome().source
+    if source == "header":
+        return jsonify(body | {"access_token": issued.token, "token_type": "Bearer"})
+    response = jsonify(body)  # scripts are to see as little of it as before
+    if source == "cookie":
         state.sessions.set_cookie(response, issued)
-        return response
-    return jsonify(body | {"access_token": issued.token, "token_type": "Bearer"})
+    else:
+        login_sessions.keep(response, issued)
+    return response
 
 
 @token_required
@@ -119,41 +148,52 @@ def sign_out() -> Response:
     state = get_state()
     state.sessions.end_session(current_token.session_id, actor=current_token.user_id)
     response = Response(status=204)
-    state.sessions.unset_cookie(response)
+    _forget_token(response)
     return response
 
 
+def _forget_token(response: Response) -> None:
+    """Take the current request's token out of the browser."""
+    source = outcome().source
+    if source == "cookie":
+        get_state().sessions.unset_cookie(response)
+    elif source == "login":
+        login_sessions.forget()  # and at the end of the request, its cookie
+
+
+@checks_caller  # as an administrator
 def users() -> Response:
     """``GET /sessions/users``: the cards and one page of the table."""
     _require_administrator()
     state = get_state()
-    page = state.roster.page(state.db.session(), _page_number())
+    session = state.db.session()
+    number, listing = _page_number(), _listing(state.roster.columns(session))
+    summary = state.roster.summary(session)
+    page = state.roster.page(session, number, listing, active_users=summary.active_users)
     return jsonify(
-        summary=dataclasses.asdict(state.roster.summary(state.db.session())),
+        summary=dataclasses.asdict(summary),
         users=[represent_user(user) for user in page.users],
         page=page.number,
         pages=page.pages,
     )
 
 
+@checks_caller  # as an administrator
 def user_sessions(user_id: str) -> Response:
     """``GET /sessions/users/<user_id>``: a user's active sessions."""
     _require_administrator()
     state = get_state()
-    _require_known(user_id)
+    is_superuser(state, user_id)  # only to know that it is somebody
     found = state.roster.sessions_of(state.db.session(), user_id)
     return jsonify(user_id=user_id, sessions=[_session(session) for session in found])
 
 
+@checks_caller  # as an administrator
 def force_logout(user_id: str) -> Response:
     """``POST /sessions/users/<user_id>/force-logout``: end all sessions of a user."""
     caller = _require_administrator()
-    state = get_state()
     reason = _reason()
-    superuser = _require_known(user_id)
-    if not state.authority.may_force_logout(caller, superuser=superuser):
-        raise Forbidden("You may not force out this user.")
-    revocation = state.sessions.force_logout(user_id, actor=caller, reason=reason)
+    revocation = force_out(caller, user_id, reason)
     return jsonify(
         user_id=user_id,
         sessions_ended=revocation.sessions_ended,
@@ -175,23 +215,28 @@ def _require_administrator() -> Any:
     return caller
 
 
-def _require_known(user_id: str) -> bool:
-    """Return whether the user is a SuperUser.
-
-    :raises NotFound: There is no such user, nor ever was one that signed in.
-    """
-    state = get_state()
-    user = state.users.get(user_id)
-    if user is None and not state.roster.ever_signed_in(state.db.session(), user_id):
-        raise NotFound("There is no such user.")
-    return user is not None and state.users.is_superuser(user)
-
-
 def _page_number() -> int:
     number = parse_page(request.args.get("page", "1"))
     if number is None:
         raise BadRequest("page is a number from 1.")
     return number
+
+
+def _listing(offered: Sequence[Column]) -> Listing:
+    """Return which users the current request asks for, in which order.
+
+    :param offered: The columns that there are here.
+    :raises BadRequest: It asks for something else.
+    """
+    sort, order = request.args.get("sort", DEFAULT), request.args.get("order")
+    text = request.args.get("q", "")
+    if sort not in offered:
+        raise BadRequest(f"sort is one of {', '.join(offered)}.")
+    if order not in (None, "asc", "desc"):
+        raise BadRequest("order is asc or desc.")
+    if len(text) > MAX_TEXT or (text and "username" not in offered):
+        raise BadRequest(f"q has at most {MAX_TEXT if 'username' in offered else 0} characters.")
+    return parse_listing(sort, order, unicodedata.normalize("NFC", text))
 
 
 def _reason() -> str | None:
@@ -218,4 +263,4 @@ def _session(session: ActiveSession) -> dict[str, Any]:
 
 
 def _seal_answers(response: Response) -> Response:
-    return response if request.endpoint == "xgen_sessions.static" else sealed(response)
+    return sealed(response, cached=request.endpoint in _OPEN)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from .errors import Forbidden
+from .stamps import write_first
 from .users import UserDirectory, unwrap
 
 Permission = Callable[[Any], bool]
@@ -55,9 +58,13 @@ class Authority:
         """Say whether *actor* may act on a user: on a SuperUser, only SuperUsers may."""
         return not superuser or self._users.is_superuser(actor)
 
-    def check_rank(self, actor: Any, user_id: str | None) -> None:
+    def check_rank(self, session: Session, actor: Any, user_id: str | None) -> None:
         """Refuse a user who acts on somebody above.
 
+        Called within the transaction that acts: both users' rows are locked, so that neither can
+        become something else before it is done.
+
+        :param session: The transaction.
         :param actor: A user object; anything else, such as a command's name, passes.
         :param user_id: The one acted on; ``None`` for everyone.
         :raises Forbidden: *actor* is no SuperUser, and the other one is.
@@ -67,7 +74,29 @@ class Authority:
             return
         if user_id is not None and self._users.id_of(actor) == user_id:
             return
-        target = None if user_id is None else self._users.get(user_id)
+        actor, target = self._lock(session, actor, user_id)
         above = user_id is None or (target is not None and self._users.is_superuser(target))
         if not self.outranks(actor, superuser=above):
             raise Forbidden("Only a SuperUser may end a SuperUser's sessions.")
+
+    def check_force_logout(self, session: Session, actor: Any, user_id: str) -> None:
+        """Refuse an administrator who may not force out *user_id* (any more).
+
+        Called within the transaction that acts, as :meth:`check_rank`.
+
+        :raises Forbidden: *actor* may not.
+        """
+        actor, target = self._lock(session, unwrap(actor), user_id)
+        above = target is not None and self._users.is_superuser(target)
+        if not self.may_force_logout(actor, superuser=above):
+            raise Forbidden("You may not force out this user.")
+
+    def _lock(self, session: Session, actor: Any, user_id: str | None) -> tuple[Any, Any]:
+        """Lock who acts and who is acted on, and return both as they are now."""
+        write_first(session)
+        actor_id = self._users.id_of(actor) if self._users.is_row(actor) else None
+        found = self._users.lock([each for each in (actor_id, user_id) if each is not None])
+        return (
+            actor if actor_id is None else found.get(actor_id),
+            None if user_id is None else found.get(user_id),
+        )

@@ -7,27 +7,30 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
-import json
 import sys
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import click
+from flask import current_app
 from flask.cli import AppGroup
 from sqlalchemy.exc import SQLAlchemyError
-from tabulate import tabulate
 
+from . import doctor as examination
 from . import migrate
 from .clock import to_datetime, to_rfc3339
 from .devices import clean_text
-from .errors import ConfigurationError, XgenSessionsError
+from .errors import ConfigurationError, DatabaseUnavailable, XgenSessionsError
 from .i18n import format_zone
+from .keys import load_keys, to_jwks
 from .ledger import Revocation
+from .listing import COLUMNS, DEFAULT, Column, parse_listing
 from .models import MAX_REASON
 from .representations import represent_session, represent_user
 from .roster import ActiveSession, ActiveUser
 from .state import get_state
+from .terminal import cause_of, counted, print_json, print_table, shown
 from .tokens import MAX_USER_ID_LENGTH
 from .users import Profile
 
@@ -45,8 +48,8 @@ def failing_plainly(*expected: type[Exception]) -> Iterator[None]:
     except SQLAlchemyError as error:
         raise _database_failure("The database cannot be used.", error) from error
     except (XgenSessionsError, ConfigurationError) as error:
-        if isinstance(error.__cause__, SQLAlchemyError):
-            raise _database_failure(str(error), error.__cause__) from error
+        if isinstance(error, DatabaseUnavailable):
+            raise _database_failure(str(error), error) from error
         raise click.ClickException(shown(str(error))) from error
     except expected as error:
         raise click.ClickException(shown(str(error))) from error
@@ -73,14 +76,21 @@ _reason_option = click.option("--reason", callback=_reason, help="Why, for the a
 
 @commands.command("list")
 @click.option("--page", type=click.IntRange(min=1), default=1, help="Counted from 1.")
+@click.option("--search", "text", default="", callback=_text, help="Part of a username or a name.")
+@click.option("--sort", type=click.Choice(COLUMNS), default=DEFAULT, show_default=True)
+@click.option("--order", type=click.Choice(["asc", "desc"]), help="As the column asks for.")
 @json_option
 @failing_plainly()
-def list_users(page: int, as_json: bool) -> None:
+def list_users(page: int, text: str, sort: Column, order: str | None, as_json: bool) -> None:
     """List who is signed in, newest last login first."""
     state = get_state()
     session = state.db.session()
-    found = state.roster.nearest_page(session, page)
+    offered = state.roster.columns(session)
+    if sort not in offered or (text and "username" not in offered):
+        raise click.ClickException("The users lie in another database: they are listed without.")
     summary = state.roster.summary(session)
+    listing = parse_listing(sort, order, unicodedata.normalize("NFC", text))
+    found = state.roster.nearest_page(session, page, listing)
     if as_json:
         print_json(
             summary=dataclasses.asdict(summary),
@@ -92,9 +102,9 @@ def list_users(page: int, as_json: bool) -> None:
     headers = ["User", "Name", "Department", "", "Active Sessions", "Last Login", "Last IP"]
     print_table(headers, list(map(_user_row, found.users)))
     click.echo(
-        f"{_count(summary.active_users, 'active user')}, "
-        f"{_count(summary.active_sessions, 'active session')}, "
-        f"{_count(summary.superusers, 'SuperUser')}. "
+        f"{counted(summary.active_users, 'active user')}, "
+        f"{counted(summary.active_sessions, 'active session')}, "
+        f"{counted(summary.superusers, 'SuperUser')}. "
         f"Page {found.number} of {found.pages}. Times are {format_zone(state.settings)}."
     )
 
@@ -118,7 +128,7 @@ def show(user: str, by_id: bool, as_json: bool) -> None:
     headers = ["Browser", "Device", "Signed in", "IP", "Expires", "Session ID"]
     print_table(headers, list(map(_session_row, found)))
     click.echo(
-        f"{_count(len(found), 'active session')} of {shown(profile.username)}. "
+        f"{counted(len(found), 'active session')} of {shown(profile.username)}. "
         f"Times are {format_zone(state.settings)}."
     )
 
@@ -186,7 +196,7 @@ def prune(as_json: bool) -> None:
     if as_json:
         print_json(deleted=deleted)
     else:
-        click.echo(f"{_count(deleted, 'row')} deleted.")
+        click.echo(f"{counted(deleted, 'row')} deleted.")
 
 
 @commands.command("upgrade")
@@ -197,13 +207,68 @@ def upgrade(as_json: bool) -> None:
     try:
         revisions = migrate.upgrade(get_state().db.engine)
     except SQLAlchemyError as error:
-        raise click.ClickException(f"The tables cannot be upgraded. {_cause(error)}") from error
+        raise click.ClickException(f"The tables cannot be upgraded. {cause_of(error)}") from error
     if as_json:
         print_json(revisions=revisions)
     elif revisions:
         click.echo(f"The tables are now at version {revisions[-1]}.")
     else:
         click.echo("The tables are up to date.")
+
+
+@commands.command("jwks")
+@failing_plainly()
+def jwks() -> None:
+    """Print the public keys as a JWK Set, for services that verify tokens."""
+    settings = get_state().settings
+    if settings.algorithm == "HS256":
+        raise click.ClickException(
+            "HS256 has no public key, and its secret is not for publishing; hand it to a service "
+            "in private, or sign with RS256, ES256 or EdDSA (XGEN_SESSIONS_ALGORITHM)."
+        )
+    print_json(**to_jwks(load_keys(settings)))
+
+
+@commands.command("relay")
+@failing_plainly()
+def relay() -> None:
+    """Take revocations to Redis until told to stop.
+
+    Every server of the application does so too, from its first request on.
+    """
+    relaying = get_state().relaying
+    if relaying is None:
+        raise click.ClickException(
+            "There is no Redis to take them to; set XGEN_SESSIONS_REDIS_URL."
+        )
+    click.echo("Taking revocations to Redis. Ctrl+C stops it.")
+    relaying.run()
+
+
+@commands.command("doctor")
+@click.option(
+    "--open",
+    "opened",
+    metavar="ENDPOINT",
+    multiple=True,
+    help="One that is meant to be open, or has a check of its own; may be repeated.",
+)
+@click.option("--strict", is_flag=True, help="End with 1 for warnings, too.")
+@json_option
+@failing_plainly()
+def doctor(opened: tuple[str, ...], strict: bool, as_json: bool) -> None:
+    """Look for what is set up wrongly, and prove that revoking works."""
+    unknown = examination.unknown_endpoints(current_app, opened)
+    if unknown:
+        raise click.UsageError(f"There is no endpoint {shown(unknown[0])}; see flask routes.")
+    findings = examination.examine(current_app, get_state(), opened=opened, program=_program())
+    if as_json:
+        print_json(**examination.represent(findings))
+    else:
+        click.echo(examination.describe(findings))
+    failures = [examination.count(findings, level) for level in ("problem", "warning")]
+    if failures[0] or (strict and failures[1]):
+        raise click.exceptions.Exit(1)
 
 
 def _find_user(name: str, *, by_id: bool) -> Profile:
@@ -237,29 +302,25 @@ def operator() -> str:
     return clean_text(f"cli:{name}", MAX_USER_ID_LENGTH) or "cli"
 
 
-def _database_failure(what: str, error: SQLAlchemyError) -> click.ClickException:
+def _database_failure(what: str, error: Exception) -> click.ClickException:
     try:
+        get_state().denylist.require_reachable()
         upgrade_due = migrate.pending(get_state().db.engine)
-    except (SQLAlchemyError, ConfigurationError, RuntimeError):  # also: no application yet
+    except (SQLAlchemyError, XgenSessionsError, ConfigurationError, RuntimeError):
+        # The last two: a newer release's tables, or no application yet.
         upgrade_due = False
     if upgrade_due:
         return click.ClickException(
             "The tables are missing or not this release's; run "
             f"{_program()} xgen-sessions upgrade, or your own migrations."
         )
-    return click.ClickException(f"{what} {_cause(error)}")
+    return click.ClickException(f"{what} {cause_of(error)}")
 
 
 def _program() -> str:
     """Return what the commands are called by: flask, or the program that has them."""
     root = click.get_current_context().find_root()
     return "flask" if isinstance(root.command, AppGroup) else root.info_name or "flask"
-
-
-def _cause(error: SQLAlchemyError) -> str:
-    """Return the driver's own words, without the statement and its parameters."""
-    lines = str(getattr(error, "orig", None) or error).splitlines()
-    return f"({shown(lines[0] if lines else type(error).__name__)})"
 
 
 def _user_row(user: ActiveUser) -> list[str]:
@@ -290,25 +351,5 @@ def _time(at_us: int) -> str:
     return f"{to_datetime(at_us, get_state().settings.timezone):%Y-%m-%d %H:%M:%S}"
 
 
-def shown(text: str | None) -> str:
-    """Return foreign text fit for a terminal: control characters could rewrite the screen."""
-    return clean_text(text, len(text or "")) or "-"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table, or nothing without rows."""
-    if rows:
-        click.echo(tabulate(rows, headers, disable_numparse=True) + "\n")
-
-
 def _print_ended(revocation: Revocation, whose: str) -> None:
-    click.echo(f"{_count(revocation.sessions_ended, 'session')} of {shown(whose)} ended.")
-
-
-def print_json(**members: Any) -> None:
-    """Print one JSON document."""
-    click.echo(json.dumps(members, indent=2))
+    click.echo(f"{counted(revocation.sessions_ended, 'session')} of {shown(whose)} ended.")

@@ -9,7 +9,8 @@ from typing import Any
 
 from flask import Flask
 
-from .login import LoginBridge
+from .login import LoginBridge, forget_last_user
+from .state import get_state
 
 
 def coexist(
@@ -34,14 +35,13 @@ def coexist(
     looked = False
     lock = threading.Lock()
 
-    def at_first_request() -> None:
+    def look_again() -> None:
         nonlocal looked
-        if looked:
-            return
         with lock:  # the other first requests wait until it is done
             exempt_from_csrf_protect()
             if login is not None:
                 login.attach()
+            get_state().denylist.warm_up()
             if with_flask_admin:
                 _set_up_flask_babel(app)
             looked = True
@@ -49,7 +49,13 @@ def coexist(
     exempt_from_csrf_protect()
     if login is not None:
         login.attach()
-    app.before_request(at_first_request)
+
+    @app.before_request
+    def before_each_request() -> None:
+        if not looked:
+            look_again()
+        if login is not None:
+            forget_last_user()
 
 
 def _set_up_flask_babel(app: Flask) -> None:

@@ -5,21 +5,22 @@ Knows the tables and how to ask them in a single round trip; knows neither token
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import aliased
 
 from .errors import DenylistUnavailable
 from .models import EVERYONE, FORCE_LOGOUT, RENEWED, SessionRecord, UserLogin
+from .pool import DeadlinePool, compiled
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What the database says of one token."""
 
     user_id: str
@@ -52,77 +53,143 @@ class Standing:
         return self.end_reason == FORCE_LOGOUT
 
 
-def _statement() -> sa.Select[Any]:
+def _everyone_us() -> sa.ScalarSelect[int]:
     everyone = aliased(UserLogin)
-    everyone_us = (
-        sa.select(everyone.invalid_before_us).where(everyone.user_id == EVERYONE).scalar_subquery()
+    star: sa.ColumnElement[str] = sa.literal_column(f"'{EVERYONE}'")  # no second parameter
+    return sa.select(everyone.invalid_before_us).where(everyone.user_id == star).scalar_subquery()
+
+
+def _user_us() -> sa.ScalarSelect[int]:
+    user = aliased(UserLogin)
+    about: sa.ColumnElement[str] = sa.bindparam("about", type_=sa.String())
+    return sa.select(user.invalid_before_us).where(user.user_id == about).scalar_subquery()
+
+
+STATEMENTS: Final[dict[str, Any]] = {
+    "standing": sa.select(
+        SessionRecord.user_id,
+        SessionRecord.session_id,
+        SessionRecord.issued_us,
+        SessionRecord.ended_us,
+        SessionRecord.end_reason,
+        UserLogin.invalid_before_us,
+        _everyone_us(),
     )
-    return (
-        sa.select(
-            SessionRecord.user_id,
-            SessionRecord.session_id,
-            SessionRecord.issued_us,
-            SessionRecord.ended_us,
-            SessionRecord.end_reason,
-            UserLogin.invalid_before_us,
-            everyone_us,
-        )
-        .join(UserLogin, UserLogin.user_id == SessionRecord.user_id)
-        .where(SessionRecord.jti == sa.bindparam("jti"))
-    )
+    .join(UserLogin, UserLogin.user_id == SessionRecord.user_id)
+    .where(SessionRecord.jti == sa.bindparam("about", type_=sa.String())),
+    "cut-off": sa.select(_user_us(), _everyone_us()),
+}
+"""What is asked, each about one token or user."""
 
 
 class Denylist:
-    """Asks the database, on a connection of its own.
+    """Asks the database, on connections of its own, and waits no longer than the deadline.
 
     A transaction of the host's, which may see an old snapshot, has no part in the answer.
 
     :param get_engine: Returns the engine of the database that holds the tables.
     :param get_host_connection: Returns the connection that the host works on just now; it is
         asked where there is no other, as with SQLite in memory.
+    :param deadline_s: How many seconds an answer may take.
     """
 
     def __init__(
         self,
         get_engine: Callable[[], sa.Engine],
         get_host_connection: Callable[[], sa.Connection],
+        deadline_s: float,
     ) -> None:
         self._get_engine = get_engine
         self._get_host_connection = get_host_connection
-        self._statement = _statement()
+        self._deadline_s = deadline_s
+        self._source: _Source | None = None
+        self._lock = threading.Lock()
 
     def standing(self, jti: str) -> Standing | None:
         """Return how the token *jti* stands, or ``None`` if no such token was recorded.
 
-        :raises DenylistUnavailable: The database could not be asked.
+        :raises DenylistUnavailable: The database could not be asked, or not in time.
         """
-        try:
-            try:
-                return self._ask(jti)
-            except DBAPIError as error:
-                # The server was restarted since this connection was last used: the pool knows
-                # now, and hands out fresh ones.
-                if not error.connection_invalidated:
-                    raise
-                return self._ask(jti)
-        except (SQLAlchemyError, OSError) as error:
-            raise DenylistUnavailable from error
-
-    def _ask(self, jti: str) -> Standing | None:
-        with self._connect() as connection:
-            row = connection.execute(self._statement, {"jti": jti}).one_or_none()
+        row = self._ask("standing", jti)
         if row is None:
             return None
         user_id, session_id, issued_us, ended_us, end_reason, user_us, everyone_us = row
-        return Standing(
-            user_id, session_id, issued_us, ended_us, end_reason, max(user_us, everyone_us or 0)
-        )
+        invalid_before_us = max(user_us, everyone_us or 0)
+        return Standing(user_id, session_id, issued_us, ended_us, end_reason, invalid_before_us)
 
-    def _connect(self) -> AbstractContextManager[sa.Connection]:
+    def invalid_before_us(self, user_id: str) -> int:
+        """Return the later of a user's and everyone's invalidation timestamp; 0 without any.
+
+        :raises DenylistUnavailable: The database could not be asked, or not in time.
+        """
+        row = self._ask("cut-off", user_id)
+        return max(us or 0 for us in row or (0,))
+
+    def require_reachable(self) -> None:
+        """Make sure that the database answers, before something waits for it without a deadline.
+
+        :raises DenylistUnavailable: It does not, or not in time.
+        """
+        source = self._get_source()
+        if source is None:
+            return
+        try:
+            source.pool.fetch_one("SELECT 1")
+        except source.pool.errors as error:
+            raise DenylistUnavailable from error
+
+    def warm_up(self) -> None:
+        """Switch a file of SQLite to its write-ahead log, before a transaction keeps that off."""
+        if self._get_engine().dialect.name == "sqlite":
+            with suppress(DenylistUnavailable):
+                self.require_reachable()
+
+    def source(self) -> _Source | None:
+        """Return the database to ask; ``None`` if there is only the host's one connection."""
+        return self._get_source()
+
+    def _ask(self, question: str, about: str) -> Sequence[Any] | None:
+        source = self._source
+        if source is None or source.engine is not self._get_engine():
+            source = self._get_source()
+        if source is None:
+            return self._ask_host(question, about)
+        sql, parameters = source.questions[question]
+        try:
+            return source.pool.fetch_one(sql, parameters(about))
+        except source.pool.errors as error:
+            raise DenylistUnavailable from error
+
+    def _get_source(self) -> _Source | None:
+        """Return where to ask; ``None`` if there is only the host's one connection."""
         engine = self._get_engine()
-        if isinstance(engine.pool, sa.StaticPool):
+        source = self._source
+        if source is not None and source.engine is engine:
+            return source
+        if isinstance(engine.pool, sa.StaticPool | sa.SingletonThreadPool):
+            return None
+        with self._lock:
+            if self._source is None or self._source.engine is not engine:
+                questions = {
+                    name: compiled(statement, engine) for name, statement in STATEMENTS.items()
+                }
+                pool = DeadlinePool(engine, self._deadline_s)
+                self._source = _Source(engine, pool, questions)
+            return self._source
+
+    def _ask_host(self, question: str, about: str) -> Sequence[Any] | None:
+        try:
             # Giving its only connection back would undo what the host has not committed.
-            return nullcontext(self._get_host_connection())
-        if engine.dialect.name == "postgresql":  # spares BEGIN; elsewhere it would cost more
-            return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        return engine.connect()
+            connection = self._get_host_connection()
+            return connection.execute(STATEMENTS[question], {"about": about}).one_or_none()
+        except SQLAlchemyError as error:
+            raise DenylistUnavailable from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where to ask, and how."""
+
+    engine: sa.Engine
+    pool: DeadlinePool
+    questions: dict[str, tuple[str, Callable[[str], Any]]]

@@ -26,6 +26,8 @@ class XgenSessionsError(Exception):
     default_detail: ClassVar[str] = "The request failed."
     oauth_error: ClassVar[str | None] = None
     """The ``error`` of the ``WWW-Authenticate`` challenge (RFC 6750, section 3.1), if any."""
+    retry_after_s: int | None = None
+    """Seconds after which trying again makes sense (``Retry-After``), if it ever does."""
 
     def __init__(self, detail: str | None = None) -> None:
         self.detail = detail or self.default_detail
@@ -133,14 +135,28 @@ class BadRequest(XgenSessionsError):
     default_detail = "The request cannot be understood."
 
 
+class RateLimited(XgenSessionsError):
+    """The same was done too often in a short time (RFC 6585, section 4). Nothing was done.
+
+    :param retry_after_s: Seconds after which it may be done again.
+    """
+
+    status = 429
+    code = "rate_limited"
+    default_detail = "This was done too often in a short time. Nothing was done."
+
+    def __init__(self, detail: str | None = None, *, retry_after_s: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
 class DatabaseUnavailable(XgenSessionsError):
     """The database cannot be asked. Nothing is let through meanwhile."""
 
     status = 503
     code = "database_unavailable"
     default_detail = "The database cannot be used right now."
-    retry_after_s: ClassVar[int] = 1
-    """Seconds after which trying again makes sense (``Retry-After``)."""
+    retry_after_s = 1
 
 
 class DenylistUnavailable(DatabaseUnavailable):

@@ -2,57 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
-from flask import Flask, Response, has_request_context, request
+from flask import Flask
 from flask_admin import Admin
 from flask_login import LoginManager
 from flask_sqlalchemy import SQLAlchemy
 
-from . import clock, ledger, outbox
-from .access import outcome
+from . import ledger, pruning
+from . import revoke_on as revoke_on_changes
 from .admin import LoginManagementView
 from .api import create_blueprint
 from .authority import Authority, Permission
+from .checking import TokenChecker, VerifiedToken
 from .cli import commands
 from .coexistence import coexist
 from .denylist import Denylist
-from .devices import clean_address, clean_text, clean_user_agent
-from .errors import ConfigurationError, TokenMissing, XgenSessionsError
+from .engines import chooses_engines, engine_of
+from .errors import ConfigurationError, XgenSessionsError
+from .issuing import IssuedToken, cause, lifetime_us, origin, sign
 from .keys import load_keys
-from .ledger import Cause, Issue, Revocation
+from .ledger import Revocation
 from .login import LoginBridge
-from .models import MAX_REASON, copy_tables
+from .models import copy_tables
+from .pages import PageHelpers
 from .problems import refuse
+from .rates import Rates
+from .reach import Reach
+from .redis_feed import RedisUnavailable
+from .relay import RedisWake
+from .relaying import Relaying
+from .revoke_on import Triggers
 from .roster import Roster
-from .same_site import is_local_path, is_same_site
 from .settings import Settings
 from .signals import session_ended, session_issued, user_forced_out
 from .state import State, get_state
 from .templating import template_globals
-from .tokens import Claims, TokenCodec, check_extra_claims, is_session_id
-from .transactions import announce, writing
+from .threads import has_green_threads
+from .tokens import TokenCodec, check_extra_claims, is_session_id
+from .transactions import Changes, announce, writing
 from .users import UserDirectory, UserFields
-from .verifier import VerifiedToken, Verifier
-
-_SHORTEST, _LONGEST = timedelta(seconds=1), timedelta(days=3650)
-
-
-@dataclass(frozen=True, slots=True)
-class IssuedToken:
-    """A token just issued. Times are microseconds since the epoch."""
-
-    token: str = field(repr=False)
-    jti: str
-    session_id: str
-    issued_us: int
-    expires_us: int
+from .wakes import ByDatabase, Elsewhere, Interval, Wake
+from .watching import Watch
 
 
-class XgenSessions:
+class XgenSessions(PageHelpers):
     """JWT sessions that end when an administrator says so.
 
     One object may serve several applications; it holds no state of its own.
@@ -69,6 +66,7 @@ class XgenSessions:
         user_fields: UserFields | None = None,
         can_view: Permission | None = None,
         can_force_logout: Permission | None = None,
+        revoke_on: Collection[str] = (),
     ) -> None:
         """Add sessions, the JSON API, the commands and the screen to an application.
 
@@ -87,6 +85,19 @@ class XgenSessions:
         - ``XGEN_SESSIONS_TIMEZONE``: the zone of times on the screen
         - ``XGEN_SESSIONS_CONFIRM_FORCE_LOGOUT``: ask before a force logout
         - ``XGEN_SESSIONS_RETENTION``: how long ended sessions are kept; timedelta or seconds
+        - ``XGEN_SESSIONS_DEADLINE``, ``XGEN_SESSIONS_WRITE_DEADLINE``: how long the database may
+          take to check a token, and to record a sign-in or an end; timedelta or seconds
+        - ``XGEN_SESSIONS_CONSISTENCY``: ``strict`` asks the database at every check, ``watch``
+          keeps the denylist in memory
+        - ``XGEN_SESSIONS_MAX_STALENESS``: how long ago that memory may have heard of the latest
+          revocations at most; timedelta or seconds
+        - ``XGEN_SESSIONS_REDIS_URL``: where revocations are told of for other processes
+        - ``XGEN_SESSIONS_FORCE_LOGOUT_LIMIT``: force logouts of one administrator, on the screen
+          and by the API; such as ``120/minute``, or ``None`` for as many as one likes
+        - ``XGEN_SESSIONS_SIGN_IN_LIMIT``, ``_SIGN_IN_ADDRESS_LIMIT``: failed sign-ins, for one
+          username from one address and from one address at all; see :meth:`check_sign_in_rate`
+        - ``XGEN_SESSIONS_RATE_LIMIT_STORAGE``: where these are counted; ``memory://``, or a
+          ``redis://`` URL for several processes
 
         :param app: The application, already configured.
         :param db: Its Flask-SQLAlchemy; the tables are copied into its metadata.
@@ -97,6 +108,9 @@ class XgenSessions:
         :param can_view: Who may see Login Management; SuperUsers if left out.
         :param can_force_logout: Who of them may force out; all if left out. Nobody but a
             SuperUser forces out a SuperUser.
+        :param revoke_on: Names of the user model's attributes whose change ends the user's
+            sessions in the same transaction, such as ``["password_hash", "is_active"]``; with
+            any, so does the user's deletion. Becoming active ends none.
         :raises ConfigurationError: Something is set up wrongly; the message names the mend.
         """
         if "xgen_sessions" in app.extensions:
@@ -106,7 +120,8 @@ class XgenSessions:
                 "Login Management needs to know who is looking: pass login_manager= with admin=."
             )
         settings = Settings.from_config(app.config)
-        users = UserDirectory(db, user_model, user_fields or UserFields())
+        fields = user_fields or UserFields()
+        users = UserDirectory(db, user_model, fields)
         if admin is not None and can_view is None and not users.has_superusers:
             raise ConfigurationError(
                 f"{user_model.__name__} has no SuperUsers, so nobody could open Login Management; "
@@ -118,15 +133,32 @@ class XgenSessions:
             audience=settings.audience,
             leeway_us=settings.leeway // timedelta(microseconds=1),
         )
+        denylist = Denylist(
+            engine_of(db),
+            lambda: db.session.connection(),
+            settings.deadline.total_seconds(),
+        )
+        strict = TokenChecker(codec, denylist)
+        watch = _watch(settings, db, denylist) if settings.consistency == "watch" else None
+        relaying = _relaying(settings, denylist) if settings.redis_url is not None else None
         state = State(
             sessions=self,
             settings=settings,
             db=db,
             codec=codec,
-            verifier=Verifier(codec, Denylist(lambda: db.engine, lambda: db.session.connection())),
+            verifier=strict if watch is None else TokenChecker(codec, watch),
+            strict_verifier=strict,
+            denylist=denylist,
+            watch=watch,
+            relaying=relaying,
+            changes=Changes(db, Reach(denylist), settings.write_deadline.total_seconds()),
             users=users,
             roster=Roster(users),
             authority=Authority(users, can_view, can_force_logout),
+            triggers=Triggers(user_model, revoke_on, fields.active),
+            records_logins=login_manager is not None,
+            rates=Rates(settings),
+            on_the_way=pruning.OnTheWay(settings),
             form_secret=_form_secret(settings) if admin is not None else b"",
         )
         login = None
@@ -134,8 +166,10 @@ class XgenSessions:
             login = LoginBridge.of(app, login_manager)
         app.extensions["xgen_sessions"] = state
         copy_tables(db.metadata)
-        outbox.watch(db.session)
+        revoke_on_changes.watch(db.session, user_model)
         app.register_error_handler(XgenSessionsError, refuse)
+        if relaying is not None:
+            app.before_request(relaying.ensure_running)
         app.cli.add_command(commands)
         app.jinja_env.globals.update(template_globals())
         blueprint = create_blueprint(settings.url_prefix)
@@ -171,20 +205,23 @@ class XgenSessions:
         user_id = state.users.id_of(user)
         extra = dict(claims or {})
         check_extra_claims(extra)
-        span = _lifetime(state.settings.lifetime if lifetime is None else lifetime)
-        ip, agent = _origin()
-        with writing(state.db, commit) as session:
+        span_us = lifetime_us(state.settings.lifetime if lifetime is None else lifetime)
+        ip, agent = origin()
+        with writing(state.changes, commit, locks_everyone=True) as session:
             recorded = ledger.issue(
                 session,
                 user_id,
-                lifetime_us=span // timedelta(microseconds=1),
+                lifetime_us=span_us,
                 ip=ip,
                 user_agent=agent,
                 require_active=lambda: state.users.require_active(user_id),
             )
-            issued = _sign(state, recorded, extra)
+            issued = sign(state, recorded, extra)
+            state.on_the_way.prune(session)
         announce(
-            state.db, commit, lambda app: session_issued.send(app, issued=issued, user_id=user_id)
+            state.changes,
+            commit,
+            lambda app: session_issued.send(app, issued=issued, user_id=user_id),
         )
         return issued
 
@@ -198,13 +235,14 @@ class XgenSessions:
         :raises LedgerUnavailable: The database cannot be written; nothing was done.
         """
         state = get_state()
-        with writing(state.db, commit) as session:
+        with writing(state.changes, commit, locks_everyone=True) as session:
             recorded = ledger.renew(
                 session, verified.jti, require_active=state.users.require_active
             )
-            issued = _sign(state, recorded, verified.claims)
+            issued = sign(state, recorded, verified.claims)
+            state.on_the_way.prune(session)
         announce(
-            state.db,
+            state.changes,
             commit,
             lambda app: session_issued.send(app, issued=issued, user_id=verified.user_id),
         )
@@ -218,30 +256,6 @@ class XgenSessions:
         :raises DenylistUnavailable: The database cannot be asked; the token must not pass.
         """
         return get_state().verifier.verify(token)
-
-    def rejection(self) -> XgenSessionsError | None:
-        """Return why the current request's token is refused; ``None`` if it is not, or none came.
-
-        A sign-in page can tell people with it that an administrator ended their session: it is
-        then a ``SessionRevoked`` whose ``forced`` is true.
-        """
-        error = outcome().error
-        return None if isinstance(error, TokenMissing) else error
-
-    def is_same_site(self) -> bool:
-        """Say whether the current request comes from this site, or from no browser at all.
-
-        A sign-in form that looks at it lets no other site sign a browser in.
-        """
-        return is_same_site(request, get_state().settings.trusted_origins)
-
-    def next_path(self, default: str = "/") -> str:
-        """Return where to go after signing in: the request's ``next`` if it is a path here.
-
-        :param default: Where to go otherwise.
-        """
-        target = request.values.get("next", "")
-        return target if is_local_path(target) else default
 
     def force_logout(
         self, user: Any, *, actor: Any = None, reason: str | None = None, commit: bool = True
@@ -257,11 +271,13 @@ class XgenSessions:
         """
         state = get_state()
         user_id = state.users.id_of(user)
-        state.authority.check_rank(actor, user_id)
-        cause = _cause(state, actor, reason)
-        with writing(state.db, commit) as session:
-            revocation = ledger.force_logout(session, user_id, cause)
-        announce(state.db, commit, lambda app: user_forced_out.send(app, revocation=revocation))
+        why = cause(state, actor, reason)
+        with writing(state.changes, commit) as session:
+            state.authority.check_rank(session, actor, user_id)
+            revocation = ledger.force_logout(session, user_id, why)
+        announce(
+            state.changes, commit, lambda app: user_forced_out.send(app, revocation=revocation)
+        )
         return revocation
 
     def force_logout_everyone(
@@ -269,11 +285,16 @@ class XgenSessions:
     ) -> Revocation:
         """End every session of every user, now. Parameters and errors as :meth:`force_logout`."""
         state = get_state()
-        state.authority.check_rank(actor, None)
-        cause = _cause(state, actor, reason)
-        with writing(state.db, commit) as session:
-            revocation = ledger.force_logout_everyone(session, cause)
-        announce(state.db, commit, lambda app: user_forced_out.send(app, revocation=revocation))
+        why = cause(state, actor, reason)
+        with writing(state.changes, commit, bounded=False) as session:
+            revocation = ledger.force_logout_everyone(
+                session,
+                why,
+                require_allowed=lambda: state.authority.check_rank(session, actor, None),
+            )
+        announce(
+            state.changes, commit, lambda app: user_forced_out.send(app, revocation=revocation)
+        )
         return revocation
 
     def end_session(
@@ -292,65 +313,88 @@ class XgenSessions:
         :raises LedgerUnavailable: The database cannot be written; nothing was done.
         """
         state = get_state()
-        cause = _cause(state, actor, reason)
+        why = cause(state, actor, reason)
         if not is_session_id(session_id):
             return None
-        with writing(state.db, commit) as session:
+        with writing(state.changes, commit) as session:
             owner = state.roster.owner_of(session, session_id)
             if owner is not None:
-                state.authority.check_rank(actor, owner)
-            revocation = ledger.end_session(session, session_id, cause)
+                state.authority.check_rank(session, actor, owner)
+            revocation = ledger.end_session(session, session_id, why)
         if revocation is not None:
-            announce(state.db, commit, lambda app: session_ended.send(app, revocation=revocation))
+            announce(
+                state.changes, commit, lambda app: session_ended.send(app, revocation=revocation)
+            )
         return revocation
 
     def prune(self, *, progress: Callable[[int], None] = lambda _: None) -> int:
         """Delete the sessions that ended or expired longer ago than the retention.
 
+        Each sign-in and renewal deletes a few of them on the way; this deletes the rest. What
+        others are at work on meanwhile is passed over. It takes its time, so that it holds nobody
+        up: after each batch it rests.
+
         :param progress: Called after each committed batch with the number of rows in it.
         :returns: How many rows were deleted.
         :raises LedgerUnavailable: The database cannot be written; earlier batches are gone.
         """
-        state = get_state()
+        changes, settings = get_state().changes, get_state().settings
         total = 0
+        skipped: set[str] = set()
         while True:
-            with writing(state.db, commit=True) as session:
-                deleted = ledger.prune(session, before_us=_retained_from(state))
-            if not deleted:
+            with writing(changes, commit=True, bounded=False) as session:
+                before_us = pruning.kept_from(settings)
+                batches = pruning.find(
+                    session,
+                    before_us=before_us,
+                    skipped=skipped,
+                    keep_unexpired=pruning.keeps_unexpired(settings),
+                )
+            if not batches:
                 return total
-            total += deleted
-            progress(deleted)
+            for batch in batches:
+                begun = time.monotonic()
+                with writing(changes, commit=True, bounded=False) as session:
+                    deleted = pruning.prune(session, batch, skipped=skipped)
+                total += deleted
+                progress(deleted)
+                time.sleep(pruning.REST * (time.monotonic() - begun))
 
     def count_prunable(self) -> int:
         """Count the rows that :meth:`prune` would delete."""
         state = get_state()
-        return ledger.count_prunable(state.db.session(), before_us=_retained_from(state))
-
-    def set_cookie(self, response: Response, issued: IssuedToken) -> None:
-        """Put the token into the browser's cookie, out of reach of scripts.
-
-        :param response: The response to set it on.
-        :param issued: What :meth:`issue` or :meth:`renew` returned.
-        """
-        settings = get_state().settings
-        response.set_cookie(
-            settings.cookie_name,
-            issued.token,
-            max_age=clock.seconds_until(issued.expires_us),
-            httponly=True,
-            secure=settings.cookie_secure,
-            samesite=settings.cookie_samesite,
+        return pruning.count_prunable(
+            state.db.session(),
+            before_us=pruning.kept_from(state.settings),
+            keep_unexpired=pruning.keeps_unexpired(state.settings),
         )
 
-    def unset_cookie(self, response: Response) -> None:
-        """Remove the cookie from the browser. This ends no session: see :meth:`end_session`."""
-        settings = get_state().settings
-        response.delete_cookie(
-            settings.cookie_name,
-            httponly=True,
-            secure=settings.cookie_secure,
-            samesite=settings.cookie_samesite,
+
+def _watch(settings: Settings, db: SQLAlchemy, denylist: Denylist) -> Watch:
+    if has_green_threads():
+        raise ConfigurationError(
+            "XGEN_SESSIONS_CONSISTENCY='watch' needs real threads, and gevent or eventlet stands "
+            "in for them here; use 'strict'."
         )
+    if chooses_engines(db):
+        raise ConfigurationError(
+            "XGEN_SESSIONS_CONSISTENCY='watch' follows one database, and "
+            f"{type(db).__name__} chooses among engines in its own way; use 'strict'."
+        )
+    otherwise: Wake = Interval()
+    if settings.redis_url is not None:
+        otherwise = Elsewhere(RedisWake(settings.redis_url, settings.issuer), (RedisUnavailable,))
+    return Watch(denylist, ByDatabase(otherwise), settings.max_staleness.total_seconds())
+
+
+def _relaying(settings: Settings, denylist: Denylist) -> Relaying:
+    if has_green_threads():
+        raise ConfigurationError(
+            "XGEN_SESSIONS_REDIS_URL needs real threads, and gevent or eventlet stands in for them "
+            "here; leave it out, and run 'flask xgen-sessions relay' with it beside this."
+        )
+    url = cast("str", settings.redis_url)
+    return Relaying(url, settings.issuer, denylist, settings.max_staleness.total_seconds())
 
 
 def _form_secret(settings: Settings) -> bytes:
@@ -361,47 +405,3 @@ def _form_secret(settings: Settings) -> bytes:
             "screen's forms."
         )
     return secret
-
-
-def _sign(state: State, recorded: Issue, extra: Mapping[str, Any]) -> IssuedToken:
-    token = state.codec.encode(
-        Claims(
-            user_id=recorded.user_id,
-            jti=recorded.jti,
-            session_id=recorded.session_id,
-            issued_us=recorded.issued_us,
-            expires_us=recorded.expires_us,
-            extra=extra,
-        )
-    )
-    return IssuedToken(
-        token, recorded.jti, recorded.session_id, recorded.issued_us, recorded.expires_us
-    )
-
-
-def _lifetime(value: timedelta | int) -> timedelta:
-    if type(value) is int:
-        value = timedelta(seconds=max(0, min(value, 10**11)))
-    if not isinstance(value, timedelta) or not _SHORTEST <= value <= _LONGEST:
-        raise ValueError("A lifetime is a timedelta or whole seconds: one second to ten years.")
-    return value
-
-
-def _origin() -> tuple[str | None, str | None]:
-    if not has_request_context():
-        return None, None
-    return (
-        clean_address(request.remote_addr),
-        clean_user_agent(request.headers.get("User-Agent")),
-    )
-
-
-def _cause(state: State, actor: Any, reason: str | None) -> Cause:
-    name = None if actor is None else state.users.id_of(actor)
-    if reason is not None and len(reason) > MAX_REASON:
-        raise ValueError(f"A reason has at most {MAX_REASON} characters.")
-    return Cause(actor=name, ip=_origin()[0], reason=clean_text(reason, MAX_REASON))
-
-
-def _retained_from(state: State) -> int:
-    return clock.now_us() - state.settings.retention // timedelta(microseconds=1)

@@ -24,7 +24,7 @@ def language() -> str:
         from flask_babel import get_locale
 
         locale = get_locale()
-        if locale is not None and _catalogue(locale.language).is_file():
+        if locale is not None and _is_translated(locale.language):
             return str(locale.language)
     return "en"
 
@@ -73,6 +73,11 @@ def format_zone(settings: Settings) -> str:
 
 def _catalogue(code: str) -> Path:
     return _CATALOGUES / code / "LC_MESSAGES" / f"{_DOMAIN}.po"
+
+
+@lru_cache(maxsize=64)
+def _is_translated(code: str) -> bool:
+    return _catalogue(code).is_file()  # asked for every text on a page
 
 
 @lru_cache(maxsize=8)

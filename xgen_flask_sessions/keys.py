@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +86,66 @@ def load_key(material: bytes, algorithm: str | None = None) -> Key:
         raise ConfigurationError(f"A key for {algorithm} is too short: {problem}")
     can_sign = private or algorithm == "HS256"
     return Key(kid, algorithm, verifying, prepared if can_sign else None)
+
+
+_JWK_ALGORITHMS = {
+    ("RSA", None): "RS256",
+    ("EC", "P-256"): "ES256",
+    ("OKP", "Ed25519"): "EdDSA",
+}
+
+
+def to_jwks(keys: Sequence[Key]) -> dict[str, Any]:
+    """Return the public keys of *keys* as a JWK Set (RFC 7517, section 5). Secrets are left out."""
+    return {
+        "keys": [
+            {
+                **_handler(key.algorithm).to_jwk(key.verifying, as_dict=True),
+                "kid": key.kid,
+                "alg": key.algorithm,
+                "use": "sig",
+            }
+            for key in keys
+            if key.algorithm != "HS256"
+        ]
+    }
+
+
+def load_jwks(document: str | bytes) -> list[Key]:
+    """Return the keys of a JWK Set that tokens can be verified with.
+
+    Keys for other uses, and of kinds that no token of ours has, are passed over.
+
+    :param document: A JWK Set (RFC 7517, section 5).
+    :raises ConfigurationError: It is none, or has a key that is secret or not what it says it is.
+    """
+    try:
+        found = json.loads(document)["keys"]
+        jwks = [dict(jwk) for jwk in found]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise ConfigurationError("It is no JWK Set (RFC 7517, section 5).") from None
+    keys = [_load_jwk(jwk) for jwk in jwks if jwk.get("use", "sig") == "sig"]
+    return [key for key in keys if key is not None]
+
+
+def _load_jwk(jwk: Mapping[str, Any]) -> Key | None:
+    if jwk.get("kty") == "oct" or "d" in jwk:
+        raise ConfigurationError("It holds a secret; a JWK Set to verify with has public keys.")
+    algorithm = _JWK_ALGORITHMS.get((str(jwk.get("kty")), jwk.get("crv")))
+    if algorithm is None or jwk.get("alg", algorithm) != algorithm:
+        return None
+    handler = _handler(algorithm)
+    try:
+        verifying = handler.from_jwk(json.dumps(jwk))
+        problem = handler.check_key_length(verifying)
+        kid = _thumbprint(handler.to_jwk(verifying, as_dict=True))
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
+        raise ConfigurationError(f"A key for {algorithm} cannot be used: {error}") from None
+    if problem:
+        raise ConfigurationError(f"A key for {algorithm} is too short: {problem}")
+    if jwk.get("kid", kid) != kid:
+        raise ConfigurationError(f"A key's kid is not its thumbprint (RFC 7638), {kid}.")
+    return Key(kid, algorithm, verifying)
 
 
 def _handler(algorithm: str) -> Algorithm:

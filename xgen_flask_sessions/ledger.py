@@ -1,25 +1,26 @@
-"""Every write: sign-ins, renewals, ends, force logouts, pruning.
+"""Every write but pruning: sign-ins, renewals, ends, force logouts.
 
 Each function works in the session it is given and neither commits nor rolls back, so that its
 caller decides what else belongs to the transaction. Who may do what is not known here.
 
 ``stamps`` makes the order. Locks are always taken in the order ``*``, host's user row,
-``xgen_user_logins``, ``xgen_sessions``.
+``xgen_user_logins``, ``xgen_sessions``, and before the commit the head of the ``feed``.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from . import clock
+from . import clock, feed
 from .clock import SECOND_US
 from .errors import SessionRevoked
+from .feed import Change
 from .models import (
     ENDED,
     FORCE_LOGOUT,
@@ -30,20 +31,30 @@ from .models import (
     UserLogin,
 )
 from .stamps import (
+    bound,
     by_index,
+    connection_of,
+    dialect_of,
     invalidate,
     invalidate_everyone,
     lock_everyone,
     new_login,
     next_stamp,
+    of_session,
+    upsert,
     write_first,
+)
+from .statements import (
+    END_ALL,
+    END_ALL_OF_USER,
+    INSERT_REVOCATION,
+    INSERT_SESSION,
+    end_and_record_at_once,
+    sign_in_at_once,
 )
 
 RENEWAL_GRACE_US = 60 * SECOND_US
 """How long a renewed token still works, for calls under way."""
-
-PRUNE_BATCH = 1000
-"""Rows deleted in one transaction."""
 
 
 Kind = Literal["user", "session", "everyone"]
@@ -111,6 +122,7 @@ def issue(
     ip: str | None = None,
     user_agent: str | None = None,
     require_active: Callable[[], None] = lambda: None,
+    unless_forced_out_since: int | None = None,
 ) -> Issue:
     """Record a sign-in.
 
@@ -119,18 +131,55 @@ def issue(
     :param ip: The source address, already cleaned.
     :param user_agent: The ``User-Agent``, already cleaned.
     :param require_active: Called under the locks; raises if the user may not sign in.
+    :param unless_forced_out_since: For a sign-in that was decided on earlier: the invalidation
+        timestamp of then.
+    :raises SessionRevoked: There was a force logout since.
     """
     everyone_us = lock_everyone(session)
     require_active()
     now = clock.now_us()
-    expires_us = _expiry(now, lifetime_us)
-    stamp, _ = next_stamp(
-        session, user_id, now, everyone_us=everyone_us, expires_us=expires_us, login=True, ip=ip
-    )
+    first = max(now, everyone_us + 1)
     jti = _new_id()
-    record = Issue(user_id=user_id, jti=jti, session_id=jti, issued_us=stamp, expires_us=expires_us)
-    _insert(session, record, signed_in_us=stamp, ip=ip, user_agent=user_agent)
-    return record
+    expires_us = _expiry(now, lifetime_us)
+    row = {
+        "jti": jti,
+        "session_id": jti,
+        "user_id": user_id,
+        "expires_us": expires_us,
+        "ip": ip,
+        "user_agent": user_agent,
+    }
+    login = new_login(
+        user_id,
+        last_issued_us=first,
+        active_until_us=expires_us,
+        last_login_us=first,
+        last_ip=ip,
+    )
+    connection = connection_of(session)
+    stamp = _record_sign_in(connection, login, row)
+    if unless_forced_out_since is not None:
+        cut_off = sa.select(UserLogin.invalid_before_us).where(UserLogin.user_id == user_id)
+        if max(connection.execute(cut_off).scalar_one(), everyone_us) > unless_forced_out_since:
+            raise SessionRevoked(forced=True)
+    return Issue(user_id=user_id, jti=jti, session_id=jti, issued_us=stamp, expires_us=expires_us)
+
+
+def _record_sign_in(
+    connection: sa.Connection, login: Mapping[str, Any], row: Mapping[str, Any]
+) -> int:
+    """Lock the user's row, take its next stamp, insert the session with it, and return it.
+
+    :param login: The user's row, if it is the first.
+    :param row: The session's, without its stamp.
+    """
+    if connection.dialect.name == "postgresql":
+        values = bound(login) | {f"new_{name}": value for name, value in row.items()}
+        return cast("int", connection.execute(sign_in_at_once(), values).scalar_one())
+    statement = upsert(connection.dialect.name, "sign in")
+    stamp = connection.execute(statement, bound(login)).one().last_issued_us
+    connection.execute(INSERT_SESSION, {**row, "issued_us": stamp, "signed_in_us": stamp})
+    return cast("int", stamp)
 
 
 def record_many(session: Session, sign_ins: Iterable[PastSignIn]) -> None:
@@ -197,7 +246,9 @@ def renew(
         session, old.user_id, now, everyone_us=everyone_us, expires_us=expires_us
     )
     # Read again, now that nobody else can end it.
-    old = session.execute(record.with_for_update()).one()
+    old = session.execute(record.with_for_update()).one_or_none()
+    if old is None:
+        raise SessionRevoked
     if old.issued_us <= max(invalid_before_us, everyone_us):
         raise SessionRevoked(forced=True)
     if old.ended_us is not None and (old.end_reason != RENEWED or old.ended_us <= now):
@@ -212,15 +263,17 @@ def renew(
     # The new row first: MariaDB locks the gap beside the rows that are updated, and renewals of
     # two neighbours would wait for each other to insert into it.
     _insert(session, issued, signed_in_us=old.signed_in_us, ip=old.ip, user_agent=old.user_agent)
+    ends_us = now + RENEWAL_GRACE_US
     session.execute(
         by_index(sa.update(_sessions), _sessions, "ix_xgen_sessions_session")
         .where(
-            SessionRecord.session_id == old.session_id,
+            of_session(old.session_id, dialect_of(session)),
             SessionRecord.jti != issued.jti,
             SessionRecord.ended_us.is_(None),
         )
-        .values(ended_us=now + RENEWAL_GRACE_US, end_reason=RENEWED)
+        .values(ended_us=ends_us, end_reason=RENEWED)
     )
+    feed.add(session, Change("renewed", old.user_id, old.session_id, stamp, ends_us))
     return issued
 
 
@@ -228,22 +281,36 @@ def force_logout(session: Session, user_id: str, cause: Cause) -> Revocation:
     """End every session of one user, and with them every token issued until now."""
     now = clock.now_us()
     invalid_before_us = invalidate(session, user_id, now)
-    ended = _end_rows(session, now, user_id)
-    return _audit(
-        session, cause, "user", now, ended, user_id=user_id, invalid_before_us=invalid_before_us
-    )
+    feed.add(session, Change("user", user_id, None, invalid_before_us))
+    values = _revocation_values("user", now, user_id=user_id, invalid_before_us=invalid_before_us)
+    # Not together with the statement before: what it has waited for would not be seen.
+    connection = connection_of(session)
+    if connection.dialect.name == "postgresql":
+        parameters = {f"new_{name}": value for name, value in (values | _who(cause)).items()}
+        result = connection.execute(end_and_record_at_once(), parameters)
+        return Revocation(**values, sessions_ended=result.scalar_one())
+    result = connection.execute(END_ALL_OF_USER, {"new_user_id": user_id, "new_revoked_us": now})
+    return _audit(session, cause, values, _rowcount(result))
 
 
-def force_logout_everyone(session: Session, cause: Cause) -> Revocation:
-    """End every session of every user."""
+def force_logout_everyone(
+    session: Session, cause: Cause, *, require_allowed: Callable[[], None] = lambda: None
+) -> Revocation:
+    """End every session of every user.
+
+    :param require_allowed: Called under the lock; raises if whoever asks may not.
+    """
     lock_everyone(session, exclusively=True)
+    require_allowed()
     now = clock.now_us()
     invalid_before_us = invalidate_everyone(session, now)
+    feed.add(session, Change("everyone", None, None, invalid_before_us))
     session.execute(
         sa.update(_logins).where(UserLogin.active_until_us > 0).values(active_until_us=0)
     )
-    ended = _end_rows(session, now)
-    return _audit(session, cause, "everyone", now, ended, invalid_before_us=invalid_before_us)
+    ended = _rowcount(connection_of(session).execute(END_ALL, {"new_revoked_us": now}))
+    values = _revocation_values("everyone", now, invalid_before_us=invalid_before_us)
+    return _audit(session, cause, values, ended)
 
 
 def end_session(session: Session, session_id: str, cause: Cause) -> Revocation | None:
@@ -252,7 +319,7 @@ def end_session(session: Session, session_id: str, cause: Cause) -> Revocation |
     :returns: ``None`` if there is no such session or it has ended before.
     """
     write_first(session)
-    own = SessionRecord.session_id == session_id
+    own = of_session(session_id, dialect_of(session))
     user_id = session.scalar(sa.select(SessionRecord.user_id).where(own).limit(1))
     if user_id is None:
         return None
@@ -267,7 +334,9 @@ def end_session(session: Session, session_id: str, cause: Cause) -> Revocation |
         "ix_xgen_sessions_session",
     )
     ended = _rowcount(session.execute(end.where(SessionRecord.ended_us.is_(None))))
-    session.execute(end.where(SessionRecord.end_reason == RENEWED))
+    cut_short = _rowcount(session.execute(end.where(SessionRecord.end_reason == RENEWED)))
+    if ended or cut_short:
+        feed.add(session, Change("session", user_id, session_id, now))
     if not ended:
         return None
     latest = by_index(
@@ -280,41 +349,18 @@ def end_session(session: Session, session_id: str, cause: Cause) -> Revocation |
     session.execute(
         sa.update(_logins).where(UserLogin.user_id == user_id).values(active_until_us=latest)
     )
-    return _audit(session, cause, "session", now, ended, user_id=user_id, session_id=session_id)
+    values = _revocation_values("session", now, user_id=user_id, session_id=session_id)
+    return _audit(session, cause, values, ended)
 
 
-def prune(session: Session, *, before_us: int) -> int:
-    """Delete one batch of rows that ended or expired before *before_us* (microseconds).
-
-    Records of single sessions' ends go as well; those of force logouts stay. The verifier takes
-    a missing row for a refusal, so that a deleted one can revive nothing.
-
-    :returns: How many rows were deleted; 0 when none are left.
-    """
+def forget(session: Session, user_id: str) -> None:
+    """Delete every row of a user, the audit records included, and with them every token."""
     write_first(session)
-    for key, past in _prunable(before_us):
-        keys = session.scalars(sa.select(key).where(past).limit(PRUNE_BATCH)).all()
-        if keys:
-            session.execute(sa.delete(key.table).where(key.in_(keys)))
-            return len(keys)
-    return 0
-
-
-def count_prunable(session: Session, *, before_us: int) -> int:
-    """Count the rows that :func:`prune` would delete in all its batches."""
-    return sum(
-        session.scalar(sa.select(sa.func.count(key)).where(past)) or 0
-        for key, past in _prunable(before_us)
-    )
-
-
-def _prunable(before_us: int) -> list[tuple[sa.Column[str], sa.ColumnElement[bool]]]:
-    sessions, revocations = _sessions.c, _revocations.c
-    return [
-        (sessions.jti, sessions.ended_us < before_us),
-        (sessions.jti, sessions.ended_us.is_(None) & (sessions.expires_us < before_us)),
-        (revocations.id, (revocations.kind == "session") & (revocations.revoked_us < before_us)),
-    ]
+    for key in (_logins.c.user_id, _sessions.c.jti, _revocations.c.id):
+        own = sa.select(key).where(key.table.c.user_id == user_id)
+        keys = session.scalars(own).all()  # deleted by key: no neighbour is locked
+        session.execute(sa.delete(key.table).where(key.in_(keys)))
+    feed.add(session, Change("user", user_id, None, clock.now_us()))
 
 
 def _new_id() -> str:
@@ -338,54 +384,34 @@ def _insert(
     ip: str | None,
     user_agent: str | None,
 ) -> None:
-    session.execute(
-        sa.insert(_sessions).values(
-            **asdict(issued), signed_in_us=signed_in_us, ip=ip, user_agent=user_agent
-        )
-    )
+    extra = {"signed_in_us": signed_in_us, "ip": ip, "user_agent": user_agent}
+    connection_of(session).execute(INSERT_SESSION, asdict(issued) | extra)
 
 
-def _end_rows(session: Session, now: int, user_id: str | None = None) -> int:
-    """Mark active sessions as ended by force logout, and return how many that were.
-
-    A renewed token's row stays as it is: the timestamp ends it, and it counts for nothing.
-
-    :param user_id: Whose; everyone's if left out.
-    """
-    # Expiry is kept out of the index: MariaDB would lock the row next to the range as well,
-    # which may be another user's, and two such users would wait for each other.
-    active = SessionRecord.ended_us.is_(None) & (SessionRecord.expires_us + 0 > now)
-    end = sa.update(_sessions).where(active).values(ended_us=now, end_reason=FORCE_LOGOUT)
-    if user_id is not None:
-        end = by_index(
-            end.where(SessionRecord.user_id == user_id), _sessions, "ix_xgen_sessions_user"
-        )
-    return _rowcount(session.execute(end))
-
-
-def _audit(
-    session: Session,
-    cause: Cause,
+def _revocation_values(
     kind: Kind,
     now: int,
-    ended: int,
     *,
     user_id: str | None = None,
     session_id: str | None = None,
     invalid_before_us: int | None = None,
-) -> Revocation:
-    revocation = Revocation(
-        id=_new_id(),
-        kind=kind,
-        user_id=user_id,
-        session_id=session_id,
-        invalid_before_us=invalid_before_us,
-        revoked_us=now,
-        sessions_ended=ended,
-    )
-    session.execute(
-        sa.insert(_revocations).values(
-            **asdict(revocation), actor=cause.actor, actor_ip=cause.ip, reason=cause.reason
-        )
-    )
+) -> dict[str, Any]:
+    """Return the fields of a :class:`Revocation`, but for how many sessions it ended."""
+    return {
+        "id": _new_id(),
+        "kind": kind,
+        "user_id": user_id,
+        "session_id": session_id,
+        "invalid_before_us": invalid_before_us,
+        "revoked_us": now,
+    }
+
+
+def _who(cause: Cause) -> dict[str, str | None]:
+    return {"actor": cause.actor, "actor_ip": cause.ip, "reason": cause.reason}
+
+
+def _audit(session: Session, cause: Cause, values: dict[str, Any], ended: int) -> Revocation:
+    revocation = Revocation(**values, sessions_ended=ended)
+    connection_of(session).execute(INSERT_REVOCATION, asdict(revocation) | _who(cause))
     return revocation

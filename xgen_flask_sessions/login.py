@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from flask import Flask, Request, current_app, g, request
+from flask import Flask, Request, abort, current_app, g, request
 from flask_login import LoginManager, current_user
 from sqlalchemy.exc import SQLAlchemyError
 
-from .access import Outcome, outcome, reject
+from . import login_records, login_sessions
+from .access import Outcome, outcome, reject, verify_login
 from .errors import (
     AuthenticationError,
     ConfigurationError,
+    DatabaseUnavailable,
     DenylistUnavailable,
     SessionRevoked,
     TokenInvalid,
     TokenMissing,
     UserInactive,
+    XgenSessionsError,
 )
 from .problems import refuse
-from .state import get_state
+from .state import get_state, is_registered
 from .users import unwrap
 
 _ASKING = "xgen_flask_sessions.asking_host"
@@ -29,6 +33,7 @@ _BRIDGE = "_xgen_sessions_bridge"
 class LoginBridge:
     """Makes Flask-Login find the user of a token, and answer as we do where there is none.
 
+    A session that ``login_user()`` began is let in only with the token that was recorded for it.
     A request loader of the host's is asked where no token was sent. The host's
     ``unauthorized_handler`` stays in force for its own pages. There is one bridge for each
     ``LoginManager``, which may serve several applications; see :meth:`of`.
@@ -36,6 +41,7 @@ class LoginBridge:
 
     def __init__(self, login_manager: LoginManager) -> None:
         self._manager = login_manager
+        self._host_user_loader: Any = None
         self._host_loader: Any = None
         self._host_unauthorized: Any = None
 
@@ -51,14 +57,23 @@ class LoginBridge:
                 'SESSION_PROTECTION = "strong" makes Flask-Login turn away every token as soon as '
                 'anything is in the Flask session; set it to "basic" or None.'
             )
-        app.before_request(_forget_last_user)
+        login_records.watch(app)
         if not hasattr(login_manager, _BRIDGE):
             setattr(login_manager, _BRIDGE, cls(login_manager))
         bridge: LoginBridge = getattr(login_manager, _BRIDGE)
         return bridge
 
+    @staticmethod
+    def knows(login_manager: LoginManager) -> bool:
+        """Say whether *login_manager* was given to ``init_app``."""
+        return hasattr(login_manager, _BRIDGE)
+
     def attach(self) -> None:
-        """Take the two callbacks over; again, if the host has set its own since."""
+        """Take the callbacks over; again, if the host has set its own since."""
+        loader = self._manager.user_callback
+        if loader is not None and loader != self._load_session_user:
+            self._host_user_loader = loader
+            self._manager.user_loader(self._load_session_user)
         if self._manager.request_callback != self._load_user:
             self._host_loader = self._manager.request_callback
             self._manager.request_loader(self._load_user)
@@ -66,14 +81,49 @@ class LoginBridge:
             self._host_unauthorized = self._manager.unauthorized_callback
             self._manager.unauthorized_handler(self._unauthorized)
 
+    def find_user(self, user_id: str) -> Any | None:
+        """Return a user as the host finds it."""
+        return (self._host_user_loader or get_state().users.get)(user_id)
+
+    def _load_session_user(self, user_id: str) -> Any | None:
+        """Return the user of a Flask-Login session, or of a remember cookie, if it may stand."""
+        if not is_registered():
+            return self._host_user_loader(user_id)
+        if login_records.is_signing_in(user_id):
+            return self.find_user(user_id)
+        try:
+            if verify_login().user_id != user_id:
+                raise TokenInvalid("The sign-in is another user's.")
+            user = _find_active(self.find_user, user_id)
+            if user is None:
+                raise UserInactive
+        except SQLAlchemyError:
+            reject(DenylistUnavailable())
+            return None
+        except DatabaseUnavailable as error:
+            reject(error)
+            return None
+        except XgenSessionsError as error:
+            login_sessions.forget()
+            if outcome().source == "login" or isinstance(outcome().error, TokenMissing):
+                reject(error)
+            # Beside a remember cookie, Flask-Login would not look for another token.
+            return self._load_user(request)
+        login_sessions.settle_in()
+        return user
+
     def _load_user(self, request: Request) -> Any | None:
-        user = _user_of_token(self._manager)
+        if not is_registered():
+            return self._host_loader(request) if self._host_loader else None
+        user = _user_of_token(self.find_user)
         # A token that was refused is not to pass by another way of reading it.
         if user is None and isinstance(outcome().error, TokenMissing):
             return _ask_host(self._host_loader, request)
         return user
 
     def _unauthorized(self) -> Any:
+        if not is_registered():
+            return self._host_unauthorized() if self._host_unauthorized else abort(401)
         error = outcome().error or TokenMissing()
         answered = None
         if isinstance(error, AuthenticationError):
@@ -100,11 +150,10 @@ def require_user() -> Any:
 
     :raises XgenSessionsError: It is nobody, or a token was sent and is refused.
     """
-    manager = getattr(current_app, "login_manager", None)
-    if manager is None:
-        user = _user_of_token(None) if outcome().token else None
-    else:
+    if hasattr(current_app, "login_manager"):
         user = unwrap(current_user)
+    else:
+        user = _user_of_token(get_state().users.get) if outcome().token else None
     result = outcome()
     if result.error is not None and not isinstance(result.error, TokenMissing):
         raise result.error
@@ -115,36 +164,37 @@ def require_user() -> Any:
     return user
 
 
-def _forget_last_user() -> None:
-    # Flask-Login keeps the user in g, which outlives a request where a context is held open.
-    g.pop("_login_user", None)
+def forget_last_user() -> None:
+    """Have Flask-Login look for the current request's own user.
+
+    It keeps the user in ``g``, which outlives a request where a context is held open.
+    """
+    g._get_current_object().pop("_login_user", None)
 
 
-def _user_of_token(login_manager: LoginManager | None) -> Any | None:
+def _user_of_token(find: Callable[[str], Any]) -> Any | None:
     """Return the active user that the current request's token is for, or ``None``."""
     try:
-        return _find_user(login_manager, outcome())
+        return _find_user(find, outcome())
     except SQLAlchemyError:
         reject(DenylistUnavailable())
         return None
 
 
-def _find_user(login_manager: LoginManager | None, result: Outcome) -> Any | None:
+def _find_user(find: Callable[[str], Any], result: Outcome) -> Any | None:
     if isinstance(result.error, SessionRevoked) and result.error.user_id:
         # Who was made inactive should read that, and not try to sign in again.
-        if not _load_active(login_manager, result.error.user_id):
+        if not _find_active(find, result.error.user_id):
             reject(UserInactive())
         return None
     if result.token is None:
         return None
-    user = _load_active(login_manager, result.token.user_id)
+    user = _find_active(find, result.token.user_id)
     if user is None:
         reject(UserInactive())
     return user
 
 
-def _load_active(login_manager: LoginManager | None, user_id: str) -> Any | None:
-    users = get_state().users
-    load = (login_manager and login_manager.user_callback) or users.get
-    user = load(user_id)
-    return user if user is not None and users.is_active(user) else None
+def _find_active(find: Callable[[str], Any], user_id: str) -> Any | None:
+    user = find(user_id)
+    return user if user is not None and get_state().users.is_active(user) else None

@@ -42,13 +42,14 @@ OPTIONS: Final[dict[str, Any]] = {
 def upgrade(engine: sa.Engine) -> list[str]:
     """Bring the tables to this release.
 
-    Tables made by ``db.create_all()`` or by the host's own migrations are adopted if they are
-    what this release needs: only their version is recorded. Processes that upgrade at the same
-    time do it one after the other.
+    Tables made by ``db.create_all()`` or by the host's own migrations, of this release or of an
+    earlier one, are adopted if they are as one of the migrations leaves them: its version is
+    recorded, and those after it are run. Processes that upgrade at the same time do it one after
+    the other.
 
     :param engine: The database.
     :returns: The revisions recorded now, oldest first; none if there was nothing to do.
-    :raises ConfigurationError: The tables are others than this release's; nothing was changed.
+    :raises ConfigurationError: No migration leaves the tables as they are; nothing was changed.
     """
     with engine.connect() as connection, connection.begin():
         _lock_out_others(connection)
@@ -56,9 +57,8 @@ def upgrade(engine: sa.Engine) -> list[str]:
         recorded = _recorded(connection)
         due = _due(config, recorded)
         if due and recorded is None and _present(connection):
-            _require_same(connection)
-            command.stamp(config, "head")
-        elif due:
+            command.stamp(config, _find_revision(connection, due))
+        if due:
             command.upgrade(config, "head")
     return due
 
@@ -130,14 +130,31 @@ def _present(connection: sa.Connection) -> bool:
     return not set(TABLES).isdisjoint(sa.inspect(connection).get_table_names())
 
 
-def _require_same(connection: sa.Connection) -> None:
+def _find_revision(connection: sa.Connection, revisions: list[str]) -> str:
+    """Return the newest of *revisions* that leaves tables as these are.
+
+    :raises ConfigurationError: None does.
+    """
     differences = _differences(connection)
-    if differences:
-        raise ConfigurationError(
-            "The tables exist without a recorded version and are not this release's; nothing was "
-            f"changed. What it would take: {', '.join(differences)}. Do that with the migrations "
-            "that made them, then upgrade again."
-        )
+    for revision in reversed(revisions):
+        if sorted(differences) == sorted(_differences_after(revision)):
+            return revision
+    raise ConfigurationError(
+        "The tables exist without a recorded version and are not this release's, nor an earlier "
+        f"one's; nothing was changed. What it would take: {', '.join(differences)}. Do that with "
+        "the migrations that made them, then upgrade again."
+    )
+
+
+def _differences_after(revision: str) -> list[str]:
+    """Return what :func:`_differences` says of new tables after that migration."""
+    engine = sa.create_engine("sqlite://")
+    try:
+        with engine.begin() as connection:
+            command.upgrade(_config(connection), revision)
+            return _differences(connection)
+    finally:
+        engine.dispose()
 
 
 def _differences(connection: sa.Connection) -> list[str]:
@@ -160,4 +177,7 @@ def _describe(difference: tuple[Any, ...]) -> str:
     if operation.endswith("_column"):
         _, table, column = what
         return f"{operation.replace('_', ' ')} {table}.{column.name}"
+    if operation.endswith("_index"):
+        columns = ", ".join(str(column.name) for column in what[0].columns)
+        return f"{operation.replace('_', ' ')} {what[0].name} ({columns})"
     return f"{operation.replace('_', ' ')} {what[0].name}"

@@ -1,4 +1,4 @@
-"""The plugin's three tables, on a declarative base of their own.
+"""The plugin's tables, on a declarative base of their own.
 
 All times are integer microseconds since the epoch, UTC. There is no foreign key into the host's
 user table: ``user_id`` is what Flask-Login's ``get_id()`` says. Identifiers compare byte by byte
@@ -60,7 +60,10 @@ class SessionRecord(Base):
     __table_args__ = (
         sa.Index("ix_xgen_sessions_user", "user_id", "ended_us", "expires_us"),
         sa.Index("ix_xgen_sessions_open", "ended_us", "expires_us"),
-        sa.Index("ix_xgen_sessions_session", "session_id"),
+        # PostgreSQL writes each index anew when a row ends, so it leaves out what the key finds.
+        sa.Index(
+            "ix_xgen_sessions_session", "session_id", postgresql_where=sa.text("session_id <> jti")
+        ),
         BYTEWISE,
     )
 
@@ -81,7 +84,8 @@ class UserLogin(Base):
 
     __table_args__ = (
         sa.Index("ix_xgen_user_logins_active", "active_until_us"),
-        sa.Index("ix_xgen_user_logins_newest", "last_login_us"),
+        # The screen's order, answered without the rows themselves.
+        sa.Index("ix_xgen_user_logins_newest", "last_login_us", "user_id", "active_until_us"),
         BYTEWISE,
     )
 
@@ -108,6 +112,38 @@ class RevocationRecord(Base):
         sa.Index("ix_xgen_revocations_kind", "kind", "revoked_us"),
         BYTEWISE,
     )
+
+
+class FeedEvent(Base):
+    """What those who hold the denylist in memory must learn of, in the order of the commits."""
+
+    __tablename__ = "xgen_feed"
+
+    position: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
+    """1, 2, 3 and so on: who sees one sees all before it."""
+    id: Mapped[str] = mapped_column(_ID)
+    """Tells it from another at the same place, as after a restored backup."""
+    kind: Mapped[str] = mapped_column(sa.String(16))
+    """``user``, ``session``, ``everyone`` or ``renewed``."""
+    user_id: Mapped[str | None] = mapped_column(_USER_ID)
+    session_id: Mapped[str | None] = mapped_column(_ID)
+    cut_us: Mapped[int] = mapped_column(sa.BigInteger)
+    """The invalidation timestamp; of a renewal, the new token's stamp."""
+    until_us: Mapped[int | None] = mapped_column(sa.BigInteger)
+    """Of a renewal, the end of the old token."""
+
+    __table_args__ = (BYTEWISE,)
+
+
+class FeedHead(Base):
+    """One row: where the feed has come to. Whoever adds to it locks it until the commit."""
+
+    __tablename__ = "xgen_feed_head"
+
+    name: Mapped[str] = mapped_column(sa.String(16), primary_key=True)
+    position: Mapped[int] = mapped_column(sa.BigInteger)
+
+    __table_args__ = (BYTEWISE,)
 
 
 VERSION_TABLE: Final = "xgen_sessions_version"

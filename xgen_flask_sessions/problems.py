@@ -18,6 +18,25 @@ from .errors import (
     SessionRevoked,
     XgenSessionsError,
 )
+from .same_site import is_local_path
+
+PAGE_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""Of pages: nothing inline, nothing foreign, no frames (Content Security Policy Level 3)."""
+
+DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
+"""Of everything else, which is no page: should a browser show it as one, it can do nothing."""
 
 _NOT_IN_CHALLENGE = re.compile(r"[^ !#-\[\]-~]")  # RFC 6750, section 3
 
@@ -36,9 +55,18 @@ def problem(status: int, code: str, detail: str, **members: Any) -> Response:
     return sealed(response)
 
 
-def sealed(response: Response) -> Response:
-    """Mark a response as one that no cache keeps and no browser guesses the type of."""
-    response.headers["Cache-Control"] = "no-store"
+def sealed(response: Response, *, cached: bool = False) -> Response:
+    """Put the headers on that each answer of ours has.
+
+    No browser guesses its type, shows it in a frame, runs what is not ours, or tells another site
+    where it was; and no cache keeps it.
+
+    :param cached: Leave the caches to do as they were told: for files that are the same to all.
+    """
+    is_page = response.mimetype == "text/html" and not 300 <= response.status_code < 400
+    if not cached:
+        response.headers["Cache-Control"] = "no-store"
+    response.headers["Content-Security-Policy"] = PAGE_POLICY if is_page else DATA_POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "same-origin"
     return response
@@ -54,7 +82,7 @@ def answer(error: XgenSessionsError) -> Response:
             described = _NOT_IN_CHALLENGE.sub("?", error.detail)
             challenge += f', error="{error.oauth_error}", error_description="{described}"'
         response.headers["WWW-Authenticate"] = challenge
-    if isinstance(error, DatabaseUnavailable):
+    if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response
 
@@ -120,7 +148,7 @@ def sign_in_url(next_path: str | None = None) -> str | None:
     if not view:
         return None
     url = urlsplit(str(expand_login_view(view)))
-    if next_path is None:
+    if not is_local_path(next_path):  # the sign-in page would not go there either
         return urlunsplit(url)
     query = "&".join(part for part in (url.query, urlencode({"next": next_path})) if part)
     return urlunsplit(url._replace(query=query))

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Collection
-from urllib.parse import urlsplit
+from typing import TypeGuard
 
 from flask import Request
 
@@ -18,6 +19,12 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """RFC 9110, section 9.2.1."""
 
 FORM_FIELD = "csrf_token"
+
+MAX_PATH = 2000
+"""Bytes of a path to come back to: it has to fit into a header, percent-encoded."""
+
+_DOT_SEGMENT = re.compile(r"/(\.|%2e){1,2}(/|$)", re.IGNORECASE)
+"""RFC 3986, section 3.3."""
 
 
 def is_same_site(request: Request, trusted_origins: Collection[str] = ()) -> bool:
@@ -56,14 +63,18 @@ def is_form_token(candidate: str | None, secret: bytes, binding: str) -> bool:
     return hmac.compare_digest((candidate or "").encode("utf-8", "replace"), expected.encode())
 
 
-def is_local_path(target: str | None) -> bool:
-    """Say whether *target* is a path on this site, fit to be redirected to after signing in."""
+def is_local_path(target: str | None) -> TypeGuard[str]:
+    r"""Say whether *target* is a path on this site, fit to be redirected to after signing in.
+
+    A browser takes ``//host``, ``/\host`` and ``/<tab>/host`` for another site. Dot segments are
+    refused because ``/.//host`` becomes ``//host`` where somebody resolves them.
+    """
     return (
-        bool(target)
-        and target is not None
+        target is not None
         and target.startswith("/")
-        and not target.startswith(("//", "/\\"))
+        and not target.startswith("//")
         and "\\" not in target
-        and all(char.isprintable() for char in target)
-        and not urlsplit(target).netloc
+        and target.isprintable()
+        and len(target.encode()) <= MAX_PATH
+        and _DOT_SEGMENT.search(target.partition("?")[0].partition("#")[0]) is None
     )

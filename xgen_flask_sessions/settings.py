@@ -10,6 +10,8 @@ from typing import Any, Literal, NoReturn, cast
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+import limits
+
 from .errors import ConfigurationError
 
 PREFIX = "XGEN_SESSIONS_"
@@ -23,6 +25,9 @@ _COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _URL_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _MAX_TEXT = 255
 _DECADE = timedelta(days=3650)
+_MAX_RATE = 1_000_000
+_REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+_RATE_STORAGES = ("memory", "redis", "rediss", "redis+unix")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +51,16 @@ class Settings:
     timezone: ZoneInfo
     confirm_force_logout: bool
     retention: timedelta
+    deadline: timedelta
+    write_deadline: timedelta
+    consistency: Literal["strict", "watch"]
+    max_staleness: timedelta
+    redis_url: str | None = field(repr=False)
     trusted_origins: frozenset[str]
+    force_logout_limit: limits.RateLimitItem | None
+    sign_in_limit: limits.RateLimitItem | None
+    sign_in_address_limit: limits.RateLimitItem | None
+    rate_limit_storage: str = field(repr=False)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
@@ -82,7 +96,21 @@ class Settings:
             timezone=reader.timezone(),
             confirm_force_logout=reader.flag("CONFIRM_FORCE_LOGOUT", default=False),
             retention=reader.duration("RETENTION", timedelta(days=30)),
+            deadline=reader.deadline("DEADLINE", timedelta(seconds=2)),
+            write_deadline=reader.deadline("WRITE_DEADLINE", timedelta(seconds=10)),
+            consistency=reader.consistency(),
+            max_staleness=reader.duration(
+                "MAX_STALENESS",
+                timedelta(seconds=2),
+                timedelta(milliseconds=200),
+                timedelta(minutes=1),
+            ),
+            redis_url=reader.redis_url(),
             trusted_origins=reader.origins(),
+            force_logout_limit=reader.rate("FORCE_LOGOUT_LIMIT", "120/minute"),
+            sign_in_limit=reader.rate("SIGN_IN_LIMIT", "10/minute"),
+            sign_in_address_limit=reader.rate("SIGN_IN_ADDRESS_LIMIT", "100/minute"),
+            rate_limit_storage=reader.rate_storage(),
         )
 
 
@@ -135,13 +163,19 @@ class _Reader:
             self._fail(
                 name,
                 "must be a timedelta or whole seconds, "
-                f"from {int(least.total_seconds())} to {int(most.total_seconds())} s.",
+                f"from {least.total_seconds():g} to {most.total_seconds():.0f} s.",
             )
         return value
 
+    def deadline(self, name: str, default: timedelta) -> timedelta:
+        return self.duration(name, default, timedelta(milliseconds=100), timedelta(minutes=1))
+
     def _bytes(self, name: str, value: object) -> bytes:
         if isinstance(value, str):
-            value = value.encode()
+            try:
+                value = value.encode()
+            except UnicodeEncodeError:
+                self._fail(name, "is no text that has a UTF-8 form; give it as bytes.")
         if not isinstance(value, bytes) or not value:
             self._fail(name, "must be a non-empty string or bytes.")
         return value
@@ -231,6 +265,46 @@ class _Reader:
                 "TRUSTED_ORIGINS", "takes scheme and host, such as 'https://app.example.com'."
             )
         return frozenset(value)
+
+    def rate(self, name: str, default: str) -> limits.RateLimitItem | None:
+        value = self._config.get(PREFIX + name, default)
+        if value is None or value == "":
+            return None
+        try:
+            (limit,) = limits.parse_many(value)
+        except ValueError:  # more than one is none, too
+            limit = None
+        if (
+            limit is None
+            or not 1 <= limit.amount <= _MAX_RATE
+            or limit.get_expiry() > timedelta(days=1).total_seconds()
+        ):
+            self._fail(
+                name,
+                f"must be one limit such as '{default}', of 1 to {_MAX_RATE} in up to a day; "
+                "None or '' for none.",
+            )
+        return limit
+
+    def consistency(self) -> Literal["strict", "watch"]:
+        value = self.choice("CONSISTENCY", "strict", ("strict", "watch"))
+        return cast('Literal["strict", "watch"]', value)
+
+    def redis_url(self) -> str | None:
+        value = self.optional_text("REDIS_URL")
+        if value is not None and not value.startswith(_REDIS_SCHEMES):
+            self._fail("REDIS_URL", "must be a URL such as 'redis://host:6379/0'.")
+        return value
+
+    def rate_storage(self) -> str:
+        value = self.text("RATE_LIMIT_STORAGE", "memory://")
+        if value.partition("://")[0] not in _RATE_STORAGES or "://" not in value:
+            self._fail(
+                "RATE_LIMIT_STORAGE",
+                "must be 'memory://', or for several processes 'redis://host:6379/0' "
+                f"({', '.join(_RATE_STORAGES)}).",
+            )
+        return value
 
 
 def _is_origin(value: object) -> bool:

@@ -9,6 +9,7 @@ from flask_login import current_user
 from markupsafe import Markup
 
 from . import i18n
+from .devices import visible
 from .problems import sign_in_url
 from .state import get_state
 from .users import Profile
@@ -22,6 +23,7 @@ def template_globals() -> dict[str, Any]:
         "xgen_language": i18n.language,
         "xgen_current_profile": _current_profile,
         "xgen_session_guard": _session_guard,
+        "xgen_visible": visible,
     }
 
 

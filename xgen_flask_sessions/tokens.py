@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import jwt
 from jwt.utils import base64url_decode
 
+from .checked import CheckedTokens
 from .clock import SECOND_US
 from .errors import ConfigurationError, TokenExpired, TokenInvalid
 from .keys import Key
@@ -70,6 +71,8 @@ class TokenCodec:
         self._audience = audience
         self._leeway_us = leeway_us
         self._jws = jwt.PyJWS(options={"enforce_minimum_key_length": True})
+        self.checked: CheckedTokens[Claims] = CheckedTokens()
+        """What genuine tokens say, by these keys."""
 
     def encode(self, claims: Claims) -> str:
         """Sign *claims*.
@@ -108,10 +111,20 @@ class TokenCodec:
     def decode(self, token: str, *, now_us: int) -> Claims:
         """Check a token's form, key, signature, claims and expiry.
 
+        What a token says is kept for the next time: it must not be changed.
+
         :param now_us: The time to hold ``exp`` against, in microseconds.
         :raises TokenInvalid: Anything about it is not as :meth:`encode` makes it.
         :raises TokenExpired: It is genuine and its ``exp`` has passed.
         """
+        claims = self.checked.get(token) if isinstance(token, str) else None
+        if claims is None:
+            claims = self._check(token)
+            self.checked.put(token, claims)
+        self.require_unexpired(claims.expires_us, now_us=now_us)
+        return claims
+
+    def _check(self, token: object) -> Claims:
         if not isinstance(token, str) or len(token) > MAX_TOKEN_BYTES:
             _refuse("The token is too long or no string.")
         match = _COMPACT_JWS.fullmatch(token)
@@ -122,10 +135,15 @@ class TokenCodec:
             payload = self._jws.decode(token, key.verifying, algorithms=[key.algorithm])
         except (jwt.PyJWTError, ValueError, TypeError):
             _refuse("The token's signature does not fit.")
-        claims = self._read(_parse_object(payload))
-        if claims.expires_us + self._leeway_us <= now_us:
+        return self._read(_parse_object(payload))
+
+    def require_unexpired(self, expires_us: int, *, now_us: int) -> None:
+        """Hold an expiry against the time, with the leeway.
+
+        :raises TokenExpired: It has passed.
+        """
+        if expires_us + self._leeway_us <= now_us:
             raise TokenExpired
-        return claims
 
     def _key_for(self, header: Mapping[str, Any]) -> Key:
         # Only what encode() writes: no jku, x5u, jwk, crit, b64 or zip is ever looked at.

@@ -5,13 +5,17 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.orm import QueryableAttribute, lazyload
+from sqlalchemy.orm import Mapper, ORMExecuteState, QueryableAttribute, Session, lazyload
 
 from .errors import ConfigurationError, UserInactive
+from .host_table import HostTable, find_host_table
+from .models import UserLogin
+from .stamps import write_first
 from .tokens import check_user_id, is_user_id
 
 _BATCH = 500
@@ -83,6 +87,20 @@ class UserDirectory:
         self._id: QueryableAttribute[Any] = getattr(model, id_name)
         self._id_name = id_name
 
+    def table(self, session: Session) -> HostTable | None:
+        """Return the host's table as something to join ours with.
+
+        :returns: ``None`` if it lies in another database, or its ids cannot be told in SQL.
+        """
+        bind = session.get_bind(mapper=sa.inspect(self._model))
+        if bind is not session.get_bind(clause=UserLogin.__table__):
+            return None
+        names = {
+            name: getattr(self._fields, name)
+            for name in ("username", "name", "department", "superuser")
+        }
+        return find_host_table(self._model, self._id, names, bind.dialect)
+
     @property
     def has_superusers(self) -> bool:
         """Whether the model knows of SuperUsers at all."""
@@ -129,21 +147,73 @@ class UserDirectory:
 
         :raises UserInactive: The user is inactive or does not exist.
         """
-        key = self._to_key(user_id)
+        user = self.lock([user_id]).get(user_id)
+        if user is None or not self.is_active(user):
+            raise UserInactive
+
+    def lock(self, user_ids: Iterable[str]) -> dict[str, Any]:
+        """Lock users' rows and read them as they are now; return those that exist, by id.
+
+        One after the other, in the order of the ids: whoever locks two does it in the same order.
+        On SQLite, which has no such locks, whoever calls has written first.
+        """
+        keys = {key for key in map(self._to_key, user_ids) if key is not None}
         self._db.session.flush()  # what the host has changed must not be read over
-        query = (
+        found: dict[str, Any] = {}
+        for key in sorted(keys, key=lambda key: (type(key).__name__, key)):
+            # A database that tells no case apart finds others as well.
+            for user in self._db.session.scalars(self._locked, {"key": key}):
+                found[str(getattr(user, self._id_name))] = user
+        return found
+
+    @cached_property
+    def _locked(self) -> sa.Select[Any]:
+        """Locks and reads one user's row; made once, when all of the host's models are there."""
+        return (
             sa.select(self._model)
-            .where(self._id == key)
+            .where(self._id == sa.bindparam("key"))
             .options(lazyload("*"))  # outer joins cannot be locked
             .with_for_update(key_share=True)
             .execution_options(populate_existing=True)
         )
-        found = [] if key is None else self._db.session.scalars(query).all()
-        # A database that tells no case apart finds others as well.
-        if not any(
-            str(getattr(user, self._id_name)) == user_id and self.is_active(user) for user in found
-        ):
-            raise UserInactive
+
+    def is_row(self, user: Any) -> bool:
+        """Say whether *user* is a row of the host's user table, and not somebody made up."""
+        return isinstance(unwrap(user), self._model)
+
+    def ids_of_flushed(self, user: Any) -> list[str]:
+        """Return the id of a user who is being flushed, and the one before if that changes."""
+        history = sa.inspect(user).attrs[self._id_name].history
+        ids = [*history.non_deleted(), *history.deleted]
+        return [str(each) for each in ids if each is not None]
+
+    def ids_of_target(self, execution: ORMExecuteState) -> list[str]:
+        """Lock the rows that an ``UPDATE`` or ``DELETE`` of the model is about to hit.
+
+        :param execution: The statement, about to run.
+        :returns: The users' ids.
+        """
+        session, statement = execution.session, cast("Any", execution.statement)
+        write_first(session)
+        mapper = cast("Mapper[Any]", execution.bind_mapper)
+        # Of the class that the statement names: a subclass in the same table has its own rows.
+        query = sa.select(getattr(mapper.class_, self._id_name)).with_for_update()
+        query = query.options(*execution.user_defined_options)
+        if statement.whereclause is not None:
+            query = query.where(statement.whereclause)
+        found: list[Any] = []
+        parameters: Any = execution.parameters
+        for row in parameters if isinstance(parameters, list) else [parameters]:
+            found += session.scalars(self._restricted(query, row), row)
+        return list(dict.fromkeys(map(str, found)))
+
+    def _restricted(self, query: sa.Select[Any], row: dict[str, Any] | None) -> sa.Select[Any]:
+        """Return *query* for the row that parameters name by its primary key, if they do."""
+        mapper = sa.inspect(self._model)
+        names = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+        if not row or not set(names) <= set(row):
+            return query
+        return query.where(*(getattr(self._model, name) == row[name] for name in names))
 
     def is_active(self, user: Any) -> bool:
         """Say whether *user* may sign in and use sessions."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from flask import Flask
@@ -23,7 +23,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from . import error_pages, language, sign_in, workspace
 from .admin_center import create_admin
-from .config import find_instance, from_environment, secret_key
+from .config import engine_options, find_instance, from_environment, secret_key
 from .extensions import sessions
 from .models import User, db
 from .preparation import prepare
@@ -46,10 +46,16 @@ def create_app(
     app = Flask(__name__, instance_path=str(instance))
     app.config.from_mapping(from_environment(instance, os.environ))
     app.config.from_mapping(config or {})
+    # Flask's own cookies go the way of the token's.
+    secure = app.config["XGEN_SESSIONS_COOKIE_SECURE"]
+    app.config.update(SESSION_COOKIE_SECURE=secure, REMEMBER_COOKIE_SECURE=secure)
     app.config["SECRET_KEY"] = (
         app.config.get("XGEN_SESSIONS_SECRET_KEY")
         or app.config.get("SECRET_KEY")
         or secret_key(instance)
+    )
+    app.config.setdefault(
+        "SQLALCHEMY_ENGINE_OPTIONS", engine_options(app.config["SQLALCHEMY_DATABASE_URI"])
     )
     proxies = app.config["TRUSTED_PROXIES"]
     if proxies:
@@ -70,8 +76,16 @@ def create_app(
     return app
 
 
+_CACHE_KIB: Final = 64 * 1024
+"""Of each connection to SQLite."""
+
+
 def _tune_sqlite(app: Flask) -> None:
-    """Let readers and the writer of SQLite work side by side, and wait for each other."""
+    """Hold SQLite to the foreign keys; the plugin has it write ahead.
+
+    Its cache takes an index of a million sessions, which the screen reads at every look; the
+    default of 2 MiB does not. Only what is read is ever taken.
+    """
     with app.app_context():
         engine = db.engine
     if engine.dialect.name != "sqlite":
@@ -79,5 +93,5 @@ def _tune_sqlite(app: Flask) -> None:
 
     @sa.event.listens_for(engine, "connect")
     def tune(connection: Any, _: object) -> None:
-        for pragma in ("busy_timeout = 5000", "journal_mode = WAL", "foreign_keys = ON"):
-            connection.execute(f"PRAGMA {pragma}").close()
+        connection.execute("PRAGMA foreign_keys = ON").close()
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}").close()

@@ -15,8 +15,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload
 
-from xgen_flask_sessions import IssuedToken
+from xgen_flask_sessions import Forbidden, IssuedToken
+from xgen_flask_sessions.access import recheck_token
 from xgen_flask_sessions.i18n import gettext_noop
+from xgen_flask_sessions.users import unwrap
 
 from . import passwords
 from .extensions import sessions
@@ -114,7 +116,9 @@ def sign_in(username: str, password: str) -> IssuedToken | None:
     """Return a token for whose name and password these are, or ``None``.
 
     :raises UserInactive: They are right, and the user is inactive.
+    :raises DenylistUnavailable: The database does not answer; nothing was done.
     """
+    sessions.require_database()  # to look a user up, it would be waited for
     user = authenticate(username, password)
     if user is None:
         return None
@@ -153,9 +157,18 @@ def search(text: str, number: int) -> UserPage:
     return UserPage(list(users), number, pages, total)
 
 
-def create(username: str, password: str, profile: Profile, *, superuser: bool = False) -> User:
+def create(
+    username: str,
+    password: str,
+    profile: Profile,
+    *,
+    superuser: bool = False,
+    actor: Any = None,
+) -> User:
     """Make a user.
 
+    :param actor: Who asks for it: a user object, or the name of what else acts.
+    :raises Forbidden: *actor* is a user object of no active SuperUser (any more).
     :raises AccountError: The username is taken, or something is against the rules.
     """
     username = unicodedata.normalize("NFC", username)
@@ -173,6 +186,7 @@ def create(username: str, password: str, profile: Profile, *, superuser: bool = 
     )
     try:
         with _transaction() as session:
+            _lock(session, actor=actor)
             user.roles = _roles(session, profile.roles)
             session.add(user)
     except AccountError:
@@ -182,13 +196,13 @@ def create(username: str, password: str, profile: Profile, *, superuser: bool = 
     return user
 
 
-def change_profile(user_id: int, profile: Profile) -> None:
-    """Change what a user is called, and the roles.
+def change_profile(user_id: int, profile: Profile, *, actor: Any = None) -> None:
+    """Change what a user is called, and the roles. Parameters and errors as :func:`create`.
 
     :raises AccountError: Somebody made one of the roles at the same moment.
     """
     with _transaction() as session:
-        user = _lock(session, user_id)
+        user = _lock_user(session, user_id, actor=actor)
         user.name = profile.name
         user.department = profile.department
         user.roles = _roles(session, profile.roles)
@@ -199,12 +213,13 @@ def reset_password(user_id: int, password: str, *, actor: Any, end_sessions: boo
 
     :param actor: Who asks for it: a user object, or the name of what else acts.
     :param end_sessions: A new password alone ends no session.
+    :raises Forbidden: *actor* is a user object of no active SuperUser (any more).
     :raises AccountError: The password is against the rules.
     """
     _require_acceptable(password)
     password_hash = passwords.hash_password(password)  # takes its time: before the locks
     with _transaction() as session:
-        user = _lock(session, user_id)
+        user = _lock_user(session, user_id, actor=actor)
         user.password_hash = password_hash
         session.flush()
         if end_sessions:
@@ -218,10 +233,11 @@ def change_access(user_id: int, *, active: bool, superuser: bool, actor: Any) ->
 
     :param actor: Who asks for it: a user object, or the name of what else acts.
     :returns: Whether the user was made inactive by this.
+    :raises Forbidden: *actor* is a user object of no active SuperUser (any more).
     :raises AccountError: It is the last active SuperUser.
     """
     with _transaction() as session:
-        user = _lock(session, user_id, superusers=True)
+        user = _lock_user(session, user_id, actor=actor, superusers=True)
         if not (active and superuser) and _is_last_superuser(session, user):
             raise AccountError("access", LAST_SUPERUSER)
         deactivated = user.is_active and not active
@@ -251,23 +267,45 @@ def _transaction() -> Iterator[Session]:
         raise
 
 
-def _lock(session: Session, user_id: int, *, superusers: bool = False) -> User:
-    """Lock a user's row, and read it as it is now.
+def _lock_user(
+    session: Session, user_id: int, *, actor: Any = None, superusers: bool = False
+) -> User:
+    """Lock a user's row, and read it as it is now; parameters and errors as :func:`_lock`."""
+    _lock(session, user_id, actor=actor, superusers=superusers)
+    user = session.get(User, user_id)
+    if user is None:
+        raise sa.exc.NoResultFound
+    return user
 
-    :param superusers: Lock those of all SuperUsers before it, in the order of their ids.
+
+def _lock(session: Session, *user_ids: int, actor: Any = None, superusers: bool = False) -> None:
+    """Lock the rows of users and of who acts, in the order of their ids, and read them anew.
+
+    :param actor: Who acts: a user object, or anything else, which passes.
+    :param superusers: Lock those of all SuperUsers as well.
+    :raises Forbidden: *actor* is a user object of no active SuperUser (any more).
+    :raises AuthenticationError: The session that asks has ended meanwhile.
     """
     if session.get_bind(mapper=User).dialect.name == "sqlite":
         # No row locks there: the first write locks the database, so that what is read is the
         # latest, and stays so.
         session.execute(
-            sa.update(User).where(User.id == user_id).values(is_active=User.is_active),
+            sa.update(User).where(User.id.in_(user_ids)).values(is_active=User.is_active),
             execution_options={"synchronize_session": False},
         )
+    actor = unwrap(actor)
+    ids = {*user_ids, actor.id} if isinstance(actor, User) else set(user_ids)
     if superusers:
-        whom = sa.select(User.id).where(User.is_superuser).order_by(User.id)
-        session.execute(whom.with_for_update()).all()
-    query = sa.select(User).where(User.id == user_id).with_for_update()
-    return session.scalars(query.execution_options(populate_existing=True)).one()
+        whom = sa.select(User.id).where(User.is_superuser | User.id.in_(ids))
+        session.execute(whom.order_by(User.id).with_for_update()).all()
+    found: set[User] = set()
+    for user_id in sorted(ids):
+        query = sa.select(User).where(User.id == user_id).with_for_update()
+        found.update(session.scalars(query.execution_options(populate_existing=True)))
+    if isinstance(actor, User):
+        if actor not in found or not (actor.is_superuser and actor.is_active):
+            raise Forbidden("Only a SuperUser may change users.")
+        recheck_token()
 
 
 def _is_last_superuser(session: Session, user: User) -> bool:

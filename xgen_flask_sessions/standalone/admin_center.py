@@ -8,6 +8,7 @@ from flask import redirect, url_for
 from flask_admin import Admin, AdminIndexView, expose
 from flask_admin.theme import Bootstrap4Theme
 
+from xgen_flask_sessions import open_to_all
 from xgen_flask_sessions.admin import ENDPOINT as LOGIN_MANAGEMENT
 
 from .user_admin import UserManagementView
@@ -21,6 +22,7 @@ class _IndexView(AdminIndexView):  # type: ignore[misc]
         return False
 
     @expose("/")  # type: ignore[untyped-decorator]
+    @open_to_all
     def index(self) -> Any:
         """Go to Login Management."""
         return redirect(url_for(f"{LOGIN_MANAGEMENT}.index"))

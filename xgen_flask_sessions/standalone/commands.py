@@ -14,14 +14,9 @@ from flask import Flask
 from flask.cli import AppGroup, ScriptInfo
 
 from xgen_flask_sessions.cli import commands as plugin_commands
-from xgen_flask_sessions.cli import (
-    failing_plainly,
-    json_option,
-    operator,
-    print_json,
-    print_table,
-    shown,
-)
+from xgen_flask_sessions.cli import failing_plainly, json_option, operator
+from xgen_flask_sessions.state import get_state
+from xgen_flask_sessions.terminal import print_json, print_table, shown
 
 from . import accounts, create_app, prepare, seeding
 from .accounts import AccountError, Profile
@@ -76,11 +71,20 @@ def serve(host: str, port: int, instance: str | None) -> None:
     url = _url_of(server, host)
     prepare(app, url=f"{url}/login")
     _say_how_it_is_served(app, url)
+    _relay(app)
     try:
         server.run()
     finally:
         server.close()
     click.echo("Stopped.")
+
+
+def _relay(app: Flask) -> None:
+    """Begin to take revocations to Redis, if there is one, before anybody asks for anything."""
+    with app.app_context():
+        relaying = get_state().relaying
+        if relaying is not None:
+            relaying.ensure_running()
 
 
 def _url_of(server: Any, host: str) -> str:

@@ -61,18 +61,31 @@ def from_environment(instance: Path, environ: Mapping[str, str]) -> dict[str, An
     config: dict[str, Any] = {
         "ADMIN_PASSWORD": environ.get("XGEN_ADMIN_PASSWORD") or None,
         "PASSWORD_HASH_METHOD": "scrypt",
+        "SESSION_COOKIE_SAMESITE": "Lax",
         "MAX_CONTENT_LENGTH": 64 * 1024,
         "SQLALCHEMY_DATABASE_URI": database,
         "TRUSTED_PROXIES": _proxies(environ.get("XGEN_TRUSTED_PROXIES")),
         # Plain HTTP on localhost, unless it is told of HTTPS.
         "XGEN_SESSIONS_COOKIE_SECURE": False,
     }
-    if database.get_backend_name() != "sqlite":
-        config["SQLALCHEMY_ENGINE_OPTIONS"] = {"pool_pre_ping": True}
     for key, text in environ.items():
         if key.startswith(PREFIX):
             config[key] = text if key in _PLAIN_TEXT else _parse(text)
     return config
+
+
+def engine_options(database: str | sa.URL) -> dict[str, Any]:
+    """Return how to connect to a database.
+
+    :param database: Where it is.
+    """
+    if sa.make_url(database).get_backend_name() == "sqlite":
+        return {}
+    return {
+        "pool_pre_ping": True,
+        "pool_timeout": 2,
+        "isolation_level": "READ COMMITTED",  # the default of PostgreSQL, not of MariaDB
+    }
 
 
 def secret_key(instance: Path) -> str:

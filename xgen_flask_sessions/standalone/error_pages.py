@@ -5,32 +5,28 @@ from __future__ import annotations
 import json
 from typing import Final
 
-import sqlalchemy as sa
-from flask import Flask, Response, render_template
+from flask import Flask, Response, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from xgen_flask_sessions.admin import CONTENT_SECURITY_POLICY
 from xgen_flask_sessions.problems import database_problem, http_problem, sealed, wants_page
+from xgen_flask_sessions.transactions import UNREACHABLE
 
 _PROBLEM: Final = "application/problem+json"
 
 
 def set_up(app: Flask) -> None:
-    """Answer every error of the application, and give every page its security headers."""
+    """Answer every error of the application, and give every answer its security headers."""
     app.register_error_handler(HTTPException, http_problem)
-    app.register_error_handler(sa.exc.OperationalError, database_problem)
-    app.register_error_handler(sa.exc.InterfaceError, database_problem)
-    app.register_error_handler(sa.exc.TimeoutError, database_problem)
+    for unreachable in UNREACHABLE:
+        app.register_error_handler(unreachable, database_problem)
     app.after_request(_finish)
 
 
 def _finish(response: Response) -> Response:
     if response.mimetype == _PROBLEM and response.status_code >= 400 and wants_page():
         _make_page(response)
-    if response.mimetype == "text/html":
-        response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-        sealed(response)
-    return response
+    is_file = (request.endpoint or "").rpartition(".")[2] == "static"
+    return sealed(response, cached=is_file and response.status_code < 400)
 
 
 def _make_page(response: Response) -> None:

@@ -19,7 +19,7 @@ except ImportError as error:  # pragma: no cover: needs an environment of its ow
 
 LANGUAGES: Final = {"en": "English", "ko": "한국어"}
 COOKIE: Final = "xgen_lang"
-_KEPT: Final = frozenset({"next", "page", "q", "expand", "user_id", "done"})
+_KEPT: Final = frozenset({"next", "page", "q", "sort", "order", "expand", "user_id", "done"})
 """What of a page's address, or of the form sent to it, names what is shown."""
 _YEAR_S: Final = 365 * 24 * 3600
 

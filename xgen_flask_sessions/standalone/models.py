@@ -48,7 +48,11 @@ class User(UserMixin, Base):  # type: ignore[misc]
 
     __tablename__ = "users"
     # An id is never given to somebody else: sessions are recorded under it.
-    __table_args__ = {"sqlite_autoincrement": True, **BYTEWISE}
+    __table_args__ = (
+        # The SuperUsers are few: counting them is not to read everybody.
+        sa.Index("ix_users_superuser", "is_superuser", "id"),
+        {"sqlite_autoincrement": True, **BYTEWISE},
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     username: Mapped[str] = mapped_column(sa.String(MAX_USERNAME), unique=True)

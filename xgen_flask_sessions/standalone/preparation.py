@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Final
+from typing import Final, cast
 
 import click
 import sqlalchemy as sa
@@ -17,6 +17,7 @@ from .models import User, db
 
 FIRST_USERNAME: Final = "admin"
 _ATTEMPTS: Final = 10
+_INDEXES: Final = cast("sa.Table", User.__table__).indexes
 
 
 def prepare(app: Flask, *, url: str = "/login") -> None:
@@ -47,8 +48,10 @@ def _create_tables() -> None:
     for attempt in range(_ATTEMPTS):
         try:
             db.create_all()
+            for index in _INDEXES:  # a table of an earlier release may lack one
+                index.create(db.engine, checkfirst=True)
         except sa.exc.DBAPIError:
-            # Another process made a table since this one looked.
+            # Another process made it since this one looked.
             if attempt == _ATTEMPTS - 1:
                 raise
         else:

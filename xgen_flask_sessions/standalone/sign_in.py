@@ -20,14 +20,17 @@ from flask_login import current_user
 from xgen_flask_sessions import (
     AuthenticationError,
     CrossSiteRequest,
+    IssuedToken,
+    RateLimited,
     SessionRevoked,
     TokenExpired,
     UserInactive,
     current_token,
+    open_to_all,
 )
 from xgen_flask_sessions.clock import seconds_until
 from xgen_flask_sessions.errors import BadRequest, DatabaseUnavailable
-from xgen_flask_sessions.i18n import gettext, gettext_noop
+from xgen_flask_sessions.i18n import gettext, gettext_noop, ngettext
 from xgen_flask_sessions.problems import problem, sealed
 
 from . import accounts
@@ -70,9 +73,11 @@ def submit() -> Any:
     username = request.form.get("username", "")
     earlier = current_token.session_id if current_token else None
     try:
-        issued = accounts.sign_in(username, request.form.get("password", ""))
+        issued = _sign_in(username, request.form.get("password", ""))
     except UserInactive:
         return _page(401, error=gettext(INACTIVE), username=username)
+    except RateLimited as error:
+        return _too_often(error, username)
     if issued is None:
         return _page(401, error=gettext(WRONG), username=username)
     if earlier is not None:  # this browser's: nobody could sign out of it any more
@@ -83,6 +88,7 @@ def submit() -> Any:
 
 
 @blueprint.post("/logout")
+@open_to_all
 def sign_out() -> Any:
     """End this session."""
     _require_same_site()
@@ -95,11 +101,12 @@ def sign_out() -> Any:
 
 
 @blueprint.post("/api/login")
+@open_to_all
 def api_login() -> Response:
     """``POST /api/login``: a token for a username and a password."""
     username, password = _credentials()
     try:
-        issued = accounts.sign_in(username, password)
+        issued = _sign_in(username, password)
     except UserInactive as error:
         return _refusal(error.code, error.detail)
     if issued is None:
@@ -112,6 +119,23 @@ def api_login() -> Response:
             session_id=issued.session_id,
         )
     )
+
+
+def _sign_in(username: str, password: str) -> IssuedToken | None:
+    """Return a token for whose name and password these are, or ``None``.
+
+    :raises UserInactive: They are right, and the user is inactive.
+    :raises RateLimited: Too many sign-ins failed before; the password was not looked at.
+    """
+    sessions.check_sign_in_rate(username)
+    try:
+        issued = accounts.sign_in(username, password)
+    except UserInactive:
+        sessions.count_failed_sign_in(username)
+        raise
+    if issued is None:
+        sessions.count_failed_sign_in(username)
+    return issued
 
 
 def to_sign_in(news: str) -> Response:
@@ -139,6 +163,18 @@ def _page(
     )
     if status == 401:
         response.headers["WWW-Authenticate"] = CHALLENGE  # RFC 9110, section 15.5.2
+    return response
+
+
+def _too_often(error: RateLimited, username: str) -> Response:
+    wait = error.retry_after_s or 1
+    text = ngettext(
+        "Too many sign-ins failed. Try again in %(num)d second.",
+        "Too many sign-ins failed. Try again in %(num)d seconds.",
+        wait,
+    )
+    response = _page(error.status, error=text, username=username)
+    response.headers["Retry-After"] = str(wait)
     return response
 
 

@@ -12,9 +12,8 @@ from flask_admin import expose
 from flask_login import current_user
 
 from xgen_flask_sessions import i18n
-from xgen_flask_sessions.admin import AdminCenterView
+from xgen_flask_sessions.admin import AdminCenterView, page_number
 from xgen_flask_sessions.forms import check_form, field_token
-from xgen_flask_sessions.roster import parse_page
 
 from . import accounts
 from .accounts import AccountError, Profile
@@ -54,8 +53,7 @@ class UserManagementView(AdminCenterView):
     def index(self) -> Any:
         """Show one page of the users, or of those that were searched for."""
         text = request.args.get("q", "").strip()[:MAX_USERNAME]
-        number = parse_page(request.args.get("page", "1")) or 1
-        page = accounts.search(text if text.isprintable() else "", number)
+        page = accounts.search(text if text.isprintable() else "", page_number())
         return self._render("users.html", page=page, text=text)
 
     @expose("/new", methods=["GET", "POST"])  # type: ignore[untyped-decorator]
@@ -70,6 +68,7 @@ class UserManagementView(AdminCenterView):
                 request.form.get("password", ""),
                 _profile(),
                 superuser="superuser" in request.form,
+                actor=current_user,
             )
         except AccountError as error:
             return self._render("user_new.html", values=request.form, error=error), 400
@@ -91,7 +90,7 @@ class UserManagementView(AdminCenterView):
         check_form()
         user = _find(user_id)
         try:
-            accounts.change_profile(user.id, _profile())
+            accounts.change_profile(user.id, _profile(), actor=current_user)
         except AccountError as error:
             return self._edit_page(user, "profile", error)
         return self._to_user(user_id, "profile")

@@ -1,0 +1,92 @@
+"""The host's user table as something to join with: its columns, and its id as our text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import QueryableAttribute, RelationshipProperty
+
+
+@dataclass(frozen=True, slots=True)
+class HostTable:
+    """What may be asked of the host's users in SQL.
+
+    :param model: The host's user model.
+    :param key: Its id.
+    :param dialect: The database's.
+    :param columns: SQL expressions by what they hold, such as ``department``; those that the
+        model computes in Python are missing.
+    """
+
+    model: type[Any]
+    key: Any
+    dialect: sa.Dialect
+    columns: dict[str, sa.ColumnElement[Any]]
+
+    @property
+    def text_id(self) -> sa.ColumnElement[str]:
+        """The id as ``get_id()`` says it."""
+        kind = self.key.type
+        if isinstance(kind, sa.String):
+            return sa.type_coerce(self.key, kind)
+        if isinstance(kind, sa.Uuid) and not self._has_uuids(kind):  # 32 digits, no hyphens
+            digits = sa.type_coerce(self.key, sa.String)
+            parts = [sa.func.substr(digits, *part) for part in _UUID_PARTS]
+            return sum((sa.literal("-") + part for part in parts[1:]), start=parts[0] + "")
+        return sa.cast(self.key, sa.String)
+
+    def holds(self, user_id: Any) -> sa.ColumnElement[bool]:
+        """Return the condition for the row of *user_id*, so that the key's index finds it."""
+        kind = self.key.type
+        same: sa.ColumnElement[bool] = self.text_id == user_id
+        if isinstance(kind, sa.Uuid) and not self._has_uuids(kind):
+            digits = sa.func.replace(user_id, "-", "")
+            return sa.and_(sa.type_coerce(self.key, sa.String) == digits, same)
+        if isinstance(kind, sa.Integer) and self.dialect.name != "postgresql":
+            # PostgreSQL fails at text that is no number, and needs no index: it hashes.
+            return sa.and_(self.key == sa.cast(user_id, sa.BigInteger), same)
+        return same
+
+    def called(self, text: str) -> sa.ColumnElement[bool]:
+        """Return the condition for users whose username or name holds *text*, in any case."""
+        names = [self.columns[name] for name in ("username", "name") if name in self.columns]
+        return sa.or_(*(name.icontains(text, autoescape=True) for name in names))
+
+    def _has_uuids(self, kind: sa.Uuid[Any]) -> bool:
+        return kind.native_uuid and self.dialect.supports_native_uuid
+
+
+_UUID_PARTS = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
+
+
+def find_host_table(
+    model: type[Any], key: QueryableAttribute[Any], names: Mapping[str, str], dialect: sa.Dialect
+) -> HostTable | None:
+    """Return the host's table; ``None`` if its ids cannot be told in SQL.
+
+    :param model: The host's user model.
+    :param key: Its id.
+    :param names: The names of its attributes by what they hold.
+    """
+    # Of other types, what get_id() says is made in Python, or padded by the database.
+    unlike = isinstance(key.type, sa.Enum | sa.CHAR | sa.TypeDecorator)
+    if unlike or not isinstance(key.type, sa.Integer | sa.String | sa.Uuid):
+        return None
+    columns: dict[str, Any] = {}
+    for what, name in names.items():
+        attribute = getattr(model, name, None)
+        if _is_column(attribute, sa.Boolean if what == "superuser" else sa.String):
+            columns[what] = attribute
+    return HostTable(model, key, dialect, columns) if "username" in columns else None
+
+
+def _is_column(attribute: Any, kind: type[Any]) -> bool:
+    """Say whether a model's attribute is SQL of that kind, and not made in Python."""
+    if not isinstance(attribute, QueryableAttribute):
+        return False
+    if isinstance(getattr(attribute, "property", None), RelationshipProperty):
+        return False
+    return isinstance(attribute.type, kind) and not isinstance(attribute.type, sa.Enum)

@@ -1,0 +1,41 @@
+"""Marks on functions that let somebody in: who checks the caller, and what is meant to be open.
+
+They change nothing at a request. ``flask xgen-sessions doctor`` reads them, through any decorator
+that uses :func:`functools.wraps`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_CHECKS_CALLER = "_xgen_sessions_checks_caller"
+_OPEN_TO_ALL = "_xgen_sessions_open_to_all"
+
+
+def checks_caller(function: _F) -> _F:
+    """Mark *function* as one that lets nobody pass whose token is missing or refused."""
+    setattr(function, _CHECKS_CALLER, True)
+    return function
+
+
+def open_to_all(view: _F) -> _F:
+    """Mark *view* as one that is meant to be open to everybody, such as a webhook.
+
+    ``flask xgen-sessions doctor`` then does not warn of its routes. It opens nothing: a view that
+    ``token_required`` or ``login_required`` guards stays guarded.
+    """
+    setattr(view, _OPEN_TO_ALL, True)
+    return view
+
+
+def is_checking_caller(function: object) -> bool:
+    """Say whether *function* bears the mark of :func:`checks_caller`."""
+    return getattr(function, _CHECKS_CALLER, False) is True
+
+
+def is_open_to_all(function: object) -> bool:
+    """Say whether *function* bears the mark of :func:`open_to_all`."""
+    return getattr(function, _OPEN_TO_ALL, False) is True

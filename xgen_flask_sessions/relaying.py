@@ -1,0 +1,82 @@
+"""The thread that takes the feed from the database to Redis, in every process that has a Redis."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import sqlalchemy as sa
+
+from . import clock
+from .denylist import Denylist
+from .errors import ConfigurationError
+from .following import FeedReader, Follower
+from .pool import engine_without_pool
+from .relay import Relay, Snapshot, read_snapshot
+from .wakes import ByDatabase, Commits
+from .watchdog import watchdog
+
+_SNAPSHOT_S = 30.0
+"""How long the database may take to say all that was revoked, in seconds."""
+
+
+class Relaying:
+    """Relays the feed for as long as the process lives, once it has begun.
+
+    :param redis_url: Where Redis is.
+    :param issuer: The deployment's ``iss``.
+    :param denylist: Knows the database.
+    :param max_staleness_s: How soon the others must have heard, in seconds.
+    :raises ConfigurationError: Redis's driver is not installed, or the URL is none.
+    """
+
+    def __init__(
+        self, redis_url: str, issuer: str, denylist: Denylist, max_staleness_s: float
+    ) -> None:
+        self._make_relay = partial(Relay, redis_url, issuer)
+        self._relay = self._make_relay()
+        self._denylist = denylist
+        self.follower = Follower(
+            "xgen-sessions-relay",
+            self._beat,
+            ByDatabase(Commits()),
+            rest_s=max_staleness_s / 4,
+            on_fork=self._forget,
+        )
+
+    def _forget(self) -> None:
+        self._relay = self._make_relay()
+
+    def ensure_running(self) -> None:
+        """Begin, if this process has not yet; within an application context."""
+        if not self.follower.is_running:
+            source = self._denylist.source()
+            if source is not None:  # nobody else could read what is in memory
+                self.follower.ensure_running(source)
+
+    def stop(self) -> None:
+        """Relay no more, until :meth:`ensure_running` is called again."""
+        self.follower.stop()
+
+    def run(self) -> None:
+        """Relay until the process ends; within an application context.
+
+        :raises ConfigurationError: There is nothing to relay from.
+        """
+        source = self._denylist.source()
+        if source is None:
+            raise ConfigurationError("SQLite in memory is nobody else's: there is no feed to take.")
+        self.follower.run(source)
+
+    def _beat(self, reader: FeedReader) -> None:
+        mark = self._relay.mark()
+        news = reader.read()
+        read = partial(_read_snapshot, reader.source.engine)
+        self._relay.publish(mark, news.events, reader.newest, read)
+
+
+def _read_snapshot(engine: sa.Engine) -> Snapshot:
+    with engine_without_pool(engine).connect() as connection:
+        due = time.monotonic() + _SNAPSHOT_S
+        with watchdog.limit(connection.connection, due):
+            return read_snapshot(connection, clock.now_us())

@@ -1,0 +1,141 @@
+"""Changes of a user that end the user's sessions, in the transaction that makes the change.
+
+Knows which attributes those are; sees what any session flushes, and the ``UPDATE`` and ``DELETE``
+statements of the host's for the user model. What passes by the ORM, it does not see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from functools import partial
+from typing import Any, Final
+
+import sqlalchemy as sa
+from flask import current_app, has_app_context, has_request_context
+from sqlalchemy import event
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session, object_session, scoped_session
+
+from . import ledger, outbox
+from .access import outcome
+from .errors import ConfigurationError
+from .issuing import cause
+from .signals import user_forced_out
+from .state import State
+
+_DELETED: Final = "user deleted"
+
+
+class Triggers:
+    """Which changes of which model.
+
+    :param model: The host's user model.
+    :param attributes: Names of mapped attributes; none for a host that asks for nothing.
+    :param active: The name of the attribute that says whether a user may sign in: only its
+        becoming false is such a change.
+    :raises ConfigurationError: A name is not that of a mapped attribute.
+    """
+
+    def __init__(self, model: type[Any], attributes: Collection[str], active: str) -> None:
+        mapper: Mapper[Any] = sa.inspect(model)
+        if isinstance(attributes, str):
+            raise ConfigurationError("revoke_on= takes a list of names of attributes.")
+        for name in attributes:
+            if name not in mapper.column_attrs:
+                raise ConfigurationError(
+                    f"{model.__name__} has no mapped attribute {name!r}; revoke_on= takes the "
+                    "names of columns, such as 'password_hash'."
+                )
+        self.mapper = mapper
+        self.active = active
+        self.attributes = frozenset(attributes)
+        self.by_column = {
+            column.name: name for name in attributes for column in mapper.column_attrs[name].columns
+        }
+
+
+def watch(sessions: scoped_session[Any], model: type[Any]) -> None:
+    """Watch what is flushed of *model*, by any session, and the statements of the host's."""
+    if not event.contains(model, "after_delete", _after_delete):
+        event.listen(model, "after_delete", _after_delete, propagate=True)
+        event.listen(model, "after_update", _after_update, propagate=True)
+    if not event.contains(sessions, "do_orm_execute", _do_orm_execute):
+        event.listen(sessions, "do_orm_execute", _do_orm_execute)
+
+
+def _state() -> State | None:
+    """Return the current application's state, if it asks for this at all."""
+    state: State | None = current_app.extensions.get("xgen_sessions") if has_app_context() else None
+    return state if state is not None and state.triggers.attributes else None
+
+
+def _after_delete(_: Mapper[Any], __: sa.Connection, user: Any) -> None:
+    state = _state()
+    if state is not None:
+        _end_sessions(state, _session_of(user), state.users.ids_of_flushed(user), _DELETED)
+
+
+def _after_update(_: Mapper[Any], __: sa.Connection, user: Any) -> None:
+    state = _state()
+    if state is None:
+        return
+    attributes = sa.inspect(user).attrs
+    changed = [name for name in state.triggers.attributes if attributes[name].history.has_changes()]
+    reason = _reason(state, changed, activated=state.users.is_active(user))
+    if reason is not None:
+        _end_sessions(state, _session_of(user), state.users.ids_of_flushed(user), reason)
+
+
+def _session_of(user: Any) -> Session:
+    session = object_session(user)
+    if session is None:
+        raise RuntimeError("A user is flushed by no session.")
+    return session
+
+
+def _reason(state: State, changed: Iterable[str], *, activated: bool) -> str | None:
+    """Return why sessions are to end, or ``None`` if nothing of weight has changed."""
+    active = state.triggers.active
+    weighty = sorted(name for name in changed if name != active or not activated)
+    if not weighty:
+        return None
+    return "made inactive" if weighty == [active] else f"{', '.join(weighty)} changed"
+
+
+def _do_orm_execute(execution: ORMExecuteState) -> Any:
+    state = _state()
+    if state is None or not (execution.is_update or execution.is_delete):
+        return None
+    mapper, own = execution.bind_mapper, state.triggers.mapper
+    if mapper is None or not (mapper.isa(own) or own.isa(mapper)):
+        return None
+    reason = _DELETED if execution.is_delete else _reason_of(state, execution)
+    if reason is None:
+        return None
+    session = execution.session
+    user_ids = state.users.ids_of_target(execution)
+    result = execution.invoke_statement()
+    _end_sessions(state, session, user_ids, reason)
+    return result
+
+
+def _reason_of(state: State, execution: ORMExecuteState) -> str | None:
+    """Return why sessions are to end by an ``UPDATE``; every row that it hits counts as changed."""
+    values: dict[str, Any] = {}
+    for key, value in (getattr(execution.statement, "_values", None) or {}).items():
+        values[getattr(key, "key", key)] = getattr(value, "value", value)
+    parameters: Any = execution.parameters or []
+    for row in [parameters] if isinstance(parameters, dict) else parameters:
+        values |= row
+    by_column = state.triggers.by_column
+    changed = {by_column.get(name, name): value for name, value in values.items()}
+    activated = changed.get(state.triggers.active) is True
+    return _reason(state, state.triggers.attributes & set(changed), activated=activated)
+
+
+def _end_sessions(state: State, session: Session, user_ids: Iterable[str], reason: str) -> None:
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    actor = outcome().token if has_request_context() else None
+    why = cause(state, actor.user_id if actor else None, reason)
+    for user_id in user_ids:
+        revocation = ledger.force_logout(session, user_id, why)
+        outbox.on_commit(session, partial(user_forced_out.send, app, revocation=revocation))

@@ -175,6 +175,18 @@ class Host:
                 for row in connection.execute(sa.select(self.db.metadata.tables[table])).mappings()
             ]
 
+    @property
+    def dialect(self) -> str:
+        """The name of the database's dialect."""
+        with self.app.app_context():
+            return self.db.engine.dialect.name
+
+    def execute(self, *statements: str) -> None:
+        """Execute SQL as it is, and commit it."""
+        with self.app.app_context(), self.db.engine.begin() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+
     def login_row(self, user_id: str) -> Mapping[str, Any]:
         """Return a user's row of ``xgen_user_logins``."""
         (row,) = [row for row in self.rows("xgen_user_logins") if row["user_id"] == user_id]
@@ -190,8 +202,16 @@ class Host:
         client.set_cookie("xgen_token", token if isinstance(token, str) else token.token)
         return client
 
+    def create_tables(self) -> None:
+        with self.app.app_context():
+            self.db.create_all()
+
     def dispose(self) -> None:
-        """Close every connection."""
+        """Close every connection, and end what works in the background."""
+        state = self.app.extensions["xgen_sessions"]
+        for background in (state.watch, state.relaying):
+            if background is not None:
+                background.stop()
         with self.app.app_context():
             self.db.session.remove()
             for engine in self.db.engines.values():
@@ -234,8 +254,7 @@ def make_app(
     add_views(app, sessions)
     host = Host(app=app, db=db, sessions=sessions, login_manager=login_manager, model=model)
     if create_all:
-        with app.app_context():
-            db.create_all()
+        host.create_tables()
     return host
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from flask import Flask
@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.hosts import bearer
+from xgen_flask_sessions import migrate
 from xgen_flask_sessions.standalone import accounts, create_app, prepare
 from xgen_flask_sessions.standalone.accounts import Profile
 from xgen_flask_sessions.standalone.extensions import sessions
@@ -42,9 +43,9 @@ class Center:
     def add_user(self, username: str, password: str = ADMIN_PASSWORD, **options: Any) -> int:
         """Add a user and return the id."""
         roles = options.pop("roles", "")
-        name = options.pop("name", "")
+        name, department = options.pop("name", ""), options.pop("department", "")
         with self.app.app_context():
-            profile = Profile.parse(name, "", roles)
+            profile = Profile.parse(name, department, roles)
             return accounts.create(username, password, profile, **options).id
 
     def user(self, username: str) -> dict[str, Any]:
@@ -81,6 +82,11 @@ class Center:
         """Return the status of an API call with *token*."""
         return self.browser().get("/api/me", headers=bearer(token)).status_code
 
+    def create_tables(self) -> None:
+        with self.app.app_context():
+            migrate.upgrade(db.engine)
+            db.create_all()
+
     def dispose(self) -> None:
         """Close every connection."""
         with self.app.app_context():
@@ -91,15 +97,27 @@ class Center:
 MakeCenter = Callable[..., Center]
 
 
+class KeptTables(Protocol):
+    """A database server that keeps the tables from test to test: ``tests.conftest.Server``."""
+
+    def kept(self, kind: str) -> str: ...
+
+    def provide(self, kind: str, create: Callable[[], object]) -> None: ...
+
+
 @contextmanager
-def center_maker(instance: Path) -> Iterator[MakeCenter]:
+def center_maker(instance: Path, server: KeptTables | None = None) -> Iterator[MakeCenter]:
     """Lend what makes an Admin Center; every one is closed at the end.
 
     :param instance: Their instance directory.
+    :param server: Where their database is; in the instance directory if left out.
     """
     centers: list[Center] = []
 
     def make(**config: Any) -> Center:
+        on_server = server is not None and "SQLALCHEMY_DATABASE_URI" not in config
+        if server is not None and on_server:
+            config["SQLALCHEMY_DATABASE_URI"] = server.kept("standalone")
         options = {
             "ADMIN_PASSWORD": ADMIN_PASSWORD,
             "PASSWORD_HASH_METHOD": QUICK_HASH,
@@ -108,6 +126,8 @@ def center_maker(instance: Path) -> Iterator[MakeCenter]:
         }
         center = Center(app=create_app(instance, options))
         centers.append(center)
+        if server is not None and on_server:
+            server.provide("standalone", center.create_tables)
         prepare(center.app)
         return center
 

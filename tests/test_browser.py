@@ -8,14 +8,20 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from tests.admin_center import PASSWORD, AdminCenter
+from tests.standalone import Center, center_maker
+from tests.test_safe_next import ELSEWHERE, HERE
+from xgen_flask_sessions.standalone.models import db
 
 SCREEN = "/admin/admin-active-sessions/"
+BEAT_MS = 3000
+"""After how long the workspace asks again whether its session goes on."""
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -35,6 +41,10 @@ WHALE = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
     "Chrome/124.0.0.0 Whale/4.25.232.19 Safari/537.36"
 )
+
+LONG = "n" * 150
+USERS = {"bora": ("Bora Lim", "Research"), "jwm": ("", ""), LONG: ("이름 " * 37, "d" * 150)}
+"""Who is there beside the administrator: names and departments."""
 
 TEXTS = {
     "en-US": {
@@ -65,10 +75,39 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture
-def center(tmp_path: Path) -> Iterator[AdminCenter]:
-    with AdminCenter(tmp_path / "instance") as running:
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("browser") / "instance"
+
+
+@pytest.fixture(scope="module")
+def inside(instance: Path) -> Iterator[Center]:
+    """Give the Admin Center as this process sees it, with :data:`USERS`."""
+    with center_maker(instance) as make:
+        center = make(ADMIN_PASSWORD=PASSWORD)
+        for username, (name, department) in USERS.items():
+            center.add_user(username, PASSWORD, name=name, department=department)
+        yield center
+
+
+@pytest.fixture(scope="module")
+def served(instance: Path, inside: Center) -> Iterator[AdminCenter]:
+    """Give the Admin Center that serves all tests here."""
+    unlimited = {  # one administrator signs in for all of them
+        "XGEN_SESSIONS_SIGN_IN_LIMIT": "1000/minute",
+        "XGEN_SESSIONS_SIGN_IN_ADDRESS_LIMIT": "1000/minute",
+    }
+    with AdminCenter(instance, **unlimited) as running:
         yield running
+
+
+@pytest.fixture
+def center(served: AdminCenter, inside: Center) -> AdminCenter:
+    """Give an Admin Center at which nobody has ever signed in."""
+    with inside.app.app_context(), db.engine.begin() as connection:
+        for rows in ("xgen_sessions", "xgen_revocations", "xgen_user_logins WHERE user_id <> '*'"):
+            connection.exec_driver_sql(f"DELETE FROM {rows}")
+    return served
 
 
 OpenPage = Callable[..., Page]
@@ -80,18 +119,20 @@ def open_page(browser: Browser, center: AdminCenter) -> Iterator[OpenPage]:
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
-    def listen(message: ConsoleMessage) -> None:
-        # A refused call is what some tests are about; everything else is a fault.
-        if message.type == "error" and "401" not in message.text:
+    def listen(message: ConsoleMessage, tolerated: str) -> None:
+        if message.type == "error" and not re.search(tolerated, message.text):
             complaints.append(message.text)
 
-    def new(*, locale: str = "en-US", width: int = 1440, **options: Any) -> Page:
+    def new(
+        *, locale: str = "en-US", width: int = 1440, tolerated: str = "401", **options: Any
+    ) -> Page:
+        # A refused call is what some tests are about; everything else is a fault.
         context = browser.new_context(
             base_url=center.url, locale=locale, viewport={"width": width, "height": 900}, **options
         )
         contexts.append(context)
         page = context.new_page()
-        page.on("console", listen)
+        page.on("console", lambda message: listen(message, tolerated))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         return page
 
@@ -102,11 +143,19 @@ def open_page(browser: Browser, center: AdminCenter) -> Iterator[OpenPage]:
 
 
 def sign_in(page: Page, username: str) -> Page:
+    """Sign in as people do."""
     page.goto("/login")
     page.fill("[name=username]", username)
     page.fill("[name=password]", PASSWORD)
     page.keyboard.press("Enter")
     page.wait_for_url(lambda url: "/login" not in url)
+    return page
+
+
+def signed_in(page: Page, username: str) -> Page:
+    """Sign in without looking at the pages on the way."""
+    form: dict[str, str | float | bool] = {"username": username, "password": PASSWORD}
+    assert page.request.post("/login", form=form, max_redirects=0).status == 303
     return page
 
 
@@ -136,12 +185,12 @@ def test_a_forced_out_browser_goes_to_the_sign_in_page_by_itself(
     center: AdminCenter, open_page: OpenPage, locale: str
 ) -> None:
     texts = TEXTS[locale]
-    for name in ("bora", "jwm"):
-        center.add_user(name)
-    bora = sign_in(open_page(locale=locale), "bora")
-    bora_on_a_phone = sign_in(open_page(locale=locale, width=390), "bora")
+    bora, bora_on_a_phone = open_page(locale=locale), open_page(locale=locale, width=390)
+    for page in (bora, bora_on_a_phone):
+        page.clock.install()
+        sign_in(page, "bora")
     jwm = sign_in(open_page(locale=locale), "jwm")
-    admin = sign_in(open_page(locale=locale), "admin")
+    admin = signed_in(open_page(locale=locale), "admin")
     admin.goto(SCREEN)
     assert admin.locator(".xs-card dt").all_inner_texts() == texts["cards"]
     assert shown_summary(admin) == api_summary(admin) == [3, 4, 1]
@@ -153,23 +202,24 @@ def test_a_forced_out_browser_goes_to_the_sign_in_page_by_itself(
     assert shown_summary(admin) == api_summary(admin) == [2, 2, 1]
     assert shown_counts(admin) == api_counts(admin) == {"admin": 1, "jwm": 1}
     for page in (bora, bora_on_a_phone):
+        page.clock.fast_forward(BEAT_MS)
         page.wait_for_url(re.compile(r"/login\?next=%2F$"), timeout=15_000)
         assert str(texts["forced"]) in page.inner_text("body")
     assert jwm.request.get("/api/me").ok
     assert jwm.url == f"{center.url}/"
     sign_in(bora, "bora")
     assert bora.request.get("/api/me").json()["username"] == "bora"
-    admin.get_by_role("button", name=re.compile("Refresh|새로고침")).click()
+    with admin.expect_navigation():
+        admin.get_by_role("button", name=re.compile("Refresh|새로고침")).click()
     assert shown_summary(admin) == api_summary(admin) == [3, 3, 1]
 
 
 def test_three_devices_of_one_user_expand_and_end_together(
     center: AdminCenter, open_page: OpenPage
 ) -> None:
-    center.add_user("bora", "--name", "Bora Lim", "--department", "Research")
     for agent in (IPHONE, GALAXY, WHALE):
-        sign_in(open_page(user_agent=agent), "bora")
-    admin = sign_in(open_page(), "admin")
+        signed_in(open_page(user_agent=agent), "bora")
+    admin = signed_in(open_page(), "admin")
     admin.goto(SCREEN)
     count = admin.get_by_role("button", name="3 active sessions of bora")
 
@@ -191,8 +241,7 @@ def test_three_devices_of_one_user_expand_and_end_together(
 
 
 def test_everything_works_without_scripts(center: AdminCenter, open_page: OpenPage) -> None:
-    center.add_user("bora")
-    bora = sign_in(open_page(), "bora")
+    bora = signed_in(open_page(), "bora")
     admin = sign_in(open_page(java_script_enabled=False), "admin")
     admin.goto(SCREEN)
 
@@ -207,7 +256,7 @@ def test_everything_works_without_scripts(center: AdminCenter, open_page: OpenPa
 def test_forcing_oneself_out_ends_on_the_sign_in_page(
     center: AdminCenter, open_page: OpenPage
 ) -> None:
-    admin = sign_in(open_page(), "admin")
+    admin = signed_in(open_page(), "admin")
     admin.goto(SCREEN)
 
     admin.get_by_role("button", name="Force Logout admin").click()
@@ -216,10 +265,10 @@ def test_forcing_oneself_out_ends_on_the_sign_in_page(
     assert "An administrator ended your session" in admin.inner_text("body")
 
 
-def test_guard_watches_xhr_as_well_as_fetch(center: AdminCenter, open_page: OpenPage) -> None:
-    admin = sign_in(open_page(), "admin")
+def test_guard_watches_xhr_as_well_as_fetch(inside: Center, open_page: OpenPage) -> None:
+    admin = signed_in(open_page(), "admin")
     admin.goto(SCREEN)
-    center.run("xgen-sessions", "force-logout", "admin")
+    inside.force_logout("admin")
 
     admin.evaluate(
         "() => { const call = new XMLHttpRequest();"
@@ -230,7 +279,7 @@ def test_guard_watches_xhr_as_well_as_fetch(center: AdminCenter, open_page: Open
 
 
 def test_guard_leaves_calls_without_a_token_alone(center: AdminCenter, open_page: OpenPage) -> None:
-    admin = sign_in(open_page(), "admin")
+    admin = signed_in(open_page(), "admin")
     admin.goto(SCREEN)
 
     status = admin.evaluate(
@@ -241,13 +290,55 @@ def test_guard_leaves_calls_without_a_token_alone(center: AdminCenter, open_page
     assert admin.url.endswith(SCREEN)
 
 
+def test_no_next_leads_elsewhere(center: AdminCenter, open_page: OpenPage) -> None:
+    admin = signed_in(open_page(tolerated="40[14]"), "admin")
+    left: list[str] = []
+    admin.on("request", lambda request: left.append(request.url))
+    addresses = [target for target in (*ELSEWHERE, *HERE) if "\ud800" not in target]
+
+    for target in addresses:
+        admin.goto(f"/login?{urlencode({'next': target})}", wait_until="domcontentloaded")
+        assert admin.url.startswith(f"{center.url}/"), target
+
+    admin.context.clear_cookies()
+    for target in ("//evil.example", "/\\evil.example", "/\t/evil.example", "/..//evil.example"):
+        admin.goto(f"/login?{urlencode({'next': target})}")
+        admin.fill("[name=username]", "admin")
+        admin.fill("[name=password]", PASSWORD)
+        with admin.expect_navigation():
+            admin.keyboard.press("Enter")
+        assert admin.url == f"{center.url}/", target
+        admin.context.clear_cookies()
+    assert {url for url in left if not url.startswith((f"{center.url}/", "data:"))} == set()
+
+
+@pytest.mark.parametrize("path", ["//evil.example/..", "/\\evil.example", "/%09/evil.example"])
+def test_guard_s_way_back_leads_nowhere_else(
+    center: AdminCenter, inside: Center, open_page: OpenPage, path: str
+) -> None:
+    admin = signed_in(open_page(tolerated="40[14]"), "admin")
+    inside.force_logout("admin")
+    admin.goto("/login")
+
+    # The guard on a page whose own address looks like another site.
+    admin.evaluate("path => history.replaceState(null, '', location.origin + path)", path)
+    admin.add_script_tag(url="/sessions/static/session-guard.js")
+    admin.evaluate("() => fetch('/api/me')")
+    admin.wait_for_url(re.compile(r"/login\?next="))
+    admin.fill("[name=username]", "admin")
+    admin.fill("[name=password]", PASSWORD)
+    admin.keyboard.press("Enter")
+    admin.wait_for_url(lambda url: "/login" not in url)
+
+    assert admin.url.startswith(f"{center.url}/")
+
+
 @pytest.mark.parametrize("locale", TEXTS)
 @pytest.mark.parametrize("width", [1440, 390])
 def test_axe_finds_no_violation(
     center: AdminCenter, open_page: OpenPage, locale: str, width: int
 ) -> None:
-    center.add_user("bora", "--name", "Bora Lim", "--department", "Research")
-    sign_in(open_page(), "bora")
+    signed_in(open_page(), "bora")
     page = open_page(locale=locale, width=width)
     found: dict[str, list[str]] = {}
 
@@ -285,7 +376,7 @@ def test_axe_finds_no_violation(
 
 
 def test_everything_is_where_the_eye_looks_for_it(center: AdminCenter, open_page: OpenPage) -> None:
-    admin = sign_in(open_page(), "admin")
+    admin = signed_in(open_page(), "admin")
     admin.goto(SCREEN)
 
     def box(selector: str) -> dict[str, float]:
@@ -312,9 +403,8 @@ def test_everything_is_where_the_eye_looks_for_it(center: AdminCenter, open_page
 def test_force_logout_is_in_sight_at_any_width(
     center: AdminCenter, open_page: OpenPage, locale: str
 ) -> None:
-    center.add_user("n" * 150, "--name", "이름 " * 37, "--department", "d" * 150)
-    sign_in(open_page(), "n" * 150)
-    admin = sign_in(open_page(locale=locale), "admin")
+    signed_in(open_page(), LONG)
+    admin = signed_in(open_page(locale=locale), "admin")
 
     for width in (320, 390, 768, 861, 960, 1024, 1137, 1280, 1440):
         admin.set_viewport_size({"width": width, "height": 900})
@@ -325,3 +415,23 @@ def test_force_logout_is_in_sight_at_any_width(
         if width > 1137:
             rows = admin.locator(".xs-table > tbody > tr:not(.xs-detail)").all()
             assert max((row.bounding_box() or {"height": 999})["height"] for row in rows) < 90
+
+
+@pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
+def test_cards_of_a_million_sessions_end_where_the_table_does(
+    center: AdminCenter, open_page: OpenPage, locale: str
+) -> None:
+    page = signed_in(open_page(locale=locale), "admin")
+    page.goto(SCREEN)
+    for number, figure in enumerate(["100000", "1000000", "100000"]):
+        page.locator(".xs-card dd").nth(number).evaluate(
+            "(cell, text) => { cell.textContent = text }", figure
+        )
+
+    for width in (320, 390, 1440):
+        page.set_viewport_size({"width": width, "height": 760})
+        last = page.locator(".xs-card").last.bounding_box()
+        table = page.locator(".xs-table").bounding_box()
+        assert last is not None
+        assert table is not None
+        assert last["x"] + last["width"] <= table["x"] + table["width"] + 0.5, width

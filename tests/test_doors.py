@@ -14,10 +14,10 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask, Request, Response, jsonify, request, session
 from flask_admin import Admin
-from flask_login import LoginManager, current_user, login_required, login_user
+from flask_login import LoginManager, current_user, login_required
 from freezegun import freeze_time
 
-from tests.conftest import MakeHost
+from tests.conftest import MakeHost, on_sqlite
 from tests.hosts import BROWSER, Host, bearer
 from xgen_flask_sessions import (
     ConfigurationError,
@@ -33,12 +33,6 @@ from xgen_flask_sessions import (
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 PAGE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-
-
-@pytest.fixture
-def host(sqlite_host: Host) -> Host:
-    """Give a host application on one database: the doors are the same on each."""
-    return sqlite_host
 
 
 def with_login(prepare: Callable[[LoginManager], object]) -> Callable[[Flask], dict[str, Any]]:
@@ -247,9 +241,9 @@ def test_another_scheme_is_no_token_of_ours(host: Host, value: str) -> None:
     (["headers", "cookies"], 200, 200),
 ])  # fmt: skip
 def test_tokens_are_looked_for_where_configured(
-    make_host: MakeHost, sqlite_url: str, locations: list[str], header: int, cookie: int
+    make_host: MakeHost, database_url: str, locations: list[str], header: int, cookie: int
 ) -> None:
-    host = make_host(sqlite_url, XGEN_SESSIONS_TOKEN_LOCATIONS=locations)
+    host = make_host(database_url, XGEN_SESSIONS_TOKEN_LOCATIONS=locations)
     token = host.issue(host.add_user())
 
     assert host.status(token) == header
@@ -338,6 +332,7 @@ def test_a_revoked_page_goes_there_as_well(host: Host, path: str) -> None:
     assert client.get(path, headers=PAGE).status_code == 302
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("method", "headers", "redirected"),
     [
@@ -365,21 +360,21 @@ def test_only_page_navigations_are_redirected(
 
 
 def test_a_host_without_a_sign_in_page_answers_pages_with_401(
-    make_host: MakeHost, sqlite_url: str
+    make_host: MakeHost, database_url: str
 ) -> None:
     def no_page(manager: LoginManager) -> None:
         manager.login_view = None
 
-    host = make_host(sqlite_url, extras=with_login(no_page))
+    host = make_host(database_url, extras=with_login(no_page))
 
     assert host.client().get("/page", headers=PAGE).status_code == 401
 
 
-def test_a_sign_in_page_may_be_elsewhere(make_host: MakeHost, sqlite_url: str) -> None:
+def test_a_sign_in_page_may_be_elsewhere(make_host: MakeHost, database_url: str) -> None:
     def elsewhere(manager: LoginManager) -> None:
         manager.login_view = "https://id.example.com/login?lang=ko"
 
-    host = make_host(sqlite_url, extras=with_login(elsewhere))
+    host = make_host(database_url, extras=with_login(elsewhere))
 
     answer = host.client().get("/page", headers=PAGE)
 
@@ -440,7 +435,7 @@ def test_a_deleted_user_s_token_opens_no_door_that_needs_the_user(host: Host) ->
 
 
 def test_the_host_s_user_loader_is_used_where_there_is_one(
-    make_host: MakeHost, sqlite_url: str
+    make_host: MakeHost, database_url: str
 ) -> None:
     loaded: list[str] = []
 
@@ -450,7 +445,7 @@ def test_the_host_s_user_loader_is_used_where_there_is_one(
             loaded.append(user_id)
             return made.find_user(user_id)
 
-    made = make_host(sqlite_url, extras=with_login(prepare))
+    made = make_host(database_url, extras=with_login(prepare))
     user = made.add_user()
 
     assert made.status(made.issue(user), "/api/user") == 200
@@ -473,6 +468,7 @@ def test_a_user_table_that_cannot_be_read_lets_nobody_in(host: Host) -> None:
 OWN = "http://localhost"
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("headers", "allowed"),
     [
@@ -501,9 +497,9 @@ OWN = "http://localhost"
     ],
 )
 def test_an_unsafe_call_with_the_cookie_comes_from_this_site_or_a_trusted_one(
-    make_host: MakeHost, sqlite_url: str, headers: dict[str, str], allowed: bool
+    make_host: MakeHost, database_url: str, headers: dict[str, str], allowed: bool
 ) -> None:
-    host = make_host(sqlite_url, XGEN_SESSIONS_TRUSTED_ORIGINS=["https://app.example.com"])
+    host = make_host(database_url, XGEN_SESSIONS_TRUSTED_ORIGINS=["https://app.example.com"])
     token = host.issue(host.add_user())
     browser = host.cookie_client(token)
 
@@ -527,7 +523,7 @@ def test_an_unsafe_call_with_the_cookie_comes_from_this_site_or_a_trusted_one(
 
 
 @pytest.fixture
-def own_ways(make_host: MakeHost, sqlite_url: str) -> Host:
+def own_ways(make_host: MakeHost, database_url: str) -> Host:
     """Give a host with an ``unauthorized_handler`` and a ``request_loader`` of its own."""
 
     def prepare(manager: LoginManager) -> None:
@@ -540,7 +536,7 @@ def own_ways(make_host: MakeHost, sqlite_url: str) -> Host:
             user_id = request.headers.get("X-Api-Key")
             return made.find_user(user_id) if user_id else None
 
-    made = make_host(sqlite_url, extras=with_login(prepare))
+    made = make_host(database_url, extras=with_login(prepare))
     return made
 
 
@@ -581,7 +577,7 @@ def test_the_host_s_own_request_loader_is_asked_after_ours(own_ways: Host) -> No
 
 @pytest.mark.parametrize("where", ["config", "manager"])
 def test_strong_session_protection_stops_the_start(
-    make_host: MakeHost, sqlite_url: str, where: str
+    make_host: MakeHost, database_url: str, where: str
 ) -> None:
     def strong(manager: LoginManager) -> None:
         manager.session_protection = "strong"
@@ -590,14 +586,14 @@ def test_strong_session_protection_stops_the_start(
     extras = with_login(strong if where == "manager" else lambda _: None)
 
     with pytest.raises(ConfigurationError, match="SESSION_PROTECTION"):
-        make_host(sqlite_url, extras=extras, **config)
+        make_host(database_url, extras=extras, **config)
 
 
 @pytest.mark.parametrize("protection", ["basic", None])
 def test_something_in_the_flask_session_does_not_turn_tokens_away(
-    make_host: MakeHost, sqlite_url: str, protection: str | None
+    make_host: MakeHost, database_url: str, protection: str | None
 ) -> None:
-    host = make_host(sqlite_url, SESSION_PROTECTION=protection)
+    host = make_host(database_url, SESSION_PROTECTION=protection)
 
     @host.app.route("/remember")
     @login_required  # type: ignore[untyped-decorator]
@@ -612,38 +608,14 @@ def test_something_in_the_flask_session_does_not_turn_tokens_away(
 
 
 def test_a_host_without_flask_login_has_the_token_door(
-    make_host: MakeHost, sqlite_url: str
+    make_host: MakeHost, database_url: str
 ) -> None:
-    app = make_host(sqlite_url, extras=lambda _: {"login_manager": None})
+    app = make_host(database_url, extras=lambda _: {"login_manager": None})
     token = app.issue(app.add_user())
 
     assert app.status(token) == 200
     assert app.client().get("/api/token").status_code == 401
     assert app.status(token, "/sessions/") == 200
-
-
-def test_a_sign_in_by_flask_login_of_the_host_s_stays_the_host_s(
-    make_host: MakeHost, sqlite_url: str
-) -> None:
-    def prepare(manager: LoginManager) -> None:
-        manager.user_loader(lambda user_id: made.find_user(user_id))
-
-    made = make_host(sqlite_url, extras=with_login(prepare))
-
-    @made.app.route("/old-sign-in", methods=["POST"])
-    def old_sign_in() -> str:
-        login_user(made.find_user(user))
-        return "in"
-
-    user = made.add_user(is_superuser=True)
-    client = made.client()
-    client.post("/old-sign-in")
-
-    assert client.get("/api/user").status_code == 200
-    assert client.get("/api/token").status_code == 401
-    assert client.get("/sessions/users").status_code == 200
-    refused = client.post(f"/sessions/users/{user}/force-logout", headers={"Origin": "null"})
-    assert refused.status_code == 403
 
 
 def test_registering_twice_is_a_mistake(host: Host) -> None:
@@ -654,11 +626,11 @@ def test_registering_twice_is_a_mistake(host: Host) -> None:
 
 
 def test_an_application_within_another_checks_tokens_itself(
-    make_host: MakeHost, sqlite_url: str
+    make_host: MakeHost, database_url: str
 ) -> None:
-    outer = make_host(sqlite_url)
+    outer = make_host(database_url)
     inner = make_host(
-        sqlite_url, XGEN_SESSIONS_SECRET_KEY="the inner one's own secret, long enough"
+        database_url, XGEN_SESSIONS_SECRET_KEY="the inner one's own secret, long enough"
     )
 
     @outer.app.route("/inner")
@@ -711,9 +683,9 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(host: Host) ->
     }
 
 
-def test_the_cookie_is_as_configured(make_host: MakeHost, sqlite_url: str) -> None:
+def test_the_cookie_is_as_configured(make_host: MakeHost, database_url: str) -> None:
     host = make_host(
-        sqlite_url,
+        database_url,
         XGEN_SESSIONS_COOKIE_NAME="mine",
         XGEN_SESSIONS_COOKIE_SECURE=False,
         XGEN_SESSIONS_COOKIE_SAMESITE="Strict",
@@ -750,7 +722,7 @@ def test_taking_the_cookie_away_takes_that_cookie_away(host: Host) -> None:
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_hosts_request_loader_is_not_asked_about_a_refused_token(
-    make_host: MakeHost, sqlite_url: str, moment: str
+    make_host: MakeHost, database_url: str, moment: str
 ) -> None:
     def trusting(app: Flask) -> Mapping[str, Any]:
         app.login_manager.request_loader(  # type: ignore[attr-defined]
@@ -759,9 +731,9 @@ def test_a_hosts_request_loader_is_not_asked_about_a_refused_token(
         return {}
 
     if moment == "before":
-        host = make_host(sqlite_url, extras=trusting)
+        host = make_host(database_url, extras=trusting)
     else:
-        host = make_host(sqlite_url)
+        host = make_host(database_url)
         trusting(host.app)
     token = host.issue(host.add_user("alice"))
     other = host.issue(host.add_user("bora"))
@@ -776,9 +748,9 @@ def test_a_hosts_request_loader_is_not_asked_about_a_refused_token(
 
 
 def test_handlers_that_the_host_sets_after_the_plugin_leave_refusals_to_it(
-    make_host: MakeHost, sqlite_url: str
+    make_host: MakeHost, database_url: str
 ) -> None:
-    host = make_host(sqlite_url)
+    host = make_host(database_url)
     host.login_manager.unauthorized_handler(lambda: ("the host's own page", 401))
     token = host.issue(host.add_user("alice"))
     browser = host.cookie_client(token)
@@ -793,9 +765,9 @@ def test_handlers_that_the_host_sets_after_the_plugin_leave_refusals_to_it(
 
 
 def test_a_context_held_open_does_not_keep_a_user_signed_in(
-    make_host: MakeHost, sqlite_url: str
+    make_host: MakeHost, database_url: str
 ) -> None:
-    host = make_host(sqlite_url)
+    host = make_host(database_url)
     alice = host.add_user("alice")
     token = host.issue(alice)
 
@@ -808,8 +780,8 @@ def test_a_context_held_open_does_not_keep_a_user_signed_in(
     assert (before, after) == (200, 401)
 
 
-def test_signal_tells_of_one_refusal_once(make_host: MakeHost, sqlite_url: str) -> None:
-    host = make_host(sqlite_url)
+def test_signal_tells_of_one_refusal_once(make_host: MakeHost, database_url: str) -> None:
+    host = make_host(database_url)
     alice = host.add_user("alice")
     token = host.issue(alice)
     host.force_logout(alice)
@@ -827,7 +799,7 @@ def test_signal_tells_of_one_refusal_once(make_host: MakeHost, sqlite_url: str) 
 
 
 def test_first_requests_that_come_at_once_wait_until_all_is_set_up(
-    make_host: MakeHost, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    make_host: MakeHost, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, finish = threading.Event(), threading.Event()
 
@@ -838,7 +810,7 @@ def test_first_requests_that_come_at_once_wait_until_all_is_set_up(
 
     coexistence_set_up = coexistence._set_up_flask_babel
     monkeypatch.setattr(coexistence, "_set_up_flask_babel", slowly)
-    host = make_host(sqlite_url, extras=lambda app: {"admin": Admin(app)})
+    host = make_host(database_url, extras=lambda app: {"admin": Admin(app)})
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(lambda: host.client().get("/admin/").status_code)
@@ -864,8 +836,10 @@ def test_one_login_manager_may_serve_several_applications(
             assert host.client().get("/open").status_code == 200
 
 
-def test_a_host_may_wrap_what_it_finds_in_flask_login(make_host: MakeHost, sqlite_url: str) -> None:
-    host = make_host(sqlite_url)
+def test_a_host_may_wrap_what_it_finds_in_flask_login(
+    make_host: MakeHost, database_url: str
+) -> None:
+    host = make_host(database_url)
     manager = host.login_manager
     loader, unauthorized = manager.request_callback, manager.unauthorized_callback
     manager.request_loader(lambda request: loader(request))

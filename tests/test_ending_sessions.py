@@ -40,6 +40,24 @@ def test_every_token_of_the_session_ends_at_once(host: Host) -> None:
     assert revocation.sessions_ended == 1
 
 
+def test_a_session_ends_though_its_first_row_is_gone(host: Host) -> None:
+    first = host.issue(host.add_user())
+    second = host.renew(first)
+    host.execute(f"DELETE FROM xgen_sessions WHERE jti = '{first.jti}'")
+
+    assert host.end_session(first.session_id)
+
+    assert host.status(second) == 401
+
+
+def test_the_id_of_a_later_token_names_no_session(host: Host) -> None:
+    token = host.renew(host.issue(host.add_user()))
+
+    assert host.end_session(token.jti) is None
+
+    assert host.status(token) == 200
+
+
 @pytest.mark.parametrize("hours", [-5, 5])
 def test_an_end_holds_on_a_machine_whose_clock_is_hours_off(host: Host, hours: int) -> None:
     with freeze_time(NOON) as clock:
@@ -73,8 +91,7 @@ def test_the_record_says_who_ended_it_and_why(host: Host) -> None:
     assert records[taken.session_id]["kind"] == "session"
 
 
-def test_it_is_not_called_a_force_logout(sqlite_host: Host) -> None:
-    host = sqlite_host
+def test_it_is_not_called_a_force_logout(host: Host) -> None:
     token = host.issue(host.add_user())
     host.end_session(token.session_id)
 
@@ -145,9 +162,9 @@ def test_it_takes_part_in_the_host_s_transaction(host: Host) -> None:
 
 
 def test_nobody_below_ends_a_superusers_session_in_its_leeway(
-    make_host: MakeHost, sqlite_url: str
+    make_host: MakeHost, database_url: str
 ) -> None:
-    host = make_host(sqlite_url, XGEN_SESSIONS_LEEWAY=300)
+    host = make_host(database_url, XGEN_SESSIONS_LEEWAY=300)
     root, helper = host.add_user("root", is_superuser=True), host.add_user("helper")
     with freeze_time("2026-05-25 08:00:00") as clock:
         token = host.issue(root, lifetime=60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -428,8 +429,7 @@ def act(host: Host, actor_id: str, call: Callable[[Any], object]) -> None:
         call(host.find_user(actor_id))
 
 
-def test_only_a_superuser_forces_out_a_superuser(sqlite_host: Host) -> None:
-    host = sqlite_host
+def test_only_a_superuser_forces_out_a_superuser(host: Host) -> None:
     boss, other_boss = (host.add_user(n, is_superuser=True) for n in ("boss", "other"))
     helper, user = host.add_user("helper"), host.add_user("user")
     token = host.issue(boss)
@@ -454,8 +454,7 @@ def test_only_a_superuser_forces_out_a_superuser(sqlite_host: Host) -> None:
     assert host.status(token) == 401
 
 
-def test_a_superuser_may_force_out_the_own_sessions(sqlite_host: Host) -> None:
-    host = sqlite_host
+def test_a_superuser_may_force_out_the_own_sessions(host: Host) -> None:
     boss = host.add_user(is_superuser=True)
     token = host.issue(boss)
 
@@ -464,8 +463,7 @@ def test_a_superuser_may_force_out_the_own_sessions(sqlite_host: Host) -> None:
     assert host.status(token) == 401
 
 
-def test_a_reason_has_at_most_500_characters_and_no_control_characters(sqlite_host: Host) -> None:
-    host = sqlite_host
+def test_a_reason_has_at_most_500_characters_and_no_control_characters(host: Host) -> None:
     user = host.add_user()
 
     with pytest.raises(ValueError, match="500"):
@@ -476,9 +474,9 @@ def test_a_reason_has_at_most_500_characters_and_no_control_characters(sqlite_ho
     assert record["reason"] == "left�[2J a�PC"
 
 
-def test_star_cannot_be_forced_out_as_if_it_were_a_user(sqlite_host: Host) -> None:
+def test_star_cannot_be_forced_out_as_if_it_were_a_user(host: Host) -> None:
     with pytest.raises(ValueError, match="everyone"):
-        sqlite_host.force_logout("*")
+        host.force_logout("*")
 
 
 # --- Many at once ----------------------------------------------------------------------------
@@ -681,3 +679,65 @@ def test_a_deadlock_that_undoes_the_hosts_whole_transaction_says_so(
     with host.app.app_context():
         assert host.find_user(alice).department is None
     assert host.rows("xgen_revocations") == []
+
+
+def test_mariadb_that_refuses_old_snapshots_lets_all_sign_in(
+    make_host: MakeHost, mariadb_url: str
+) -> None:
+    command = "SET SESSION innodb_snapshot_isolation = ON"  # the default from MariaDB 11.6 on
+    host = make_host(
+        mariadb_url,
+        SQLALCHEMY_ENGINE_OPTIONS={
+            "isolation_level": "READ COMMITTED",
+            "connect_args": {"init_command": command},
+        },
+    )
+    user = host.add_user()
+    tokens: list[IssuedToken] = []
+
+    def sign_in() -> None:
+        for _ in range(5):
+            with host.app.app_context():
+                assert host.find_user(user)  # as a sign-in page does
+                tokens.append(host.sessions.issue(user))
+
+    in_threads([sign_in] * 6 + [lambda: host.force_logout(user)])
+
+    revoked = host.force_logout(user)
+    assert len(tokens) == 30
+    assert revoked.sessions_ended > 0
+    assert not any(is_accepted(host, token) for token in tokens)
+
+
+def test_a_force_logout_of_everyone_is_not_overtaken_for_ever(
+    make_host: MakeHost, postgresql_url: str
+) -> None:
+    host = make_host(postgresql_url)
+    users = [host.add_user(f"user{number}") for number in range(8)]
+    stop = threading.Event()
+
+    def sign_in(user: str) -> None:
+        while not stop.is_set():
+            with host.app.app_context():
+                host.sessions.issue(user, commit=False)
+                stop.wait(0.1)  # as long as a slow sign-in page holds its transaction open
+                host.db.session.commit()
+
+    def force_out() -> float:
+        begun = time.monotonic()
+        with host.app.app_context():
+            host.sessions.force_logout_everyone()
+        return time.monotonic() - begun
+
+    with ThreadPoolExecutor(len(users)) as threads:
+        signing_in = [threads.submit(sign_in, user) for user in users]
+        while not all(len(host.rows("xgen_sessions")) > number for number in range(8)):
+            assert not any(done.done() for done in signing_in)
+        try:
+            took = [force_out() for _ in range(3)]
+        finally:
+            stop.set()
+        for done in signing_in:
+            done.result(timeout=30)
+
+    assert max(took) < 1.5

@@ -81,8 +81,8 @@ def test_csrf_protection_does_not_stand_in_the_way_of_the_json_api(plain_host: H
     assert response.get_json()["sessions_ended"] == 1
 
 
-def test_csrf_protection_set_up_after_the_plugin(make_host: MakeHost, sqlite_url: str) -> None:
-    host = make_host(sqlite_url, extras=lambda app: {"admin": Admin(app)})
+def test_csrf_protection_set_up_after_the_plugin(make_host: MakeHost, database_url: str) -> None:
+    host = make_host(database_url, extras=lambda app: {"admin": Admin(app)})
     _exempt_sign_in(host.app, CSRFProtect(host.app))
     admin = sign_in(host, host.add_user("admin", is_superuser=True))
     bora = host.issue(host.add_user("bora"))

@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 from freezegun import freeze_time
 
-from tests.conftest import MakeHost
+from tests.conftest import MakeHost, on_sqlite
 from tests.hosts import BROWSER, Host, NamedUser, bearer
 from xgen_flask_sessions import IssuedToken
 from xgen_flask_sessions.roster import PAGE_SIZE
@@ -109,8 +109,7 @@ def test_one_of_the_own_sessions_can_be_ended(host: Host) -> None:
     assert (record["actor"], record["session_id"]) == (user, other.session_id)
 
 
-def test_ending_the_current_one_takes_the_cookie_away_as_well(sqlite_host: Host) -> None:
-    host = sqlite_host
+def test_ending_the_current_one_takes_the_cookie_away_as_well(host: Host) -> None:
     user = host.add_user()
     other, token = host.issue(user), host.issue(user)
     browser = host.cookie_client(token)
@@ -154,8 +153,7 @@ def test_renewing_by_header_returns_the_token(host: Host) -> None:
         assert [host.status(old), host.status(body["access_token"])] == [401, 200]
 
 
-def test_renewing_by_cookie_renews_the_cookie_and_shows_no_token(sqlite_host: Host) -> None:
-    host = sqlite_host
+def test_renewing_by_cookie_renews_the_cookie_and_shows_no_token(host: Host) -> None:
     with freeze_time(NOON) as clock:
         old = host.issue(host.add_user())
         browser = host.cookie_client(old)
@@ -185,8 +183,7 @@ def test_signing_out_ends_the_session_and_takes_the_cookie_away(host: Host) -> N
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "renew"), ("POST", "sign-out"), ("DELETE", "{session_id}")]
 )
-def test_another_site_changes_nothing(sqlite_host: Host, method: str, path: str) -> None:
-    host = sqlite_host
+def test_another_site_changes_nothing(host: Host, method: str, path: str) -> None:
     token = host.issue(host.add_user())
     browser = host.cookie_client(token)
 
@@ -202,9 +199,8 @@ def test_another_site_changes_nothing(sqlite_host: Host, method: str, path: str)
 
 
 def test_a_session_can_be_ended_by_an_inactive_user_s_token_but_not_renewed(
-    sqlite_host: Host,
+    host: Host,
 ) -> None:
-    host = sqlite_host
     user = host.add_user()
     token = host.issue(user)
     host.change_user(user, is_active=False)
@@ -294,11 +290,12 @@ def test_the_list_has_pages(host: Host) -> None:
     assert [page["page"] for page in pages] == [1, 2, 3, 999999999]
 
 
+@on_sqlite
 @pytest.mark.parametrize("page", ["0", "-1", "x", "", "1.5", "1e3", "٣", "9" * 10, "+1", " 1"])
-def test_a_page_that_is_none_is_a_bad_request(sqlite_host: Host, page: str) -> None:
-    admin = add_admin(sqlite_host)
+def test_a_page_that_is_none_is_a_bad_request(host: Host, page: str) -> None:
+    admin = add_admin(host)
 
-    answer = sqlite_host.client().get(
+    answer = host.client().get(
         "/sessions/users", query_string={"page": page}, headers=bearer(admin)
     )
 
@@ -324,8 +321,7 @@ def test_a_user_s_sessions_are_listed(host: Host) -> None:
         assert each["current"] is False
 
 
-def test_an_administrator_s_own_current_session_is_marked(sqlite_host: Host) -> None:
-    host = sqlite_host
+def test_an_administrator_s_own_current_session_is_marked(host: Host) -> None:
     admin = add_admin(host)
     host.issue(host.verify(admin).user_id)
 
@@ -355,8 +351,7 @@ def test_a_force_logout_ends_every_session_and_says_so(host: Host) -> None:
     assert record["actor"] == host.verify(admin).user_id
 
 
-def test_an_administrator_may_force_out_the_own_sessions(sqlite_host: Host) -> None:
-    host = sqlite_host
+def test_an_administrator_may_force_out_the_own_sessions(host: Host) -> None:
     admin = add_admin(host)
     user = host.verify(admin).user_id
 
@@ -366,8 +361,7 @@ def test_an_administrator_may_force_out_the_own_sessions(sqlite_host: Host) -> N
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"reason": null}', b'{"more": 1}', b" {} "])
-def test_a_reason_is_optional(sqlite_host: Host, body: bytes) -> None:
-    host = sqlite_host
+def test_a_reason_is_optional(host: Host, body: bytes) -> None:
     admin, user = add_admin(host), host.add_user()
 
     answer = call(host, admin, "POST", f"users/{user}/force-logout", data=body)
@@ -377,6 +371,7 @@ def test_a_reason_is_optional(sqlite_host: Host, body: bytes) -> None:
     assert record["reason"] is None
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -393,8 +388,7 @@ def test_a_reason_is_optional(sqlite_host: Host, body: bytes) -> None:
         (json.dumps({"more": "x" * 17_000}).encode(), 413),
     ],
 )
-def test_a_body_that_is_none_changes_nothing(sqlite_host: Host, body: bytes, status: int) -> None:
-    host = sqlite_host
+def test_a_body_that_is_none_changes_nothing(host: Host, body: bytes, status: int) -> None:
     admin, user = add_admin(host), host.add_user()
     token = host.issue(user)
 
@@ -413,8 +407,7 @@ class Endless:
         return b" " * size
 
 
-def test_a_body_of_unknown_length_is_not_read_to_its_end(sqlite_host: Host) -> None:
-    host = sqlite_host
+def test_a_body_of_unknown_length_is_not_read_to_its_end(host: Host) -> None:
     admin, user = add_admin(host), host.add_user()
     chunked = {
         "wsgi.input": Endless(),
@@ -475,8 +468,7 @@ ADMINISTRATORS_ONLY = [
 
 
 @pytest.mark.parametrize(("method", "path"), ADMINISTRATORS_ONLY)
-def test_they_are_closed_to_everybody_else(sqlite_host: Host, method: str, path: str) -> None:
-    host = sqlite_host
+def test_they_are_closed_to_everybody_else(host: Host, method: str, path: str) -> None:
     admin = add_admin(host)
     user = host.issue(host.add_user())
     boss = host.add_user("boss", is_superuser=True)
@@ -502,8 +494,7 @@ def add_token_of_an_out_superuser(host: Host) -> IssuedToken:
 
 
 @pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}])
-def test_another_site_forces_nobody_out(sqlite_host: Host, headers: dict[str, str]) -> None:
-    host = sqlite_host
+def test_another_site_forces_nobody_out(host: Host, headers: dict[str, str]) -> None:
     browser, user = host.cookie_client(add_admin(host)), host.add_user()
     token = host.issue(user)
 
@@ -514,14 +505,14 @@ def test_another_site_forces_nobody_out(sqlite_host: Host, headers: dict[str, st
     assert browser.post(f"/sessions/users/{user}/force-logout").status_code == 200
 
 
-def test_the_host_says_who_may(make_host: MakeHost, sqlite_url: str) -> None:
+def test_the_host_says_who_may(make_host: MakeHost, database_url: str) -> None:
     def extras(_: object) -> dict[str, Any]:
         return {
             "can_view": lambda user: user.department == "Support",
             "can_force_logout": lambda user: user.username == "lead",
         }
 
-    host = make_host(sqlite_url, extras=extras)
+    host = make_host(database_url, extras=extras)
     boss = host.add_user("boss", is_superuser=True)
     user = host.add_user("user")
     helper = host.issue(host.add_user("helper", department="Support"))
@@ -537,9 +528,9 @@ def test_the_host_says_who_may(make_host: MakeHost, sqlite_url: str) -> None:
 
 
 def test_without_flask_login_an_administrator_is_known_by_the_token(
-    make_host: MakeHost, sqlite_url: str
+    make_host: MakeHost, database_url: str
 ) -> None:
-    host = make_host(sqlite_url, extras=lambda _: {"login_manager": None})
+    host = make_host(database_url, extras=lambda _: {"login_manager": None})
     del host.app.login_manager  # type: ignore[attr-defined]
     admin, user = add_admin(host), host.issue(host.add_user())
     lost, retired = host.add_user("lost"), host.add_user("retired", is_superuser=True)
@@ -557,8 +548,8 @@ def test_without_flask_login_an_administrator_is_known_by_the_token(
 # --- All of it -------------------------------------------------------------------------------
 
 
-def test_it_is_where_the_host_wants_it(make_host: MakeHost, sqlite_url: str) -> None:
-    host = make_host(sqlite_url, XGEN_SESSIONS_URL_PREFIX="/api/v1/logins")
+def test_it_is_where_the_host_wants_it(make_host: MakeHost, database_url: str) -> None:
+    host = make_host(database_url, XGEN_SESSIONS_URL_PREFIX="/api/v1/logins")
     token = host.issue(host.add_user())
 
     assert host.status(token, "/api/v1/logins/") == 200
@@ -576,9 +567,8 @@ def test_it_is_where_the_host_wants_it(make_host: MakeHost, sqlite_url: str) -> 
     ],
 )
 def test_nothing_is_answered_while_the_denylist_cannot_be_read(
-    sqlite_host: Host, method: str, path: str
+    host: Host, method: str, path: str
 ) -> None:
-    host = sqlite_host
     admin = add_admin(host)
     with host.app.app_context():
         host.db.drop_all()
@@ -590,8 +580,8 @@ def test_nothing_is_answered_while_the_denylist_cannot_be_read(
     assert is_secret(answer)
 
 
-def test_a_page_navigation_to_the_api_goes_to_the_sign_in_page(sqlite_host: Host) -> None:
-    client: FlaskClient = sqlite_host.client()
+def test_a_page_navigation_to_the_api_goes_to_the_sign_in_page(host: Host) -> None:
+    client: FlaskClient = host.client()
 
     answer = client.get("/sessions/", headers={"Sec-Fetch-Mode": "navigate"})
 
@@ -599,8 +589,8 @@ def test_a_page_navigation_to_the_api_goes_to_the_sign_in_page(sqlite_host: Host
     assert answer.headers["Location"] == "/sign-in?next=%2Fsessions%2F"
 
 
-def test_the_script_for_pages_may_be_cached(sqlite_host: Host) -> None:
-    answer = sqlite_host.client().get("/sessions/static/session-guard.js")
+def test_the_script_for_pages_may_be_cached(host: Host) -> None:
+    answer = host.client().get("/sessions/static/session-guard.js")
 
     assert answer.status_code == 200
     assert "no-store" not in answer.headers.get("Cache-Control", "")

@@ -8,10 +8,10 @@ import pytest
 import sqlalchemy as sa
 from freezegun import freeze_time
 
-from tests.conftest import MakeHost
+from tests.conftest import REDIS, MakeHost
 from tests.hosts import Host
-from xgen_flask_sessions import IssuedToken
-from xgen_flask_sessions.ledger import PRUNE_BATCH
+from xgen_flask_sessions import IssuedToken, pruning
+from xgen_flask_sessions.pruning import PRUNE_BATCH
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 RETENTION = timedelta(days=30)
@@ -91,8 +91,8 @@ def test_force_logouts_stay_on_record_and_in_force(host: Host) -> None:
     assert host.login_row(user)["invalid_before_us"] == cut
 
 
-def test_the_retention_is_a_setting(make_host: MakeHost, sqlite_url: str) -> None:
-    host = make_host(sqlite_url, XGEN_SESSIONS_RETENTION=timedelta(hours=1))
+def test_the_retention_is_a_setting(make_host: MakeHost, database_url: str) -> None:
+    host = make_host(database_url, XGEN_SESSIONS_RETENTION=timedelta(hours=1))
     with freeze_time(NOON) as clock:
         host.end_session(host.issue(host.add_user()).session_id)
         clock.tick(timedelta(hours=1, seconds=1))
@@ -122,8 +122,28 @@ def test_many_rows_go_in_batches_each_of_which_is_told(host: Host) -> None:
     assert told == [PRUNE_BATCH, PRUNE_BATCH, 1]
 
 
-def test_what_was_deleted_before_a_failure_stays_deleted(sqlite_host: Host) -> None:
-    host = sqlite_host
+def test_it_rests_after_each_batch(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "PRUNE_BATCH", 2)
+    user = host.add_user()
+    with freeze_time(NOON) as clock:
+        for _ in range(2 * pruning.BATCHES_AT_A_LOOK + 3):
+            host.issue(user)
+        clock.tick(RETENTION + timedelta(days=2))
+    steps: list[str] = []
+
+    with host.app.app_context(), monkeypatch.context() as patch:
+        patch.setattr("time.sleep", lambda seconds: steps.append("rest" if seconds > 0 else "none"))
+        with freeze_time(NOON + RETENTION + timedelta(days=2), auto_tick_seconds=1):
+            host.sessions.prune(progress=lambda _: steps.append("batch"))
+
+    assert steps == ["batch", "rest"] * (pruning.BATCHES_AT_A_LOOK + 2)
+    assert host.rows("xgen_sessions") == []
+
+
+def test_what_was_deleted_before_a_failure_stays_deleted(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "PRUNE_BATCH", 1)
     user = host.add_user()
     with freeze_time(NOON) as clock:
         host.end_session(host.issue(user).session_id)
@@ -137,3 +157,65 @@ def test_what_was_deleted_before_a_failure_stays_deleted(sqlite_host: Host) -> N
 
     assert host.rows("xgen_sessions") == []
     assert len(host.rows("xgen_revocations")) == 1
+
+
+def test_rows_of_a_user_whose_record_was_deleted_by_hand_go_as_well(host: Host) -> None:
+    user = host.add_user()
+    logins = host.db.metadata.tables["xgen_user_logins"]
+    with freeze_time(NOON) as clock:
+        host.end_session(host.issue(user).session_id)
+        with host.app.app_context():
+            host.db.session.execute(sa.delete(logins).where(logins.c.user_id == user))
+            host.db.session.commit()
+        clock.tick(RETENTION + timedelta(days=1))
+
+        assert prune(host) == 2
+        assert prune(host) == 0
+
+
+@pytest.mark.parametrize("kind", ["postgresql_url", "mariadb_url"])
+def test_what_somebody_else_is_at_work_on_is_left_for_the_next_time(
+    make_host: MakeHost, request: pytest.FixtureRequest, kind: str
+) -> None:
+    host = make_host(request.getfixturevalue(kind))
+    busy, idle = host.add_user("busy"), host.add_user("idle")
+    with freeze_time(NOON) as clock:
+        tokens = [host.issue(user) for user in (busy, idle)]
+        clock.tick(RETENTION + timedelta(days=2))
+        with host.app.app_context():
+            host.sessions.force_logout(busy, commit=False)
+
+            with host.app.app_context():
+                assert host.sessions.prune() == 1
+            assert kept(host, *tokens) == [True, False]
+            host.db.session.rollback()
+
+        assert prune(host) == 1
+
+
+@pytest.mark.parametrize("on_the_way", [False, True])
+def test_what_services_must_still_be_told_of_stays_until_it_has_expired(
+    make_host: MakeHost, database_url: str, redis_issuer: str, on_the_way: bool
+) -> None:
+    host = make_host(
+        database_url,
+        XGEN_SESSIONS_REDIS_URL=REDIS,
+        XGEN_SESSIONS_ISSUER=redis_issuer,
+        XGEN_SESSIONS_RETENTION=timedelta(days=1),
+    )
+
+    def clear() -> None:
+        host.issue(user) if on_the_way else prune(host)
+
+    user = host.add_user()
+    with freeze_time(NOON) as clock:
+        short, long = host.issue(user), host.issue(user, lifetime=timedelta(days=10))
+        host.force_logout(user)
+
+        clock.move_to(NOON + timedelta(days=9))
+        clear()
+        assert kept(host, short, long) == [False, True]
+
+        clock.move_to(NOON + timedelta(days=11, seconds=1))
+        clear()
+        assert kept(host, short, long) == [False, False]

@@ -32,7 +32,11 @@ with app.app_context():
 
 
 def test_the_example_application_runs(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (example,) = (
+        block
+        for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        if "Flask(" in block
+    )
     (tmp_path / "app.py").write_text(example)
 
     run = subprocess.run(

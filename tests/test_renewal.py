@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 from freezegun import freeze_time
 
 from tests.conftest import MakeHost
 from tests.hosts import BROWSER, Host
-from xgen_flask_sessions import SessionRevoked, UserInactive, VerifiedToken, session_issued
+from xgen_flask_sessions import SessionRevoked, UserInactive, VerifiedToken, ledger, session_issued
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 NOON_US = int(NOON.timestamp()) * 1_000_000
@@ -50,9 +51,8 @@ def test_the_old_token_works_for_sixty_seconds_and_no_longer(host: Host) -> None
 
 
 def test_the_old_token_s_end_does_not_say_that_an_administrator_ended_it(
-    sqlite_host: Host,
+    host: Host,
 ) -> None:
-    host = sqlite_host
     with freeze_time(NOON) as clock:
         old = host.issue(host.add_user())
         host.renew(old)
@@ -205,11 +205,11 @@ def test_an_inactive_or_deleted_user_cannot_renew(host: Host) -> None:
     assert len(active_sessions(host)) == 2
 
 
-def test_a_token_that_was_never_recorded_cannot_be_renewed(sqlite_host: Host) -> None:
+def test_a_token_that_was_never_recorded_cannot_be_renewed(host: Host) -> None:
     stranger = VerifiedToken("1", "none", "none", 1, 2, {})
 
-    with sqlite_host.app.app_context(), pytest.raises(SessionRevoked):
-        sqlite_host.sessions.renew(stranger)
+    with host.app.app_context(), pytest.raises(SessionRevoked):
+        host.sessions.renew(stranger)
 
 
 def test_a_renewal_takes_part_in_the_host_s_transaction(host: Host) -> None:
@@ -225,26 +225,43 @@ def test_a_renewal_takes_part_in_the_host_s_transaction(host: Host) -> None:
     assert row["ended_us"] is None
 
 
-def test_a_listener_hears_of_the_renewal(sqlite_host: Host) -> None:
-    old = sqlite_host.issue(sqlite_host.add_user())
+def test_a_listener_hears_of_the_renewal(host: Host) -> None:
+    old = host.issue(host.add_user())
     heard: list[object] = []
 
     def listen(sender: object, issued: object, **_: object) -> None:
         heard.append(issued)
 
     with session_issued.connected_to(listen):
-        new = sqlite_host.renew(old)
+        new = host.renew(old)
 
     assert heard == [new]
 
 
 def test_a_token_in_the_cookie_stays_there_whatever_the_header_says(
-    make_host: MakeHost, sqlite_url: str
+    make_host: MakeHost, database_url: str
 ) -> None:
-    host = make_host(sqlite_url, XGEN_SESSIONS_TOKEN_LOCATIONS=["cookies"])
+    host = make_host(database_url, XGEN_SESSIONS_TOKEN_LOCATIONS=["cookies"])
     browser = host.cookie_client(host.issue(host.add_user("alice")))
 
     answer = browser.post("/sessions/renew", headers={"Authorization": "Bearer whatever"})
 
     assert "access_token" not in answer.get_json()
     assert answer.headers["Set-Cookie"].startswith("xgen_token=")
+
+
+def test_a_token_whose_row_goes_while_it_is_renewed_is_not_renewed(host: Host) -> None:
+    token = host.issue(host.add_user())
+    rows = host.db.metadata.tables["xgen_sessions"]
+
+    with host.app.app_context():
+        session = host.db.session()
+
+        def delete(_: str) -> None:
+            session.execute(sa.delete(rows).where(rows.c.jti == token.jti))
+
+        with pytest.raises(SessionRevoked):
+            ledger.renew(session, token.jti, require_active=delete)
+        session.rollback()
+
+    assert host.verify(token)

@@ -6,14 +6,16 @@ import re
 import threading
 
 import pytest
+import sqlalchemy as sa
+from bs4 import BeautifulSoup
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.standalone import ADMIN_PASSWORD, PAGE, Center, MakeCenter, sign_in
+from tests.standalone import ADMIN_PASSWORD, PAGE, Center, sign_in
 from xgen_flask_sessions.standalone import accounts
 from xgen_flask_sessions.standalone.accounts import LAST_SUPERUSER, AccountError
 from xgen_flask_sessions.standalone.extensions import sessions
-from xgen_flask_sessions.standalone.models import MAX_NAME, Role
+from xgen_flask_sessions.standalone.models import MAX_NAME, Role, db
 
 URL = "/admin/admin-users/"
 SIGN_IN = "/login?next=%2Fadmin%2Fadmin-users%2F"
@@ -54,6 +56,22 @@ class TestList:
         assert "analyst, editor" in page.text
         assert '<span class="xs-tag">Inactive</span>' in page.text
         assert f'href="{URL}{center.user("bora")["id"]}"' in page.text
+
+    def test_shows_and_hints_at_names_without_what_acts_on_a_page(
+        self, center: Center, browser: FlaskClient
+    ) -> None:
+        center.add_user("bora", roles="analyst")
+        center.change_user("bora", name="\u202enimda", department="\u2066HR\n")
+        with center.app.app_context():
+            db.session.execute(sa.update(Role).values(name="\u202etsylana"))
+            db.session.commit()
+
+        page = BeautifulSoup(browser.get(URL, headers=PAGE).text, "html.parser")
+
+        row = page.select(".xs-table > tbody > tr")[1]
+        clips = row.select(".xs-clip")
+        assert [clip.text for clip in clips] == ["\ufffdnimda", "\ufffdHR\ufffd", "\ufffdtsylana"]
+        assert [clip["title"] for clip in clips] == [clip.text for clip in clips]
 
     @pytest.mark.parametrize("text", ["bor", "BORA", "lim", " bora "])
     def test_finds_a_part_of_a_username_or_a_name(
@@ -345,10 +363,7 @@ class TestAccess:
 
         assert answer.location == "/login?done=sessions-ended"
 
-    def test_is_kept_by_one_of_two_who_take_it_from_each_other(
-        self, make: MakeCenter, database_url: str
-    ) -> None:
-        center = make(SQLALCHEMY_DATABASE_URI=database_url)
+    def test_is_kept_by_one_of_two_who_take_it_from_each_other(self, center: Center) -> None:
         center.add_user("bora", superuser=True)
         ids = [center.user(name)["id"] for name in ("admin", "bora")]
         outcomes: list[str] = []

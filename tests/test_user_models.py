@@ -58,9 +58,9 @@ SetUp = Callable[..., XgenSessions]
 
 
 @pytest.fixture
-def app(sqlite_url: str) -> Flask:
+def app(database_url: str) -> Flask:
     app = Flask("host")
-    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=sqlite_url)
+    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url)
     return app
 
 
@@ -79,8 +79,8 @@ def sessions(app: Flask, db: SQLAlchemy) -> XgenSessions:
     sessions.init_app(app, db=db, user_model=Person, login_manager=manager, user_fields=FIELDS)
     with app.app_context():
         db.create_all()
-        for number, (key, rank) in enumerate({"k-root": 9, "k-bora": 1, "k-gone": -1}.items()):
-            db.session.add(Person(number=number, key=key, email=f"{key}@xgen.test", rank=rank))
+        for key, rank in {"k-root": 9, "k-bora": 1, "k-gone": -1}.items():
+            db.session.add(Person(key=key, email=f"{key}@xgen.test", rank=rank))
         db.session.commit()
     return sessions
 

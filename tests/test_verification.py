@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,8 +17,10 @@ from sqlalchemy.pool import NullPool
 
 from tests.conftest import MakeHost
 from tests.hosts import SECRET, Host, bearer
+from tests.wire import wire_to
 from xgen_flask_sessions import (
     DenylistUnavailable,
+    LedgerUnavailable,
     SessionRevoked,
     TokenError,
     TokenExpired,
@@ -31,7 +35,7 @@ NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 
 def sign(token: VerifiedToken, **changes: Any) -> str:
     """Sign a token with the host's key: *token*'s claims, changed."""
-    changed = replace(token, **changes)
+    changed = token._replace(**changes)
     claims = Claims(
         changed.user_id,
         changed.jti,
@@ -50,20 +54,23 @@ def refusal(host: Host, token: str) -> TokenError:
 
 
 @contextmanager
-def counted(host: Host) -> Iterator[list[str]]:
-    """Give the statements that are sent to the host's database meanwhile."""
+def counting(make_host: MakeHost, url: str) -> Iterator[tuple[Host, Callable[[], int]]]:
+    """Give a host, and what counts how often it has asked its database."""
+    if not url.startswith("sqlite"):
+        with wire_to(url) as (wire, through):
+            host = make_host(through)
+            yield host, lambda: wire.sent
+            host.dispose()
+        return
+    host = make_host(url)
     statements: list[str] = []
-
-    def note(conn: object, cursor: object, statement: str, *_: object) -> None:
-        statements.append(statement)
-
     with host.app.app_context():
-        engine = host.db.engine
-    sa.event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", note)
+        sa.event.listen(
+            host.db.engine,
+            "connect",
+            lambda connection, _: connection.set_trace_callback(statements.append),
+        )
+    yield host, lambda: len(statements)
 
 
 # --- Refusals --------------------------------------------------------------------------------
@@ -154,11 +161,11 @@ def test_a_token_whose_user_has_no_login_row_is_refused(host: Host) -> None:
     assert isinstance(refusal(host, issued.token), TokenInvalid)
 
 
-def test_a_token_of_another_deployment_is_refused(make_host: MakeHost, sqlite_url: str) -> None:
-    host = make_host(sqlite_url)
-    issuer = make_host(sqlite_url, XGEN_SESSIONS_ISSUER="elsewhere")
-    audience = make_host(sqlite_url, XGEN_SESSIONS_AUDIENCE="apis")
-    key = make_host(sqlite_url, XGEN_SESSIONS_SECRET_KEY="another secret of a proper length")
+def test_a_token_of_another_deployment_is_refused(make_host: MakeHost, database_url: str) -> None:
+    host = make_host(database_url)
+    issuer = make_host(database_url, XGEN_SESSIONS_ISSUER="elsewhere")
+    audience = make_host(database_url, XGEN_SESSIONS_AUDIENCE="apis")
+    key = make_host(database_url, XGEN_SESSIONS_SECRET_KEY="another secret of a proper length")
     user = host.add_user()
 
     for other in (issuer, audience, key):
@@ -166,8 +173,8 @@ def test_a_token_of_another_deployment_is_refused(make_host: MakeHost, sqlite_ur
         assert isinstance(refusal(other, host.issue(user).token), TokenInvalid)
 
 
-def test_the_leeway_is_a_setting(make_host: MakeHost, sqlite_url: str) -> None:
-    host = make_host(sqlite_url, XGEN_SESSIONS_LEEWAY=30)
+def test_the_leeway_is_a_setting(make_host: MakeHost, database_url: str) -> None:
+    host = make_host(database_url, XGEN_SESSIONS_LEEWAY=30)
     with freeze_time(NOON) as clock:
         token = host.issue(host.add_user(), lifetime=60)
         clock.tick(89)
@@ -179,27 +186,29 @@ def test_the_leeway_is_a_setting(make_host: MakeHost, sqlite_url: str) -> None:
 # --- The database ----------------------------------------------------------------------------
 
 
-def test_a_verification_is_one_round_trip(host: Host) -> None:
-    token = host.issue(host.add_user())
+def test_a_verification_is_one_round_trip(make_host: MakeHost, database_url: str) -> None:
+    with counting(make_host, database_url) as (host, asked):
+        token = host.issue(host.add_user())
+        assert host.status(token) == 200  # opens the verifier's connection
 
-    with counted(host) as statements:
+        before = asked()
         host.verify(token)
-    assert len(statements) == 1
-
-    with counted(host) as statements:
+        assert asked() - before == 1
         assert host.status(token) == 200
-    assert len(statements) == 1
+        assert asked() - before == 2
 
 
-def test_a_token_that_is_no_good_in_itself_costs_no_round_trip(host: Host) -> None:
-    with freeze_time(NOON):
-        token = host.issue(host.add_user(), lifetime=60)
+def test_a_token_that_is_no_good_in_itself_costs_no_round_trip(
+    make_host: MakeHost, database_url: str
+) -> None:
+    with counting(make_host, database_url) as (host, asked):
+        with freeze_time(NOON):
+            token = host.issue(host.add_user(), lifetime=60)
 
-    with counted(host) as statements:
+        before = asked()
         for bad in (token.token, token.token[:-9], "nonsense"):
             refusal(host, bad)
-
-    assert statements == []
+        assert asked() == before
 
 
 @pytest.mark.parametrize("table", ["xgen_sessions", "xgen_user_logins"])
@@ -240,16 +249,116 @@ def test_nothing_passes_while_the_database_is_not_there(
     assert page.status_code == 503
 
 
-def test_nothing_passes_while_no_connection_is_to_be_had(
+def test_tokens_are_checked_while_the_host_has_run_out_of_connections(
     make_host: MakeHost, database_url: str
 ) -> None:
     options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.05}
     host = make_host(database_url, SQLALCHEMY_ENGINE_OPTIONS=options)
-    token = host.issue(host.add_user())
+    user = host.add_user()
+    token, ended = host.issue(user), host.issue(user)
+    host.end_session(ended.session_id)
 
-    with host.app.app_context(), host.db.engine.connect(), pytest.raises(DenylistUnavailable):
-        host.sessions.verify(token.token)
+    with host.app.app_context(), host.db.engine.connect():
+        assert host.sessions.verify(token.token)
+        with pytest.raises(SessionRevoked):
+            host.sessions.verify(ended.token)
+        with pytest.raises(LedgerUnavailable, match="Nothing was done"):
+            host.sessions.issue(user)
+
+
+def test_a_host_whose_connections_run_something_first_is_asked_all_the_same(
+    make_host: MakeHost, database_url: str
+) -> None:
+    host = make_host(database_url)
+    user = host.add_user()
+    with host.app.app_context():
+        engine = host.db.engine
+    sa.event.listen(engine, "connect", lambda connection, _: run(connection, "SELECT 1"))
+    host.dispose()
+
+    def run(connection: Any, statement: str) -> None:
+        cursor = connection.cursor()
+        cursor.execute(statement)
+        cursor.close()
+
+    token = host.issue(user)
+
+    assert host.status(token) == 200
+    host.force_logout(user)
+    assert host.status(token) == 401
+
+
+def test_tables_in_a_schema_that_the_engine_translates_are_asked_there(
+    make_host: MakeHost, postgresql_url: str
+) -> None:
+    options = {"execution_options": {"schema_translate_map": {None: "tenant"}}}
+    host = make_host(postgresql_url, create_all=False, SQLALCHEMY_ENGINE_OPTIONS=options)
+    with host.app.app_context():
+        with host.db.engine.begin() as connection:
+            connection.exec_driver_sql("CREATE SCHEMA tenant")
+        host.db.create_all()
+    user = host.add_user()
+    token = host.issue(user)
+
+    assert host.status(token) == 200
+    host.force_logout(user)
+    assert host.status(token) == 401
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has no autocommit attribute yet")
+def test_sqlite_without_autocommit_is_asked_about_the_present(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    options = {"connect_args": {"autocommit": False}}
+    host = make_host(sqlite_url, SQLALCHEMY_ENGINE_OPTIONS=options)
+    user = host.add_user()
+    token = host.issue(user)
+    assert host.status(token) == 200
+
+    host.force_logout(user)
+
+    assert host.status(token) == 401
+
+
+def test_no_thread_to_be_had_is_a_refusal_and_passes(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = host.issue(host.add_user())
+    host.dispose()
+
+    def fail(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        for _ in range(12):
+            with pytest.raises(DenylistUnavailable):
+                host.verify(token)
+
     assert host.verify(token)
+
+
+def test_nothing_passes_on_a_connection_that_is_shared_and_fails(make_host: MakeHost) -> None:
+    host = make_host("sqlite://")
+    token = host.issue(host.add_user())
+    assert host.status(token) == 200
+
+    with host.app.app_context():
+        host.db.session.execute(sa.text("ALTER TABLE xgen_sessions RENAME TO away"))
+        host.db.session.commit()
+
+    assert host.status(token) == 503
+
+
+def test_threads_take_turns_on_the_verifiers_connections(host: Host) -> None:
+    user = host.add_user()
+    token, ended = host.issue(user), host.issue(user)
+    host.end_session(ended.session_id)
+
+    with ThreadPoolExecutor(16) as threads:
+        statuses = list(threads.map(host.status, [token, ended] * 100))
+
+    assert statuses == [200, 401] * 100
 
 
 def kill_connections(url: str) -> None:

@@ -1,86 +1,100 @@
-"""What a checked request costs: python -m tests.benchmarks.verification [--database-url URL].
+"""What a checked request costs, beside its peers: python -m tests.benchmarks.verification.
 
-In one process, one request of a trivial route, the cases taken in turn, round by round; the
-median of the rounds, and its ratio to the same host that decodes the token with PyJWT and checks
-no revocation.
+In one process, one request of a trivial route through the WSGI application; every case in the
+same kind of host, all cases in turn, round by round. A round's figure is the median of its
+requests, the time shown the median of the rounds, and the ratio the median of the rounds' ratios
+to the same host that decodes the token with PyJWT and checks no revocation.
+
+Before anything is measured, each case lets its token in and refuses a revoked one. A case whose
+package or server is missing is left out, and the table says why.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
-import time
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
-import jwt
-from flask import Flask, request
-from flask_login import login_required
+from .cases import BASE, Case, Unavailable, chosen, places, ready
+from .measuring import Requests, in_turn, ratios
+from .sites import Caller, Site
+from .table import describe, machine, markdown, write_json
 
-from tests.hosts import SECRET, bearer, make_app
-from xgen_flask_sessions import token_required
-
-ROUNDS, REQUESTS = 15, 200
+ROUNDS, REQUESTS = 60, 50
 
 
-def add_routes(app: Flask) -> Mapping[str, Any]:
-    """Add one route per case; each says the same."""
+def checked_requests(site: Site, caller: Caller) -> Requests:
+    """Return a case's requests, once it is sure that it checks.
 
-    def say() -> str:
-        return "hello"
-
-    def decoded() -> str:
-        token = request.headers["Authorization"].removeprefix("Bearer ")
-        jwt.decode(token, SECRET, algorithms=["HS256"], options={"verify_sub": False})
-        return "hello"
-
-    app.add_url_rule("/open", "bench_open", say)
-    app.add_url_rule("/decoded", "bench_decoded", decoded)
-    app.add_url_rule("/token", "bench_token", token_required(say))
-    app.add_url_rule("/login", "bench_login", login_required(say))
-    return {}
+    :raises RuntimeError: It keeps its own caller out, or lets a revoked token in.
+    """
+    requests = Requests(site.app, caller.headers)
+    if not requests.status().startswith("200"):
+        raise RuntimeError(f"A good token was answered {requests.status()}.")
+    if caller.revoked is not None:
+        refused = Requests(site.app, caller.revoked).status()
+        if not refused.startswith("401"):
+            raise RuntimeError(f"A revoked token was answered {refused}.")
+    return requests
 
 
-def measure(call: Callable[[], object]) -> float:
-    """Return the microseconds of one call, averaged over many."""
-    start = time.perf_counter()
-    for _ in range(REQUESTS):
-        call()
-    return (time.perf_counter() - start) / REQUESTS * 1e6
+def measure(cases: Mapping[str, Case], rounds: int, requests: int) -> dict[str, Any]:
+    """Measure, and return the document that ``--json`` writes."""
+    missing: dict[str, str] = {}
+    measures: dict[str, Callable[[], float]] = {}
+    told = machine()
+    with places() as lent, ExitStack() as stack:
+        for name, case in cases.items():
+            try:
+                site, caller, _ = stack.enter_context(ready(case, lent))
+            except Unavailable as error:
+                missing[name] = str(error)
+            else:
+                measures[name] = partial(checked_requests(site, caller).microseconds, requests)
+        results = in_turn(measures, rounds)
+    relative = ratios(results, BASE)
+    figures: dict[str, Any] = {}
+    for name in cases:
+        if name in missing:
+            figures[name] = {"left_out": missing[name]}
+        else:
+            figures[name] = {
+                "us": round(statistics.median(results[name]), 1),
+                "fastest_us": round(min(results[name]), 1),
+                "ratio": round(relative[name], 3),
+            }
+    return {"machine": told, "rounds": rounds, "requests": requests, "base": BASE, "cases": figures}
 
 
-def main() -> None:
-    """Measure, and print a table."""
+def show(document: Mapping[str, Any]) -> str:
+    """Return the document as a table."""
+    rows = []
+    for name, figure in document["cases"].items():
+        if "left_out" in figure:
+            rows.append([name, "-", f"left out: {figure['left_out']}"])
+        else:
+            rows.append([name, f"{figure['us']:.0f}", f"{figure['ratio']:.2f}"])
+    return f"{describe(document['machine'])}\n\n{markdown(['', 'µs', 'ratio'], rows)}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print a table, and write JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--database-url")
-    with tempfile.TemporaryDirectory() as home:
-        url = parser.parse_args().database_url or f"sqlite:///{home}/bench.db"
-        host = make_app(url, extras=add_routes)
-        with host.app.app_context():
-            host.db.drop_all()
-            host.db.create_all()
-        token = host.issue(host.add_user("alice"))
-        client = host.client()
-        cases = {
-            "no token at all": ("/open", {}),
-            "PyJWT decoding, no revocation check": ("/decoded", bearer(token)),
-            "token_required": ("/token", bearer(token)),
-            "login_required, with the user row": ("/login", bearer(token)),
-        }
-        times: dict[str, list[float]] = {name: [] for name in cases}
-        for _ in range(ROUNDS):
-            for name, (path, headers) in cases.items():
-                times[name].append(measure(lambda p=path, h=headers: client.get(p, headers=h)))  # type: ignore[misc]
-        base = statistics.median(times["PyJWT decoding, no revocation check"])
-        print(f"| {url.partition(':')[0]} | µs | ratio |\n|---|---|---|")
-        for name, rounds in times.items():
-            median = statistics.median(rounds)
-            print(f"| {name} | {median:.0f} | {median / base:.2f} |")
-        with host.app.app_context():
-            host.db.drop_all()
-        host.dispose()
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--requests", type=int, default=REQUESTS, help="of each case in a round")
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="cases whose name holds one")
+    options = parser.parse_args(arguments)
+    document = measure(chosen(options.only), options.rounds, options.requests)
+    print(show(document))
+    if options.json:
+        write_json(options.json, document)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,312 @@
+"""What many rows cost: python -m tests.benchmarks.growth [--rows 10000000] [--database-url URL].
+
+- Verification, and the denylist's look-up alone, with a thousand sessions and with many: two
+  databases of one kind, asked by turns; look-ups also where others commit before each of them, so
+  that nothing can be answered from what was read before.
+- The memory of the process before and after it has verified 100,000 different tokens.
+- Verification and sign-ins before and while another process prunes, with a million rows due.
+
+Without --database-url, on SQLite in a temporary directory and on PostgreSQL where the tests find
+it; the URL names a server, or the kind sqlite. The databases are made for it and dropped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from tests.benchmarks.filling import add_logins, add_sessions, analyze, kind_of, make_room, text
+from tests.benchmarks.writes import Figures, host_on, percentile, print_table
+from tests.conftest import SERVERS, Server
+from tests.hosts import Host, make_app
+from xgen_flask_sessions import clock
+from xgen_flask_sessions.state import State
+from xgen_flask_sessions.tokens import Claims
+
+FEW, ROWS, PRUNED, VERIFIED = 1000, 10_000_000, 1_000_000, 100_000
+TOKENS, LOOK_UPS, ROUNDS = 200, 1000, 40
+_USERS, _CHUNK, _PATIENCE_S = 100_000, 500_000, 60
+_DAY_US = 24 * 3600 * clock.SECOND_US
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much to fill in, to verify and to prune.
+
+    :param seconds: How long to look at it while rows are pruned; half as long before.
+    :param rounds: How often to ask the two databases by turns.
+    """
+
+    rows: int = ROWS
+    pruned: int = PRUNED
+    verified: int = VERIFIED
+    seconds: float = 20.0
+    rounds: int = ROUNDS
+
+
+def fill(host: Host, rows: int, *, past: bool = False) -> None:
+    """Add sessions of many users, and let the database count them.
+
+    :param past: Whether they ended long ago, so that they may be deleted.
+    """
+    now = clock.now_us() - (60 * _DAY_US if past else 0)
+    users = min(_USERS, rows)
+    prefix = "past" if past else "user"
+    with host.app.app_context():
+        engine = host.db.engine
+    with engine.begin() as connection:
+        kind = kind_of(connection)
+        make_room(connection)
+        named = _joined(kind, f"'{prefix} '", text(kind, f"n % {users}"))
+        expires_us = now + _DAY_US
+        add_logins(connection, users, user=named, expires_us=expires_us)
+    for first in range(0, rows, _CHUNK):
+        with engine.begin() as connection:
+            make_room(connection)
+            add_sessions(
+                connection,
+                min(_CHUNK, rows - first),
+                user=named,
+                first_issued_us=now + first,
+                expires_us=expires_us,
+                ended=f"{now} + n" if past else "NULL",
+            )
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        analyze(connection)
+    engine.dispose()  # what was kept in memory to fill it
+
+
+def _joined(kind: str, left: str, right: str) -> str:
+    return f"CONCAT({left}, {right})" if kind == "mariadb" else f"{left} || {right}"
+
+
+def _state(host: Host) -> State:
+    state: State = host.app.extensions["xgen_sessions"]
+    return state
+
+
+def _some_jtis(host: Host, number: int) -> list[str]:
+    """Return the ids of rows from everywhere in the table."""
+    sessions = host.db.metadata.tables["xgen_sessions"]
+    key = sessions.c.jti
+    choose = random.Random(1)
+    with host.app.app_context(), host.db.engine.connect() as connection:
+        query = sa.select(key).where(key >= sa.bindparam("from")).order_by(key).limit(1)
+        found = (
+            connection.scalar(query, {"from": f"{choose.getrandbits(120):030x}"})
+            for _ in range(number)
+        )
+        return [jti for jti in found if jti is not None]
+
+
+def _microseconds(
+    calls: Sequence[Callable[[], object]], before: Callable[[], object] = lambda: None
+) -> list[float]:
+    took = []
+    for call in calls:
+        before()
+        begun = time.perf_counter()
+        call()
+        took.append((time.perf_counter() - begun) * 1e6)
+    return took
+
+
+def _verifications(host: Host) -> list[Callable[[], object]]:
+    tokens = [host.issue("1").token for _ in range(TOKENS)]
+    return [lambda token=token: host.sessions.verify(token) for token in tokens]  # type: ignore[misc]
+
+
+def _look_ups(host: Host) -> list[Callable[[], object]]:
+    standing = _state(host).denylist.standing
+    return [lambda jti=jti: standing(jti) for jti in _some_jtis(host, LOOK_UPS)]  # type: ignore[misc]
+
+
+@contextmanager
+def _writer(host: Host) -> Iterator[Callable[[], object]]:
+    """Lend what commits a small change, as another process would."""
+    engine = sa.create_engine(host.db.engine.url, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            yield lambda: connection.exec_driver_sql(
+                "UPDATE xgen_user_logins SET last_issued_us = last_issued_us WHERE user_id = '1'"
+            )
+    finally:
+        engine.dispose()
+
+
+def compare(few: Host, many: Host, rounds: int) -> Figures:
+    """Return what verification takes on two databases, in microseconds, and the ratios."""
+    figures: Figures = {}
+    for name, make, writes in (
+        ("verification", _verifications, False),
+        ("look-up", _look_ups, False),
+        ("look-up after a commit", _look_ups, True),
+    ):
+        calls = {host: make(host) for host in (few, many)}
+        took: dict[Host, list[float]] = {few: [], many: []}
+        for _ in range(rounds):
+            for host, own in calls.items():
+                with host.app.app_context(), _writer(host) as write:
+                    asked = own[: len(own) // (10 if writes else 2)]
+                    took[host] += _microseconds(asked, write if writes else lambda: None)
+                random.shuffle(own)
+        medians = {host: statistics.median(took[host]) for host in took}
+        figures[f"{name} with few rows (µs)"] = medians[few]
+        figures[f"{name} with many rows (µs)"] = medians[many]
+        figures[f"{name}, many : few"] = medians[many] / medians[few]
+    return figures
+
+
+def memory(host: Host, verified: int) -> Figures:
+    """Return the process's resident memory before and after many tokens, in MB."""
+    begin = _resident_mb()
+    figures = {"memory before any token (MB)": begin}
+    sessions = host.db.metadata.tables["xgen_sessions"]
+    query = sa.select(sessions).where(sessions.c.ended_us.is_(None)).limit(verified)
+    with host.app.app_context(), host.db.engine.connect() as connection:
+        rows = connection.execution_options(yield_per=1000).execute(query)
+        for number, row in enumerate(rows, 1):
+            host.sessions.verify(_token(host, row))
+            if number == verified // 10:
+                figures[f"memory after {number:,} different tokens (MB)"] = _resident_mb()
+    figures[f"memory after {number:,} different tokens (MB)"] = _resident_mb()
+    return figures
+
+
+def _token(host: Host, row: Any) -> str:
+    return _state(host).codec.encode(
+        Claims(
+            user_id=row.user_id,
+            jti=row.jti,
+            session_id=row.session_id,
+            issued_us=row.issued_us,
+            expires_us=row.expires_us // clock.SECOND_US * clock.SECOND_US,
+            extra={},
+        )
+    )
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _prune(url: str, begun: Event, deleted: Any) -> None:
+    """Prune in a process of its own, as the command does."""
+    host = make_app(url, create_all=False)
+    start = time.perf_counter()
+
+    def note(rows: int) -> None:
+        deleted[:] = deleted[0] + rows, time.perf_counter() - start
+        begun.set()
+
+    with host.app.app_context():
+        host.sessions.prune(progress=note)
+    host.dispose()
+
+
+def pruning(host: Host, url: str, sizes: Sizes) -> Figures:
+    """Return verification's and sign-ins' milliseconds before and while rows are pruned."""
+    verifications = _verifications(host)
+    figures = _felt("before", host, verifications, lambda: False, sizes.seconds / 2)
+    fill(host, sizes.pruned, past=True)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    begun, deleted = context.Event(), context.Array("d", 2)
+    process = context.Process(target=_prune, args=(url, begun, deleted), daemon=True)
+    process.start()
+    if not begun.wait(_PATIENCE_S):
+        raise RuntimeError("Nothing was pruned.")
+    figures |= _felt(
+        "meanwhile", host, verifications, lambda: not process.is_alive(), sizes.seconds
+    )
+    process.terminate()  # what is left tells nothing new
+    process.join()
+    rows, seconds = float(deleted[0]), float(deleted[1])
+    assert 0 < rows <= sizes.pruned  # the sign-ins meanwhile have deleted others
+    figures["rows pruned per second"] = rows / seconds
+    return figures
+
+
+def _felt(
+    when: str,
+    host: Host,
+    verifications: Sequence[Callable[[], object]],
+    done: Callable[[], bool],
+    seconds: float,
+) -> Figures:
+    sign_ins: list[float] = []
+    checks: list[float] = []
+    due = time.perf_counter() + seconds
+    while time.perf_counter() < due and not (done() and checks):
+        with host.app.app_context():
+            checks += _microseconds(verifications)
+        sign_ins += _microseconds([lambda: host.issue("2")])
+    figures = {}
+    for name, took in {"verification": checks, "sign-in": sign_ins}.items():
+        figures[f"{name} {when} pruning, median (ms)"] = statistics.median(took) / 1e3
+        figures[f"{name} {when} pruning, 99th percentile (ms)"] = percentile(took, 0.99) / 1e3
+    return figures
+
+
+@contextmanager
+def two_databases(kind: str, home: Path) -> Iterator[tuple[str, str]]:
+    """Lend the URLs of two empty databases of a kind, and remove them afterwards."""
+    if kind == "sqlite":
+        yield f"sqlite:///{home / 'few.db'}", f"sqlite:///{home / 'many.db'}"
+        return
+    server = Server(kind)
+    try:
+        yield server.kept("few"), server.kept("many")
+    finally:
+        server.drop()
+
+
+def measure(urls: tuple[str, str], sizes: Sizes) -> Figures:
+    """Measure all of it on two empty databases of one kind."""
+    with ExitStack() as hosts:
+        few, many = (hosts.enter_context(host_on(url, make_tables=True)) for url in urls)
+        fill(few, FEW)
+        begun = time.perf_counter()
+        fill(many, sizes.rows)
+        figures = {"rows": float(sizes.rows), "seconds to fill them in": 0.0}
+        figures["seconds to fill them in"] = time.perf_counter() - begun
+        figures |= compare(few, many, sizes.rounds)
+        figures |= memory(many, sizes.verified)
+        return figures | pruning(many, urls[1], sizes)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--database-url")
+    options = parser.parse_args(arguments)
+    kinds = ["sqlite", "postgresql"]
+    if options.database_url:
+        kinds = [sa.make_url(options.database_url).get_backend_name().replace("mysql", "mariadb")]
+        SERVERS[kinds[0]] = options.database_url
+    columns: dict[str, Figures] = {}
+    with tempfile.TemporaryDirectory() as home:
+        for kind in kinds:
+            with two_databases(kind, Path(home)) as urls:
+                columns[kind] = measure(urls, Sizes(rows=options.rows))
+    print_table(columns)
+    print(f"\nLoad of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""Where the microseconds of one checked request go: python -m tests.benchmarks.profile_request.
+
+The same request is made with more and more of the check in its view, each as often as the others
+and in turn; a row's figure is what it takes more than the rows before. Within a request each step
+costs about twice what it costs in a loop of its own, because Flask has emptied the processor's
+caches meanwhile: so it is measured there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from tests.conftest import SERVERS
+from xgen_flask_sessions import clock
+from xgen_flask_sessions.access import outcome
+from xgen_flask_sessions.denylist import STATEMENTS
+from xgen_flask_sessions.drivers import KeepingSQLite, asking
+from xgen_flask_sessions.pool import DeadlinePool, compiled
+from xgen_flask_sessions.state import State
+
+from .cases import CASES, Places, Unavailable, places, ready
+from .measuring import Requests, in_turn
+from .sites import PATH, Site, hello
+from .table import describe, machine, markdown, write_json
+
+ROUNDS, REQUESTS = 60, 40
+DATABASES: Final = ("sqlite", *SERVERS)
+
+STEPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "Flask: contexts, routing, the answer; the view": ("plain", ()),
+    "our functions before and after each request": ("open", ("plain",)),
+    "the driver: the look-up and its round trip": ("driver", ("open",)),
+    "the connection from the pool, and its deadline": ("pool", ("driver",)),
+    "the engine, and what the row says": ("standing", ("pool",)),
+    "the claims, signature checked before; expiry": ("decode", ("open",)),
+    "token against row; the VerifiedToken": ("verify", ("standing", "decode", "-open")),
+    "finding the token, keeping the outcome": ("outcome", ("verify",)),
+    "token_required around the view": ("whole", ("outcome",)),
+}
+"""Each row's measure, and what it goes beyond."""
+
+BESIDE: Final = "(the same look-up by a cursor of the driver's)"
+"""A row for comparison: what the look-up would take as drivers are asked usually."""
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What is needed to take the steps one by one."""
+
+    state: State
+    token: str
+    jti: str
+    pool: DeadlinePool
+    engine: sa.Engine
+    connection: Any
+
+
+@contextmanager
+def _parts(site: Site, token: str) -> Iterator[_Parts]:
+    state: State = site.app.extensions["xgen_sessions"]
+    jti = state.codec.decode(token, now_us=clock.now_us()).jti
+    with site.app.app_context():
+        engine = site.db.engine
+    pool = DeadlinePool(engine, state.settings.deadline.total_seconds())
+    borrowed = engine.raw_connection()
+    connection: Any = borrowed.dbapi_connection
+    borrowed.detach()
+    engine.dialect.set_isolation_level(connection, "AUTOCOMMIT")
+    try:
+        yield _Parts(state, token, jti, pool, engine, connection)
+    finally:
+        connection.close()
+        engine.dispose()
+
+
+def _views(parts: _Parts) -> dict[str, Callable[[], str]]:
+    state, token, jti, connection = parts.state, parts.token, parts.jti, parts.connection
+    statement = STATEMENTS["standing"]
+    sql, parameters = compiled(statement, parts.engine)
+    ask = asking(connection, parts.engine.dialect)
+    if isinstance(ask, KeepingSQLite):  # the row is read once, and then kept
+        keeping, ask = ask, ask.kept
+        ask(sql, parameters(jti))
+        keeping(sql, parameters(jti))
+    made = statement.compile(dialect=parts.engine.dialect)
+    usual = (jti,) if made.positional else {"about": jti}
+
+    def by_cursor() -> str:
+        cursor = connection.cursor()
+        cursor.execute(str(made), usual)
+        cursor.fetchone()
+        cursor.close()
+        return "hello"
+
+    def calling(step: Callable[[], object]) -> Callable[[], str]:
+        def view() -> str:
+            step()
+            return "hello"
+
+        return view
+
+    return {
+        "open": hello,
+        "cursor": by_cursor,
+        "driver": calling(lambda: ask(sql, parameters(jti))),
+        "pool": calling(lambda: parts.pool.fetch_one(sql, parameters(jti))),
+        "standing": calling(lambda: state.denylist.standing(jti)),
+        "decode": calling(lambda: state.codec.decode(token, now_us=clock.now_us())),
+        "verify": calling(lambda: state.verifier.verify(token)),
+        "outcome": calling(outcome),
+    }
+
+
+def profile(database: str, lent: Places, rounds: int, requests: int) -> dict[str, float]:
+    """Return the microseconds of each of :data:`STEPS`, and of the whole.
+
+    :raises Unavailable: The database is not there.
+    """
+    ours = CASES[f"token_required, strict, {database}"]
+    with ExitStack() as stack:
+        site, caller, _ = stack.enter_context(ready(ours, lent))
+        plain, _, _ = stack.enter_context(ready(CASES["no token at all"], lent))
+        token = caller.headers["Authorization"].removeprefix("Bearer ")
+        parts = stack.enter_context(_parts(site, token))
+        calls = {"plain": Requests(plain.app, caller.headers, PATH)}
+        for name, view in _views(parts).items():
+            site.app.add_url_rule(f"/{name}", name, view)
+            calls[name] = Requests(site.app, caller.headers, f"/{name}")
+        calls["whole"] = Requests(site.app, caller.headers, PATH)
+        measures = {name: _measure(call, requests) for name, call in calls.items()}
+        results = in_turn(measures, rounds)
+    return {row: _beyond(results, *step) for row, step in STEPS.items()} | {
+        "in all": statistics.median(results["whole"]),
+        BESIDE: _beyond(results, "cursor", ("open",)),
+    }
+
+
+def _measure(call: Requests, requests: int) -> Callable[[], float]:
+    return lambda: call.microseconds(requests)
+
+
+def _beyond(results: Mapping[str, list[float]], name: str, others: tuple[str, ...]) -> float:
+    """Return the median, over the rounds, of one measure less others (plus those with a minus)."""
+    figures = []
+    for number, figure in enumerate(results[name]):
+        less = figure
+        for other in others:
+            sign = -1 if other.startswith("-") else 1
+            less -= sign * results[other.removeprefix("-")][number]
+        figures.append(less)
+    return statistics.median(figures)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Profile a request on each database, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--requests", type=int, default=REQUESTS, help="of each step in a round")
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--only", nargs="+", choices=DATABASES, default=DATABASES)
+    options = parser.parse_args(arguments)
+    told = machine()
+    columns: dict[str, dict[str, float]] = {}
+    with places() as lent:
+        for database in options.only:
+            try:
+                columns[database] = profile(database, lent, options.rounds, options.requests)
+            except Unavailable as error:
+                print(f"Left out: {error}", file=sys.stderr)
+    rows = [
+        [row, *(f"{figures[row]:.1f}" for figures in columns.values())]
+        for row in (*STEPS, "in all", BESIDE)
+    ]
+    print(f"{describe(told)}\n\n{markdown(['µs', *columns], rows)}")
+    if options.json:
+        write_json(options.json, {"machine": told, "us": columns})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""What the screen costs: python -m tests.benchmarks.screen [--users N] [--sessions N] […].
+
+Seeds an Admin Center, then measures the pages and the API of Login Management: within the WSGI
+application, and over HTTP from a server of its own. Prints a table of medians and worst cases in
+milliseconds, and how the database answers each query.
+
+Without --database-url on SQLite in a temporary directory; a database that is named must be empty
+or seeded before, and is left as it is. --seeded measures what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Flask
+
+from tests.admin_center import AdminCenter
+from xgen_flask_sessions.listing import COLUMNS
+from xgen_flask_sessions.roster import PAGE_SIZE
+from xgen_flask_sessions.standalone import create_app, prepare, seeding
+from xgen_flask_sessions.standalone.extensions import sessions
+from xgen_flask_sessions.standalone.models import User, db
+
+SCREEN = "/admin/admin-active-sessions/"
+API = "/sessions/users"
+EXPLAIN = {"sqlite": "EXPLAIN QUERY PLAN", "postgresql": "EXPLAIN"}
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds of one kind of request."""
+
+    median: float
+    worst: float
+
+
+def addresses(users: int) -> dict[str, str]:
+    """Return what is asked for, by what it is called."""
+    last = -(-users // PAGE_SIZE)
+    orders = {
+        f"by {column}, {place}": f"{API}?sort={column}&page={page}"
+        for column in COLUMNS
+        for place, page in (("first page", 1), ("middle page", last // 2), ("last page", last))
+    }
+    return {
+        "page": SCREEN,
+        "last page": f"{SCREEN}?page={last}",
+        "JSON": API,
+        "JSON, last page": f"{API}?page={last}",
+        "a row expanded": f"{SCREEN}sessions?user_id=77",
+        "find bora": f"{API}?q=bora",
+        "find bora, page": f"{SCREEN}?q=bora",
+        "find nobody": f"{API}?q=nobody+at+all",
+        **orders,
+    }
+
+
+def measure(get: Callable[[str], int], path: str, rounds: int) -> Timing:
+    """Return how long it takes, after once to warm up."""
+    took = []
+    for _ in range(rounds + 1):
+        begun = time.perf_counter()
+        status = get(path)
+        took.append((time.perf_counter() - begun) * 1e3)
+        if status != 200:
+            raise SystemExit(f"{path} was answered {status}.")
+    return Timing(statistics.median(took[1:]), max(took[1:]))
+
+
+def in_process(app: Flask, token: str) -> Callable[[str], int]:
+    """Return what asks the WSGI application."""
+    client = app.test_client()
+    client.set_cookie("xgen_token", token)
+    return lambda path: client.get(path).status_code
+
+
+def over_http(port: int, token: str) -> Callable[[str], int]:
+    """Return what asks a server over one connection."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+
+    def get(path: str) -> int:
+        connection.request("GET", path, headers={"Cookie": f"xgen_token={token}"})
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+
+    return get
+
+
+@contextmanager
+def recorded(engine: sa.Engine) -> Iterator[dict[str, Any]]:
+    """Collect the look-ups made meanwhile, each with the parameters it was made with."""
+    found: dict[str, Any] = {}
+
+    def keep(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        if statement.lstrip().upper().startswith("SELECT"):
+            found.setdefault(statement, parameters)
+
+    sa.event.listen(engine, "before_cursor_execute", keep)
+    try:
+        yield found
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", keep)
+
+
+def plan(connection: sa.Connection, statement: str, parameters: Any) -> list[str]:
+    """Return how the database answers a look-up, a line per step."""
+    explain = EXPLAIN.get(connection.dialect.name, "EXPLAIN")
+    steps = connection.exec_driver_sql(f"{explain} {statement}", parameters)
+    if connection.dialect.name == "sqlite":
+        return [row[3] for row in steps]
+    return [" ".join(str(value) for value in row if value is not None) for row in steps]
+
+
+def plans_of(app: Flask, token: str, path: str) -> dict[str, list[str]]:
+    """Return the plan of each look-up of our tables that a request makes, by the look-up."""
+    get = in_process(app, token)
+    with app.app_context():
+        engine = db.engine
+    with recorded(engine) as found:
+        get(path)
+    with engine.connect() as connection:
+        return {
+            " ".join(statement.split()): plan(connection, statement, parameters)
+            for statement, parameters in found.items()
+            if "xgen_" in statement
+        }
+
+
+def sign_in_admin(app: Flask) -> tuple[str, int]:
+    """Return a token of the first SuperUser's, and how many users are signed in."""
+    with app.app_context():
+        admin = db.session.scalars(sa.select(User).where(User.username == "admin")).one()
+        token = sessions.issue(admin).token
+        roster = app.extensions["xgen_sessions"].roster
+        return token, roster.summary(db.session()).active_users
+
+
+def main() -> None:
+    """Seed, measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--users", type=int, default=100_000)
+    parser.add_argument("--sessions", type=int, default=1_000_000)
+    parser.add_argument("--database-url")
+    parser.add_argument("--seeded", action="store_true", help="the database is seeded already")
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    if arguments.database_url:
+        os.environ["XGEN_DATABASE_URL"] = arguments.database_url
+    with tempfile.TemporaryDirectory() as home:
+        app = create_app(Path(home) / "instance", {"ADMIN_PASSWORD": "correct horse battery"})
+        prepare(app)
+        if not arguments.seeded:
+            begun = time.perf_counter()
+            with app.app_context():
+                for _ in seeding.seed(arguments.users, arguments.sessions):
+                    pass
+            print(f"Seeded in {time.perf_counter() - begun:.0f} s.")
+        token, users = sign_in_admin(app)
+        with AdminCenter(Path(home) / "instance") as center:
+            report(app, center, token, users, arguments.rounds)
+
+
+def report(app: Flask, center: AdminCenter, token: str, users: int, rounds: int) -> None:
+    """Print the table, and the plans after it."""
+    print(f"{users} active users; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors\n")
+    print("| ms | WSGI, median | worst | HTTP, median | worst |\n|---|---:|---:|---:|---:|")
+    asked = addresses(users)
+    inside, outside = in_process(app, token), over_http(center.port, token)
+    for name, path in asked.items():
+        times = [measure(get, path, rounds) for get in (inside, outside)]
+        print(f"| {name} |", *(f"{t.median:.0f} | {t.worst:.0f} |" for t in times), flush=True)
+    told: set[str] = set()
+    for name, path in asked.items():
+        for statement, steps in plans_of(app, token, path).items():
+            if statement not in told:
+                told.add(statement)
+                print(f"\n{name}: {statement}", *(f"    {step}" for step in steps), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

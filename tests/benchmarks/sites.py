@@ -1,0 +1,324 @@
+"""Applications that check a token, each in its own way; all else is the same.
+
+Each has Flask-SQLAlchemy with a user table, Flask-Login, and one route that says "hello". The
+peers are set up as their documentation says, and import their packages only when they are built.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import Any
+
+import jwt
+import sqlalchemy as sa
+from flask import Flask, Response, g, request
+from flask_login import LoginManager, UserMixin
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from tests.conftest import REDIS
+from xgen_flask_sessions import XgenSessions
+
+SECRET = "a secret for benchmarks that is long enough"
+PATH = "/hello"
+LIFETIME = timedelta(hours=1)
+
+View = Callable[[], Any]
+Headers = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody who signed in."""
+
+    headers: Headers
+    """What a request needs to be let in."""
+    revoked: Headers | None = None
+    """What is to be refused, where the check knows of revocations."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """An application, and how to sign in to it once its tables are there."""
+
+    app: Flask
+    db: SQLAlchemy
+    sign_in: Callable[[], Caller]
+
+    def create_tables(self) -> None:
+        with self.app.app_context():
+            self.db.create_all()
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        with self.app.app_context():
+            self.db.session.remove()
+            self.db.engine.dispose()
+
+
+Build = Callable[[str], Site]
+"""Builds a site on the database of a URL."""
+
+
+def hello() -> str:
+    return "hello"
+
+
+def _database() -> tuple[type[DeclarativeBase], SQLAlchemy]:
+    """Return a registry of models and a Flask-SQLAlchemy that no other site has a part in."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    return Base, SQLAlchemy(metadata=Base.metadata)
+
+
+def _user_model(base: Any) -> Any:
+    class User(UserMixin, base):  # type: ignore[misc]
+        __tablename__ = "users"
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        username: Mapped[str] = mapped_column(sa.String(80))
+
+    return User
+
+
+def _flask(url: str, db: SQLAlchemy, **config: Any) -> Flask:
+    app = Flask("site")
+    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=url, **config)
+    db.init_app(app)
+    return app
+
+
+def _host(url: str, **config: Any) -> tuple[Flask, SQLAlchemy, Any, Any]:
+    """Return an application with Flask-SQLAlchemy and Flask-Login, and its models."""
+    base, db = _database()
+    user_model = _user_model(base)
+    app = _flask(url, db, **config)
+    LoginManager().init_app(app)
+    app.login_manager.user_loader(lambda user_id: db.session.get(user_model, int(user_id)))  # type: ignore[attr-defined]
+    return app, db, user_model, base
+
+
+def _bearer(token: str) -> Headers:
+    return {"Authorization": f"Bearer {token}"}
+
+
+# --- No revocation check ---------------------------------------------------------------------
+
+
+def without_token(url: str) -> Site:
+    """The host, open to everybody."""
+    app, db, _, _ = _host(url)
+    app.add_url_rule(PATH, view_func=hello)
+    return Site(app, db, lambda: Caller({}))
+
+
+def decoding(url: str) -> Site:
+    """The host, decoding the token with PyJWT: signature and expiry, no revocation."""
+    app, db, _, _ = _host(url)
+    app.add_url_rule(PATH, view_func=_decoded(hello))
+
+    def sign_in() -> Caller:
+        now = int(time.time())
+        claims = {
+            "iss": "xgen",
+            "sub": "1",
+            "jti": uuid.uuid4().hex,
+            "sid": uuid.uuid4().hex,
+            "iat": now,
+            "exp": now + LIFETIME // timedelta(seconds=1),
+        }
+        return Caller(_bearer(jwt.encode(claims, SECRET, algorithm="HS256")))
+
+    return Site(app, db, sign_in)
+
+
+def _decoded(view: View) -> View:
+    @wraps(view)
+    def checked() -> Any:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        try:
+            g.claims = jwt.decode(token, SECRET, algorithms=["HS256"])
+        except jwt.PyJWTError:
+            return Response(status=401)
+        return view()
+
+    return checked
+
+
+# --- Peers -----------------------------------------------------------------------------------
+
+
+def jwt_extended(url: str) -> Site:
+    """Flask-JWT-Extended without a blocklist."""
+    app, db, _, _ = _host(url)
+    _jwt_manager(app)
+
+    def sign_in() -> Caller:
+        return Caller(_bearer(_jwt_extended_token(app)[0]))
+
+    return Site(app, db, sign_in)
+
+
+def jwt_extended_redis(url: str) -> Site:
+    """Flask-JWT-Extended with a blocklist in Redis, after its examples/blocklist_redis.py."""
+    import redis
+
+    app, db, _, _ = _host(url)
+    blocklist = redis.Redis.from_url(REDIS, decode_responses=True)
+
+    def is_revoked(_: Any, payload: Mapping[str, Any]) -> bool:
+        return blocklist.get(payload["jti"]) is not None
+
+    _jwt_manager(app).token_in_blocklist_loader(is_revoked)
+
+    def sign_in() -> Caller:
+        token, _ = _jwt_extended_token(app)
+        revoked, jti = _jwt_extended_token(app)
+        blocklist.set(jti, "", ex=LIFETIME)
+        return Caller(_bearer(token), _bearer(revoked))
+
+    return Site(app, db, sign_in)
+
+
+def jwt_extended_sql(url: str) -> Site:
+    """Flask-JWT-Extended with a blocklist in SQL, after its examples/blocklist_database.py."""
+    app, db, _, base = _host(url)
+
+    class TokenBlocklist(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "token_blocklist"
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        jti: Mapped[str] = mapped_column(sa.String(36), index=True)
+        created_at: Mapped[datetime]
+
+    def is_revoked(_: Any, payload: Mapping[str, Any]) -> bool:
+        query = db.session.query(TokenBlocklist.id).filter_by(jti=payload["jti"])
+        return query.scalar() is not None
+
+    _jwt_manager(app).token_in_blocklist_loader(is_revoked)
+
+    def sign_in() -> Caller:
+        token, _ = _jwt_extended_token(app)
+        revoked, jti = _jwt_extended_token(app)
+        with app.app_context():
+            now = datetime.now(UTC).replace(tzinfo=None)
+            db.session.add(TokenBlocklist(jti=jti, created_at=now))
+            db.session.commit()
+        return Caller(_bearer(token), _bearer(revoked))
+
+    return Site(app, db, sign_in)
+
+
+def _jwt_manager(app: Flask) -> Any:
+    from flask_jwt_extended import JWTManager, jwt_required
+
+    app.config.update(JWT_SECRET_KEY=SECRET, JWT_ACCESS_TOKEN_EXPIRES=LIFETIME)
+    app.add_url_rule(PATH, view_func=jwt_required()(hello))
+    return JWTManager(app)
+
+
+def _jwt_extended_token(app: Flask) -> tuple[str, str]:
+    """Return a token and its ``jti``."""
+    from flask_jwt_extended import create_access_token, get_jti
+
+    with app.app_context():
+        token = create_access_token(identity="1")
+        return token, get_jti(token)
+
+
+def security(url: str) -> Site:
+    """Flask-Security's token, with the columns that its models must have and no more."""
+    from flask_security import RoleMixin, Security, SQLAlchemyUserDatastore, auth_token_required
+    from flask_security import UserMixin as SecurityUser
+
+    base, db = _database()
+    roles_users = sa.Table(
+        "roles_users",
+        base.metadata,
+        sa.Column("user_id", sa.ForeignKey("users.id"), primary_key=True),
+        sa.Column("role_id", sa.ForeignKey("roles.id"), primary_key=True),
+    )
+
+    class Role(base, RoleMixin):  # type: ignore[misc, valid-type]
+        __tablename__ = "roles"
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str] = mapped_column(sa.String(80), unique=True)
+
+    class User(base, SecurityUser):  # type: ignore[misc, valid-type]
+        __tablename__ = "users"
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        email: Mapped[str] = mapped_column(sa.String(255), unique=True)
+        password: Mapped[str | None] = mapped_column(sa.String(255))
+        active: Mapped[bool]
+        fs_uniquifier: Mapped[str] = mapped_column(sa.String(64), unique=True)
+        roles = relationship(Role, secondary=roles_users)
+
+    app = _flask(url, db, SECURITY_PASSWORD_SALT=SECRET, SECURITY_TOKEN_MAX_AGE=LIFETIME)
+    users = SQLAlchemyUserDatastore(db, User, Role)
+    Security(app, users)
+    app.add_url_rule(PATH, view_func=auth_token_required(hello))
+
+    def sign_in() -> Caller:
+        with app.app_context():
+            user, other = (
+                users.create_user(email=f"{name}@example.com", password=None)
+                for name in ("alice", "bob")
+            )
+            users.commit()
+            token, revoked = user.get_auth_token(), other.get_auth_token()
+            users.set_uniquifier(other)
+            users.commit()
+        header = "Authentication-Token"
+        return Caller({header: token}, {header: revoked})
+
+    return Site(app, db, sign_in)
+
+
+# --- Ours ------------------------------------------------------------------------------------
+
+
+def ours(check: Callable[[View], View], **config: Any) -> Build:
+    """Return what builds the host with this package.
+
+    :param check: The decorator of the route: ``token_required`` or ``login_required``.
+    :param config: Settings of the package's, such as another way of checking.
+    """
+
+    def build(url: str) -> Site:
+        app, db, user_model, _ = _host(url, XGEN_SESSIONS_LIFETIME=LIFETIME, **config)
+        sessions = XgenSessions()
+        manager = app.login_manager  # type: ignore[attr-defined]
+        sessions.init_app(app, db=db, user_model=user_model, login_manager=manager)
+        app.add_url_rule(PATH, view_func=check(hello))
+
+        def sign_in() -> Caller:
+            with app.app_context():
+                user = user_model(username=f"alice {uuid.uuid4().hex}")
+                db.session.add(user)
+                db.session.commit()
+                token, revoked = sessions.issue(user), sessions.issue(user)
+                sessions.end_session(revoked.session_id)
+                return Caller(_bearer(token.token), _bearer(revoked.token))
+
+        return Site(app, db, sign_in)
+
+    return build
+
+
+def serve(case: str, url: str) -> Flask:
+    """Return a case's application, for a WSGI server in a process of its own.
+
+    :param case: The name, as in :data:`tests.benchmarks.cases.CASES`.
+    """
+    from .cases import CASES
+
+    return CASES[case].build(url).app

@@ -1,0 +1,237 @@
+"""What sign-ins and force logouts cost: python -m tests.benchmarks.writes [--seconds 20] […].
+
+- Sign-ins per second with 1, 4 and 16 clients, beside what it costs to insert and commit the same
+  rows and nothing else, by turns, in one run: with the same driver and pool alone, and in a
+  request of the same host through its session, as a sign-in is.
+- Force logout of a user with 1, 100 and 10,000 sessions, and what others who sign in meanwhile
+  feel of it.
+- How many statements, and how many round trips to the server, each of the two takes.
+
+Without --database-url, on all three databases in turn, as ``tests.benchmarks.histories``. Prints
+a table, and with --json writes the same figures to a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from tests.benchmarks.clients import USERS, Turn, at_work
+from tests.benchmarks.filling import add_logins, add_sessions, analyze
+from tests.benchmarks.histories import empty_database, given_database
+from tests.conftest import SERVERS
+from tests.hosts import Host, make_app
+from tests.wire import wire_to
+from xgen_flask_sessions import clock
+
+CLIENTS = (1, 4, 16)
+SESSIONS = (1, 100, 10_000)
+ROUNDS, TIMES, SIGNING_IN = 5, 5, 4
+_HOUR_US = 3600 * clock.SECOND_US
+
+Figures = dict[str, float]
+"""What was measured, by its name."""
+
+
+@contextmanager
+def host_on(url: str, *, make_tables: bool = False) -> Iterator[Host]:
+    """Lend a host with its users; only the first makes them, and the tables."""
+    host = make_app(url, create_all=make_tables)
+    try:
+        if make_tables:
+            _add_users(host)
+        yield host
+    finally:
+        host.dispose()
+
+
+def _add_users(host: Host) -> None:
+    names = [
+        {"username": f"user{number}", "password": "", "is_superuser": False, "is_active": True}
+        for number in range(1, USERS + 1)
+    ]
+    with host.app.app_context():
+        host.db.session.execute(sa.insert(host.model), names)
+        host.db.session.commit()
+
+
+def rates(url: str, clients: Sequence[int], seconds: float) -> Figures:
+    """Return sign-ins per second, and bare inserts per second, for each number of clients."""
+    figures: Figures = {}
+    works = ("sign-in", "bare inserts", "bare inserts in a request")
+    for number in clients:
+        turns = [Turn(work, seconds / ROUNDS / len(works)) for work in works] * ROUNDS
+        calls = dict.fromkeys(works, 0)
+        took = dict.fromkeys(works, 0.0)
+        with at_work(url, number, turns) as at:
+            for turn in turns:
+                at.begin()
+                begun = time.perf_counter()
+                calls[turn.work] += len(at.end())
+                took[turn.work] += time.perf_counter() - begun
+        per_second = {work: calls[work] / took[work] for work in works}
+        for work in works:
+            figures[f"{work} per second, clients: {number}"] = per_second[work]
+        for bare in works[1:]:
+            ratio = per_second[bare] / per_second["sign-in"]
+            figures[f"sign-in : {bare}, clients: {number}"] = ratio
+    return figures
+
+
+def force_logouts(url: str, sessions: Sequence[int], seconds: float) -> Figures:
+    """Return what force logouts take, and sign-ins beside them, in milliseconds."""
+    figures: Figures = {}
+    turns = [Turn("sign-in", seconds), Turn("sign-in", seconds)]
+    with host_on(url) as host:
+        for number in sessions:
+            names = [f"with {number} sessions {time}" for time in range(TIMES)]
+            _sign_in_in_bulk(host, names, number)
+            took = [_milliseconds(host, name, number) for name in names]
+            figures[f"force logout of {number:,} sessions (ms)"] = statistics.median(took)
+        largest = max(sessions)
+        names = [f"while others sign in {time}" for time in range(TIMES)]
+        _sign_in_in_bulk(host, names, largest)
+        with at_work(url, SIGNING_IN, turns) as at:
+            at.begin()
+            before = at.end()
+            at.begin()
+            took = []
+            for name in names:
+                took.append(_milliseconds(host, name, largest))
+                time.sleep(seconds / TIMES / 2)
+            meanwhile = at.end()
+    figures[f"force logout of {largest:,} sessions while others sign in (ms)"] = statistics.median(
+        took
+    )
+    for when, calls in {"before": before, "meanwhile": meanwhile}.items():
+        figures[f"sign-in {when}, median (ms)"] = 1e3 * statistics.median(calls)
+        figures[f"sign-in {when}, 99th percentile (ms)"] = 1e3 * percentile(calls, 0.99)
+    return figures
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value that *share* of all are not above."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _sign_in_in_bulk(host: Host, names: Sequence[str], sessions: int) -> None:
+    now = clock.now_us()
+    with host.app.app_context():
+        engine = host.db.engine
+    with engine.begin() as connection:
+        for name in names:
+            user, expires_us = f"'{name}'", now + _HOUR_US
+            add_logins(connection, 1, user=user, expires_us=expires_us)
+            add_sessions(
+                connection,
+                sessions,
+                user=user,
+                first_issued_us=now - 1_000_000,
+                expires_us=expires_us,
+            )
+            now += 1  # another salt for the ids
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        analyze(connection)
+
+
+def _milliseconds(host: Host, user: str, sessions: int) -> float:
+    begun = time.perf_counter()
+    revocation = host.force_logout(user)
+    took = time.perf_counter() - begun
+    assert revocation.sessions_ended == sessions
+    return took * 1e3
+
+
+def round_trips(url: str) -> Figures:
+    """Return how many statements and round trips one call takes, once connections are open."""
+    if url.startswith("sqlite"):
+        with host_on(url) as host:
+            return _count(host, lambda: 0)
+    with wire_to(url) as (wire, through), host_on(through) as host:
+        return _count(host, lambda: wire.sent)
+
+
+def _count(host: Host, trips: Callable[[], int]) -> Figures:
+    statements: list[str] = []
+
+    def look(_: object, __: object, statement: str, *___: object) -> None:
+        statements.append(statement)
+
+    with host.app.app_context():
+        sa.event.listen(host.db.engine, "before_cursor_execute", look)
+    calls: Mapping[str, Callable[[str], object]] = {
+        "sign-in": host.issue,
+        "force logout": host.force_logout,
+    }
+    figures: Figures = {}
+    for name, call in calls.items():
+        call("1")
+        statements.clear()
+        before = trips()
+        call("1")
+        figures[f"statements of a {name}"] = len(statements)
+        if host.dialect != "sqlite":
+            figures[f"round trips of a {name}"] = trips() - before
+    return figures
+
+
+def measure(
+    url: str,
+    *,
+    seconds: float,
+    clients: Sequence[int] = CLIENTS,
+    sessions: Sequence[int] = SESSIONS,
+) -> Figures:
+    """Measure all of it on one empty database.
+
+    :param seconds: How long to sign in, for each number of clients.
+    """
+    with host_on(url, make_tables=True):
+        pass
+    figures = round_trips(url)
+    figures |= rates(url, clients, seconds)
+    return figures | force_logouts(url, sessions, seconds / 4)
+
+
+def print_table(columns: Mapping[str, Figures]) -> None:
+    """Print a row for each figure, and a column for each database."""
+    print(f"| | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
+    names = {name: None for figures in columns.values() for name in figures}
+    for name in names:
+        cells = [f"{fig[name]:,.4g}" if name in fig else "-" for fig in columns.values()]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--database-url")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    url: str | None = options.database_url
+    names = ["sqlite", *SERVERS] if url is None else [sa.make_url(url).get_backend_name()]
+    columns: dict[str, Figures] = {}
+    for name in names:
+        with tempfile.TemporaryDirectory() as home:
+            database = empty_database(name, Path(home)) if url is None else given_database(url)
+            with database as lent:
+                columns[name] = measure(lent, seconds=options.seconds)
+    print_table(columns)
+    print(f"\nLoad of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
+    if options.json:
+        options.json.write_text(json.dumps(columns, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""Makes calls through the public interface, and records each with its begin and end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+import sqlalchemy as sa
+from flask.testing import FlaskClient
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.test import TestResponse
+
+from tests.histories.exchange import Shared
+from tests.histories.record import Kind, Operation, Outcome, Recorder, monotonic_ns
+from tests.hosts import Host, bearer
+from xgen_flask_sessions import (
+    DenylistUnavailable,
+    IssuedToken,
+    LedgerUnavailable,
+    Revocation,
+    VerifiedToken,
+    XgenSessionsError,
+)
+from xgen_flask_sessions.verifier import Verifier
+
+_T = TypeVar("_T")
+
+
+class _Calls:
+    """Makes calls, and writes down each.
+
+    :param roll_back: Called after one that failed.
+    """
+
+    def __init__(
+        self, process: int, recorder: Recorder, roll_back: Callable[[], object] = lambda: None
+    ) -> None:
+        self._process = process
+        self._recorder = recorder
+        self._roll_back = roll_back
+
+    def record(
+        self,
+        kind: Kind,
+        call: Callable[[], _T],
+        shared: Shared | None = None,
+        *,
+        user: str | None = None,
+        session_id: str | None = None,
+    ) -> _T | None:
+        result: _T | None = None
+        error: XgenSessionsError | None = None
+        begin_ns = monotonic_ns()
+        try:
+            result = call()
+        except XgenSessionsError as raised:
+            error = raised
+        end_ns = monotonic_ns()
+        if error is not None:
+            self._roll_back()
+        outcome, code = _outcome_of(kind, result, error)
+        issued = result if isinstance(result, IssuedToken) else None
+        if shared is not None:
+            user, session_id = shared.user, shared.session_id
+        self._recorder.write(
+            Operation(
+                kind=kind,
+                process=self._process,
+                begin_ns=begin_ns,
+                end_ns=end_ns,
+                outcome=outcome,
+                code=code,
+                user=user,
+                session_id=issued.session_id if issued else session_id,
+                jti=shared.jti if shared else None,
+                new_jti=issued.jti if issued else None,
+                stamp=_stamp_of(result),
+            )
+        )
+        return result
+
+
+class Observer:
+    """One process's way to a host application.
+
+    :param process: Its number.
+    :param host: The host application.
+    :param recorder: Where its operations go.
+    """
+
+    def __init__(self, process: int, host: Host, recorder: Recorder) -> None:
+        self._host = host
+        self._record = _Calls(process, recorder, self._roll_back).record
+
+    def _roll_back(self) -> None:
+        with self._host.app.app_context(), suppress(SQLAlchemyError):
+            self._host.db.session.rollback()
+
+    def sign_in(self, user: str) -> IssuedToken | None:
+        """Sign a user in."""
+        with self._host.app.app_context():
+            return self._record("sign in", lambda: self._host.sessions.issue(user), user=user)
+
+    def renew(self, shared: Shared, verified: VerifiedToken) -> IssuedToken | None:
+        """Renew a token that was verified before."""
+        with self._host.app.app_context():
+            return self._record("renew", lambda: self._host.sessions.renew(verified), shared)
+
+    def end_session(self, shared: Shared) -> None:
+        """End a session, as an administrator."""
+        with self._host.app.app_context():
+            self._record(
+                "end session",
+                lambda: self._host.sessions.end_session(shared.session_id, actor="histories"),
+                user=shared.user,
+                session_id=shared.session_id,
+            )
+
+    def force_out(self, user: str) -> None:
+        """Force a user out."""
+        with self._host.app.app_context():
+            self._record("force out", lambda: self._host.sessions.force_logout(user), user=user)
+
+    def force_out_everyone(self) -> None:
+        """Force everyone out."""
+        with self._host.app.app_context():
+            self._record("force out everyone", self._host.sessions.force_logout_everyone)
+
+    def deactivate(self, user: str) -> None:
+        """Switch a user inactive and end the sessions, in one transaction."""
+
+        def call() -> Revocation:
+            self._set_active(user, active=False)
+            revocation = self._host.sessions.force_logout(user, commit=False)
+            self._commit()
+            return revocation
+
+        with self._host.app.app_context():
+            self._record("deactivate", call, user=user)
+
+    def activate(self, user: str) -> None:
+        """Switch a user active."""
+
+        def call() -> None:
+            self._set_active(user, active=True)
+            self._commit()
+
+        with self._host.app.app_context():
+            self._record("activate", call, user=user)
+
+    def verify(self, shared: Shared) -> VerifiedToken | None:
+        """Show a token to ``sessions.verify``."""
+        with self._host.app.app_context():
+            return self._record("verify", lambda: self._host.sessions.verify(shared.token), shared)
+
+    def get(self, client: FlaskClient, kind: Kind, shared: Shared) -> None:
+        """Show a token to one of the host's protected calls."""
+        path = kind.removeprefix("GET ")
+
+        def call() -> TestResponse:
+            try:
+                return client.get(path, headers=bearer(shared.token))
+            except SQLAlchemyError as error:  # at the request's end: the host's session is closed
+                raise DenylistUnavailable from error
+
+        self._record(kind, call, shared)
+
+    def _set_active(self, user: str, *, active: bool) -> None:
+        # Always written, so that the row is locked, whatever was in it.
+        model, session = self._host.model, self._host.db.session
+        try:
+            session.execute(sa.update(model).where(model.id == int(user)).values(is_active=active))
+        except SQLAlchemyError as error:
+            session.rollback()
+            raise LedgerUnavailable from error
+
+    def _commit(self) -> None:
+        try:
+            self._host.db.session.commit()
+        except SQLAlchemyError as error:
+            raise LedgerUnavailable("It may have been committed.") from error
+
+
+class ServiceObserver:
+    """One process's way to a service without the database.
+
+    :param process: Its number.
+    :param verifier: What the service checks tokens with.
+    :param recorder: Where its operations go.
+    """
+
+    def __init__(self, process: int, verifier: Verifier, recorder: Recorder) -> None:
+        self._verifier = verifier
+        self._record = _Calls(process, recorder).record
+
+    def verify(self, shared: Shared) -> None:
+        """Show it a token."""
+        self._record("Verifier.verify", lambda: self._verifier.verify(shared.token), shared)
+
+
+def _outcome_of(
+    kind: Kind, result: object, error: XgenSessionsError | None
+) -> tuple[Outcome, str | None]:
+    if isinstance(error, DenylistUnavailable):
+        return "not done", error.code
+    if isinstance(error, LedgerUnavailable):
+        return "not done" if "Nothing" in error.detail else "uncertain", error.code
+    if error is not None:
+        return "refused", error.code
+    if isinstance(result, TestResponse) and result.status_code != 200:
+        return "not done" if result.status_code == 503 else "refused", result.get_json()["code"]
+    return "nothing to do" if kind == "end session" and result is None else "done", None
+
+
+def _stamp_of(result: object) -> int | None:
+    if isinstance(result, IssuedToken):
+        return result.issued_us
+    return result.invalid_before_us if isinstance(result, Revocation) else None

@@ -1,0 +1,163 @@
+"""Starts workers on a database, and hands their records to the checker."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Literal
+
+from tests.histories.checker import check
+from tests.histories.disturbances import Disturbance
+from tests.histories.exchange import Shared, read_tokens
+from tests.histories.findings import Finding, Report
+from tests.histories.observer import Observer
+from tests.histories.record import Recorder, read_history
+from tests.histories.workload import Plan, open_host, work
+from tests.hosts import Host, bearer
+from tests.redis_place import RedisPlace
+
+USERS = 6
+PROCESSES = 8
+_PATIENCE_S = 60.0
+
+
+def run(
+    database_url: str,
+    directory: Path,
+    *,
+    seconds: float,
+    least_steps: int = 0,
+    processes: int = PROCESSES,
+    system: str = "right",
+    seed: int = 1,
+    consistency: Literal["strict", "watch"] = "strict",
+    max_staleness_s: float = 2.0,
+    showing: int = 0,
+    distant_url: str | None = None,
+    redis: RedisPlace | None = None,
+    disturbances: Sequence[Disturbance] = (),
+) -> Report:
+    """Let workers loose on an empty database, and judge what they saw.
+
+    :param database_url: Where tables and users are made.
+    :param directory: An empty directory for the records.
+    :param seconds: For how long the workers work.
+    :param least_steps: What each of them does even if it takes longer, as on a crowded machine.
+    :param processes: How many they are.
+    :param system: One of ``wrong_systems.SYSTEMS``.
+    :param seed: What the workers' choices and clocks follow.
+    :param consistency: How the workers' hosts check tokens.
+    :param max_staleness_s: How long after a revocation they may still accept, if they watch.
+    :param showing: How many of the processes do nothing but show tokens.
+    :param distant_url: Where those find the database, if it is elsewhere.
+    :param redis: Where the feed goes; the last process is then a service without the database.
+    :param disturbances: What goes wrong on the way, one after the other.
+    :raises RuntimeError: A worker failed.
+    """
+    with _host(database_url, redis) as host:
+        users = tuple(host.add_user(f"user{number}") for number in range(USERS))
+        plan = Plan(
+            database_url=database_url,
+            directory=directory,
+            processes=processes,
+            users=users,
+            seconds=seconds,
+            least_steps=least_steps,
+            seed=seed,
+            system=system,
+            consistency=consistency,
+            max_staleness_s=max_staleness_s,
+            showing=showing,
+            distant_url=distant_url,
+            redis=redis,
+        )
+        host.dispose()  # it is not needed meanwhile
+        _work_together(plan, disturbances)
+        counted_wrongly = _compare_counts(host, plan)
+    staleness_ns = int(max_staleness_s * 1e9) if consistency == "watch" else 0
+    report = check(read_history(directory), staleness_ns=staleness_ns)
+    return replace(report, findings=[*report.findings, *counted_wrongly])
+
+
+@contextmanager
+def _host(database_url: str, redis: RedisPlace | None) -> Iterator[Host]:
+    host = open_host(database_url, **({} if redis is None else redis.settings()))
+    try:
+        with host.app.app_context():
+            host.db.create_all()
+        yield host
+    finally:
+        host.dispose()
+
+
+def _work_together(plan: Plan, disturbances: Sequence[Disturbance]) -> None:
+    # Each starts from a fresh process that has imported everything, and no connection.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([work.__module__])
+    ready = context.Barrier(plan.processes + 1, timeout=_PATIENCE_S)
+    workers = [
+        context.Process(target=work, args=(plan, number, ready)) for number in range(plan.processes)
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        with suppress(threading.BrokenBarrierError):  # a worker failed: it is told below
+            ready.wait()
+            _disturb(disturbances, plan.seconds)
+    finally:
+        _await(workers, time.monotonic() + plan.seconds + 2 * _PATIENCE_S)
+
+
+def _disturb(disturbances: Sequence[Disturbance], seconds: float) -> None:
+    """Disturb, at times spread evenly over those seconds."""
+    begun = time.monotonic()
+    for number, disturbance in enumerate(disturbances, 1):
+        due = begun + seconds * number / (len(disturbances) + 1)
+        time.sleep(max(0.0, due - time.monotonic()))
+        disturbance.act()
+
+
+def _await(workers: Sequence[BaseProcess], deadline: float) -> None:
+    """Wait for every worker to end well.
+
+    :raises RuntimeError: One did not.
+    """
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
+    failed = [worker for worker in workers if worker.exitcode != 0]
+    for worker in failed:
+        worker.kill()
+        worker.join()
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {len(workers)} workers failed.")
+
+
+def _compare_counts(host: Host, plan: Plan) -> list[Finding]:
+    """Show one token of every session, and hold what is accepted against Login Management."""
+    newest: dict[str, Shared] = {}
+    for shared in read_tokens(plan.directory):
+        newest[shared.session_id] = shared
+    accepted: Counter[str] = Counter()
+    with closing(Recorder(plan.directory, plan.processes)) as recorder:
+        observer = Observer(plan.processes, host, recorder)
+        for shared in newest.values():
+            accepted[shared.user] += observer.verify(shared) is not None
+    admin = host.issue(host.add_user("admin", is_superuser=True))
+    answer = host.client().get("/sessions/users", headers=bearer(admin)).get_json()
+    counted = {user["user_id"]: user["active_sessions"] for user in answer["users"]}
+    return [
+        Finding(
+            "counted wrongly",
+            f"user {user} has {accepted[user]} sessions that are accepted, and "
+            f"{counted.get(user, 0)} in Login Management.",
+        )
+        for user in plan.users
+        if accepted[user] != counted.get(user, 0)
+    ]

@@ -1,0 +1,162 @@
+"""Faulty revocations, as others have them: the checker must find faults in each.
+
+Each is applied inside the worker processes, in place of what the package does right.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from typing import Any
+from unittest.mock import patch
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from xgen_flask_sessions import SessionRevoked, clock, denylist, ledger, stamps
+from xgen_flask_sessions.clock import SECOND_US
+from xgen_flask_sessions.denylist import Denylist, Standing
+from xgen_flask_sessions.following import FeedReader, News
+from xgen_flask_sessions.ledger import Issue
+from xgen_flask_sessions.models import FORCE_LOGOUT, RENEWED, SessionRecord
+from xgen_flask_sessions.redis_feed import Read
+from xgen_flask_sessions.revocations import Revocations
+from xgen_flask_sessions.state import get_state
+from xgen_flask_sessions.verifier import Verifier, _View
+from xgen_flask_sessions.watching import Watch
+
+
+def _ended_by_row(standing: Standing, now_us: int) -> bool:
+    """Say whether the session was ended by itself; force logouts go by the cut-off alone."""
+    if standing.ended_us is None or standing.end_reason == FORCE_LOGOUT:
+        return False
+    return standing.end_reason != RENEWED or standing.ended_us <= now_us
+
+
+def _revoked_by_whole_seconds(standing: Standing, now_us: int) -> bool:
+    if standing.issued_us // SECOND_US < standing.invalid_before_us // SECOND_US:
+        return True
+    return _ended_by_row(standing, now_us)
+
+
+def _revoked_by_microseconds(standing: Standing, now_us: int) -> bool:
+    return standing.issued_us <= standing.invalid_before_us or _ended_by_row(standing, now_us)
+
+
+def _newest_value(dialect: str, *values: Any) -> Any:
+    """Take this node's own time, whatever is in the row."""
+    return values[-1]
+
+
+def _check_then_renew(
+    session: Session, jti: str, *, require_active: Callable[[str], None]
+) -> Issue:
+    """Renew as the package does, but look before the locks are held and not again."""
+    standing = get_state().denylist.standing(jti)
+    if standing is None or standing.is_revoked(clock.now_us()):
+        raise SessionRevoked
+    everyone_us = stamps.lock_everyone(session)
+    require_active(standing.user_id)
+    now = clock.now_us()
+    expires_us = (now // SECOND_US + 24 * 3600) * SECOND_US
+    stamp, _ = stamps.next_stamp(
+        session, standing.user_id, now, everyone_us=everyone_us, expires_us=expires_us
+    )
+    issued = Issue(
+        user_id=standing.user_id,
+        jti=uuid.uuid4().hex,
+        session_id=standing.session_id,
+        issued_us=stamp,
+        expires_us=expires_us,
+    )
+    session.execute(sa.insert(SessionRecord).values(**asdict(issued), signed_in_us=stamp))
+    session.execute(
+        sa.update(SessionRecord)
+        .where(
+            SessionRecord.session_id == issued.session_id,
+            SessionRecord.jti != issued.jti,
+            SessionRecord.ended_us.is_(None),
+        )
+        .values(ended_us=now + ledger.RENEWAL_GRACE_US, end_reason=RENEWED)
+    )
+    return issued
+
+
+def _beat_without_bound(self: Watch, reader: FeedReader) -> None:
+    """Trust the memory for good once the feed was read."""
+    self._take(reader.read())
+    self._fresh_until_s = math.inf
+
+
+def _take_every_second(self: Watch, news: News) -> None:
+    """Lose every second event."""
+    _take(self, News(news.anew, [each for each in news.events if each.position % 2]))
+
+
+def _keep_as_of_now(self: Watch, jti: str, kept: Any) -> None:
+    """Take an answer for as new as when it is kept, and not as when it was asked for."""
+    _keep(self, jti, kept._replace(generation=self._generation))
+
+
+def _show_without_bound(
+    self: Verifier, revocations: Revocations, asked_s: float, read: Read
+) -> None:
+    """Trust the memory for good once the feed was read."""
+    self._view = _View(revocations, math.inf)
+
+
+def _answer_slowly(self: Denylist, jti: str) -> Standing | None:
+    """Answer as the database does, some time later."""
+    standing = _standing(self, jti)
+    time.sleep(_SLOW_S)
+    return standing
+
+
+_take, _keep, _standing = Watch._take, Watch._keep, Denylist.standing
+_SLOW_S = 0.02
+_SLOWLY = (Denylist, "standing", _answer_slowly)
+
+_PATCHES: Mapping[str, tuple[tuple[object, str, object], ...]] = {
+    "right": (),
+    "whole-second": ((denylist.Standing, "is_revoked", _revoked_by_whole_seconds),),
+    "node-clock": (
+        (stamps, "_greatest", _newest_value),
+        (denylist.Standing, "is_revoked", _revoked_by_microseconds),
+    ),
+    "check-then-renew": ((ledger, "renew", _check_then_renew),),
+    "slow": (_SLOWLY,),
+    "watch-without-bound": ((Watch, "_beat", _beat_without_bound),),
+    "watch-with-losses": ((Watch, "_take", _take_every_second),),
+    "service-without-bound": (
+        (Verifier, "_show", _show_without_bound),
+        (Verifier, "_lose", lambda _: None),
+    ),
+    "watch-keeping-late": (_SLOWLY, (Watch, "_keep", _keep_as_of_now)),
+}
+
+SYSTEMS = tuple(_PATCHES)
+"""What can be checked; the first is the package as it is, and ``slow`` is that where the database
+answers slowly."""
+
+WRONG_WATCHES = tuple(name for name in SYSTEMS if name.startswith("watch-"))
+"""Those that are wrong where the denylist is watched."""
+
+WRONG_SERVICES = tuple(name for name in SYSTEMS if name.startswith("service-"))
+"""Those that are wrong where a service has Redis instead of the database."""
+
+WRONG_SYSTEMS = tuple(
+    name for name in SYSTEMS if name not in ("right", "slow", *WRONG_WATCHES, *WRONG_SERVICES)
+)
+
+
+@contextmanager
+def applied(system: str) -> Iterator[None]:
+    """Make this process use one of :data:`SYSTEMS`."""
+    with ExitStack() as stack:
+        for target, name, wrong in _PATCHES[system]:
+            stack.enter_context(patch.object(target, name, wrong))
+        yield

@@ -1,0 +1,197 @@
+"""A deployment's database and its feed in Redis, driven step by step and without Flask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from tests.conftest import REDIS
+from xgen_flask_sessions import clock, feed, ledger
+from xgen_flask_sessions.checking import TokenChecker
+from xgen_flask_sessions.clock import SECOND_US
+from xgen_flask_sessions.denylist import Denylist
+from xgen_flask_sessions.errors import DenylistUnavailable, SessionRevoked, TokenExpired
+from xgen_flask_sessions.events import Event
+from xgen_flask_sessions.keys import load_key
+from xgen_flask_sessions.ledger import Cause, Issue
+from xgen_flask_sessions.models import Base
+from xgen_flask_sessions.redis_feed import Keys, RedisFeed
+from xgen_flask_sessions.relay import Relay, Snapshot, read_snapshot
+from xgen_flask_sessions.tokens import Claims, TokenCodec
+from xgen_flask_sessions.verifier import Verifier
+
+SECRET = b"a secret of the deployment, of enough bytes"
+NOBODY = Cause()
+
+
+class Deployment:
+    """A database, and the keys that its tokens are signed with.
+
+    :param url: An empty database.
+    :param issuer: What the tokens, and the keys in Redis, are known by.
+    """
+
+    def __init__(self, url: str, issuer: str) -> None:
+        self.issuer = issuer
+        self.keys = Keys.of(issuer)
+        self.engine = sa.create_engine(url, isolation_level="READ COMMITTED") if (
+            not url.startswith("sqlite")
+        ) else sa.create_engine(url)  # fmt: skip
+        Base.metadata.create_all(self.engine)
+        self.codec = TokenCodec([load_key(SECRET, "HS256")], issuer=issuer)
+        denylist = Denylist(lambda: self.engine, self.engine.connect, 10)
+        self.strict = TokenChecker(self.codec, denylist)
+        self.redis: Any = redis.Redis.from_url(REDIS, decode_responses=True)
+        self._open: list[Any] = [self.redis]
+
+    def close(self) -> None:
+        for each in self._open:
+            each.close()
+        self.engine.dispose()
+
+    def change(self, write: Callable[[Session], Any]) -> Any:
+        """Commit what *write* does, and return what it returns."""
+        with Session(self.engine) as session, session.begin():
+            return write(session)
+
+    def sign(self, issue: Issue) -> str:
+        return self.codec.encode(
+            Claims(
+                issue.user_id, issue.jti, issue.session_id, issue.issued_us, issue.expires_us, {}
+            )
+        )
+
+    def sign_in(self, user_id: str, lifetime_s: int = 86_400) -> str:
+        us = lifetime_s * SECOND_US
+        return self.sign(self.change(lambda s: ledger.issue(s, user_id, lifetime_us=us)))
+
+    def renew(self, token: str) -> str:
+        jti = self.claims(token).jti
+        return self.sign(self.change(lambda s: ledger.renew(s, jti)))
+
+    def end(self, token: str) -> None:
+        session_id = self.claims(token).session_id
+        self.change(lambda s: ledger.end_session(s, session_id, NOBODY))
+
+    def force_out(self, user_id: str) -> None:
+        self.change(lambda s: ledger.force_logout(s, user_id, NOBODY))
+
+    def force_out_everyone(self) -> None:
+        self.change(lambda s: ledger.force_logout_everyone(s, NOBODY))
+
+    def claims(self, token: str) -> Claims:
+        return self.codec.decode(token, now_us=0)
+
+    def snapshot(self) -> Snapshot:
+        with self.engine.connect() as connection:
+            return read_snapshot(connection, clock.now_us())
+
+    def relayer(self) -> Relayer:
+        """Return one more process that takes the feed to Redis."""
+        relayer = Relayer(self)
+        self._open.append(relayer.relay)
+        return relayer
+
+    def verifier(self, **options: Any) -> Stepped:
+        """Return a verifier that takes a step when it is told to."""
+        options = {"secret_key": SECRET, "issuer": self.issuer, "redis_url": REDIS, **options}
+        verifier = Stepped(**options)
+        self._open.append(verifier)
+        return verifier
+
+    def lose_feed(self) -> None:
+        """Do to this feed's keys what FLUSHALL does to all."""
+        self.redis.delete(*self.keys)
+
+    def meta(self) -> dict[str, str]:
+        found: dict[str, str] = self.redis.hgetall(self.keys.meta)
+        return found
+
+    def positions(self) -> list[int]:
+        """Return the positions in the stream, the one it begins after first."""
+        entries = self.redis.xrange(self.keys.stream)
+        return [int(entry_id.partition("-")[0]) for entry_id, _ in entries]
+
+
+class Relayer:
+    """Reads the feed and publishes it, as a process of the deployment does."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self.relay = Relay(REDIS, deployment.issuer)
+        self.newest: Event | None = None
+        self._begun = False
+        self.snapshots = 0
+
+    def read(self) -> Sequence[Event]:
+        """Return the events since the last call; nothing if they do not continue it."""
+        with self._deployment.engine.connect() as connection:
+            about = 0 if self.newest is None else self.newest.position
+            rows = connection.execute(feed.SINCE, {"about": about})
+            events = [feed.event_of(row) for row in rows]
+            known = self.newest is None or (bool(events) and events.pop(0) == self.newest)
+            if self._begun and known:
+                self.newest = events[-1] if events else self.newest
+                return events
+            row = connection.execute(feed.NEWEST).one_or_none()
+            self.newest = None if row is None else feed.event_of(row)
+            self._begun = True
+            return []
+
+    def publish(self, mark: int, events: Sequence[Event]) -> None:
+        self.relay.publish(mark, events, self.newest, self._snapshot)
+
+    def _snapshot(self) -> Snapshot:
+        self.snapshots += 1
+        return self._deployment.snapshot()
+
+    def beat(self) -> None:
+        mark = self.relay.mark()
+        self.publish(mark, self.read())
+
+
+class Stepped(Verifier):
+    """A verifier without a thread."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.source = RedisFeed(options["redis_url"], options["issuer"])
+
+    def _start(self) -> None:
+        pass
+
+    def close(self) -> None:
+        super().close()
+        self.source.close()
+
+    def step(self) -> bool:
+        """Read what Redis has; say whether all of it was to be had."""
+        self._reread_keys()
+        return self._follow(self.source) or self._load(self.source)
+
+
+def answer(checker: Verifier | TokenChecker, token: str) -> str:
+    """Return in a word how a token stands."""
+    try:
+        checker.verify(token)
+    except SessionRevoked as error:
+        return "forced out" if error.forced else "signed out"
+    except TokenExpired:
+        return "expired"
+    except DenylistUnavailable:
+        return "unavailable"
+    return "good"
+
+
+@contextmanager
+def deployed(url: str, issuer: str) -> Iterator[Deployment]:
+    deployment = Deployment(url, issuer)
+    try:
+        yield deployment
+    finally:
+        deployment.close()

@@ -1,0 +1,162 @@
+"""The benchmark commands run, and say what they are to say. Their figures are nobody's here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import profile_request, sockets, staleness, verification
+from tests.benchmarks.cases import BASE, CASES
+from tests.benchmarks.measuring import in_turn, ratios
+from tests.benchmarks.verification import checked_requests
+from tests.conftest import Server
+
+
+def test_the_table_and_the_json_have_every_case(
+    server: Callable[[str], Server], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server("postgresql"), server("mariadb")  # skip where they are not there
+    file = tmp_path / "figures.json"
+
+    assert verification.main(["--rounds", "1", "--requests", "1", "--json", str(file)]) == 0
+
+    document = json.loads(file.read_text())
+    table = capsys.readouterr().out
+    assert list(document["cases"]) == list(CASES)
+    for name, case in CASES.items():
+        (line,) = [line for line in table.splitlines() if line.startswith(f"| {name} |")]
+        figure = document["cases"][name]
+        if case.package is None or importlib.util.find_spec(case.package):
+            assert figure["us"] > 0
+            assert f"{figure['ratio']:.2f}" in line
+        else:
+            assert case.package in figure["left_out"]
+            assert figure["left_out"] in line
+    assert document["cases"][BASE]["ratio"] == 1
+    assert document["machine"]["cores"] >= 1
+
+
+def test_only_some_cases_beside_the_base(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--rounds", "1", "--requests", "1", "--only", "no token", "strict, sqlite"]
+
+    assert verification.main(arguments) == 0
+
+    table = capsys.readouterr().out
+    assert "no token at all" in table
+    assert BASE in table
+    assert table.count("strict, sqlite") == 2
+    assert "postgresql" not in table
+
+
+def test_a_missing_server_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests import conftest
+
+    monkeypatch.setitem(
+        conftest.SERVERS, "postgresql", "postgresql+psycopg://postgres@127.0.0.1:9/none"
+    )
+    arguments = ["--rounds", "1", "--requests", "1", "--only", "token_required, strict, postgresql"]
+
+    assert verification.main(arguments) == 0
+
+    assert "left out: postgresql: " in capsys.readouterr().out
+
+
+def test_a_case_that_lets_a_revoked_token_in_is_not_measured(tmp_path: Path) -> None:
+    site = CASES["no token at all"].build(f"sqlite:///{tmp_path / 'open.db'}")
+    try:
+        caller = site.sign_in()
+        with pytest.raises(RuntimeError, match="revoked token was answered 200"):
+            checked_requests(site, type(caller)({}, revoked={"Authorization": "Bearer old"}))
+    finally:
+        site.dispose()
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    busy = iter([1.0, 1.0, 9.0])
+
+    results = in_turn({"base": lambda: 2.0, "own": lambda: next(busy)}, rounds=3, warm_up=0)
+
+    assert ratios(results, "base") == {"base": 1.0, "own": 0.5}
+
+
+def test_the_profile_has_every_step_and_they_add_up(
+    server: Callable[[str], Server], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server("postgresql")
+    file = tmp_path / "profile.json"
+    arguments = ["--rounds", "3", "--requests", "3", "--only", "sqlite", "postgresql"]
+
+    assert profile_request.main([*arguments, "--json", str(file)]) == 0
+
+    table = capsys.readouterr().out
+    for database in ("sqlite", "postgresql"):
+        figures = json.loads(file.read_text())["us"][database]
+        assert list(figures) == [*profile_request.STEPS, "in all", profile_request.BESIDE]
+        assert figures["in all"] > 0
+    for row in (*profile_request.STEPS, "in all"):
+        assert f"| {row} |" in table
+    assert net(profile_request.STEPS) == {"whole": 1}
+
+
+def net(steps: Mapping[str, tuple[str, tuple[str, ...]]]) -> dict[str, int]:
+    """Return which measures are left in the sum of all rows, and how often."""
+    counts: Counter[str] = Counter()
+    for name, others in steps.values():
+        counts[name] += 1
+        for other in others:
+            counts[other.removeprefix("-")] -= -1 if other.startswith("-") else 1
+    return {name: count for name, count in counts.items() if count}
+
+
+@pytest.mark.skipif(sockets.missing() is not None, reason=str(sockets.missing()))
+def test_the_same_over_sockets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sockets, "WORKERS", (2,))
+    file = tmp_path / "sockets.json"
+    arguments = ["--seconds", "1", "--only", "strict, sqlite", "--json", str(file)]
+
+    assert sockets.main(arguments) == 0
+
+    cases = json.loads(file.read_text())["cases"]
+    assert list(cases) == [BASE, "token_required, strict, sqlite"]
+    for figures in cases.values():
+        assert all(figure["per_second"] > 0 < figure["p99_ms"] for figure in figures.values())
+    assert f"| {BASE} |" in capsys.readouterr().out
+
+
+def test_how_soon_a_revocation_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "staleness.json"
+    arguments = ["--processes", "2", "--revocations", "4", "--others", "20", "--only", "sqlite"]
+
+    assert staleness.main([*arguments, "--json", str(file)]) == 0
+
+    figures = json.loads(file.read_text())["databases"]["sqlite"]["since it returned"]
+    assert figures["count"] == 2 * 4
+    assert 0 <= figures["median"] <= figures["p99"] <= figures["longest"] < 2000
+    assert "| sqlite | 8 |" in capsys.readouterr().out
+
+
+def test_what_is_missing_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    assert sockets.main([]) == 1
+
+    assert "apt-get install wrk" in capsys.readouterr().err
+
+
+def test_a_load_with_refusals_gives_no_figures() -> None:
+    told = "  Latency Distribution\n     99%  950.00us\nRequests/sec:   1200.50\n"
+
+    assert sockets.read(told) == {"per_second": 1200.5, "p99_ms": 0.95}
+    with pytest.raises(RuntimeError, match="Not every request"):
+        sockets.read(f"{told}  Non-2xx or 3xx responses: 3\n")

@@ -1,0 +1,283 @@
+"""Deadlines: a database that says nothing holds nobody up for longer than was agreed."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+import sqlalchemy as sa
+
+from tests.conftest import MakeHost
+from tests.hosts import Host, bearer
+from tests.test_watching import until
+from tests.wire import Wire, wire_to
+from xgen_flask_sessions import DenylistUnavailable, LedgerUnavailable
+from xgen_flask_sessions.pool import Connection, DeadlinePool
+from xgen_flask_sessions.watchdog import watchdog
+
+DEADLINE_S, WRITE_DEADLINE_S = 0.4, 0.8
+MARGIN_S = 1.0
+"""What a busy machine may add."""
+PATIENCE_S = 10
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def server_url(request: pytest.FixtureRequest) -> str:
+    """Give the URL of an empty database, on each server in turn."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def wired(request: pytest.FixtureRequest, make_host: MakeHost) -> Iterator[tuple[Host, Wire]]:
+    """Give a host on a database server, and the wire between them."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    with wire_to(url) as (wire, through):
+        host = make_host(
+            through,
+            XGEN_SESSIONS_DEADLINE=timedelta(seconds=DEADLINE_S),
+            XGEN_SESSIONS_WRITE_DEADLINE=timedelta(seconds=WRITE_DEADLINE_S),
+        )
+        yield host, wire
+        wire.let_go()
+        host.dispose()
+
+
+def test_a_token_is_refused_in_time_on_connections_that_fell_silent(
+    wired: tuple[Host, Wire],
+) -> None:
+    host, wire = wired
+    token = host.issue(host.add_user())
+    assert host.status(token) == 200
+
+    wire.hold_up()
+    for path in ("/api/token", "/api/user", "/sessions/"):
+        start = time.monotonic()
+        answer = host.client().get(path, headers=bearer(token))
+        assert time.monotonic() - start < DEADLINE_S + MARGIN_S
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) >= 1
+
+    wire.let_go()
+    assert host.status(token) == 200
+    assert host.status(token, "/api/user") == 200
+
+
+def test_a_call_that_was_answered_in_time_is_watched_no_longer(wired: tuple[Host, Wire]) -> None:
+    host, _ = wired
+    opened: list[object] = []
+    with host.app.app_context():
+        sa.event.listen(host.db.engine, "connect", lambda connection, _: opened.append(connection))
+    token = host.issue(host.add_user())
+    host.verify(token)
+    before = len(opened)
+
+    begun = time.monotonic()
+    while time.monotonic() < begun + 3 * DEADLINE_S:
+        host.verify(token)
+
+    assert len(opened) == before > 0, "none was broken after its call"
+
+
+def test_a_token_is_refused_in_time_if_the_server_takes_no_connection(
+    wired: tuple[Host, Wire],
+) -> None:
+    host, wire = wired
+    token = host.issue(host.add_user())
+    host.dispose()
+
+    wire.hold_up()
+    start = time.monotonic()
+    with pytest.raises(DenylistUnavailable):
+        host.verify(token)
+    assert time.monotonic() - start < DEADLINE_S + MARGIN_S
+
+    wire.let_go()
+    assert host.status(token) == 200
+
+
+def test_a_crowd_that_meets_a_silent_server_is_refused_in_time_too(
+    wired: tuple[Host, Wire],
+) -> None:
+    host, wire = wired
+    token = host.issue(host.add_user())
+    host.dispose()
+
+    wire.hold_up()
+    with ThreadPoolExecutor(24) as threads:
+        start = time.monotonic()
+        statuses = list(threads.map(host.status, [token] * 24))
+        took = time.monotonic() - start
+    assert statuses == [503] * 24
+    assert took < DEADLINE_S + 2 * MARGIN_S
+
+    wire.let_go()
+    with ThreadPoolExecutor(24) as threads:
+        give_up = time.monotonic() + 10
+        while list(threads.map(host.status, [token] * 24)) != [200] * 24:
+            assert time.monotonic() < give_up
+
+
+def test_a_sign_in_says_in_time_that_nothing_was_done(wired: tuple[Host, Wire]) -> None:
+    host, wire = wired
+    user = host.add_user()
+    token = host.issue(user)
+
+    wire.hold_up()
+    for call in (
+        lambda: host.sessions.issue(user),
+        lambda: host.sessions.force_logout(user),
+        lambda: host.sessions.end_session(token.session_id),
+    ):
+        with host.app.app_context():
+            start = time.monotonic()
+            with pytest.raises(LedgerUnavailable, match="Nothing was done"):
+                call()
+            assert time.monotonic() - start < WRITE_DEADLINE_S + MARGIN_S
+
+    wire.let_go()
+    assert host.verify(token)
+    assert len(host.rows("xgen_sessions")) == 1
+    assert host.rows("xgen_revocations") == []
+
+
+def test_a_sign_in_does_not_wait_for_a_lock_for_ever(wired: tuple[Host, Wire]) -> None:
+    host, _ = wired
+    user = host.add_user()
+    host.issue(user)
+    login = host.db.metadata.tables["xgen_user_logins"]
+
+    with host.app.app_context(), host.db.engine.begin() as foreign:
+        foreign.execute(sa.select(login).where(login.c.user_id == user).with_for_update()).all()
+        start = time.monotonic()
+        with pytest.raises(LedgerUnavailable, match="Nothing was done"):
+            host.sessions.issue(user)
+        assert time.monotonic() - start < WRITE_DEADLINE_S + MARGIN_S
+
+    assert len(host.rows("xgen_sessions")) == 1
+    assert host.verify(host.issue(user))
+
+
+def test_what_joins_the_hosts_transaction_has_a_deadline_as_well(
+    wired: tuple[Host, Wire],
+) -> None:
+    host, wire = wired
+    user = host.add_user()
+    token = host.issue(user)
+
+    with host.app.app_context():
+        host.find_user(user).display_name = "half a change"
+        host.db.session.flush()
+        wire.hold_up()
+        with pytest.raises(LedgerUnavailable, match="whole transaction"):
+            host.sessions.force_logout(user, commit=False)
+        wire.let_go()
+        assert host.find_user(user).display_name is None
+
+    assert host.verify(token)
+
+
+def test_a_foreign_writer_holds_up_a_sign_in_and_no_verification(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    host = make_host(sqlite_url, SQLALCHEMY_ENGINE_OPTIONS={"connect_args": {"timeout": 0.2}})
+    user = host.add_user()
+    token = host.issue(user)
+
+    foreign = sa.create_engine(sqlite_url, isolation_level="AUTOCOMMIT")
+    with foreign.connect() as connection:
+        connection.exec_driver_sql("BEGIN EXCLUSIVE")
+        assert host.status(token) == 200
+        with host.app.app_context(), pytest.raises(LedgerUnavailable, match="Nothing was done"):
+            host.sessions.issue(user)
+        connection.exec_driver_sql("ROLLBACK")
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    foreign.dispose()
+
+    assert host.verify(host.issue(user))
+
+
+def test_a_forked_process_has_connections_of_its_own(host: Host) -> None:
+    token = host.issue(host.add_user())
+    assert host.status(token) == 200
+    child = os.fork()
+    if child == 0:  # pragma: no cover: coverage does not follow
+        status = 1
+        try:
+            with host.app.app_context():
+                host.db.engine.dispose(close=False)
+            status = 0 if [host.status(token) for _ in range(3)] == [200] * 3 else 2
+        finally:
+            os._exit(status)
+    _, waited = os.waitpid(child, 0)
+
+    assert os.waitstatus_to_exitcode(waited) == 0
+    assert host.status(token) == 200
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(host.status, [token] * 8)) == [200] * 8
+
+
+def test_nothing_is_left_behind_that_watches(wired: tuple[Host, Wire]) -> None:
+    host, wire = wired
+    token = host.issue(host.add_user())
+    wire.hold_up()
+    for _ in range(5):
+        assert host.status(token) == 503
+    wire.let_go()
+    assert host.status(token) == 200
+
+    names = [thread.name for thread in threading.enumerate()]
+    assert names.count("xgen-sessions-watchdog") == 1
+
+
+def test_a_call_ends_once_what_is_broken_for_its_sake_is_broken() -> None:
+    breaking, may_go_on = threading.Event(), threading.Event()
+
+    def interrupt() -> None:
+        breaking.set()
+        may_go_on.wait(PATIENCE_S)
+
+    holder = SimpleNamespace(dbapi_connection=SimpleNamespace(interrupt=interrupt))
+    call = watchdog.begin(holder, time.monotonic())
+    assert breaking.wait(PATIENCE_S)
+    with ThreadPoolExecutor(1) as threads:
+        ended = threads.submit(watchdog.end, call)
+        with pytest.raises(TimeoutError):
+            ended.result(0.2)
+        may_go_on.set()
+        ended.result(PATIENCE_S)
+
+
+def test_a_connection_that_comes_when_all_are_closed_is_closed_too(
+    server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = sa.create_engine(server_url)
+    pool = DeadlinePool(engine, DEADLINE_S)
+    may_go = threading.Event()
+    opened: list[Connection] = []
+
+    def connect(self: DeadlinePool) -> Connection:
+        may_go.wait(PATIENCE_S)
+        opened.append(connect_at_once(self))
+        return opened[0]
+
+    connect_at_once = DeadlinePool._connect
+    monkeypatch.setattr(DeadlinePool, "_connect", connect)
+    with pytest.raises(TimeoutError):
+        pool.fetch_one("SELECT 1")
+
+    engine.dispose()
+    may_go.set()
+
+    until(lambda: bool(opened) and not is_open(opened[0]))
+
+
+def is_open(connection: Connection) -> bool:
+    driver = connection.dbapi_connection
+    return bool(driver.open if hasattr(driver, "open") else not driver.closed)

@@ -1,0 +1,59 @@
+"""The host's engine is the one that ``db.engine`` is, whatever became of it meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+
+from xgen_flask_sessions.engines import engine_of
+
+
+def make_app(url: str) -> Flask:
+    app = Flask("host")
+    app.config["SQLALCHEMY_DATABASE_URI"] = url
+    return app
+
+
+def test_each_application_has_its_own(tmp_path: Path) -> None:
+    db = SQLAlchemy()
+    for name in ("one", "two"):
+        app = make_app(f"sqlite:///{tmp_path / name}.db")
+        db.init_app(app)
+        get_engine = engine_of(db)
+        with app.app_context():
+            assert get_engine() is get_engine() is db.engine
+
+
+def test_engines_that_were_made_anew_are_seen(tmp_path: Path) -> None:
+    db = SQLAlchemy()
+    app = make_app(f"sqlite:///{tmp_path / 'one'}.db")
+    db.init_app(app)
+    get_engine = engine_of(db)
+    with app.app_context():
+        before = get_engine()
+
+    del app.extensions["sqlalchemy"]
+    db.init_app(app)
+
+    with app.app_context():
+        assert get_engine() is db.engine
+        assert get_engine() is not before
+
+
+def test_a_host_that_chooses_in_its_own_way_is_asked_each_time() -> None:
+    engines = [sa.create_engine("sqlite://"), sa.create_engine("sqlite://")]
+    chosen = 0
+
+    class Tenants(SQLAlchemy):
+        @property
+        def engine(self) -> sa.Engine:
+            return engines[chosen]
+
+    get_engine = engine_of(Tenants())
+
+    assert get_engine() is engines[0]
+    chosen = 1
+    assert get_engine() is engines[1]

@@ -1,0 +1,123 @@
+"""The README's service on FastAPI, beside a running Admin Center, with a Redis between them."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from tests.admin_center import PASSWORD, AdminCenter
+from tests.conftest import REDIS
+from tests.test_readme import README
+from xgen_flask_sessions.redis_feed import Keys
+
+SECRET = "a secret of the deployment, of enough bytes"
+BOUND_S = 2.0
+"""The verifier's largest staleness, which the README says."""
+EXAMPLES = [
+    block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "FastAPI(" in block
+]
+
+
+@contextmanager
+def served(example: str, directory: Path, **environment: str) -> Iterator[httpx.Client]:
+    """Run the example and lend a client of it."""
+    (directory / "api.py").write_text(example)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-W", "error", "-m", "uvicorn", "api:app", "--port", str(port)]
+    process = subprocess.Popen(
+        command, cwd=directory, env={**os.environ, **environment},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            eventually(lambda: client.get("/openapi.json").status_code == 200, 60)
+            yield client
+    finally:
+        process.terminate()
+        process.communicate(timeout=15)
+
+
+def eventually(is_so: Callable[[], bool], within_s: float) -> None:
+    """Wait until something is so in other processes."""
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        try:
+            if is_so():
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.02)  # real time: other processes are at work
+    raise AssertionError(f"It is not so after {within_s} s.")
+
+
+def sign_in(center: AdminCenter, name: str) -> dict[str, str]:
+    body = {"username": name, "password": PASSWORD}
+    answer = httpx.post(f"{center.url}/api/login", json=body)
+    assert answer.status_code == 200, answer.text
+    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
+@pytest.fixture
+def center(tmp_path: Path, redis_issuer: str) -> Iterator[AdminCenter]:
+    """Give a running Admin Center whose revocations are taken to Redis."""
+    environment = {
+        "XGEN_SESSIONS_SECRET_KEY": SECRET,
+        "XGEN_SESSIONS_ISSUER": redis_issuer,
+        "XGEN_SESSIONS_REDIS_URL": REDIS,
+    }
+    with AdminCenter(tmp_path / "instance", **environment) as running:
+        running.add_user("ada")
+        yield running
+
+
+def test_who_is_forced_out_is_refused_by_the_service(
+    center: AdminCenter, tmp_path: Path, redis_issuer: str
+) -> None:
+    environment = {"XGEN_SESSIONS_SECRET_KEY": SECRET, "XGEN_SESSIONS_REDIS_URL": REDIS}
+    # Of an issuer of this test's own: others use the same Redis.
+    (example,) = EXAMPLES
+    example = example.replace("redis_url=", f"issuer={redis_issuer!r}, redis_url=", 1)
+    with served(example, tmp_path, **environment) as api:
+        ada, admin = sign_in(center, "ada"), sign_in(center, "admin")
+
+        def orders(headers: dict[str, str]) -> Any:
+            return api.get("/orders", headers=headers)
+
+        eventually(lambda: orders(ada).status_code == 200, BOUND_S)
+        assert orders(ada).json() == {"orders_of": "2"}
+        missing = orders({})
+        assert missing.status_code == 401
+        assert missing.headers["WWW-Authenticate"] == 'Bearer realm="xgen"'
+
+        center.run("xgen-sessions", "force-logout", "ada")
+        eventually(lambda: orders(ada).status_code == 401, BOUND_S)
+        refused = orders(ada)
+        assert refused.json()["code"] == "session_revoked"
+        assert refused.headers["WWW-Authenticate"] == 'Bearer realm="xgen", error="invalid_token"'
+        assert orders(admin).status_code == 200
+
+        again = sign_in(center, "ada")
+        client = redis.Redis.from_url(REDIS)
+        client.delete(*Keys.of(redis_issuer))  # what FLUSHALL does to them
+        client.close()
+        until = time.monotonic() + 5
+        while time.monotonic() < until and (now := orders(again)).status_code != 200:
+            assert now.status_code == 503
+            assert now.headers["Retry-After"] == "1"
+            assert orders(ada).status_code in (401, 503)
+        assert orders(again).status_code == 200
+        assert orders(ada).status_code == 401

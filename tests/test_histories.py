@@ -16,6 +16,7 @@ from tests.benchmarks.histories import main
 from tests.histories.disturbances import (
     Place,
     feed_cut,
+    held_up,
     place_on,
     redis_flushed,
     redis_forgetful,
@@ -27,6 +28,7 @@ from tests.histories.run import run
 from tests.histories.wrong_systems import WRONG_SERVICES, WRONG_SYSTEMS, WRONG_WATCHES
 from tests.private_server import PrivateServer
 from tests.redis_place import RedisPlace
+from tests.wire import wire_to
 
 LEAST_DONE: dict[Kind, int] = {
     "sign in": 20,
@@ -207,18 +209,24 @@ def test_a_service_accepts_nothing_after_the_bound_whatever_redis_loses(
 
 def with_a_service(system: str, url: str, records: Path, redis: RedisPlace) -> Report:
     records.mkdir()
-    return run(
-        url,
-        records,
-        seconds=4,
-        processes=4,
-        system=system,
-        consistency="watch",
-        max_staleness_s=BOUND_S,
-        showing=1,
-        redis=redis,
-        disturbances=[redis_flushed(redis), redis_forgetful(redis, 5 * BOUND_S)],
-    )
+    with wire_to(redis.url) as (wire, distant_redis_url):
+        return run(
+            url,
+            records,
+            seconds=5,
+            processes=4,
+            system=system,
+            consistency="watch",
+            max_staleness_s=BOUND_S,
+            showing=1,
+            redis=redis,
+            distant_redis_url=distant_redis_url,
+            disturbances=[
+                redis_flushed(redis),
+                redis_forgetful(redis, 2 * BOUND_S),
+                held_up(wire, 3 * BOUND_S, "services"),
+            ],
+        )
 
 
 @pytest.mark.parametrize("system", WRONG_SERVICES)

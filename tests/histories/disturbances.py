@@ -66,7 +66,7 @@ def cuttable(directory: Path) -> Iterator[None]:
         yield
 
 
-def held_up(wire: Wire, seconds: float) -> Disturbance:
+def held_up(wire: Wire, seconds: float, whom: str = "those that only show") -> Disturbance:
     """Let nothing through a wire for a while."""
 
     def act() -> None:
@@ -74,7 +74,7 @@ def held_up(wire: Wire, seconds: float) -> Disturbance:
         time.sleep(seconds)
         wire.let_go()
 
-    return Disturbance(f"those that only show are cut off for {seconds:g} s", act)
+    return Disturbance(f"{whom} are cut off for {seconds:g} s", act)
 
 
 def connections_ended(admin_url: str, database: str) -> Disturbance:

@@ -42,6 +42,7 @@ def run(
     showing: int = 0,
     distant_url: str | None = None,
     redis: RedisPlace | None = None,
+    distant_redis_url: str | None = None,
     disturbances: Sequence[Disturbance] = (),
 ) -> Report:
     """Let workers loose on an empty database, and judge what they saw.
@@ -58,6 +59,7 @@ def run(
     :param showing: How many of the processes do nothing but show tokens.
     :param distant_url: Where those find the database, if it is elsewhere.
     :param redis: Where the feed goes; the last process is then a service without the database.
+    :param distant_redis_url: Where that one finds Redis, if it is elsewhere.
     :param disturbances: What goes wrong on the way, one after the other.
     :raises RuntimeError: A worker failed.
     """
@@ -77,6 +79,7 @@ def run(
             showing=showing,
             distant_url=distant_url,
             redis=redis,
+            distant_redis_url=distant_redis_url,
         )
         host.dispose()  # it is not needed meanwhile
         _work_together(plan, disturbances)

@@ -70,6 +70,8 @@ class Plan:
     """Where those find the database, if it is elsewhere."""
     redis: RedisPlace | None = None
     """Where the feed goes; the last process is then a service without the database."""
+    distant_redis_url: str | None = None
+    """Where that finds Redis, if it is elsewhere."""
 
     def is_service(self, process: int) -> bool:
         """Say whether a process is a service that has Redis instead of the database."""
@@ -79,7 +81,7 @@ class Plan:
         """Build what the service checks tokens with."""
         assert self.redis is not None
         return Verifier(
-            redis_url=self.redis.url,
+            redis_url=self.distant_redis_url or self.redis.url,
             secret_key=SECRET,
             issuer=self.redis.issuer,
             max_staleness=self.max_staleness_s,

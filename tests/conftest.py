@@ -35,7 +35,32 @@ REDIS = os.environ.get("XGEN_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
 
 _OWN_DATABASE = f"xgen_test_{os.getpid()}"
 
+_LONG = (
+    "test_histories.py",
+    "test_browser.py",
+    "test_crash.py",
+    "test_outages.py",
+    "test_write_costs.py",
+    "test_migrations.py",
+    "test_properties.py",
+    "test_packaging.py",
+    "test_deadlines.py",
+    "test_benchmarks.py",
+)
+"""Files that take long, though they have few tests: begun last, they would go on alone."""
+
 keep_compiled()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many workers to start: they wait for servers and processes half of the time."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long."""
+    ranks = {name: rank for rank, name in enumerate(_LONG)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(_LONG)))
 
 
 class Database:

@@ -52,6 +52,7 @@ _LONG = (
 keep_compiled()
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many workers to start: they wait for servers and processes half of the time."""
     return max(2, (os.cpu_count() or 1) * 3 // 2)

@@ -18,7 +18,9 @@ from freezegun import freeze_time
 
 from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
-from xgen_flask_sessions import UserInactive
+from xgen_flask_sessions import UserInactive, clock, ledger
+from xgen_flask_sessions.clock import SECOND_US
+from xgen_flask_sessions.ledger import PastSignIn
 
 SCREEN = "/admin/admin-active-sessions/"
 FORCE_LOGOUT = SCREEN + "force-logout"
@@ -75,7 +77,7 @@ def page_of(client: FlaskClient, url: str = SCREEN, **headers: str) -> Beautiful
 
 def cards(page: BeautifulSoup) -> dict[str, int]:
     return {
-        card.dt.text: int(card.dd.text)
+        card.dt.text: int(card.dd.text.replace(",", ""))
         for card in page.select(".xs-card")
         if card.dt is not None and card.dd is not None
     }
@@ -142,6 +144,23 @@ def test_cards_count_users_sessions_and_superusers(host: Host) -> None:
     page = page_of(admin)
 
     assert cards(page) == {"Active Users": 2, "Active Sessions": 4, "SuperUsers": 1}
+
+
+def test_thousands_are_told_apart(sqlite_host: Host) -> None:
+    admin = sign_in(sqlite_host, sqlite_host.add_user("admin", is_superuser=True))
+    now = clock.now_us()
+    many = [
+        PastSignIn(user_id="crowd", signed_in_us=now - number, expires_us=now + 3600 * SECOND_US)
+        for number in range(1, 1235)
+    ]
+    with sqlite_host.app.app_context():
+        ledger.record_many(sqlite_host.db.session(), many)
+        sqlite_host.db.session.commit()
+
+    page = page_of(admin)
+
+    assert [card.text for card in page.select(".xs-card dd")] == ["2", "1,235", "1"]
+    assert [link.text for link in page.select(".xs-count")] == ["1", "1,234"]
 
 
 def test_one_row_per_user_newest_last_login_first_unrecorded_last(host: Host) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
+from babel.numbers import format_decimal
 from babel.support import LazyProxy, NullTranslations, Translations
 from flask import current_app, has_request_context
 
@@ -61,6 +62,11 @@ def format_time(at_us: int, settings: Settings) -> str:
     if language() == "ko":
         return f"{day} {at:%H}시 {at:%M}분 {at:%S}초"
     return f"{day} {at:%H:%M:%S}"
+
+
+def format_number(number: int) -> str:
+    """Return a whole number with its thousands told apart, as the current language writes it."""
+    return format_decimal(number, locale=language())
 
 
 def format_zone(settings: Settings) -> str:

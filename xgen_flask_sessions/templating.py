@@ -21,6 +21,7 @@ def template_globals() -> dict[str, Any]:
         "xgen_gettext": i18n.gettext,
         "xgen_ngettext": i18n.ngettext,
         "xgen_language": i18n.language,
+        "xgen_number": i18n.format_number,
         "xgen_current_profile": _current_profile,
         "xgen_session_guard": _session_guard,
         "xgen_visible": visible,

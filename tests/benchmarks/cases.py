@@ -44,13 +44,18 @@ class Case:
     package: str | None = None
     """The module that is compared, if it may be missing."""
     redis: bool = False
+    has_threads: bool = False
+    """Whether something goes on in its process beside the requests."""
 
 
 def _ours() -> Iterator[tuple[str, Case]]:
     for name, check in (("token_required", token_required), ("login_required", login_required)):
         for mode, config in MODES.items():
             for database in ("sqlite", *SERVERS):
-                yield f"{name}, {mode}, {database}", Case(sites.ours(check, **config), database)
+                yield (
+                    f"{name}, {mode}, {database}",
+                    Case(sites.ours(check, **config), database, has_threads=mode == "watch"),
+                )
 
 
 _PEER: Final = "flask_jwt_extended"

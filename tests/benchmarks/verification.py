@@ -5,6 +5,10 @@ same kind of host, all cases in turn, round by round. A round's figure is the me
 requests, the time shown the median of the rounds, and the ratio the median of the rounds' ratios
 to the same host that decodes the token with PyJWT and checks no revocation.
 
+Those that watch have a thread that follows the feed. It would take its turn in the midst of the
+others' requests, whenever a driver lets go of the interpreter; so they are measured after the
+others, with the base once more.
+
 Before anything is measured, each case lets its token in and refuses a revoked one. A case whose
 package or server is missing is left out, and the table says why.
 """
@@ -44,30 +48,46 @@ def checked_requests(site: Site, caller: Caller) -> Requests:
 
 def measure(cases: Mapping[str, Case], rounds: int, requests: int) -> dict[str, Any]:
     """Measure, and return the document that ``--json`` writes."""
-    missing: dict[str, str] = {}
-    measures: dict[str, Callable[[], float]] = {}
     told = machine()
+    figures: dict[str, Any] = {}
+    for part in parts(cases):
+        figures = _measure_part(part, rounds, requests) | figures
+    return {
+        "machine": told,
+        "rounds": rounds,
+        "requests": requests,
+        "base": BASE,
+        "cases": {name: figures[name] for name in cases},
+    }
+
+
+def parts(cases: Mapping[str, Case]) -> list[Mapping[str, Case]]:
+    """Return those without and those with threads at work, each with the base."""
+    threaded = {name: case for name, case in cases.items() if case.has_threads}
+    others = {name: case for name, case in cases.items() if name not in threaded}
+    return [others, {BASE: cases[BASE], **threaded}] if threaded else [others]
+
+
+def _measure_part(cases: Mapping[str, Case], rounds: int, requests: int) -> dict[str, Any]:
+    """Return the figures of cases that are measured in turn, or why there are none."""
+    figures: dict[str, Any] = {}
+    measures: dict[str, Callable[[], float]] = {}
     with places() as lent, ExitStack() as stack:
         for name, case in cases.items():
             try:
                 site, caller, _ = stack.enter_context(ready(case, lent))
             except Unavailable as error:
-                missing[name] = str(error)
+                figures[name] = {"left_out": str(error)}
             else:
                 measures[name] = partial(checked_requests(site, caller).microseconds, requests)
         results = in_turn(measures, rounds)
-    relative = ratios(results, BASE)
-    figures: dict[str, Any] = {}
-    for name in cases:
-        if name in missing:
-            figures[name] = {"left_out": missing[name]}
-        else:
-            figures[name] = {
-                "us": round(statistics.median(results[name]), 1),
-                "fastest_us": round(min(results[name]), 1),
-                "ratio": round(relative[name], 3),
-            }
-    return {"machine": told, "rounds": rounds, "requests": requests, "base": BASE, "cases": figures}
+    for name, ratio in ratios(results, BASE).items():
+        figures[name] = {
+            "us": round(statistics.median(results[name]), 1),
+            "fastest_us": round(min(results[name]), 1),
+            "ratio": round(ratio, 3),
+        }
+    return figures
 
 
 def show(document: Mapping[str, Any]) -> str:

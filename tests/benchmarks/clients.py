@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -18,8 +19,10 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from tests.benchmarks.filling import AGENT
 from tests.hosts import Host, make_app
-from xgen_flask_sessions import clock
+from xgen_flask_sessions import clock, ledger
 from xgen_flask_sessions.models import SessionRecord, UserLogin
+from xgen_flask_sessions.state import State
+from xgen_flask_sessions.transactions import writing
 
 USERS = 1000
 ADDRESS = "192.0.2.7"
@@ -84,6 +87,32 @@ def _bare_inserts_in_a_request(host: Host, choose: random.Random) -> Callable[[]
     return call
 
 
+def _recording(host: Host, choose: random.Random, *, user_row: bool) -> Callable[[], object]:
+    """Record a sign-in with the locks and the stamp that make it exact, and sign no token.
+
+    :param user_row: Whether the user's row is locked as well, and read: is the user active?
+    """
+    state: State = host.app.extensions["xgen_sessions"]
+
+    def call() -> None:
+        with host.app.test_request_context():
+            user_id = str(choose.randint(1, USERS))
+            require: dict[str, Any] = {}
+            if user_row:
+                require = {"require_active": partial(state.users.require_active, user_id)}
+            with writing(state.changes, True, locks_everyone=True) as session:
+                ledger.issue(
+                    session,
+                    user_id,
+                    lifetime_us=_DAY_US,
+                    ip=ADDRESS,
+                    user_agent=AGENT,
+                    **require,
+                )
+
+    return call
+
+
 def _rows_of_a_sign_in(choose: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
     now = clock.now_us()
     user_id, jti = str(choose.randint(1, USERS)), uuid.uuid4().hex
@@ -128,6 +157,8 @@ WORKS: Mapping[str, Callable[[Host, random.Random], Callable[[], object]]] = {
     "sign-in": _sign_in,
     "bare inserts": _bare_inserts,
     "bare inserts in a request": _bare_inserts_in_a_request,
+    "the same with locks and stamp": partial(_recording, user_row=False),
+    "the same with the user's row": partial(_recording, user_row=True),
     "nothing": _nothing,
 }
 """What a client may do."""

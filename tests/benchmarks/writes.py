@@ -3,6 +3,7 @@
 - Sign-ins per second with 1, 4 and 16 clients, beside what it costs to insert and commit the same
   rows and nothing else, by turns, in one run: with the same driver and pool alone, and in a
   request of the same host through its session, as a sign-in is.
+- What a sign-in takes with more and more of what it does, for one client.
 - Force logout of a user with 1, 100 and 10,000 sessions, and what others who sign in meanwhile
   feel of it.
 - How many statements, and how many round trips to the server, each of the two takes.
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -36,6 +38,14 @@ from xgen_flask_sessions import clock
 CLIENTS = (1, 4, 16)
 SESSIONS = (1, 100, 10_000)
 ROUNDS, TIMES, SIGNING_IN = 5, 5, 4
+STEPS: Final[Mapping[str, str]] = {
+    "bare inserts": "its two rows, inserted and committed",
+    "bare inserts in a request": "… in a request, through its session",
+    "the same with locks and stamp": "… with the locks and the stamp",
+    "the same with the user's row": "… with the user's row, locked and read",
+    "sign-in": "… with the token: the whole sign-in",
+}
+"""What is more and more of a sign-in, and what it is called in the table."""
 _HOUR_US = 3600 * clock.SECOND_US
 
 Figures = dict[str, float]
@@ -85,6 +95,17 @@ def rates(url: str, clients: Sequence[int], seconds: float) -> Figures:
             ratio = per_second[bare] / per_second["sign-in"]
             figures[f"sign-in : {bare}, clients: {number}"] = ratio
     return figures
+
+
+def steps(url: str, seconds: float) -> Figures:
+    """Return what a sign-in takes with more and more of what it does, in milliseconds."""
+    turns = [Turn(work, seconds / ROUNDS / len(STEPS)) for work in STEPS] * ROUNDS
+    took: dict[str, list[float]] = {work: [] for work in STEPS}
+    with at_work(url, 1, turns) as at:
+        for turn in turns:
+            at.begin()
+            took[turn.work] += at.end()
+    return {f"{step} (ms)": 1e3 * statistics.median(took[work]) for work, step in STEPS.items()}
 
 
 def force_logouts(url: str, sessions: Sequence[int], seconds: float) -> Figures:
@@ -200,6 +221,7 @@ def measure(
         pass
     figures = round_trips(url)
     figures |= rates(url, clients, seconds)
+    figures |= steps(url, seconds)
     return figures | force_logouts(url, sessions, seconds / 4)
 
 

@@ -98,8 +98,13 @@ def test_the_profile_has_every_step_and_they_add_up(
     table = capsys.readouterr().out
     for database in ("sqlite", "postgresql"):
         figures = json.loads(file.read_text())["us"][database]
-        assert list(figures) == [*profile_request.STEPS, "in all", profile_request.BESIDE]
-        assert figures["in all"] > 0
+        assert list(figures) == [
+            *profile_request.STEPS,
+            "in all",
+            profile_request.BESIDE,
+            profile_request.ALONE,
+        ]
+        assert figures["in all"] > 0 < figures[profile_request.ALONE]
     for row in (*profile_request.STEPS, "in all"):
         assert f"| {row} |" in table
     assert net(profile_request.STEPS) == {"whole": 1}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ STEPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 
 BESIDE: Final = "(the same look-up by a cursor of the driver's)"
 """A row for comparison: what the look-up would take as drivers are asked usually."""
+
+ALONE: Final = "(the token checked in a loop, without a request)"
+"""A row for comparison: what is left where nothing empties the processor's caches."""
 
 
 @dataclass(frozen=True)
@@ -136,15 +140,26 @@ def profile(database: str, lent: Places, rounds: int, requests: int) -> dict[str
             calls[name] = Requests(site.app, caller.headers, f"/{name}")
         calls["whole"] = Requests(site.app, caller.headers, PATH)
         measures = {name: _measure(call, requests) for name, call in calls.items()}
+        measures["alone"] = lambda: _alone(site, parts, requests)
         results = in_turn(measures, rounds)
     return {row: _beyond(results, *step) for row, step in STEPS.items()} | {
         "in all": statistics.median(results["whole"]),
         BESIDE: _beyond(results, "cursor", ("open",)),
+        ALONE: statistics.median(results["alone"]),
     }
 
 
 def _measure(call: Requests, requests: int) -> Callable[[], float]:
     return lambda: call.microseconds(requests)
+
+
+def _alone(site: Site, parts: _Parts, count: int) -> float:
+    """Return the microseconds that a check takes among *count* others."""
+    with site.app.app_context():
+        begun = time.perf_counter_ns()
+        for _ in range(count):
+            parts.state.verifier.verify(parts.token)
+        return (time.perf_counter_ns() - begun) / count / 1000
 
 
 def _beyond(results: Mapping[str, list[float]], name: str, others: tuple[str, ...]) -> float:
@@ -177,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"Left out: {error}", file=sys.stderr)
     rows = [
         [row, *(f"{figures[row]:.1f}" for figures in columns.values())]
-        for row in (*STEPS, "in all", BESIDE)
+        for row in (*STEPS, "in all", BESIDE, ALONE)
     ]
     print(f"{describe(told)}\n\n{markdown(['µs', *columns], rows)}")
     if options.json:

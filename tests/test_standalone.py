@@ -481,7 +481,7 @@ class TestConfiguration:
 
     def test_names_the_extra_of_a_missing_driver(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="needs a driver that is not installed"):
-            from_environment(tmp_path, {"XGEN_DATABASE_URL": "postgresql+psycopg2://u:p@h/n"})
+            from_environment(tmp_path, {"XGEN_DATABASE_URL": "postgresql+pg8000://u:p@h/n"})
 
     def test_reads_every_setting_of_the_plugin(self, tmp_path: Path) -> None:
         config = from_environment(

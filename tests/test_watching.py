@@ -456,7 +456,6 @@ def test_changes_are_forgotten_only_where_nothing_older_counts(watched: Watched)
 def test_a_notification_that_came_with_an_answer_ends_the_next_wait(
     postgresql_url: str, driver: str
 ) -> None:
-    pytest.importorskip(driver)
     url = sa.make_url(postgresql_url).set(drivername=f"postgresql+{driver}")
     engine = sa.create_engine(url)
     connection = DeadlinePool(engine, 5).open()

@@ -137,6 +137,8 @@ def with_another_payload() -> dict[str, str]:
                      "1e400", "1" + "0" * 400, "99999999999999999", "0", '"NaN"', "1779699600.0",
                      "0x10", "01779699600", "[1779699600]", "--1", "1" + "0" * 4000):  # fmt: skip
             cases[f"{member} is {text[:20]}"] = literal(member, text)
+    for exp in (PAYLOAD["exp"] + 1, 10**10, 10**11):
+        cases[f"exp is later than recorded: {exp}"] = literal("exp", str(exp))
     for text in (r'"1\u0000"', r'"\ud800"', '"1 "', '" 1"', '"\N{FULLWIDTH DIGIT ONE}"',
                  '"01"', '"+1"', "1", '"*"',
                  '"' + "1" * 256 + '"', '"1\u200b"', '"2"', "[1]", '{"a": 1}'):  # fmt: skip

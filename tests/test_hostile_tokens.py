@@ -15,10 +15,10 @@ from freezegun import freeze_time
 from werkzeug.http import parse_cookie
 from werkzeug.test import TestResponse
 
-from tests.hostile_tokens import CRAFTED, KID, NOW, RECORDED, bent, forged
+from tests.hostile_tokens import CRAFTED, KID, NOW, PAYLOAD, RECORDED, bent, forged
 from tests.hosts import Host, bearer, make_app
 from tests.test_login_management import SCREEN, with_screen
-from xgen_flask_sessions import IssuedToken
+from xgen_flask_sessions import IssuedToken, clock
 
 DOORS = [
     ("GET", "/api/token"),
@@ -71,7 +71,9 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         host.issue("1")
         with host.app.app_context(), host.db.engine.begin() as connection:
             table = host.db.metadata.tables["xgen_sessions"]
-            connection.execute(sa.update(table).values(jti=RECORDED, session_id=RECORDED))
+            recorded = {"jti": RECORDED, "session_id": RECORDED}
+            expires_us = PAYLOAD["exp"] * clock.SECOND_US
+            connection.execute(sa.update(table).values(**recorded, expires_us=expires_us))
         for _, path in DOORS:  # nothing is to be opened for the first time later
             host.client().get(path)
         yield host

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from flask import Flask
+from sqlalchemy.orm import Session
 
 from tests.conftest import MakeHost
 from tests.hosts import Host, NamedUser, User, bearer
@@ -49,7 +50,13 @@ def by_primary_key(host: Host, user_id: str, **values: Any) -> None:
         host.db.session.commit()
 
 
-WAYS = [by_object, by_statement, by_query, by_primary_key]
+def by_own_session(host: Host, user_id: str, **values: Any) -> None:
+    with host.app.app_context(), Session(host.db.engine) as own:
+        own.execute(sa.update(host.model).where(host.model.id == int(user_id)).values(**values))
+        own.commit()
+
+
+WAYS = [by_object, by_statement, by_query, by_primary_key, by_own_session]
 Change = Callable[..., None]
 
 
@@ -108,7 +115,7 @@ def test_the_same_password_again_ends_none(host: Host) -> None:
     assert host.status(token) == 200
 
 
-@pytest.mark.parametrize("how", ["object", "statement"])
+@pytest.mark.parametrize("how", ["object", "statement", "own session"])
 def test_deleting_a_user_ends_the_sessions(host: Host, how: str) -> None:
     user = host.add_user()
     token = host.issue(user)
@@ -117,8 +124,10 @@ def test_deleting_a_user_ends_the_sessions(host: Host, how: str) -> None:
         host.delete_user(user)
     else:
         with host.app.app_context():
-            host.db.session.execute(sa.delete(host.model).where(host.model.id == int(user)))
-            host.db.session.commit()
+            own = host.db.session if how == "statement" else Session(host.db.engine)
+            own.execute(sa.delete(host.model).where(host.model.id == int(user)))
+            own.commit()
+            own.close()
 
     assert host.status(token) == 401
     assert [row["reason"] for row in host.rows("xgen_revocations")] == ["user deleted"]

@@ -93,6 +93,7 @@ class TokenChecker:
             raise TokenInvalid("The token is not on record.")
         if (
             standing.issued_us != token.issued_us
+            or standing.expires_us != token.expires_us
             or standing.user_id != token.user_id
             or standing.session_id != token.session_id
         ):

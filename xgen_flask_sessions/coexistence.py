@@ -40,7 +40,7 @@ def coexist(
         with lock:  # the other first requests wait until it is done
             exempt_from_csrf_protect()
             if login is not None:
-                login.attach()
+                login.attach(app)
             get_state().denylist.warm_up()
             if with_flask_admin:
                 _set_up_flask_babel(app)
@@ -48,7 +48,7 @@ def coexist(
 
     exempt_from_csrf_protect()
     if login is not None:
-        login.attach()
+        login.attach(app)
 
     @app.before_request
     def before_each_request() -> None:

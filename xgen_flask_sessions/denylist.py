@@ -26,6 +26,7 @@ class Standing(NamedTuple):
     user_id: str
     session_id: str
     issued_us: int
+    expires_us: int
     ended_us: int | None
     end_reason: str | None
     invalid_before_us: int
@@ -70,6 +71,7 @@ STATEMENTS: Final[dict[str, Any]] = {
         SessionRecord.user_id,
         SessionRecord.session_id,
         SessionRecord.issued_us,
+        SessionRecord.expires_us,
         SessionRecord.ended_us,
         SessionRecord.end_reason,
         UserLogin.invalid_before_us,
@@ -113,9 +115,8 @@ class Denylist:
         row = self._ask("standing", jti)
         if row is None:
             return None
-        user_id, session_id, issued_us, ended_us, end_reason, user_us, everyone_us = row
-        invalid_before_us = max(user_us, everyone_us or 0)
-        return Standing(user_id, session_id, issued_us, ended_us, end_reason, invalid_before_us)
+        *own, user_us, everyone_us = row
+        return Standing._make((*own, max(user_us, everyone_us or 0)))
 
     def invalid_before_us(self, user_id: str) -> int:
         """Return the later of a user's and everyone's invalidation timestamp; 0 without any.

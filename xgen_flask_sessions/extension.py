@@ -166,7 +166,7 @@ class XgenSessions(PageHelpers):
             login = LoginBridge.of(app, login_manager)
         app.extensions["xgen_sessions"] = state
         copy_tables(db.metadata)
-        revoke_on_changes.watch(db.session, user_model)
+        revoke_on_changes.watch(state.triggers)
         app.register_error_handler(XgenSessionsError, refuse)
         if relaying is not None:
             app.before_request(relaying.ensure_running)

@@ -17,6 +17,7 @@ from .errors import (
     DatabaseUnavailable,
     DenylistUnavailable,
     SessionRevoked,
+    TokenAmbiguous,
     TokenInvalid,
     TokenMissing,
     UserInactive,
@@ -51,12 +52,7 @@ class LoginBridge:
 
         :raises ConfigurationError: Session protection is "strong".
         """
-        protection = app.config.get("SESSION_PROTECTION", login_manager.session_protection)
-        if protection == "strong":
-            raise ConfigurationError(
-                'SESSION_PROTECTION = "strong" makes Flask-Login turn away every token as soon as '
-                'anything is in the Flask session; set it to "basic" or None.'
-            )
+        _refuse_strong_protection(app, login_manager)
         login_records.watch(app)
         if not hasattr(login_manager, _BRIDGE):
             setattr(login_manager, _BRIDGE, cls(login_manager))
@@ -68,8 +64,12 @@ class LoginBridge:
         """Say whether *login_manager* was given to ``init_app``."""
         return hasattr(login_manager, _BRIDGE)
 
-    def attach(self) -> None:
-        """Take the callbacks over; again, if the host has set its own since."""
+    def attach(self, app: Flask) -> None:
+        """Take the callbacks over; again, if the host has set its own since.
+
+        :raises ConfigurationError: Session protection is "strong".
+        """
+        _refuse_strong_protection(app, self._manager)
         loader = self._manager.user_callback
         if loader is not None and loader != self._load_session_user:
             self._host_user_loader = loader
@@ -91,6 +91,8 @@ class LoginBridge:
             return self._host_user_loader(user_id)
         if login_records.is_signing_in(user_id):
             return self.find_user(user_id)
+        if _is_held_against(user_id):
+            return None
         try:
             if verify_login().user_id != user_id:
                 raise TokenInvalid("The sign-in is another user's.")
@@ -176,7 +178,7 @@ def _user_of_token(find: Callable[[str], Any]) -> Any | None:
     """Return the active user that the current request's token is for, or ``None``."""
     try:
         return _find_user(find, outcome())
-    except SQLAlchemyError:
+    except (SQLAlchemyError, DenylistUnavailable):
         reject(DenylistUnavailable())
         return None
 
@@ -196,5 +198,36 @@ def _find_user(find: Callable[[str], Any], result: Outcome) -> Any | None:
 
 
 def _find_active(find: Callable[[str], Any], user_id: str) -> Any | None:
+    """Return the user, if there is one that is active.
+
+    :raises DenylistUnavailable: The database does not answer.
+    """
+    state = get_state()
+    if state.watch is not None:  # else it was asked about the token a moment ago
+        state.changes.reach.require()
     user = find(user_id)
-    return user if user is not None and get_state().users.is_active(user) else None
+    return user if user is not None and state.users.is_active(user) else None
+
+
+def _is_held_against(user_id: str) -> bool:
+    """Say whether a token in the header keeps a session of Flask-Login's from counting.
+
+    That is one which is refused, and one of somebody else.
+    """
+    result = outcome()
+    if result.source == "header":
+        token = result.token
+        if token is not None and token.user_id != user_id:
+            reject(TokenAmbiguous(), "header")
+            return True
+        return token is None and isinstance(result.error, AuthenticationError)
+    return isinstance(result.error, TokenAmbiguous | TokenInvalid) and result.source is None
+
+
+def _refuse_strong_protection(app: Flask, login_manager: LoginManager) -> None:
+    protection = app.config.get("SESSION_PROTECTION", login_manager.session_protection)
+    if protection == "strong":
+        raise ConfigurationError(
+            'SESSION_PROTECTION = "strong" makes Flask-Login turn away every token as soon as '
+            'anything is in the Flask session; set it to "basic" or None.'
+        )

@@ -221,5 +221,14 @@ def _network(address: str | None) -> str:
 
 
 def _plain(username: str) -> str:
-    """Return what all spellings have in common that a host may take for one user."""
-    return unicodedata.normalize("NFKC", username).casefold().strip()
+    """Return what all spellings have in common that a host may take for one user.
+
+    Case, accents and what cannot be seen make no difference to many a collation.
+    """
+    letters = unicodedata.normalize("NFKD", username).casefold()
+    seen = (char for char in letters if unicodedata.category(char) not in _UNSEEN)
+    return unicodedata.normalize("NFKD", "".join(seen)).strip()
+
+
+_UNSEEN: Final = frozenset({"Mn", "Cc", "Cf"})
+"""Unicode's categories of accents, control and format characters."""

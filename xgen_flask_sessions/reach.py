@@ -58,7 +58,19 @@ class Reach:
     def _needs_no_asking(self, engine: sa.Engine) -> bool:
         if getattr(engine.pool, "_pre_ping", True):
             return False  # it waits for an answer as well
+        return self._was_heard()
+
+    def _was_heard(self) -> bool:
         return self._heard_s is not None and 0 <= time.monotonic() - self._heard_s < FRESH_S
+
+    def require(self) -> None:
+        """Make sure that the database answers, unless it has a moment ago.
+
+        :raises DenylistUnavailable: It does not, or not in time.
+        """
+        if not self._was_heard():
+            self._denylist.require_reachable()
+            self.heard()
 
     def heard(self) -> None:
         """Note that the database has just answered."""

@@ -1,7 +1,8 @@
 """Changes of a user that end the user's sessions, in the transaction that makes the change.
 
-Knows which attributes those are; sees what any session flushes, and the ``UPDATE`` and ``DELETE``
-statements of the host's for the user model. What passes by the ORM, it does not see.
+Knows which attributes those are; sees what any session flushes, and its ``UPDATE`` and ``DELETE``
+statements for the user model. What passes by the ORM, or is done outside of any application
+context, it does not see.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from flask import current_app, has_app_context, has_request_context
 from sqlalchemy import event
-from sqlalchemy.orm import Mapper, ORMExecuteState, Session, object_session, scoped_session
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session, object_session
 
 from . import ledger, outbox
 from .access import outcome
@@ -53,13 +54,16 @@ class Triggers:
         }
 
 
-def watch(sessions: scoped_session[Any], model: type[Any]) -> None:
-    """Watch what is flushed of *model*, by any session, and the statements of the host's."""
+def watch(triggers: Triggers) -> None:
+    """Watch what any session flushes of the model, and what statements it runs, if asked to."""
+    model = triggers.mapper.class_
+    if not triggers.attributes:
+        return
     if not event.contains(model, "after_delete", _after_delete):
         event.listen(model, "after_delete", _after_delete, propagate=True)
         event.listen(model, "after_update", _after_update, propagate=True)
-    if not event.contains(sessions, "do_orm_execute", _do_orm_execute):
-        event.listen(sessions, "do_orm_execute", _do_orm_execute)
+    if not event.contains(Session, "do_orm_execute", _do_orm_execute):
+        event.listen(Session, "do_orm_execute", _do_orm_execute)
 
 
 def _state() -> State | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -95,3 +97,14 @@ def test_memory_is_bounded() -> None:
     assert kept.get("token 9999") == 9999
     assert kept.get("token 0") is None
     assert kept.get("x" * 5000) is None
+
+
+def test_a_forked_process_waits_for_nobody() -> None:
+    kept: CheckedTokens[int] = CheckedTokens()
+    with kept._lock:  # as another thread may hold it just now
+        child = os.fork()
+        if child == 0:
+            signal.alarm(5)  # it would wait for ever
+            kept.put("token", 1)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0

@@ -589,6 +589,16 @@ def test_strong_session_protection_stops_the_start(
         make_host(database_url, extras=extras, **config)
 
 
+def test_strong_session_protection_is_refused_later_as_well(
+    make_host: MakeHost, database_url: str
+) -> None:
+    host = make_host(database_url)
+    host.login_manager.session_protection = "strong"
+
+    with pytest.raises(ConfigurationError, match="SESSION_PROTECTION"):
+        host.client().get("/api/user")
+
+
 @pytest.mark.parametrize("protection", ["basic", None])
 def test_something_in_the_flask_session_does_not_turn_tokens_away(
     make_host: MakeHost, database_url: str, protection: str | None

@@ -602,6 +602,33 @@ def test_a_good_token_passes_beside_a_session_that_has_ended(old: Host) -> None:
     assert client.get("/api/token", headers=bearer(token)).status_code == 200
 
 
+@pytest.mark.parametrize("token", ["garbage", "", "revoked"])
+def test_a_refused_token_in_the_header_is_not_made_up_for_by_a_session(
+    old: Host, token: str
+) -> None:
+    user = old.add_user()
+    revoked = old.issue(user)
+    old.force_logout(user)
+    client = sign_in(old, user)
+    headers = bearer(revoked if token == "revoked" else token)
+
+    for path in ("/api/user", "/api/token"):
+        assert client.get(path, headers=headers).status_code == 401
+    assert status(client) == 200
+
+
+def test_a_token_in_the_header_is_of_the_same_user_as_the_session(old: Host) -> None:
+    alice, bora = old.add_user("alice"), old.add_user("bora")
+    client = sign_in(old, alice)
+
+    answer = client.get("/api/user", headers=bearer(old.issue(bora)))
+
+    assert answer.status_code == 400
+    assert answer.get_json()["code"] == "token_ambiguous"
+    assert client.get("/api/user", headers=bearer(old.issue(alice))).status_code == 200
+    assert status(client) == 200
+
+
 def test_a_refused_session_is_told_of_once(old: Host) -> None:
     user = old.add_user()
     client = sign_in(old, user)

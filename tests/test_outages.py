@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from tests.outages import (
 from tests.patience import MARGIN_S, within
 from tests.private_server import PrivateServer
 from tests.standalone import MakeCenter, center_maker, sign_in
-from xgen_flask_sessions import LedgerUnavailable
+from xgen_flask_sessions import LedgerUnavailable, reach
 
 CROWD_S, CROWD_MARGIN_S = 3, 2.5
 OUTAGES = ("stopped", "paused", "out of connections")
@@ -79,6 +80,25 @@ def test_nothing_passes_and_nothing_changes_until_the_database_is_back(
 
     assert scene.rows() == before
     scene.expect_recovery()
+
+
+def test_who_is_known_from_memory_waits_for_no_user_row_of_a_paused_server(
+    make_host: MakeHost, private_server: PrivateServer, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene.set(
+        make_host, url, XGEN_SESSIONS_CONSISTENCY="watch", XGEN_SESSIONS_MAX_STALENESS=60
+    )
+    calls = {
+        path: partial(scene.host.status, scene.token, path) for path in ("/api/token", "/api/user")
+    }
+    assert [within(DEADLINE_S, call) for call in calls.values()] == [200, 200]
+    monkeypatch.setattr(reach, "FRESH_S", 0.0)  # as a while later
+
+    with outage("paused", private_server, url):
+        assert within(DEADLINE_S, calls["/api/token"]) == 200
+        assert within(DEADLINE_S, calls["/api/user"]) == 503
+
+    assert within(DEADLINE_S, calls["/api/user"]) == 200
 
 
 @pytest.mark.parametrize("kind", OUTAGES)

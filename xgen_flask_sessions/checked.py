@@ -6,8 +6,10 @@ denylist are asked at every call.
 
 from __future__ import annotations
 
+import os
 import threading
-from typing import Final, Generic, TypeVar
+import weakref
+from typing import Any, Final, Generic, TypeVar
 
 _T = TypeVar("_T")
 
@@ -23,6 +25,7 @@ class CheckedTokens(Generic[_T]):
         self._kept: dict[str, _T] = {}
         self._lock = threading.Lock()
         self.get = self._kept.get
+        _all.add(self)
 
     @property
     def size(self) -> int:
@@ -41,3 +44,18 @@ class CheckedTokens(Generic[_T]):
             while len(self._kept) >= _MAX_TOKENS:
                 del self._kept[next(iter(self._kept))]
             self._kept[token] = said
+
+    def forget_lock(self) -> None:
+        """Begin anew in a forked process: whoever held the lock is not there."""
+        self._lock = threading.Lock()
+
+
+_all: weakref.WeakSet[CheckedTokens[Any]] = weakref.WeakSet()
+
+
+def _begin_anew_in_child() -> None:
+    for tokens in list(_all):
+        tokens.forget_lock()
+
+
+os.register_at_fork(after_in_child=_begin_anew_in_child)

@@ -348,7 +348,6 @@ class XgenSessions(PageHelpers):
                     session,
                     before_us=before_us,
                     skipped=skipped,
-                    keep_unexpired=pruning.keeps_unexpired(settings),
                 )
             if not batches:
                 return total
@@ -366,7 +365,6 @@ class XgenSessions(PageHelpers):
         return pruning.count_prunable(
             state.db.session(),
             before_us=pruning.kept_from(state.settings),
-            keep_unexpired=pruning.keeps_unexpired(state.settings),
         )
 
 

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from . import clock, outbox
+from .clock import MATTERS_FOR_US
 from .models import RevocationRecord, SessionRecord, UserLogin
 from .settings import Settings
 from .stamps import MYSQL, by_index, connection_of, lock_everyone
@@ -61,28 +62,18 @@ def kept_from(settings: Settings) -> int:
     return clock.now_us() - kept // timedelta(microseconds=1)
 
 
-def keeps_unexpired(settings: Settings) -> bool:
-    """Say whether ended rows are kept until they have expired as well, however late that is.
-
-    Services without the database learn of an end by Redis, which is told of it again, when it has
-    lost it, by what is on record.
-    """
-    return settings.redis_url is not None
-
-
-def find(
-    session: Session, *, before_us: int, skipped: Collection[str], keep_unexpired: bool = False
-) -> list[list[Any]]:
+def find(session: Session, *, before_us: int, skipped: Collection[str]) -> list[list[Any]]:
     """Find rows that ended or expired before *before_us* (microseconds), for a few batches.
+
+    Of those that ended, the ones whose token has expired as well, however long ago it ended.
 
     Records of single sessions' ends are among them; those of force logouts are not.
 
     :param skipped: Whose rows are left alone.
-    :param keep_unexpired: See :func:`keeps_unexpired`.
     :returns: The batches, for :func:`prune`; none when no rows are left but of these.
     """
     limit = BATCHES_AT_A_LOOK * PRUNE_BATCH
-    due = _find_due(connection_of(session), before_us, limit, skipped, keep_unexpired)
+    due = _find_due(connection_of(session), before_us, limit, skipped)
     return [due[first : first + PRUNE_BATCH] for first in range(0, len(due), PRUNE_BATCH)]
 
 
@@ -130,9 +121,7 @@ class OnTheWay:
     def _prune_last(self, session: Session, before_us: int) -> None:
         session.flush()  # what the host has changed takes locks that must not come after ours
         connection = connection_of(session)
-        due = _find_due(
-            connection, before_us, ON_THE_WAY, keep_unexpired=keeps_unexpired(self._settings)
-        )
+        due = _find_due(connection, before_us, ON_THE_WAY)
         if not due or (_try_to_delete(connection, due) == len(due) < ON_THE_WAY):
             self._clear_us = before_us
 
@@ -152,11 +141,11 @@ def _try_to_delete(connection: sa.Connection, due: list[Any]) -> int:
     return deleted
 
 
-def count_prunable(session: Session, *, before_us: int, keep_unexpired: bool = False) -> int:
+def count_prunable(session: Session, *, before_us: int) -> int:
     """Count the rows that :func:`prune` would delete in all its batches."""
     return sum(
         session.scalar(sa.select(sa.func.count(kind.key)).where(kind.past)) or 0
-        for kind in _prunable(before_us, keep_unexpired)
+        for kind in _prunable(before_us)
     )
 
 
@@ -171,12 +160,13 @@ class _Prunable:
     order: tuple[sa.Column[Any], ...]
 
 
-def _prunable(before_us: int, keep_unexpired: bool) -> list[_Prunable]:
+def _prunable(before_us: int) -> list[_Prunable]:
     sessions, revocations = _sessions.c, _revocations.c
     jti, user = sessions.jti, sessions.user_id
-    ended = sessions.ended_us < before_us
-    if keep_unexpired:
-        ended &= sessions.expires_us < before_us
+    # An end is kept as long as the token: services without the database are told of it by Redis,
+    # which is told of it again, when it has lost it, by what is on record.
+    expired_us = clock.now_us() - MATTERS_FOR_US
+    ended = (sessions.ended_us < before_us) & (sessions.expires_us < expired_us)
     expired = sessions.ended_us.is_(None) & (sessions.expires_us < before_us)
     told = (revocations.kind == "session") & (revocations.revoked_us < before_us)
     return [
@@ -199,7 +189,6 @@ def due_statement(
     limit: int,
     dialect: str,
     skipped: Collection[str] = (),
-    keep_unexpired: bool = False,
 ) -> sa.CompoundSelect[Any]:
     """Return the look-up that finds rows to delete: table, key, and the owner's row to lock.
 
@@ -208,7 +197,7 @@ def due_statement(
     Each part is read from the end of an index, and no further than *limit*.
     """
     parts = []
-    for kind in _prunable(before_us, keep_unexpired):
+    for kind in _prunable(before_us):
         login = sa.select(_logins.c.user_id).where(_logins.c.user_id == kind.owner)
         # PostgreSQL keeps to the order of the index only if all of it is named, MariaDB only if
         # what is empty in every row is not.
@@ -234,10 +223,9 @@ def _find_due(
     before_us: int,
     limit: int,
     skipped: Collection[str] = (),
-    keep_unexpired: bool = False,
 ) -> list[Any]:
     dialect = connection.dialect.name
-    statement = due_statement(before_us, limit, dialect, skipped, keep_unexpired)
+    statement = due_statement(before_us, limit, dialect, skipped)
     return list(connection.execute(statement))
 
 

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, cast
 import sqlalchemy as sa
 
 from . import feed
-from .clock import SECOND_US
+from .clock import MATTERS_FOR_US, SECOND_US
 from .events import KEPT, Change, Event
 from .models import EVERYONE, FORCE_LOGOUT, RENEWED, SessionRecord, UserLogin
 from .redis_feed import (
@@ -40,9 +40,6 @@ COMPACT_AFTER_US: Final = 3600 * SECOND_US
 
 COMPACT_AFTER_EVENTS: Final = KEPT // 2
 """The same, where there are that many events: the stream must reach back to the snapshot."""
-
-MATTERS_FOR_US: Final = 600 * SECOND_US
-"""How long after its expiry a token may still be accepted: the longest leeway, and clocks apart."""
 
 _PAUSE_S: Final = 1.0
 """How long Redis is left alone that could not be reached: each call would wait for it."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 
-from tests.benchmarks import profile_request, sockets, staleness, verification
+from tests.benchmarks import cases, profile_request, sockets, staleness, verification
 from tests.benchmarks.cases import BASE, CASES
 from tests.benchmarks.measuring import in_turn, ratios
 from tests.benchmarks.verification import checked_requests
-from tests.conftest import Server
+from tests.conftest import Server, reason_against_redis, require_service
+from tests.redis_place import RedisPlace, redis_place
 
 
 def test_the_table_and_the_json_have_every_case(
@@ -130,23 +133,63 @@ def test_the_same_over_sockets(
 
     assert sockets.main(arguments) == 0
 
-    cases = json.loads(file.read_text())["cases"]
-    assert list(cases) == [BASE, "token_required, strict, sqlite"]
-    for figures in cases.values():
+    measured = json.loads(file.read_text())["cases"]
+    assert list(measured) == [BASE, "token_required, strict, sqlite"]
+    for figures in measured.values():
         assert all(figure["per_second"] > 0 < figure["p99_ms"] for figure in figures.values())
     assert f"| {BASE} |" in capsys.readouterr().out
 
 
-def test_how_soon_a_revocation_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["sqlite", staleness.OVER_REDIS, staleness.SERVICE])
+def test_how_soon_a_revocation_is_seen(
+    name: str,
+    server: Callable[[str], Server],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lent: list[RedisPlace] = []
+    if name != "sqlite":
+        server("mariadb")
+        require_service(reason_against_redis())
+        monkeypatch.setattr(staleness, "redis_place", kept_in(lent))
     file = tmp_path / "staleness.json"
-    arguments = ["--processes", "2", "--revocations", "4", "--others", "20", "--only", "sqlite"]
+    arguments = ["--processes", "2", "--revocations", "4", "--others", "20", "--only", name]
 
     assert staleness.main([*arguments, "--json", str(file)]) == 0
 
-    figures = json.loads(file.read_text())["databases"]["sqlite"]["since it returned"]
+    figures = json.loads(file.read_text())["databases"][name]["since it returned"]
     assert figures["count"] == 2 * 4
     assert 0 <= figures["median"] <= figures["p99"] <= figures["longest"] < 2000
-    assert "| sqlite | 8 |" in capsys.readouterr().out
+    assert f"| {name} | 8 |" in capsys.readouterr().out
+    assert len(lent) == (name != "sqlite")
+    for place in lent:
+        with redis.Redis.from_url(place.url) as client:
+            assert not list(client.scan_iter(f"*{place.issuer}*"))
+
+
+def kept_in(
+    lent: list[RedisPlace],
+) -> Callable[[str], AbstractContextManager[RedisPlace]]:
+    """Return what lends a place in Redis, and keeps it in a list."""
+
+    @contextmanager
+    def lend(url: str) -> Iterator[RedisPlace]:
+        with redis_place(url) as place:
+            lent.append(place)
+            yield place
+
+    return lend
+
+
+def test_without_redis_how_soon_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cases, "REDIS", "redis://127.0.0.1:9/0")
+
+    assert staleness.main(["--only", staleness.SERVICE]) == 0
+
+    assert "| service | left out: redis: " in capsys.readouterr().out
 
 
 def test_what_is_missing_is_said(

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests import conftest
 from tests.benchmarks import cases, profile_request, sockets, staleness, verification
 from tests.benchmarks.cases import BASE, CASES
 from tests.benchmarks.measuring import in_turn, ratios
+from tests.benchmarks.sites import Caller
 from tests.benchmarks.verification import checked_requests
 from tests.conftest import Server, reason_against_redis, require_service
 from tests.redis_place import RedisPlace, redis_place
@@ -59,8 +61,6 @@ def test_only_some_cases_beside_the_base(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_missing_server_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests import conftest
-
     monkeypatch.setitem(
         conftest.SERVERS, "postgresql", "postgresql+psycopg://postgres@127.0.0.1:9/none"
     )
@@ -129,15 +129,47 @@ def test_the_same_over_sockets(
 ) -> None:
     monkeypatch.setattr(sockets, "WORKERS", (2,))
     file = tmp_path / "sockets.json"
-    arguments = ["--seconds", "1", "--only", "strict, sqlite", "--json", str(file)]
+    monkeypatch.setitem(
+        conftest.SERVERS, "postgresql", "postgresql+psycopg://postgres@127.0.0.1:9/none"
+    )
+    names = [
+        "Flask-Security",
+        "token_required, watch, sqlite",
+        "login_required, strict, postgresql",
+    ]
 
-    assert sockets.main(arguments) == 0
+    assert sockets.main(["--seconds", "1", "--json", str(file), "--only", *names]) == 0
 
-    measured = json.loads(file.read_text())["cases"]
-    assert list(measured) == [BASE, "token_required, strict, sqlite"]
-    for figures in measured.values():
+    document = json.loads(file.read_text())
+    peer = ["Flask-Security, token, sqlite"] if importlib.util.find_spec("flask_security") else []
+    assert list(document["cases"]) == [BASE, *peer, "token_required, watch, sqlite"]
+    for figures in document["cases"].values():
         assert all(figure["per_second"] > 0 < figure["p99_ms"] for figure in figures.values())
-    assert f"| {BASE} |" in capsys.readouterr().out
+    assert "login_required, strict, postgresql" in document["left_out"]
+    table = capsys.readouterr().out
+    assert f"| {BASE} |" in table
+    assert "| login_required, strict, postgresql | left out: postgresql: " in table
+
+
+@pytest.mark.skipif(sockets.missing() is not None, reason=str(sockets.missing()))
+def test_a_wrong_answer_over_sockets_is_an_error_and_the_server_is_ended(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'open.db'}"
+    wanted = {"Authorization": "Bearer old"}
+
+    with sockets.server("no token at all", url, 1, {}) as address:
+        sockets.require_right_answers(address, Caller({}))
+        with pytest.raises(RuntimeError, match="A revoked token was answered 200"):
+            sockets.require_right_answers(address, Caller({}, revoked=wanted))
+        with pytest.raises(RuntimeError, match="No token was answered 200"):
+            sockets.require_right_answers(address, Caller(wanted))
+        elsewhere = f"{address}/elsewhere"
+        with pytest.raises(RuntimeError, match="A good token was answered 404"):
+            sockets.require_right_answers(elsewhere, Caller({}))
+        with pytest.raises(RuntimeError, match="Not every request"):
+            sockets.load(elsewhere, {}, 1, 1)
+
+    with pytest.raises(ConnectionError):
+        sockets.answer(address, {})
 
 
 @pytest.mark.parametrize("name", ["sqlite", staleness.OVER_REDIS, staleness.SERVICE])

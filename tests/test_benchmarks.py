@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -13,7 +15,7 @@ import pytest
 import redis
 
 from tests import conftest
-from tests.benchmarks import cases, profile_request, sockets, staleness, verification
+from tests.benchmarks import cases, profile_request, screen, sockets, staleness, verification
 from tests.benchmarks.cases import BASE, CASES
 from tests.benchmarks.measuring import in_turn, ratios
 from tests.benchmarks.sites import Caller
@@ -222,6 +224,27 @@ def test_without_redis_how_soon_is_left_out(
     assert staleness.main(["--only", staleness.SERVICE]) == 0
 
     assert "| service | left out: redis: " in capsys.readouterr().out
+
+
+def test_what_each_look_up_of_the_screen_costs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--users", "90", "--sessions", "180", "--rounds", "1"]
+    monkeypatch.setattr(sys, "argv", ["screen", *arguments])
+
+    screen.main()
+
+    told = capsys.readouterr().out
+    assert re.search(
+        r"^\| JSON, last page \| (\d+: \d+\.\d, )+\d+: \d+\.\d \|$", told, re.MULTILINE
+    )
+    looked = re.findall(
+        r"^Look-up (\d+), .+: \d+\.\d ms, at worst \d+\.\d, rows: \d+\nSELECT .*xgen_.*\n    \w",
+        told,
+        re.MULTILINE,
+    )
+    assert looked == [str(number) for number in range(1, len(looked) + 1)]
+    assert len(looked) > 5
 
 
 def test_what_is_missing_is_said(

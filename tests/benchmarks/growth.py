@@ -8,7 +8,7 @@
 - Verification and sign-ins before and while another process prunes, with a million rows due.
 
 Without --database-url, on SQLite in a temporary directory and on PostgreSQL where the tests find
-it; the URL names a server, or the kind sqlite. The databases are made for it and dropped. Prints
+it; the URL names a server, or is sqlite://. The databases are made for it and dropped. Prints
 a table, and with --json writes the same figures to a file.
 """
 

@@ -36,7 +36,7 @@ from .table import describe, machine, markdown, write_json
 WORKERS: Final = (1, 2)
 CONNECTIONS: Final = 4
 """Of wrk, for each worker."""
-SECONDS, WARM_UP_S = 2, 1
+SECONDS, WARM_UP_S = 4, 1
 START_S: Final = 20.0
 END_S: Final = 10.0
 ACCEPT: Final = {"Accept": "application/json"}

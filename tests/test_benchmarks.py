@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 
-from tests.benchmarks import profile_request, sockets, staleness, verification
+from tests import conftest
+from tests.benchmarks import cases, profile_request, screen, sockets, staleness, verification
 from tests.benchmarks.cases import BASE, CASES
 from tests.benchmarks.measuring import in_turn, ratios
+from tests.benchmarks.sites import Caller
 from tests.benchmarks.verification import checked_requests
-from tests.conftest import Server
+from tests.conftest import Server, reason_against_redis, require_service
+from tests.redis_place import RedisPlace, redis_place
 
 
 def test_the_table_and_the_json_have_every_case(
@@ -56,8 +63,6 @@ def test_only_some_cases_beside_the_base(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_missing_server_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests import conftest
-
     monkeypatch.setitem(
         conftest.SERVERS, "postgresql", "postgresql+psycopg://postgres@127.0.0.1:9/none"
     )
@@ -126,27 +131,120 @@ def test_the_same_over_sockets(
 ) -> None:
     monkeypatch.setattr(sockets, "WORKERS", (2,))
     file = tmp_path / "sockets.json"
-    arguments = ["--seconds", "1", "--only", "strict, sqlite", "--json", str(file)]
+    monkeypatch.setitem(
+        conftest.SERVERS, "postgresql", "postgresql+psycopg://postgres@127.0.0.1:9/none"
+    )
+    names = [
+        "Flask-Security",
+        "token_required, watch, sqlite",
+        "login_required, strict, postgresql",
+    ]
 
-    assert sockets.main(arguments) == 0
+    assert sockets.main(["--seconds", "1", "--json", str(file), "--only", *names]) == 0
 
-    cases = json.loads(file.read_text())["cases"]
-    assert list(cases) == [BASE, "token_required, strict, sqlite"]
-    for figures in cases.values():
+    document = json.loads(file.read_text())
+    peer = ["Flask-Security, token, sqlite"] if importlib.util.find_spec("flask_security") else []
+    assert list(document["cases"]) == [BASE, *peer, "token_required, watch, sqlite"]
+    for figures in document["cases"].values():
         assert all(figure["per_second"] > 0 < figure["p99_ms"] for figure in figures.values())
-    assert f"| {BASE} |" in capsys.readouterr().out
+    assert "login_required, strict, postgresql" in document["left_out"]
+    table = capsys.readouterr().out
+    assert f"| {BASE} |" in table
+    assert "| login_required, strict, postgresql | left out: postgresql: " in table
 
 
-def test_how_soon_a_revocation_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.skipif(sockets.missing() is not None, reason=str(sockets.missing()))
+def test_a_wrong_answer_over_sockets_is_an_error_and_the_server_is_ended(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'open.db'}"
+    wanted = {"Authorization": "Bearer old"}
+
+    with sockets.server("no token at all", url, 1, {}) as address:
+        sockets.require_right_answers(address, Caller({}))
+        with pytest.raises(RuntimeError, match="A revoked token was answered 200"):
+            sockets.require_right_answers(address, Caller({}, revoked=wanted))
+        with pytest.raises(RuntimeError, match="No token was answered 200"):
+            sockets.require_right_answers(address, Caller(wanted))
+        elsewhere = f"{address}/elsewhere"
+        with pytest.raises(RuntimeError, match="A good token was answered 404"):
+            sockets.require_right_answers(elsewhere, Caller({}))
+        with pytest.raises(RuntimeError, match="Not every request"):
+            sockets.load(elsewhere, {}, 1, 1)
+
+    with pytest.raises(ConnectionError):
+        sockets.answer(address, {})
+
+
+@pytest.mark.parametrize("name", ["sqlite", staleness.OVER_REDIS, staleness.SERVICE])
+def test_how_soon_a_revocation_is_seen(
+    name: str,
+    server: Callable[[str], Server],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lent: list[RedisPlace] = []
+    if name != "sqlite":
+        server("mariadb")
+        require_service(reason_against_redis())
+        monkeypatch.setattr(staleness, "redis_place", kept_in(lent))
     file = tmp_path / "staleness.json"
-    arguments = ["--processes", "2", "--revocations", "4", "--others", "20", "--only", "sqlite"]
+    arguments = ["--processes", "2", "--revocations", "4", "--others", "20", "--only", name]
 
     assert staleness.main([*arguments, "--json", str(file)]) == 0
 
-    figures = json.loads(file.read_text())["databases"]["sqlite"]["since it returned"]
+    figures = json.loads(file.read_text())["databases"][name]["since it returned"]
     assert figures["count"] == 2 * 4
     assert 0 <= figures["median"] <= figures["p99"] <= figures["longest"] < 2000
-    assert "| sqlite | 8 |" in capsys.readouterr().out
+    assert f"| {name} | 8 |" in capsys.readouterr().out
+    assert len(lent) == (name != "sqlite")
+    for place in lent:
+        with redis.Redis.from_url(place.url) as client:
+            assert not list(client.scan_iter(f"*{place.issuer}*"))
+
+
+def kept_in(
+    lent: list[RedisPlace],
+) -> Callable[[str], AbstractContextManager[RedisPlace]]:
+    """Return what lends a place in Redis, and keeps it in a list."""
+
+    @contextmanager
+    def lend(url: str) -> Iterator[RedisPlace]:
+        with redis_place(url) as place:
+            lent.append(place)
+            yield place
+
+    return lend
+
+
+def test_without_redis_how_soon_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cases, "REDIS", "redis://127.0.0.1:9/0")
+
+    assert staleness.main(["--only", staleness.SERVICE]) == 0
+
+    assert "| service | left out: redis: " in capsys.readouterr().out
+
+
+def test_what_each_look_up_of_the_screen_costs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--users", "90", "--sessions", "180", "--rounds", "1"]
+    monkeypatch.setattr(sys, "argv", ["screen", *arguments])
+
+    screen.main()
+
+    told = capsys.readouterr().out
+    assert re.search(
+        r"^\| JSON, last page \| (\d+: \d+\.\d, )+\d+: \d+\.\d \|$", told, re.MULTILINE
+    )
+    looked = re.findall(
+        r"^Look-up (\d+), .+: \d+\.\d ms, at worst \d+\.\d, rows: \d+\nSELECT .*xgen_.*\n    \w",
+        told,
+        re.MULTILINE,
+    )
+    assert looked == [str(number) for number in range(1, len(looked) + 1)]
+    assert len(looked) > 5
 
 
 def test_what_is_missing_is_said(

@@ -258,3 +258,10 @@ def test_the_benchmark_of_growth(
 
     assert figures["verification, many : few"] > 0
     assert figures["rows pruned per second"] > 0
+    for mode in growth.MODES:
+        assert figures[f"memory after 400 different tokens, {mode} (MB)"] > 0
+        assert f"memory that they add, {mode} (MB)" in figures
+    assert figures["standings in memory then"] in (
+        399,
+        400,
+    )  # the first one's may go when it begins

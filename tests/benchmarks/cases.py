@@ -124,10 +124,14 @@ def require(case: Case) -> None:
     if case.package is not None and importlib.util.find_spec(case.package) is None:
         raise Unavailable(f"{case.package} is not installed: pip install -e '.[benchmark]'")
     if case.redis:
-        _require_redis()
+        require_redis()
 
 
-def _require_redis() -> None:
+def require_redis() -> None:
+    """Make sure that Redis is there.
+
+    :raises Unavailable: It is not.
+    """
     try:
         import redis
     except ImportError as error:

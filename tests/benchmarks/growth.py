@@ -3,28 +3,32 @@
 - Verification, and the denylist's look-up alone, with a thousand sessions and with many: two
   databases of one kind, asked by turns; look-ups also where others commit before each of them, so
   that nothing can be answered from what was read before.
-- The memory of the process before and after it has verified 100,000 different tokens.
+- What 100,000 different tokens add to the memory of a process that verifies them: of one that
+  asks the database each time, and of one that watches; each is a process of its own.
 - Verification and sign-ins before and while another process prunes, with a million rows due.
 
 Without --database-url, on SQLite in a temporary directory and on PostgreSQL where the tests find
-it; the URL names a server, or the kind sqlite. The databases are made for it and dropped.
+it; the URL names a server, or is sqlite://. The databases are made for it and dropped. Prints
+a table, and with --json writes the same figures to a file.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -40,6 +44,11 @@ FEW, ROWS, PRUNED, VERIFIED = 1000, 10_000_000, 1_000_000, 100_000
 TOKENS, LOOK_UPS, ROUNDS = 200, 1000, 40
 _USERS, _CHUNK, _PATIENCE_S = 100_000, 500_000, 60
 _DAY_US = 24 * 3600 * clock.SECOND_US
+MODES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "strict": {},
+    "watching": {"XGEN_SESSIONS_CONSISTENCY": "watch"},
+}
+"""The processes whose memory is measured, and their settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +80,7 @@ def fill(host: Host, rows: int, *, past: bool = False) -> None:
         kind = kind_of(connection)
         make_room(connection)
         named = _joined(kind, f"'{prefix} '", text(kind, f"n % {users}"))
-        expires_us = now + _DAY_US
+        expires_us = (now + _DAY_US) // clock.SECOND_US * clock.SECOND_US  # as a token says it
         add_logins(connection, users, user=named, expires_us=expires_us)
     for first in range(0, rows, _CHUNK):
         with engine.begin() as connection:
@@ -170,20 +179,63 @@ def compare(few: Host, many: Host, rounds: int) -> Figures:
     return figures
 
 
-def memory(host: Host, verified: int) -> Figures:
-    """Return the process's resident memory before and after many tokens, in MB."""
-    begin = _resident_mb()
-    figures = {"memory before any token (MB)": begin}
+def memory(url: str, verified: int) -> Figures:
+    """Return the resident memory of processes after one token and after many, in MB."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    figures: Figures = {}
+    for mode in MODES:
+        told = context.SimpleQueue()
+        process = context.Process(target=_remember, args=(url, mode, verified, told), daemon=True)
+        process.start()
+        found = told.get()
+        process.join()
+        if isinstance(found, str):
+            raise RuntimeError(found)
+        figures |= found
+    return figures
+
+
+def _remember(url: str, mode: str, verified: int, told: Any) -> None:
+    """Verify different tokens in a process of its own, and tell its memory; or what went wrong."""
+    host = make_app(url, create_all=False, **MODES[mode])
+    try:
+        told.put(_remembered(host, mode, verified))
+    except BaseException:
+        told.put(traceback.format_exc())
+    finally:
+        host.dispose()
+
+
+def _remembered(host: Host, mode: str, verified: int) -> Figures:
+    figures: Figures = {}
     sessions = host.db.metadata.tables["xgen_sessions"]
     query = sa.select(sessions).where(sessions.c.ended_us.is_(None)).limit(verified)
+    watch = _state(host).watch
     with host.app.app_context(), host.db.engine.connect() as connection:
         rows = connection.execution_options(yield_per=1000).execute(query)
         for number, row in enumerate(rows, 1):
             host.sessions.verify(_token(host, row))
-            if number == verified // 10:
-                figures[f"memory after {number:,} different tokens (MB)"] = _resident_mb()
-    figures[f"memory after {number:,} different tokens (MB)"] = _resident_mb()
+            if number == 1:  # what any token at all needs is there
+                _wait_until_fresh(host)
+                begin = figures[f"memory after one token, {mode} (MB)"] = _resident_mb()
+            elif number == verified // 10:
+                figures[f"memory after {number:,} different tokens, {mode} (MB)"] = _resident_mb()
+    end = figures[f"memory after {number:,} different tokens, {mode} (MB)"] = _resident_mb()
+    figures[f"memory that they add, {mode} (MB)"] = end - begin
+    if watch is not None:
+        figures["standings in memory then"] = float(watch.size)
     return figures
+
+
+def _wait_until_fresh(host: Host) -> None:
+    """Where a process watches, wait until it has begun: it gives up then what it knew before."""
+    watch = _state(host).watch
+    give_up = time.monotonic() + _PATIENCE_S
+    while watch is not None and not watch.is_fresh():
+        if time.monotonic() > give_up:
+            raise RuntimeError("The feed is not followed.")
+        time.sleep(0.01)
 
 
 def _token(host: Host, row: Any) -> str:
@@ -193,7 +245,7 @@ def _token(host: Host, row: Any) -> str:
             jti=row.jti,
             session_id=row.session_id,
             issued_us=row.issued_us,
-            expires_us=row.expires_us // clock.SECOND_US * clock.SECOND_US,
+            expires_us=row.expires_us,
             extra={},
         )
     )
@@ -285,7 +337,7 @@ def measure(urls: tuple[str, str], sizes: Sizes) -> Figures:
         figures = {"rows": float(sizes.rows), "seconds to fill them in": 0.0}
         figures["seconds to fill them in"] = time.perf_counter() - begun
         figures |= compare(few, many, sizes.rounds)
-        figures |= memory(many, sizes.verified)
+        figures |= memory(urls[1], sizes.verified)
         return figures | pruning(many, urls[1], sizes)
 
 
@@ -294,6 +346,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--database-url")
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     kinds = ["sqlite", "postgresql"]
     if options.database_url:
@@ -306,6 +359,8 @@ def main(arguments: list[str] | None = None) -> None:
                 columns[kind] = measure(urls, Sizes(rows=options.rows))
     print_table(columns)
     print(f"\nLoad of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
+    if options.json:
+        options.json.write_text(json.dumps(columns, indent=2) + "\n")
 
 
 if __name__ == "__main__":

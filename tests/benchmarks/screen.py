@@ -2,7 +2,8 @@
 
 Seeds an Admin Center, then measures the pages and the API of Login Management: within the WSGI
 application, and over HTTP from a server of its own. Prints a table of medians and worst cases in
-milliseconds, and how the database answers each query.
+milliseconds, and of each query of this package's tables how long it takes by itself and how the
+database answers it: the median of a few times, with its rows fetched.
 
 Without --database-url on SQLite in a temporary directory; a database that is named must be empty
 or seeded before, and is left as it is. --seeded measures what is there.
@@ -16,8 +17,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,11 @@ def addresses(users: int) -> dict[str, str]:
     orders = {
         f"by {column}, {place}": f"{API}?sort={column}&page={page}"
         for column in COLUMNS
-        for place, page in (("first page", 1), ("middle page", last // 2), ("last page", last))
+        for place, page in (
+            ("first page", 1),
+            ("middle page", (last + 1) // 2),
+            ("last page", last),
+        )
     }
     return {
         "page": SCREEN,
@@ -85,8 +90,9 @@ def in_process(app: Flask, token: str) -> Callable[[str], int]:
     return lambda path: client.get(path).status_code
 
 
-def over_http(port: int, token: str) -> Callable[[str], int]:
-    """Return what asks a server over one connection."""
+@contextmanager
+def over_http(port: int, token: str) -> Iterator[Callable[[str], int]]:
+    """Lend what asks a server over one connection."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
 
     def get(path: str) -> int:
@@ -95,7 +101,8 @@ def over_http(port: int, token: str) -> Callable[[str], int]:
         answer.read()
         return answer.status
 
-    return get
+    with closing(connection):
+        yield get
 
 
 @contextmanager
@@ -123,19 +130,52 @@ def plan(connection: sa.Connection, statement: str, parameters: Any) -> list[str
     return [" ".join(str(value) for value in row if value is not None) for row in steps]
 
 
-def plans_of(app: Flask, token: str, path: str) -> dict[str, list[str]]:
-    """Return the plan of each look-up of our tables that a request makes, by the look-up."""
-    get = in_process(app, token)
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """A look-up that a request makes.
+
+    :param rows: How many it finds.
+    :param plan: How the database answers it, a line per step.
+    """
+
+    statement: str
+    took: Timing
+    rows: int
+    plan: list[str]
+
+
+def look_ups_of(app: Flask, token: str, path: str, rounds: int) -> list[LookUp]:
+    """Measure each look-up of our tables that a request makes, by itself."""
     with app.app_context():
         engine = db.engine
+    get = in_process(app, token)
     with recorded(engine) as found:
         get(path)
+    looked = []
     with engine.connect() as connection:
-        return {
-            " ".join(statement.split()): plan(connection, statement, parameters)
-            for statement, parameters in found.items()
-            if "xgen_" in statement
-        }
+        for statement, parameters in found.items():
+            if "xgen_" in statement:
+                took, rows = _asked(connection, statement, parameters, rounds)
+                steps = plan(connection, statement, parameters)
+                looked.append(LookUp(" ".join(statement.split()), took, rows, steps))
+    return looked
+
+
+def _asked(
+    connection: sa.Connection, statement: str, parameters: Any, rounds: int
+) -> tuple[Timing, int]:
+    """Return how long a look-up takes, after once to warm up, and how many rows it finds."""
+    took = []
+    for _ in range(rounds + 1):
+        begun = time.perf_counter()
+        rows = len(connection.exec_driver_sql(statement, parameters).all())
+        took.append((time.perf_counter() - begun) * 1e3)
+    return Timing(statistics.median(took[1:]), max(took[1:])), rows
+
+
+def plans_of(app: Flask, token: str, path: str) -> dict[str, list[str]]:
+    """Return the plan of each look-up of our tables that a request makes, by the look-up."""
+    return {asked.statement: asked.plan for asked in look_ups_of(app, token, path, rounds=1)}
 
 
 def sign_in_admin(app: Flask) -> tuple[str, int]:
@@ -173,20 +213,39 @@ def main() -> None:
 
 
 def report(app: Flask, center: AdminCenter, token: str, users: int, rounds: int) -> None:
-    """Print the table, and the plans after it."""
+    """Print the table, and after it the look-ups."""
     print(f"{users} active users; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors\n")
     print("| ms | WSGI, median | worst | HTTP, median | worst |\n|---|---:|---:|---:|---:|")
     asked = addresses(users)
-    inside, outside = in_process(app, token), over_http(center.port, token)
-    for name, path in asked.items():
-        times = [measure(get, path, rounds) for get in (inside, outside)]
-        print(f"| {name} |", *(f"{t.median:.0f} | {t.worst:.0f} |" for t in times), flush=True)
-    told: set[str] = set()
-    for name, path in asked.items():
-        for statement, steps in plans_of(app, token, path).items():
-            if statement not in told:
-                told.add(statement)
-                print(f"\n{name}: {statement}", *(f"    {step}" for step in steps), sep="\n")
+    inside = in_process(app, token)
+    with over_http(center.port, token) as outside:
+        for name, path in asked.items():
+            times = [measure(get, path, rounds) for get in (inside, outside)]
+            print(f"| {name} |", *(f"{t.median:.0f} | {t.worst:.0f} |" for t in times), flush=True)
+    print_look_ups({name: look_ups_of(app, token, path, rounds) for name, path in asked.items()})
+
+
+def print_look_ups(made: Mapping[str, Sequence[LookUp]]) -> None:
+    """Print how long each look-up of each request takes, and once how it is answered.
+
+    :param made: The look-ups of each kind of request.
+    """
+    numbers: dict[str, int] = {}
+    plans: list[str] = []
+    print("\n| ms of each look-up by itself, median | look-up: ms |\n|---|---|")
+    for name, look_ups in made.items():
+        cells = []
+        for look_up in look_ups:
+            if look_up.statement not in numbers:
+                numbers[look_up.statement] = len(numbers) + 1
+                steps = "".join(f"\n    {step}" for step in look_up.plan)
+                plans.append(
+                    f"\nLook-up {len(numbers)}, {name}: {look_up.took.median:.1f} ms, at worst "
+                    f"{look_up.took.worst:.1f}, rows: {look_up.rows}\n{look_up.statement}{steps}"
+                )
+            cells.append(f"{numbers[look_up.statement]}: {look_up.took.median:.1f}")
+        print(f"| {name} | {', '.join(cells)} |")
+    print(*plans, sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,21 @@
 """The same over real sockets: python -m tests.benchmarks.sockets [--seconds N] [--json FILE].
 
-gunicorn with one and with two sync workers, and wrk, which makes as many requests as it can for a
-few seconds; requests per second, the 99th percentile of their times, and the ratio of the
-requests per second to those of the same host that decodes with PyJWT and checks no revocation.
-wrk and the servers share the machine.
+Every case of ``tests.benchmarks.verification`` by gunicorn with one and with two sync workers, one
+after the other, and wrk, which makes as many requests as it can for a few seconds; requests per
+second, the 99th percentile of their times, and the ratio of the requests per second to those of
+the same host that decodes with PyJWT and checks no revocation. wrk and the servers share the
+machine.
+
+Before and after the load, each case lets its token in and refuses a revoked one, and one that is
+missing. A case whose package or server is missing is left out, and the table says why.
 """
 
 from __future__ import annotations
 
 import argparse
+import http.client
 import importlib.util
+import os
 import re
 import shutil
 import signal
@@ -17,30 +23,24 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from .cases import BASE, CASES, Places, Unavailable, places, ready
-from .sites import PATH, Headers
+from .cases import BASE, CASES, Places, Unavailable, chosen, places, ready
+from .sites import PATH, Caller, Headers, hello
 from .table import describe, machine, markdown, write_json
 
-NAMES: Final = (
-    "no token at all",
-    BASE,
-    "token_required, strict, sqlite",
-    "token_required, strict, postgresql",
-    "token_required, watch, sqlite",
-    "token_required, watch, postgresql",
-    "token_required, watch, mariadb",
-)
 WORKERS: Final = (1, 2)
 CONNECTIONS: Final = 4
 """Of wrk, for each worker."""
+SECONDS, WARM_UP_S = 4, 1
 START_S: Final = 20.0
+END_S: Final = 10.0
+ACCEPT: Final = {"Accept": "application/json"}
+"""Sent with each request: else Flask-Security would refuse by way of its login page."""
 _ROOT: Final = Path(__file__).parents[2]
 _UNITS: Final = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
@@ -72,28 +72,63 @@ def server(case: str, url: str, workers: int, headers: Headers) -> Iterator[str]
     command = [sys.executable, "-m", "gunicorn", application, f"--bind=127.0.0.1:{port}"]
     command += [f"--workers={workers}", "--worker-class=sync", "--log-level=warning"]
     address = f"http://127.0.0.1:{port}{PATH}"
-    with subprocess.Popen(command, cwd=_ROOT) as process:
+    with subprocess.Popen(command, cwd=_ROOT, start_new_session=True) as process:
         try:
             _wait_for(address, headers, process)
             yield address
         finally:
-            process.send_signal(signal.SIGTERM)
+            _end(process)
 
 
 def _wait_for(address: str, headers: Headers, process: subprocess.Popen[bytes]) -> None:
     give_up = time.monotonic() + START_S
-    request = urllib.request.Request(address, headers=dict(headers))
+    answered = "nothing"
     while process.poll() is None and time.monotonic() < give_up:
         try:
-            with urllib.request.urlopen(request, timeout=START_S):
-                return
+            answered = str(answer(address, headers)[0])
         except ConnectionError:
             time.sleep(0.05)
-        except urllib.error.URLError as error:
-            if not isinstance(error.reason, ConnectionError):
-                raise
-            time.sleep(0.05)
-    raise RuntimeError("gunicorn did not answer in time.")
+        else:
+            break
+    if answered != "200":
+        raise RuntimeError(f"gunicorn answered {answered}.")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End gunicorn and its workers, so that they are gone when the next case begins."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def answer(address: str, headers: Headers) -> tuple[int, bytes]:
+    """Return the status and the body of one answer; a redirection is not followed."""
+    url = urllib.parse.urlsplit(address)
+    connection = http.client.HTTPConnection(url.netloc, timeout=START_S)
+    with closing(connection):
+        connection.request("GET", url.path, headers={**ACCEPT, **headers})
+        given = connection.getresponse()
+        return given.status, given.read()
+
+
+def require_right_answers(address: str, caller: Caller) -> None:
+    """Make sure that a case lets in whom it is to let in, and nobody else.
+
+    Several are sent of each, so that every worker is likely to have answered.
+
+    :raises RuntimeError: An answer was another.
+    """
+    for _ in range(2 * max(WORKERS)):
+        status, body = answer(address, caller.headers)
+        if (status, body) != (200, hello().encode()):
+            raise RuntimeError(f"A good token was answered {status}: {body[:200]!r}")
+        refused = {"A revoked token": caller.revoked, "No token": {} if caller.headers else None}
+        for shown, headers in refused.items():
+            if headers is not None and (status := answer(address, headers)[0]) != 401:
+                raise RuntimeError(f"{shown} was answered {status}.")
 
 
 def load(address: str, headers: Headers, connections: int, seconds: int) -> dict[str, float]:
@@ -102,7 +137,7 @@ def load(address: str, headers: Headers, connections: int, seconds: int) -> dict
     :raises RuntimeError: One was not answered 200.
     """
     command = ["wrk", "--latency", "-t1", f"-c{connections}", f"-d{seconds}s"]
-    for name, value in headers.items():
+    for name, value in {**ACCEPT, **headers}.items():
         command += ["-H", f"{name}: {value}"]
     done = subprocess.run([*command, address], capture_output=True, text=True, check=True)
     return read(done.stdout)
@@ -115,7 +150,7 @@ def read(told: str) -> dict[str, float]:
     """
     rate = re.search(r"Requests/sec:\s+([\d.]+)", told)
     slow = re.search(r"99%\s+([\d.]+)(us|ms|s)\b", told)
-    if rate is None or slow is None or "Non-2xx" in told:
+    if rate is None or slow is None or "Non-2xx" in told or "Socket errors" in told:
         raise RuntimeError(f"Not every request was answered 200:\n{told}")
     return {"per_second": float(rate[1]), "p99_ms": round(float(slow[1]) * _UNITS[slow[2]], 3)}
 
@@ -123,15 +158,18 @@ def read(told: str) -> dict[str, float]:
 def measure_case(name: str, lent: Places, seconds: int) -> dict[int, dict[str, float]]:
     """Return the figures of one case, for each number of workers.
 
-    :raises Unavailable: Its database is not there.
+    :raises Unavailable: Something that it needs is not there.
+    :raises RuntimeError: It answered wrongly.
     """
     figures = {}
     with ready(CASES[name], lent) as (_, caller, url):
         for workers in WORKERS:
             with server(name, url, workers, caller.headers) as address:
                 connections = CONNECTIONS * workers
-                load(address, caller.headers, connections, 1)  # warms up
+                require_right_answers(address, caller)
+                load(address, caller.headers, connections, WARM_UP_S)
                 figures[workers] = load(address, caller.headers, connections, seconds)
+                require_right_answers(address, caller)
     return figures
 
 
@@ -147,14 +185,15 @@ def show(told: Mapping[str, Any], cases: Mapping[str, Any], left_out: Mapping[st
             ratio = figure["per_second"] / cases[BASE][workers]["per_second"]
             row += [f"{figure['per_second']:.0f}", f"{ratio:.2f}", f"{figure['p99_ms']:.1f}"]
         rows.append(row)
-    rows += [[name, f"left out: {why}", *[""] * 5] for name, why in left_out.items()]
+    empty = [""] * (3 * len(WORKERS) - 1)
+    rows += [[name, f"left out: {why}", *empty] for name, why in left_out.items()]
     return f"{describe(told)}\n\n{markdown(header, rows)}"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print a table, and write JSON if asked to; 1 if wrk or gunicorn is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=5, help="of each case and server")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="of each case and server")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="cases whose name holds one")
     options = parser.parse_args(arguments)
@@ -164,9 +203,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     told, cases, left_out = machine(), {}, {}
     with places() as lent:
-        for name in NAMES:
-            if options.only and name != BASE and not any(part in name for part in options.only):
-                continue
+        for name in chosen(options.only):
             try:
                 cases[name] = measure_case(name, lent, options.seconds)
             except Unavailable as error:

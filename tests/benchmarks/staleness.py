@@ -6,6 +6,10 @@ force logout, or by the end of its session, in turn. Measured are, for each proc
 the times from when the revoking call returned, and from when it began, to when the first refusal
 was there. All are of the machine's monotonic clock, which the processes share.
 
+``mariadb+redis`` is an application on MariaDB whose feed goes over Redis, which each of its
+processes takes it to. In ``service``, the eight have Redis and not the database: they are services
+with a ``Verifier``, and the same application revokes.
+
 With --others, yet another process forces out other users all the while, that many in a second.
 """
 
@@ -18,67 +22,135 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
-from tests.conftest import SERVERS
-from tests.hosts import Host, make_app
-from xgen_flask_sessions import SessionRevoked
+from tests.conftest import REDIS, SERVERS
+from tests.hosts import SECRET, Host, make_app
+from tests.redis_place import RedisPlace, redis_place
+from xgen_flask_sessions import DenylistUnavailable, SessionRevoked
 from xgen_flask_sessions.state import State
+from xgen_flask_sessions.verifier import Verifier
 
-from .cases import Unavailable, places
+from .cases import Places, Unavailable, places, require_redis
 from .table import describe, machine, markdown, write_json
 
 PROCESSES: Final = 8
 REVOCATIONS: Final = 250
-DATABASES: Final = ("sqlite", *SERVERS)
+OVER_REDIS: Final = "mariadb+redis"
+SERVICE: Final = "service"
+DATABASES: Final = ("sqlite", *SERVERS, OVER_REDIS, SERVICE)
 _PAUSE_S: Final = 0.001
 _LONGEST_WAIT_S: Final = 0.06
 """Before a revocation: long enough for it to come at any moment between two looks at the feed."""
 _PATIENCE_S: Final = 60.0
 
 
-def _host(url: str) -> Host:
-    return make_app(url, create_all=False, XGEN_SESSIONS_CONSISTENCY="watch")
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """Where an application and those who watch find each other."""
+
+    url: str
+    """Of the application's database."""
+    redis: RedisPlace | None = None
+    """Where its feed goes too."""
+    has_services: bool = False
+    """Whether those who watch are services, without the database."""
 
 
-def _watch(url: str, tokens: Sequence[str], told: Any) -> None:
+@contextmanager
+def _host_of(deployment: Deployment) -> Iterator[Host]:
+    """Lend one of the application's processes its host; leave no thread of it to the next."""
+    settings = {} if deployment.redis is None else deployment.redis.settings()
+    host = make_app(deployment.url, create_all=False, XGEN_SESSIONS_CONSISTENCY="watch", **settings)
+    relaying = _state(host).relaying
+    try:
+        yield host
+    finally:
+        host.dispose()
+        while relaying is not None and relaying.follower.is_running:
+            time.sleep(_PAUSE_S)  # its last beat would write after the keys are deleted
+
+
+def _relay(host: Host) -> None:
+    """Have the host take its feed to Redis, if it has one, as any request would."""
+    relaying = _state(host).relaying
+    if relaying is not None:
+        with host.app.app_context():
+            relaying.ensure_running()
+
+
+def _state(host: Host) -> State:
+    state: State = host.app.extensions["xgen_sessions"]
+    return state
+
+
+@contextmanager
+def _checking(
+    deployment: Deployment,
+) -> Iterator[tuple[Callable[[], bool], Callable[[str], object]]]:
+    """Lend what says whether memory answers just now, and what checks a token."""
+    if deployment.has_services:
+        assert deployment.redis is not None
+        redis = deployment.redis
+        with Verifier(redis_url=redis.url, secret_key=SECRET, issuer=redis.issuer) as verifier:
+            yield partial(verifier.ready, _PATIENCE_S), verifier.verify
+        return
+    with _host_of(deployment) as host:
+        _relay(host)
+        watch = _state(host).watch
+        assert watch is not None
+        with host.app.app_context():
+            yield watch.is_fresh, host.sessions.verify
+
+
+def _watch(deployment: Deployment, tokens: Sequence[str], told: Any) -> None:
     """Be one process that watches: show each token until it is refused, then the next."""
     try:
-        host = _host(url)
-        state: State = host.app.extensions["xgen_sessions"]
-        assert state.watch is not None
-        with host.app.app_context():
+        with _checking(deployment) as (is_fresh, verify):
             for token in tokens:
-                while not state.watch.is_fresh():
-                    host.sessions.verify(token)
+                while not is_fresh():
+                    verify(token)
                     time.sleep(_PAUSE_S)
-                host.sessions.verify(token)
+                verify(token)
                 told.put(("accepted", 0))
-                with suppress(SessionRevoked):
-                    while True:
-                        time.sleep(_PAUSE_S)
-                        host.sessions.verify(token)
+                while not _is_revoked(verify, token):
+                    time.sleep(_PAUSE_S)
                 told.put(("refused", time.monotonic_ns()))
-        host.dispose()
     except BaseException:
         told.put((traceback.format_exc(), 0))
 
 
-def _revoke_others(url: str, user_id: str, pause_s: float, over: Any) -> None:
+def _is_revoked(verify: Callable[[str], object], token: str) -> bool:
+    """Say whether a token is refused for its revocation; not if what was revoked is not known."""
+    try:
+        verify(token)
+    except SessionRevoked:
+        return True
+    except DenylistUnavailable:
+        pass
+    return False
+
+
+def _revoke_others(deployment: Deployment, user_id: str, pause_s: float, over: Any) -> None:
     """Be a process that forces out somebody else, again and again."""
-    host = _host(url)
-    while not over.wait(pause_s):
-        host.force_logout(user_id)
-    host.dispose()
+    with _host_of(deployment) as host:
+        _relay(host)
+        while not over.wait(pause_s):
+            host.force_logout(user_id)
 
 
 @contextmanager
-def _processes(count: int, url: str, tokens: Sequence[str], told: Any) -> Iterator[None]:
+def _processes(
+    count: int, deployment: Deployment, tokens: Sequence[str], told: Any
+) -> Iterator[None]:
     context = multiprocessing.get_context("forkserver")
     watching = [
-        context.Process(target=_watch, args=(url, tokens, told), daemon=True) for _ in range(count)
+        context.Process(target=_watch, args=(deployment, tokens, told), daemon=True)
+        for _ in range(count)
     ]
     for process in watching:
         process.start()
@@ -92,14 +164,14 @@ def _processes(count: int, url: str, tokens: Sequence[str], told: Any) -> Iterat
 
 
 @contextmanager
-def _others(url: str, user_id: str, per_second: float) -> Iterator[None]:
+def _others(deployment: Deployment, user_id: str, per_second: float) -> Iterator[None]:
     if not per_second:
         yield
         return
     context = multiprocessing.get_context("forkserver")
     over = context.Event()
     process = context.Process(
-        target=_revoke_others, args=(url, user_id, 1 / per_second, over), daemon=True
+        target=_revoke_others, args=(deployment, user_id, 1 / per_second, over), daemon=True
     )
     process.start()
     try:
@@ -136,25 +208,27 @@ class _Told:
         return times
 
 
-def measure(url: str, processes: int, revocations: int, others: float) -> dict[str, Any]:
+def measure(
+    deployment: Deployment, processes: int, revocations: int, others: float
+) -> dict[str, Any]:
     """Revoke on an empty database, and return how soon it was seen, in milliseconds.
 
     :param others: How many revocations of others there are in a second.
     """
-    host = _host(url)
-    host.create_tables()
-    users = [host.add_user(f"user{number}") for number in range(revocations)]
-    issued = [host.issue(user) for user in users]
-    chance = random.Random(1)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    source = context.SimpleQueue()
-    told = _Told(source, processes)
     since_begin, since_return = [], []
-    with (
-        _processes(processes, url, [each.token for each in issued], source),
-        _others(url, host.add_user("other"), others),
-    ):
+    with _host_of(deployment) as host, ExitStack() as stack:
+        host.create_tables()
+        _relay(host)
+        users = [host.add_user(f"user{number}") for number in range(revocations)]
+        issued = [host.issue(user) for user in users]
+        chance = random.Random(1)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        source = context.SimpleQueue()
+        told = _Told(source, processes)
+        tokens = [each.token for each in issued]
+        stack.enter_context(_processes(processes, deployment, tokens, source))
+        stack.enter_context(_others(deployment, host.add_user("other"), others))
         for number, (user, token) in enumerate(zip(users, issued, strict=True)):
             told.all("accepted")
             time.sleep(chance.uniform(0, _LONGEST_WAIT_S))
@@ -167,8 +241,22 @@ def measure(url: str, processes: int, revocations: int, others: float) -> dict[s
             for seen_ns in told.all("refused"):
                 since_begin.append((seen_ns - begun_ns) / 1e6)
                 since_return.append(max(0.0, (seen_ns - returned_ns) / 1e6))
-    host.dispose()
     return {"since it returned": figures(since_return), "since it began": figures(since_begin)}
+
+
+@contextmanager
+def deployed(name: str, lent: Places) -> Iterator[Deployment]:
+    """Lend an empty database and, where the name says so, a place in Redis.
+
+    :param name: One of :data:`DATABASES`.
+    :raises Unavailable: A server is not there.
+    """
+    if name not in (OVER_REDIS, SERVICE):
+        yield Deployment(url=lent.url(name))
+        return
+    require_redis()
+    with redis_place(REDIS) as place:
+        yield Deployment(url=lent.url("mariadb"), redis=place, has_services=name == SERVICE)
 
 
 def figures(times: Sequence[float]) -> dict[str, float]:
@@ -212,13 +300,12 @@ def main(arguments: list[str] | None = None) -> int:
     with places() as lent:
         for name in options.only:
             try:
-                url = lent.url(name)
+                with deployed(name, lent) as deployment:
+                    databases[name] = measure(
+                        deployment, options.processes, options.revocations, options.others
+                    )
             except Unavailable as error:
                 databases[name] = {"left_out": str(error)}
-            else:
-                databases[name] = measure(
-                    url, options.processes, options.revocations, options.others
-                )
     document = {
         "machine": told,
         "processes": options.processes,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -201,6 +203,22 @@ def test_a_foreign_writer_holds_up_a_sign_in_and_no_verification(
     foreign.dispose()
 
     assert host.verify(host.issue(user))
+
+
+def test_a_reader_that_keeps_a_file_from_its_write_ahead_log_keeps_no_token_out(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    host = make_host(sqlite_url, XGEN_SESSIONS_DEADLINE=timedelta(seconds=DEADLINE_S))
+    token = host.issue(host.add_user())
+    host.dispose()
+    file = sa.make_url(sqlite_url).database or ""
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+    with closing(sqlite3.connect(file, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM xgen_sessions").fetchall()
+
+        assert host.status(token) == 200
 
 
 def test_a_forked_process_has_connections_of_its_own(host: Host) -> None:

@@ -323,10 +323,11 @@ def _tune_sqlite(dbapi_connection: Any, deadline_s: float) -> None:
     """Let readers and the writer of a file work side by side (write-ahead log; it stays so)."""
     if hasattr(dbapi_connection, "autocommit"):  # Python 3.12: over the isolation level
         dbapi_connection.autocommit = True
-    dbapi_connection.execute(f"PRAGMA busy_timeout = {int(deadline_s * 1000)}").close()
-    # A file that is read-only or being written just now is read as it is.
+    # A file that is read-only, or being read or written for long, is read as it is.
+    dbapi_connection.execute(f"PRAGMA busy_timeout = {int(deadline_s * 250)}").close()
     with contextlib.suppress(dbapi_connection.OperationalError):
         dbapi_connection.execute("PRAGMA journal_mode = WAL").close()
+    dbapi_connection.execute(f"PRAGMA busy_timeout = {int(deadline_s * 1000)}").close()
 
 
 _engines: weakref.WeakKeyDictionary[sa.Engine, sa.Engine] = weakref.WeakKeyDictionary()

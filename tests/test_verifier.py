@@ -12,6 +12,7 @@ from freezegun import freeze_time
 from tests.relaying import Deployment, answer, deployed
 from xgen_flask_sessions import relay as relay_module
 from xgen_flask_sessions.errors import SessionRevoked
+from xgen_flask_sessions.redis_feed import Place, Read, RedisFeed
 from xgen_flask_sessions.threads import elapsed
 
 NOON = datetime(2026, 5, 25, 12, tzinfo=UTC)
@@ -134,6 +135,36 @@ def test_a_heartbeat_ahead_of_the_clock_counts_for_nothing(deployment: Deploymen
     verifier.step()
 
     assert answer(verifier, token) == "unavailable"
+
+
+def test_a_clock_set_back_makes_no_sign_of_life_younger(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = deployment.sign_in("ada")
+    deployment.relayer().beat()
+    verifier = deployment.verifier(max_staleness=2)
+    verifier.step()
+    read = RedisFeed.read
+
+    def read_set_back(feed: RedisFeed, place: Place) -> Read | None:
+        found = read(feed, place)
+        assert found is not None
+        return found._replace(now_us=found.heartbeat_us + 1)
+
+    monkeypatch.setattr(RedisFeed, "read", read_set_back)
+    monkeypatch.setattr("xgen_flask_sessions.verifier.elapsed", lambda: elapsed() + 1.9)
+    verifier.step()
+    assert answer(verifier, token) == "good"
+    monkeypatch.setattr("xgen_flask_sessions.verifier.elapsed", lambda: elapsed() + 2.1)
+    verifier.step()
+    assert answer(verifier, token) == "unavailable"
+
+    verifier._lose()  # nor does it when the feed is loaded again
+    verifier.step()
+    assert answer(verifier, token) == "unavailable"
+    deployment.relayer().beat()
+    verifier.step()
+    assert answer(verifier, token) == "good"
 
 
 @pytest.mark.parametrize("lost", ["meta", "stream", "both", "entry"])

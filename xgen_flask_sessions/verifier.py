@@ -54,6 +54,16 @@ class _Reading(NamedTuple):
     revocations: Revocations
 
 
+class _Sign(NamedTuple):
+    """A sign of life in the feed: all that was committed before it is in the stream."""
+
+    history: str
+    heartbeat_us: int
+    """By Redis's clock."""
+    at_s: float
+    """By this machine's, and no later than it was; what cannot be told is taken as long ago."""
+
+
 class Verifier:
     """Checks tokens against keys and a denylist in memory, which follows the deployment by Redis.
 
@@ -126,6 +136,7 @@ class Verifier:
         self._news = threading.Condition()
         self._view: _View | None = None
         self._reading: _Reading | None = None
+        self._sign: _Sign | None = None
         self._first_until_s = 0.0
 
     def verify(self, token: str) -> VerifiedToken:
@@ -261,17 +272,28 @@ class Verifier:
                 place = reading.place._replace(position=last.position, id=last.id)
                 self._reading = reading = reading._replace(place=place)
             if read.is_end:
-                self._show(reading.revocations, asked_s, read)
+                self._show(reading, asked_s, read)
                 # What a newer snapshot leaves out can no longer matter.
                 return reading.epoch == read.epoch
 
-    def _show(self, revocations: Revocations, asked_s: float, read: Read) -> None:
-        age_us = read.now_us - read.heartbeat_us
-        # A negative one is of a clock that was set back: how old it is cannot be told.
-        fresh_s = asked_s - age_us / SECOND_US + self._max_staleness_s if age_us >= 0 else 0.0
+    def _show(self, reading: _Reading, asked_s: float, read: Read) -> None:
+        sign = self._sign = self._date(reading.place.history, asked_s, read)
         with self._news:
-            self._view = _View(revocations, fresh_s)
+            self._view = _View(reading.revocations, sign.at_s + self._max_staleness_s)
             self._news.notify_all()
+
+    def _date(self, history: str, asked_s: float, read: Read) -> _Sign:
+        """Say when the last sign of life was, as far as Redis's clock can be trusted with it.
+
+        The same sign never becomes younger, whatever that clock is set to. One that is yet to
+        come is of a clock that was set back: how old it is cannot be told.
+        """
+        age_us = read.now_us - read.heartbeat_us
+        at_s = asked_s - age_us / SECOND_US if age_us >= 0 else float("-inf")
+        last = self._sign
+        if last is not None and last[:2] == (history, read.heartbeat_us):
+            at_s = min(at_s, last.at_s)
+        return _Sign(history, read.heartbeat_us, at_s)
 
     def _lose(self) -> None:
         self._view = self._reading = None

@@ -70,6 +70,16 @@ local epoch = m[1] or ''
 for i = 1, 7 do
   if not m[i] then return {'lost', epoch, '0', '0', '0'} end
 end
+-- What is yet to come is of a clock that was set back. It is taken for what could be said now, or
+-- nobody would be heard until the clock has caught up.
+for i, name in pairs({[4] = 'changed', [6] = 'made'}) do
+  if tonumber(m[i]) > tonumber(now) then
+    m[i] = now
+    redis.call('HSET', meta, name, now)
+  end
+end
+if tonumber(m[5]) > tonumber(now) then m[5] = '0' end
+if mark > tonumber(now) then mark = 0 end
 local position = tonumber(m[2])
 local function answer(word)
   return {word, epoch, string.format('%.0f', position), m[6], m[7]}
@@ -117,6 +127,7 @@ local expected, epoch, history, mark = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local position, id, chunks = ARGV[5], ARGV[6], ARGV[7]
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000000 + time[2])
+if tonumber(mark) > tonumber(now) then mark = '0' end
 local function give_up()
   redis.call('DEL', draft)
   return 0

@@ -12,12 +12,17 @@ from .denylist import Denylist
 from .errors import ConfigurationError
 from .following import FeedReader, Follower
 from .pool import engine_without_pool
+from .redis_feed import SHORTEST_STALENESS_S
 from .relay import Relay, Snapshot, read_snapshot
 from .wakes import ByDatabase, Commits
 from .watchdog import watchdog
 
 _SNAPSHOT_S = 30.0
 """How long the database may take to say all that was revoked, in seconds."""
+
+_REST_S = SHORTEST_STALENESS_S / 4
+"""How long after one sign of life the next may come: often enough for every service there is,
+whatever the application allows itself."""
 
 
 class Relaying:
@@ -26,13 +31,10 @@ class Relaying:
     :param redis_url: Where Redis is.
     :param issuer: The deployment's ``iss``.
     :param denylist: Knows the database.
-    :param max_staleness_s: How soon the others must have heard, in seconds.
     :raises ConfigurationError: Redis's driver is not installed, or the URL is none.
     """
 
-    def __init__(
-        self, redis_url: str, issuer: str, denylist: Denylist, max_staleness_s: float
-    ) -> None:
+    def __init__(self, redis_url: str, issuer: str, denylist: Denylist) -> None:
         self._make_relay = partial(Relay, redis_url, issuer)
         self._relay = self._make_relay()
         self._denylist = denylist
@@ -40,7 +42,7 @@ class Relaying:
             "xgen-sessions-relay",
             self._beat,
             ByDatabase(Commits()),
-            rest_s=max_staleness_s / 4,
+            rest_s=_REST_S,
             on_fork=self._forget,
         )
 

@@ -21,7 +21,7 @@ from .checking import verified_token
 from .clock import SECOND_US
 from .errors import ConfigurationError, DenylistUnavailable, SessionRevoked
 from .keys import Key, load_jwks, load_key
-from .redis_feed import Place, Read, RedisFeed, RedisUnavailable
+from .redis_feed import SHORTEST_STALENESS_S, Place, Read, RedisFeed, RedisUnavailable
 from .revocations import Revocations
 from .settings import MIN_SECRET_BYTES
 from .threads import elapsed, has_green_threads
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 MAX_LEEWAY: Final = timedelta(minutes=5)
 """Of the setting ``XGEN_SESSIONS_LEEWAY``, too: what ended is kept in Redis that much longer."""
 
-_STALENESS_S: Final = (0.5, 60.0)
+_LONGEST_STALENESS_S: Final = 60.0
 _PAUSE_S: Final = 0.1
 _KEYS_S: Final = 1.0
 _BEATS: Final = 8
@@ -110,7 +110,7 @@ class Verifier:
         leeway: float = 0,
         max_staleness: float = 2.0,
     ) -> None:
-        if not _STALENESS_S[0] <= max_staleness <= _STALENESS_S[1]:
+        if not SHORTEST_STALENESS_S <= max_staleness <= _LONGEST_STALENESS_S:
             raise ConfigurationError("max_staleness must be 0.5 to 60 seconds.")
         if not 0 <= leeway <= MAX_LEEWAY.total_seconds():
             raise ConfigurationError("leeway must be 0 to 300 seconds.")

@@ -200,6 +200,20 @@ def test_what_is_no_redis_url_stops_the_start(
         make_host(sqlite_url, XGEN_SESSIONS_REDIS_URL=url)
 
 
+def test_green_threads_are_told_of_once(
+    relaying: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As where gunicorn loads the application before its workers patch what it is made of.
+    monkeypatch.setattr("xgen_flask_sessions.following.has_green_threads", lambda: True)
+    token = relaying.issue(relaying.add_user())
+
+    for _ in range(3):
+        assert relaying.status(token) == 200
+
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "needs real threads" in caplog.text
+
+
 def test_it_can_be_stopped(relaying: Host, verifier: Verifier) -> None:
     token = relaying.issue(relaying.add_user())
     assert relaying.status(token) == 200

@@ -35,6 +35,10 @@ MAX_LEEWAY: Final = timedelta(minutes=5)
 _LONGEST_STALENESS_S: Final = 60.0
 _PAUSE_S: Final = 0.1
 _KEYS_S: Final = 1.0
+_WHO_RELAYS: Final = (
+    "is XGEN_SESSIONS_REDIS_URL set in the application, to this Redis and database, and has it "
+    "had a request, or does `flask xgen-sessions relay` run?"
+)
 _BEATS: Final = 8
 """How often Redis is asked, at least, while its last answer still counts."""
 
@@ -137,6 +141,8 @@ class Verifier:
         self._view: _View | None = None
         self._reading: _Reading | None = None
         self._sign: _Sign | None = None
+        self._told: object = None
+        """Of what the log was told last: why no token can be checked; ``None`` if they can."""
         self._first_until_s = 0.0
 
     def verify(self, token: str) -> VerifiedToken:
@@ -177,7 +183,7 @@ class Verifier:
             self._stopped.set()
         if thread is not None:
             thread.join()
-        self._view = self._reading = None
+        self._view = self._reading = self._told = None
 
     def __enter__(self) -> Self:
         self._start()
@@ -237,11 +243,11 @@ class Verifier:
                     self._beat(source, stopped)
                 except RedisUnavailable as error:
                     # What is known counts until it is too old.
-                    _log.warning("Revocations cannot be heard of: %s", error)
+                    self._tell(type(error.__cause__), error)
                     stopped.wait(_PAUSE_S)
-                except Exception:
+                except Exception as error:
                     self._lose()
-                    _log.exception("Revocations cannot be heard of.")
+                    self._tell(type(error), error)
                     stopped.wait(_PAUSE_S)
         finally:
             source.close()
@@ -281,6 +287,18 @@ class Verifier:
         with self._news:
             self._view = _View(reading.revocations, sign.at_s + self._max_staleness_s)
             self._news.notify_all()
+        if self._is_fresh():
+            if self._told is not None:
+                _log.info("Revocations are heard of again.")
+            self._told = None
+        elif sign.at_s == float("-inf"):
+            self._tell("ahead", "the last sign of life is yet to come, by Redis's clock.")
+        else:
+            self._tell(
+                "stalled",
+                f"the last sign of life of issuer {self._issuer!r} is {elapsed() - sign.at_s:.1f} "
+                f"s old; {_WHO_RELAYS}",
+            )
 
     def _date(self, history: str, asked_s: float, read: Read) -> _Sign:
         """Say when the last sign of life was, as far as Redis's clock can be trusted with it.
@@ -295,6 +313,24 @@ class Verifier:
             at_s = min(at_s, last.at_s)
         return _Sign(history, read.heartbeat_us, at_s)
 
+    def _is_fresh(self) -> bool:
+        view = self._view
+        return view is not None and elapsed() < view.fresh_until_s
+
+    def _tell(self, kind: object, reason: str | Exception) -> None:
+        """Have the log say why no token can be checked: once, for as long as that stays the same.
+
+        :param kind: Of the reason: another one is told of, too.
+        :param reason: In words, or what was raised.
+        """
+        if self._told == kind or self._is_fresh():
+            return
+        self._told = kind
+        if isinstance(reason, str | RedisUnavailable):
+            _log.warning("Revocations cannot be heard of, and no token passes: %s", reason)
+        else:
+            _log.error("Revocations cannot be heard of.", exc_info=reason)
+
     def _lose(self) -> None:
         self._view = self._reading = None
 
@@ -302,17 +338,25 @@ class Verifier:
         """Load a snapshot; meanwhile, what was known is kept up to date where it still counts."""
         begun = source.begin()
         if begun is None:
+            self._tell("none", f"there is no feed of issuer {self._issuer!r}; {_WHO_RELAYS}")
             return False
         place, epoch = begun
         revocations = Revocations()
         for changes in source.snapshot(epoch):
             if changes is None:
+                self._tell_of_part()
                 return False
             for change in changes:
                 revocations.take(change)
             self._follow(source)
         self._reading = _Reading(place, epoch, revocations)
-        return self._follow(source)
+        followed = self._follow(source)
+        if self._view is None:
+            self._tell_of_part()
+        return followed
+
+    def _tell_of_part(self) -> None:
+        self._tell("part", f"the feed of issuer {self._issuer!r} is not whole; {_WHO_RELAYS}")
 
     def _make_codec(self) -> TokenCodec:
         keys = list(self._given_keys)

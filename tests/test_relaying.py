@@ -19,6 +19,7 @@ from tests.conftest import REDIS, MakeHost
 from tests.hosts import SECRET, Host
 from tests.test_watching import until
 from xgen_flask_sessions import ConfigurationError, DenylistUnavailable, SessionRevoked
+from xgen_flask_sessions import relay as relay_module
 from xgen_flask_sessions import relaying as relaying_module
 from xgen_flask_sessions.redis_feed import SHORTEST_STALENESS_S, Keys
 from xgen_flask_sessions.relay import Snapshot, read_snapshot
@@ -114,6 +115,44 @@ def test_a_service_may_allow_less_than_the_application(
 
     # A machine under load may hold it up for a moment.
     assert looks.count(False) < 10
+
+
+def test_compaction_holds_up_no_sign_of_life(
+    relaying: Host, verifier: Verifier, redis_issuer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = relaying.add_user()
+    token, other = relaying.issue(user), relaying.issue(relaying.add_user("other"))
+    assert relaying.status(token) == 200
+    until(lambda: passes(verifier, token.token))
+    reading, go_on = threading.Event(), threading.Event()
+
+    def read(connection: sa.Connection, now_us: int) -> Snapshot:
+        found = read_snapshot(connection, now_us)
+        reading.set()
+        go_on.wait(30)
+        return found
+
+    def meta() -> dict[str, str]:
+        with redis.Redis.from_url(REDIS, decode_responses=True) as client:
+            found: dict[str, str] = client.hgetall(Keys.of(redis_issuer).meta)
+            return found
+
+    before = meta()
+    monkeypatch.setattr(relaying_module, "read_snapshot", read)
+    monkeypatch.setattr(relay_module, "COMPACT_AFTER_US", 0)
+    try:
+        until(reading.is_set)
+        since = int(meta()["heartbeat"])
+        relaying.force_logout(user)
+        until(lambda: refused(verifier, token.token))
+        until(lambda: int(meta()["heartbeat"]) > since)
+    finally:
+        go_on.set()
+
+    until(lambda: meta()["epoch"] != before["epoch"])
+    assert meta()["history"] == before["history"]
+    assert refused(verifier, token.token)
+    until(lambda: passes(verifier, other.token))
 
 
 def test_redis_that_is_not_there_holds_up_nothing(make_host: MakeHost, sqlite_url: str) -> None:

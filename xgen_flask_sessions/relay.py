@@ -177,11 +177,19 @@ class Relay:
 
     :param redis_url: Where Redis is.
     :param issuer: The deployment's ``iss``.
+    :param aside: Does what may take long and what no sign of life must wait for, at once or in
+        another thread; or does not, where it has not yet done what it was given before.
     :raises ConfigurationError: The driver is not installed, or the URL is none.
     """
 
-    def __init__(self, redis_url: str, issuer: str) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        issuer: str,
+        aside: Callable[[Callable[[], object]], object] = lambda work: work(),
+    ) -> None:
         self._keys = Keys.of(issuer)
+        self._aside = aside
         self._redis = connect(redis_url)
         self._publish = self._redis.register_script(_PUBLISH)
         self._install = self._redis.register_script(_INSTALL)
@@ -234,7 +242,8 @@ class Relay:
         if answer.word in ("lost", "other", "gap"):
             self._replace(mark, answer, snapshot, history=uuid.uuid4().hex)
         elif answer.word == "done" and self._is_compaction_due(mark, answer):
-            self._replace(mark, answer, snapshot, history="")
+            # The stream goes on meanwhile: the script that installs it minds what was added.
+            self._aside(lambda: self._replace(mark, answer, snapshot, history=""))
 
     def _remember(self, events: Sequence[Event], newest: Event) -> None:
         recent = self._recent

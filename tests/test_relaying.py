@@ -155,6 +155,29 @@ def test_compaction_holds_up_no_sign_of_life(
     until(lambda: passes(verifier, other.token))
 
 
+def test_compaction_that_fails_is_told_of_and_holds_up_nothing(
+    relaying: Host,
+    verifier: Verifier,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    user = relaying.add_user()
+    token = relaying.issue(user)
+    assert relaying.status(token) == 200
+    until(lambda: passes(verifier, token.token))
+
+    def read(connection: sa.Connection, now_us: int) -> Snapshot:
+        raise RuntimeError("it took too long")
+
+    monkeypatch.setattr(relaying_module, "read_snapshot", read)
+    monkeypatch.setattr(relay_module, "COMPACT_AFTER_US", 0)
+    until(lambda: "it took too long" in caplog.text)
+    relaying.force_logout(user)
+
+    until(lambda: refused(verifier, token.token))
+    assert "cannot be read" not in caplog.text  # the feed itself
+
+
 def test_redis_that_is_not_there_holds_up_nothing(make_host: MakeHost, sqlite_url: str) -> None:
     host = make_host(
         sqlite_url,

@@ -311,6 +311,77 @@ def test_the_heartbeat_never_falls(deployment: Deployment) -> None:
     assert deployment.meta()["heartbeat"] == heartbeat
 
 
+def set_clock_back(deployment: Deployment) -> None:
+    """Leave what Redis would have from before its clock was set back by an hour."""
+    seconds, _ = deployment.redis.time()
+    later = (int(seconds) + 3600) * 10**6
+    deployment.redis.hset(
+        deployment.keys.meta, mapping=dict.fromkeys(("heartbeat", "changed", "made"), later)
+    )
+
+
+def test_redis_s_clock_set_back_keeps_no_service_waiting(deployment: Deployment) -> None:
+    token = deployment.sign_in("ada")
+    relayer, verifier = deployment.relayer(), deployment.verifier()
+    relayer.beat()
+    verifier.step()
+    history = deployment.meta()["history"]
+    set_clock_back(deployment)
+    verifier.step()
+    assert answer(verifier, token) == "unavailable"
+
+    relayer.beat()
+    verifier.step()
+
+    assert answer(verifier, token) == "good"
+    assert deployment.meta()["history"] == history
+
+
+def test_a_restored_database_is_noticed_though_the_clock_was_set_back(
+    deployment: Deployment,
+) -> None:
+    relayer, other = deployment.relayer(), deployment.relayer()
+    deployment.force_out("ada")
+    relayer.beat()
+    history = deployment.meta()["history"]
+    set_clock_back(deployment)
+    other.newest = Event(1, "another", Change("user", "bob", None, 1))
+
+    for _ in range(2):  # the first may have read too long ago
+        other.publish(other.relay.mark(), [])
+
+    assert deployment.meta()["history"] != history
+
+
+def test_compaction_goes_on_though_the_clock_was_set_back(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relayer = deployment.relayer()
+    relayer.beat()
+    set_clock_back(deployment)
+    monkeypatch.setattr(relay_module, "COMPACT_AFTER_US", 0)
+
+    relayer.beat()
+    relayer.beat()
+
+    assert relayer.snapshots == 2
+
+
+def test_a_mark_from_before_the_clock_was_set_back_is_no_sign_of_life(
+    deployment: Deployment,
+) -> None:
+    relayer = deployment.relayer()
+    later = relayer.relay.mark() + 3600 * 10**6
+
+    relayer.publish(later, relayer.read())
+    assert deployment.meta()["heartbeat"] == "0"
+    relayer.beat()
+    heartbeat = deployment.meta()["heartbeat"]
+    relayer.publish(later, relayer.read())
+
+    assert deployment.meta()["heartbeat"] == heartbeat
+
+
 def test_what_does_not_follow_is_not_read(deployment: Deployment) -> None:
     relayer = deployment.relayer()
     relayer.beat()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,8 +19,9 @@ from tests.conftest import REDIS, MakeHost
 from tests.hosts import SECRET, Host
 from tests.test_watching import until
 from xgen_flask_sessions import ConfigurationError, DenylistUnavailable, SessionRevoked
+from xgen_flask_sessions import relay as relay_module
 from xgen_flask_sessions import relaying as relaying_module
-from xgen_flask_sessions.redis_feed import Keys
+from xgen_flask_sessions.redis_feed import SHORTEST_STALENESS_S, Keys
 from xgen_flask_sessions.relay import Snapshot, read_snapshot
 from xgen_flask_sessions.state import State
 from xgen_flask_sessions.verifier import Verifier
@@ -88,6 +90,92 @@ def test_a_feed_that_redis_has_lost_is_made_anew(
 
     until(lambda: passes(verifier, good.token))
     assert refused(verifier, token.token)
+
+
+def test_a_service_may_allow_less_than_the_application(
+    make_host: MakeHost, database_url: str, redis_issuer: str
+) -> None:
+    host = make_host(
+        database_url,
+        XGEN_SESSIONS_REDIS_URL=REDIS,
+        XGEN_SESSIONS_ISSUER=redis_issuer,
+        XGEN_SESSIONS_MAX_STALENESS=timedelta(minutes=1),
+    )
+    token = host.issue(host.add_user())
+    assert host.status(token) == 200
+    service = Verifier(
+        redis_url=REDIS, secret_key=SECRET, issuer=redis_issuer, max_staleness=SHORTEST_STALENESS_S
+    )
+    with service:
+        until(lambda: passes(service, token.token))
+        looks = []
+        for _ in range(300):
+            looks.append(passes(service, token.token))
+            threading.Event().wait(0.005)
+
+    # A machine under load may hold it up for a moment.
+    assert looks.count(False) < 10
+
+
+def test_compaction_holds_up_no_sign_of_life(
+    relaying: Host, verifier: Verifier, redis_issuer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = relaying.add_user()
+    token, other = relaying.issue(user), relaying.issue(relaying.add_user("other"))
+    assert relaying.status(token) == 200
+    until(lambda: passes(verifier, token.token))
+    reading, go_on = threading.Event(), threading.Event()
+
+    def read(connection: sa.Connection, now_us: int) -> Snapshot:
+        found = read_snapshot(connection, now_us)
+        reading.set()
+        go_on.wait(30)
+        return found
+
+    def meta() -> dict[str, str]:
+        with redis.Redis.from_url(REDIS, decode_responses=True) as client:
+            found: dict[str, str] = client.hgetall(Keys.of(redis_issuer).meta)
+            return found
+
+    before = meta()
+    monkeypatch.setattr(relaying_module, "read_snapshot", read)
+    monkeypatch.setattr(relay_module, "COMPACT_AFTER_US", 0)
+    try:
+        until(reading.is_set)
+        since = int(meta()["heartbeat"])
+        relaying.force_logout(user)
+        until(lambda: refused(verifier, token.token))
+        until(lambda: int(meta()["heartbeat"]) > since)
+    finally:
+        go_on.set()
+
+    until(lambda: meta()["epoch"] != before["epoch"])
+    assert meta()["history"] == before["history"]
+    assert refused(verifier, token.token)
+    until(lambda: passes(verifier, other.token))
+
+
+def test_compaction_that_fails_is_told_of_and_holds_up_nothing(
+    relaying: Host,
+    verifier: Verifier,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    user = relaying.add_user()
+    token = relaying.issue(user)
+    assert relaying.status(token) == 200
+    until(lambda: passes(verifier, token.token))
+
+    def read(connection: sa.Connection, now_us: int) -> Snapshot:
+        raise RuntimeError("it took too long")
+
+    monkeypatch.setattr(relaying_module, "read_snapshot", read)
+    monkeypatch.setattr(relay_module, "COMPACT_AFTER_US", 0)
+    until(lambda: "it took too long" in caplog.text)
+    relaying.force_logout(user)
+
+    until(lambda: refused(verifier, token.token))
+    assert "cannot be read" not in caplog.text  # the feed itself
 
 
 def test_redis_that_is_not_there_holds_up_nothing(make_host: MakeHost, sqlite_url: str) -> None:
@@ -172,6 +260,20 @@ def test_what_is_no_redis_url_stops_the_start(
 ) -> None:
     with pytest.raises(ConfigurationError, match=r"REDIS_URL|feed's Redis"):
         make_host(sqlite_url, XGEN_SESSIONS_REDIS_URL=url)
+
+
+def test_green_threads_are_told_of_once(
+    relaying: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As where gunicorn loads the application before its workers patch what it is made of.
+    monkeypatch.setattr("xgen_flask_sessions.following.has_green_threads", lambda: True)
+    token = relaying.issue(relaying.add_user())
+
+    for _ in range(3):
+        assert relaying.status(token) == 200
+
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "needs real threads" in caplog.text
 
 
 def test_it_can_be_stopped(relaying: Host, verifier: Verifier) -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import random
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from freezegun import freeze_time
 
-from tests.relaying import Deployment, answer, deployed
+from tests.conftest import REDIS
+from tests.patience import within
+from tests.relaying import SECRET, Deployment, answer, deployed
 from xgen_flask_sessions import relay as relay_module
 from xgen_flask_sessions.errors import SessionRevoked
+from xgen_flask_sessions.redis_feed import Place, Read, RedisFeed, RedisUnavailable
 from xgen_flask_sessions.threads import elapsed
+from xgen_flask_sessions.verifier import Verifier
 
 NOON = datetime(2026, 5, 25, 12, tzinfo=UTC)
 
@@ -134,6 +140,113 @@ def test_a_heartbeat_ahead_of_the_clock_counts_for_nothing(deployment: Deploymen
     verifier.step()
 
     assert answer(verifier, token) == "unavailable"
+
+
+def test_a_clock_set_back_makes_no_sign_of_life_younger(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = deployment.sign_in("ada")
+    deployment.relayer().beat()
+    verifier = deployment.verifier(max_staleness=2)
+    verifier.step()
+    read = RedisFeed.read
+
+    def read_set_back(feed: RedisFeed, place: Place) -> Read | None:
+        found = read(feed, place)
+        assert found is not None
+        return found._replace(now_us=found.heartbeat_us + 1)
+
+    monkeypatch.setattr(RedisFeed, "read", read_set_back)
+    monkeypatch.setattr("xgen_flask_sessions.verifier.elapsed", lambda: elapsed() + 1.9)
+    verifier.step()
+    assert answer(verifier, token) == "good"
+    monkeypatch.setattr("xgen_flask_sessions.verifier.elapsed", lambda: elapsed() + 2.1)
+    verifier.step()
+    assert answer(verifier, token) == "unavailable"
+
+    verifier._lose()  # nor does it when the feed is loaded again
+    verifier.step()
+    assert answer(verifier, token) == "unavailable"
+    deployment.relayer().beat()
+    verifier.step()
+    assert answer(verifier, token) == "good"
+
+
+def test_the_log_says_once_why_nothing_passes(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "xgen_flask_sessions")
+    relayer, verifier = deployment.relayer(), deployment.verifier(max_staleness=2)
+
+    def said(level: str) -> list[str]:
+        for _ in range(3):
+            verifier.step()
+        found = [record.getMessage() for record in caplog.records if record.levelname == level]
+        assert len(found) == len(caplog.records) <= 1
+        caplog.clear()
+        return found
+
+    (reason,) = said("WARNING")
+    assert f"no feed of issuer '{deployment.issuer}'" in reason
+    assert "XGEN_SESSIONS_REDIS_URL" in reason
+    assert "xgen-sessions relay" in reason
+    relayer.beat()
+    assert len(said("INFO")) == 1
+    assert said("INFO") == []
+
+    with monkeypatch.context() as patch:
+        patch.setattr("xgen_flask_sessions.verifier.elapsed", lambda: elapsed() + 2.5)
+        patch.setattr(
+            RedisFeed,
+            "read",
+            lambda _, place: Read(3_600_000_000, 0, str(deployment.meta()["epoch"]), [], True),
+        )
+        (reason,) = said("WARNING")
+        assert "is 3600.0 s old" in reason
+    relayer.beat()
+    assert len(said("INFO")) == 1
+
+    deployment.redis.delete(deployment.keys.stream)
+    (reason,) = said("WARNING")
+    assert "not whole" in reason
+    deployment.lose_feed()  # another reason is told of, too
+    (reason,) = said("WARNING")
+    assert "no feed" in reason
+    relayer.beat()
+    assert len(said("INFO")) == 1
+
+
+def test_a_redis_that_is_lost_is_told_of_once_nothing_passes(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "xgen_flask_sessions")
+    deployment.relayer().beat()
+    asked = 0
+
+    def read(_: RedisFeed, place: Place) -> Read | None:
+        nonlocal asked
+        asked += 1
+        raise RedisUnavailable("Redis cannot be used: it is gone")
+
+    service = Verifier(redis_url=REDIS, issuer=deployment.issuer, secret_key=SECRET)
+    with service, monkeypatch.context() as patch:
+        assert service.ready(5)
+        patch.setattr("xgen_flask_sessions.verifier._PAUSE_S", 0.01)
+        patch.setattr(RedisFeed, "read", read)
+
+        def fails(times: int) -> None:
+            while asked < times:
+                threading.Event().wait(0.005)
+
+        within(5, lambda: fails(5))
+        assert service.ready()
+        assert caplog.records == []  # what is known still counts
+        patch.setattr("xgen_flask_sessions.verifier.elapsed", lambda: elapsed() + 3)
+        times = asked
+        within(5, lambda: fails(times + 5))
+
+    (record,) = caplog.records
+    assert "Redis cannot be used: it is gone" in record.getMessage()
 
 
 @pytest.mark.parametrize("lost", ["meta", "stream", "both", "entry"])

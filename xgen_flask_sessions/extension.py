@@ -392,7 +392,7 @@ def _relaying(settings: Settings, denylist: Denylist) -> Relaying:
             "here; leave it out, and run 'flask xgen-sessions relay' with it beside this."
         )
     url = cast("str", settings.redis_url)
-    return Relaying(url, settings.issuer, denylist, settings.max_staleness.total_seconds())
+    return Relaying(url, settings.issuer, denylist)
 
 
 def _form_secret(settings: Settings) -> bytes:

@@ -155,6 +155,7 @@ class Follower:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self._refused = False
         self._reader: FeedReader | None = None
 
     @property
@@ -170,7 +171,9 @@ class Follower:
         if self.is_running:
             return
         if has_green_threads():
-            _log.error("The feed of revocations needs real threads: it is not followed.")
+            if not self._refused:  # once, though each request tries
+                _log.error("The feed of revocations needs real threads: it is not followed.")
+            self._refused = True
             return
         with self._lock:
             if not self.is_running:

@@ -32,6 +32,9 @@ from .events import Change, Event, EventKind
 TIMEOUT_S: Final = 0.5
 """How long Redis may take to connect or to answer; a wait for news comes on top."""
 
+SHORTEST_STALENESS_S: Final = 0.5
+"""How little a service may allow a revocation to go unheard of, in seconds."""
+
 CHUNK: Final = 1000
 """Changes in one part of a snapshot."""
 

@@ -67,6 +67,16 @@ local epoch = m[1] or ''
 for i = 1, 7 do
   if not m[i] then return {'lost', epoch, '0', '0', '0'} end
 end
+-- What is yet to come is of a clock that was set back. It is taken for what could be said now, or
+-- nobody would be heard until the clock has caught up.
+for i, name in pairs({[4] = 'changed', [6] = 'made'}) do
+  if tonumber(m[i]) > tonumber(now) then
+    m[i] = now
+    redis.call('HSET', meta, name, now)
+  end
+end
+if tonumber(m[5]) > tonumber(now) then m[5] = '0' end
+if mark > tonumber(now) then mark = 0 end
 local position = tonumber(m[2])
 local function answer(word)
   return {word, epoch, string.format('%.0f', position), m[6], m[7]}
@@ -114,6 +124,7 @@ local expected, epoch, history, mark = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local position, id, chunks = ARGV[5], ARGV[6], ARGV[7]
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000000 + time[2])
+if tonumber(mark) > tonumber(now) then mark = '0' end
 local function give_up()
   redis.call('DEL', draft)
   return 0
@@ -163,11 +174,19 @@ class Relay:
 
     :param redis_url: Where Redis is.
     :param issuer: The deployment's ``iss``.
+    :param aside: Does what may take long and what no sign of life must wait for, at once or in
+        another thread; or does not, where it has not yet done what it was given before.
     :raises ConfigurationError: The driver is not installed, or the URL is none.
     """
 
-    def __init__(self, redis_url: str, issuer: str) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        issuer: str,
+        aside: Callable[[Callable[[], object]], object] = lambda work: work(),
+    ) -> None:
         self._keys = Keys.of(issuer)
+        self._aside = aside
         self._redis = connect(redis_url)
         self._publish = self._redis.register_script(_PUBLISH)
         self._install = self._redis.register_script(_INSTALL)
@@ -220,7 +239,8 @@ class Relay:
         if answer.word in ("lost", "other", "gap"):
             self._replace(mark, answer, snapshot, history=uuid.uuid4().hex)
         elif answer.word == "done" and self._is_compaction_due(mark, answer):
-            self._replace(mark, answer, snapshot, history="")
+            # The stream goes on meanwhile: the script that installs it minds what was added.
+            self._aside(lambda: self._replace(mark, answer, snapshot, history=""))
 
     def _remember(self, events: Sequence[Event], newest: Event) -> None:
         recent = self._recent

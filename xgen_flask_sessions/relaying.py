@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import threading
 import time
+from collections.abc import Callable
 from functools import partial
 
 import sqlalchemy as sa
@@ -12,12 +16,19 @@ from .denylist import Denylist
 from .errors import ConfigurationError
 from .following import FeedReader, Follower
 from .pool import engine_without_pool
+from .redis_feed import SHORTEST_STALENESS_S
 from .relay import Relay, Snapshot, read_snapshot
 from .wakes import ByDatabase, Commits
-from .watchdog import watchdog
+from .watchdog import start, watchdog
+
+_log = logging.getLogger(__name__)
 
 _SNAPSHOT_S = 30.0
 """How long the database may take to say all that was revoked, in seconds."""
+
+_REST_S = SHORTEST_STALENESS_S / 4
+"""How long after one sign of life the next may come: often enough for every service there is,
+whatever the application allows itself."""
 
 
 class Relaying:
@@ -26,21 +37,19 @@ class Relaying:
     :param redis_url: Where Redis is.
     :param issuer: The deployment's ``iss``.
     :param denylist: Knows the database.
-    :param max_staleness_s: How soon the others must have heard, in seconds.
     :raises ConfigurationError: Redis's driver is not installed, or the URL is none.
     """
 
-    def __init__(
-        self, redis_url: str, issuer: str, denylist: Denylist, max_staleness_s: float
-    ) -> None:
-        self._make_relay = partial(Relay, redis_url, issuer)
+    def __init__(self, redis_url: str, issuer: str, denylist: Denylist) -> None:
+        self._make_relay = partial(Relay, redis_url, issuer, self._do_aside)
         self._relay = self._make_relay()
+        self._aside: threading.Thread | None = None
         self._denylist = denylist
         self.follower = Follower(
             "xgen-sessions-relay",
             self._beat,
             ByDatabase(Commits()),
-            rest_s=max_staleness_s / 4,
+            rest_s=_REST_S,
             on_fork=self._forget,
         )
 
@@ -68,11 +77,27 @@ class Relaying:
             raise ConfigurationError("SQLite in memory is nobody else's: there is no feed to take.")
         self.follower.run(source)
 
+    def _do_aside(self, work: Callable[[], object]) -> None:
+        """Do something in a thread of its own, unless there is one that has not ended yet."""
+        if self._aside is None or not self._aside.is_alive():
+            self._aside = threading.Thread(
+                target=_compact, args=(work,), name="xgen-sessions-compaction", daemon=True
+            )
+            with contextlib.suppress(OSError):  # there can be no more of them just now
+                start(self._aside)
+
     def _beat(self, reader: FeedReader) -> None:
         mark = self._relay.mark()
         news = reader.read()
         read = partial(_read_snapshot, reader.source.engine)
         self._relay.publish(mark, news.events, reader.newest, read)
+
+
+def _compact(work: Callable[[], object]) -> None:
+    try:
+        work()
+    except Exception as error:
+        _log.warning("What was revoked cannot be taken to Redis anew, for now: %s", error)
 
 
 def _read_snapshot(engine: sa.Engine) -> Snapshot:

@@ -21,7 +21,7 @@ from .checking import verified_token
 from .clock import SECOND_US
 from .errors import ConfigurationError, DenylistUnavailable, SessionRevoked
 from .keys import Key, load_jwks, load_key
-from .redis_feed import Place, Read, RedisFeed, RedisUnavailable
+from .redis_feed import SHORTEST_STALENESS_S, Place, Read, RedisFeed, RedisUnavailable
 from .revocations import Revocations
 from .settings import MIN_SECRET_BYTES
 from .threads import elapsed, has_green_threads
@@ -32,9 +32,13 @@ _log = logging.getLogger(__name__)
 MAX_LEEWAY: Final = timedelta(minutes=5)
 """Of the setting ``XGEN_SESSIONS_LEEWAY``, too: what ended is kept in Redis that much longer."""
 
-_STALENESS_S: Final = (0.5, 60.0)
+_LONGEST_STALENESS_S: Final = 60.0
 _PAUSE_S: Final = 0.1
 _KEYS_S: Final = 1.0
+_WHO_RELAYS: Final = (
+    "is XGEN_SESSIONS_REDIS_URL set in the application, to this Redis and database, and has it "
+    "had a request, or does `flask xgen-sessions relay` run?"
+)
 _BEATS: Final = 8
 """How often Redis is asked, at least, while its last answer still counts."""
 
@@ -52,6 +56,16 @@ class _Reading(NamedTuple):
     place: Place
     epoch: str
     revocations: Revocations
+
+
+class _Sign(NamedTuple):
+    """A sign of life in the feed: all that was committed before it is in the stream."""
+
+    history: str
+    heartbeat_us: int
+    """By Redis's clock."""
+    at_s: float
+    """By this machine's, and no later than it was; what cannot be told is taken as long ago."""
 
 
 class Verifier:
@@ -100,7 +114,7 @@ class Verifier:
         leeway: float = 0,
         max_staleness: float = 2.0,
     ) -> None:
-        if not _STALENESS_S[0] <= max_staleness <= _STALENESS_S[1]:
+        if not SHORTEST_STALENESS_S <= max_staleness <= _LONGEST_STALENESS_S:
             raise ConfigurationError("max_staleness must be 0.5 to 60 seconds.")
         if not 0 <= leeway <= MAX_LEEWAY.total_seconds():
             raise ConfigurationError("leeway must be 0 to 300 seconds.")
@@ -126,6 +140,9 @@ class Verifier:
         self._news = threading.Condition()
         self._view: _View | None = None
         self._reading: _Reading | None = None
+        self._sign: _Sign | None = None
+        self._told: object = None
+        """Of what the log was told last: why no token can be checked; ``None`` if they can."""
         self._first_until_s = 0.0
 
     def verify(self, token: str) -> VerifiedToken:
@@ -166,7 +183,7 @@ class Verifier:
             self._stopped.set()
         if thread is not None:
             thread.join()
-        self._view = self._reading = None
+        self._view = self._reading = self._told = None
 
     def __enter__(self) -> Self:
         self._start()
@@ -226,11 +243,11 @@ class Verifier:
                     self._beat(source, stopped)
                 except RedisUnavailable as error:
                     # What is known counts until it is too old.
-                    _log.warning("Revocations cannot be heard of: %s", error)
+                    self._tell(type(error.__cause__), error)
                     stopped.wait(_PAUSE_S)
-                except Exception:
+                except Exception as error:
                     self._lose()
-                    _log.exception("Revocations cannot be heard of.")
+                    self._tell(type(error), error)
                     stopped.wait(_PAUSE_S)
         finally:
             source.close()
@@ -261,17 +278,58 @@ class Verifier:
                 place = reading.place._replace(position=last.position, id=last.id)
                 self._reading = reading = reading._replace(place=place)
             if read.is_end:
-                self._show(reading.revocations, asked_s, read)
+                self._show(reading, asked_s, read)
                 # What a newer snapshot leaves out can no longer matter.
                 return reading.epoch == read.epoch
 
-    def _show(self, revocations: Revocations, asked_s: float, read: Read) -> None:
-        age_us = read.now_us - read.heartbeat_us
-        # A negative one is of a clock that was set back: how old it is cannot be told.
-        fresh_s = asked_s - age_us / SECOND_US + self._max_staleness_s if age_us >= 0 else 0.0
+    def _show(self, reading: _Reading, asked_s: float, read: Read) -> None:
+        sign = self._sign = self._date(reading.place.history, asked_s, read)
         with self._news:
-            self._view = _View(revocations, fresh_s)
+            self._view = _View(reading.revocations, sign.at_s + self._max_staleness_s)
             self._news.notify_all()
+        if self._is_fresh():
+            if self._told is not None:
+                _log.info("Revocations are heard of again.")
+            self._told = None
+        elif sign.at_s == float("-inf"):
+            self._tell("ahead", "the last sign of life is yet to come, by Redis's clock.")
+        else:
+            self._tell(
+                "stalled",
+                f"the last sign of life of issuer {self._issuer!r} is {elapsed() - sign.at_s:.1f} "
+                f"s old; {_WHO_RELAYS}",
+            )
+
+    def _date(self, history: str, asked_s: float, read: Read) -> _Sign:
+        """Say when the last sign of life was, as far as Redis's clock can be trusted with it.
+
+        The same sign never becomes younger, whatever that clock is set to. One that is yet to
+        come is of a clock that was set back: how old it is cannot be told.
+        """
+        age_us = read.now_us - read.heartbeat_us
+        at_s = asked_s - age_us / SECOND_US if age_us >= 0 else float("-inf")
+        last = self._sign
+        if last is not None and last[:2] == (history, read.heartbeat_us):
+            at_s = min(at_s, last.at_s)
+        return _Sign(history, read.heartbeat_us, at_s)
+
+    def _is_fresh(self) -> bool:
+        view = self._view
+        return view is not None and elapsed() < view.fresh_until_s
+
+    def _tell(self, kind: object, reason: str | Exception) -> None:
+        """Have the log say why no token can be checked: once, for as long as that stays the same.
+
+        :param kind: Of the reason: another one is told of, too.
+        :param reason: In words, or what was raised.
+        """
+        if self._told == kind or self._is_fresh():
+            return
+        self._told = kind
+        if isinstance(reason, str | RedisUnavailable):
+            _log.warning("Revocations cannot be heard of, and no token passes: %s", reason)
+        else:
+            _log.error("Revocations cannot be heard of.", exc_info=reason)
 
     def _lose(self) -> None:
         self._view = self._reading = None
@@ -280,17 +338,25 @@ class Verifier:
         """Load a snapshot; meanwhile, what was known is kept up to date where it still counts."""
         begun = source.begin()
         if begun is None:
+            self._tell("none", f"there is no feed of issuer {self._issuer!r}; {_WHO_RELAYS}")
             return False
         place, epoch = begun
         revocations = Revocations()
         for changes in source.snapshot(epoch):
             if changes is None:
+                self._tell_of_part()
                 return False
             for change in changes:
                 revocations.take(change)
             self._follow(source)
         self._reading = _Reading(place, epoch, revocations)
-        return self._follow(source)
+        followed = self._follow(source)
+        if self._view is None:
+            self._tell_of_part()
+        return followed
+
+    def _tell_of_part(self) -> None:
+        self._tell("part", f"the feed of issuer {self._issuer!r} is not whole; {_WHO_RELAYS}")
 
     def _make_codec(self) -> TokenCodec:
         keys = list(self._given_keys)

@@ -24,9 +24,8 @@ from xgen_flask_sessions.following import FeedReader, News
 from xgen_flask_sessions.ledger import Issue
 from xgen_flask_sessions.models import FORCE_LOGOUT, RENEWED, SessionRecord
 from xgen_flask_sessions.redis_feed import Read
-from xgen_flask_sessions.revocations import Revocations
 from xgen_flask_sessions.state import get_state
-from xgen_flask_sessions.verifier import Verifier, _View
+from xgen_flask_sessions.verifier import Verifier, _Reading, _View
 from xgen_flask_sessions.watching import Watch
 
 
@@ -102,11 +101,9 @@ def _keep_as_of_now(self: Watch, jti: str, kept: Any) -> None:
     _keep(self, jti, kept._replace(generation=self._generation))
 
 
-def _show_without_bound(
-    self: Verifier, revocations: Revocations, asked_s: float, read: Read
-) -> None:
+def _show_without_bound(self: Verifier, reading: _Reading, asked_s: float, read: Read) -> None:
     """Trust the memory for good once the feed was read."""
-    self._view = _View(revocations, math.inf)
+    self._view = _View(reading.revocations, math.inf)
 
 
 def _answer_slowly(self: Denylist, jti: str) -> Standing | None:

@@ -69,6 +69,7 @@ def test_what_is_on_record_comes_back_as_it_is(
                 user_id,
                 row["session_id"],
                 row["issued_us"],
+                row["expires_us"],
                 row["ended_us"],
                 row["end_reason"],
                 host.login_row(user_id)["invalid_before_us"],
@@ -172,8 +173,8 @@ def test_sqlite_is_asked_anew_once_another_process_has_committed(
             statement = f"UPDATE xgen_sessions SET ended_us = {ended_us} WHERE jti = '{token.jti}'"
             in_another_process(tmp_path / "own.db", statement)
             for _ in range(2):
-                assert list(ask(sql, parameters(token.jti)) or ())[3] == ended_us
-        assert list(ask(sql, parameters(other.jti)) or ())[3] is None
+                assert list(ask(sql, parameters(token.jti)) or ())[4] == ended_us
+        assert list(ask(sql, parameters(other.jti)) or ())[4] is None
         in_another_process(tmp_path / "own.db", "PRAGMA wal_checkpoint(TRUNCATE)")
         assert (tmp_path / "own.db-wal").stat().st_size == 0, "no query was left open"
 
@@ -194,9 +195,9 @@ def test_of_attached_files_sqlite_keeps_no_row(make_host: MakeHost, tmp_path: Pa
         with connection_of(host) as (_, engine):
             sql, parameters = compiled(STATEMENTS["standing"], engine)
             ask = partial(Connection(connection, engine.dialect).fetch_one, due=inf)
-        assert list(ask(sql, parameters(token.jti)) or ())[3] is None
+        assert list(ask(sql, parameters(token.jti)) or ())[4] is None
         in_another_process(tmp_path / "own.db", "UPDATE xgen_sessions SET ended_us = 5")
-        assert list(ask(sql, parameters(token.jti)) or ())[3] == 5
+        assert list(ask(sql, parameters(token.jti)) or ())[4] == 5
 
 
 def test_sqlite_keeps_so_many_rows(

@@ -208,7 +208,7 @@ def test_a_foreign_writer_holds_up_a_sign_in_and_no_verification(
 def test_a_reader_that_keeps_a_file_from_its_write_ahead_log_keeps_no_token_out(
     make_host: MakeHost, sqlite_url: str
 ) -> None:
-    host = make_host(sqlite_url, XGEN_SESSIONS_DEADLINE=timedelta(seconds=DEADLINE_S))
+    host = make_host(sqlite_url)
     token = host.issue(host.add_user())
     host.dispose()
     file = sa.make_url(sqlite_url).database or ""

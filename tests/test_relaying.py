@@ -108,13 +108,17 @@ def test_a_service_may_allow_less_than_the_application(
     )
     with service:
         until(lambda: passes(service, token.token))
-        looks = []
-        for _ in range(300):
-            looks.append(passes(service, token.token))
-            threading.Event().wait(0.005)
+        refusals = []
+        for _ in range(4):  # a machine under load may hold it up for a moment, now and then
+            looks = []
+            for _ in range(300):
+                looks.append(passes(service, token.token))
+                threading.Event().wait(0.005)
+            refusals.append(looks.count(False))
+            if refusals[-1] == 0:
+                break
 
-    # A machine under load may hold it up for a moment.
-    assert looks.count(False) < 10
+    assert min(refusals) < 5, refusals
 
 
 def test_compaction_holds_up_no_sign_of_life(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,6 +181,17 @@ class Host:
         """The name of the database's dialect."""
         with self.app.app_context():
             return self.db.engine.dialect.name
+
+    @contextmanager
+    def calling_before_statements(self, look: Callable[..., object]) -> Iterator[None]:
+        """Call *look* as SQLAlchemy's ``before_cursor_execute``, before each statement is sent."""
+        with self.app.app_context():
+            engine = self.db.engine
+        sa.event.listen(engine, "before_cursor_execute", look)
+        try:
+            yield
+        finally:
+            sa.event.remove(engine, "before_cursor_execute", look)
 
     def execute(self, *statements: str) -> None:
         """Execute SQL as it is, and commit it."""

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from click.testing import Result
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from flask import Flask
 from freezegun import freeze_time
@@ -26,6 +25,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from tests.conftest import MakeHost
 from tests.hosts import SECRET, Host
+from tests.pems import pems
 from tests.standalone import MakeCenter
 from xgen_flask_sessions.doctor.secrecy import weakness
 from xgen_flask_sessions.models import VERSION_TABLE
@@ -54,20 +54,6 @@ def make_sound(make_host: MakeHost, url: str, **config: Any) -> Host:
         return {}
 
     return make_host(url, extras=extras, **config)
-
-
-def key_pair() -> tuple[bytes, bytes]:
-    """Return the PEM of a new private key, and of its public one."""
-    key = ed25519.Ed25519PrivateKey.generate()
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return private, public
 
 
 def run(host: Host, *args: str) -> Result:
@@ -192,7 +178,7 @@ class TestKeys:
     def test_secret_does_not_matter_where_another_key_signs(
         self, make_host: MakeHost, sqlite_url: str
     ) -> None:
-        private, _ = key_pair()
+        private, _ = pems(ed25519.Ed25519PrivateKey.generate())
         host = make_sound(
             make_host,
             sqlite_url,
@@ -582,7 +568,7 @@ class TestProof:
         assert "readonly" in finding["meaning"]
 
     def test_is_for_those_who_issue(self, make_host: MakeHost, sqlite_url: str) -> None:
-        _, public = key_pair()
+        _, public = pems(ed25519.Ed25519PrivateKey.generate())
         host = make_sound(
             make_host,
             sqlite_url,

@@ -8,13 +8,13 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.admin_center import AdminCenter
 from tests.conftest import MakeHost
 from tests.hostile_tokens import CRAFTED, b64, forged
 from tests.hosts import NamedUser
+from tests.pems import pems
 from xgen_flask_sessions import IssuedToken
 from xgen_flask_sessions.keys import load_key
 
@@ -49,19 +49,6 @@ def test_a_look_alike_is_another_user(make_host: MakeHost, database_url: str) ->
                 upper = claims | {"sub": user, member: claims[member].upper()}
                 if upper[member] != claims[member]:
                     assert host.status(forged(payload=upper)) == 401
-
-
-def pems(key: Any) -> tuple[bytes, bytes]:
-    """Return a private key, and its public key, in PEM."""
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return private, public
 
 
 def test_a_public_key_is_no_secret(make_host: MakeHost, sqlite_url: str) -> None:

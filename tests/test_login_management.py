@@ -694,16 +694,13 @@ def test_an_id_that_no_column_holds_is_nobodys(host: Host, number: int) -> None:
 
 def test_a_database_lost_after_the_token_was_checked_is_503(one_host: Host) -> None:
     admin = sign_in(one_host, one_host.add_user("admin", is_superuser=True))
-    with one_host.app.app_context():
-        engine = one_host.db.engine
 
     def fail(_: Any, __: Any, statement: str, *___: Any) -> None:
         if "active_until_us" in statement:
             raise sa.exc.OperationalError(statement, {}, Exception("the server went away"))
 
-    sa.event.listen(engine, "before_cursor_execute", fail)
-    answers = [admin.get("/sessions/users"), admin.get(SCREEN)]
-    sa.event.remove(engine, "before_cursor_execute", fail)
+    with one_host.calling_before_statements(fail):
+        answers = [admin.get("/sessions/users"), admin.get(SCREEN)]
 
     assert [answer.status_code for answer in answers] == [503, 503]
     assert all(answer.headers["Retry-After"] for answer in answers)

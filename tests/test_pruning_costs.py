@@ -31,13 +31,8 @@ def statements_after_the_insert(host: Host) -> Iterator[list[str]]:
         if "INSERT INTO xgen_sessions" in statement:
             seen.append(statement)
 
-    with host.app.app_context():
-        engine = host.db.engine
-    sa.event.listen(engine, "before_cursor_execute", look)
-    try:
+    with host.calling_before_statements(look):
         yield collected
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", look)
 
 
 def test_it_costs_one_statement_where_nothing_is_due(host: Host) -> None:

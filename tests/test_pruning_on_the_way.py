@@ -221,13 +221,8 @@ def collecting(host: Host, sent: list[str]) -> Iterator[None]:
     def look(_: Any, __: Any, statement: str, *___: Any) -> None:
         sent.append(statement)
 
-    with host.app.app_context():
-        engine = host.db.engine
-    sa.event.listen(engine, "before_cursor_execute", look)
-    try:
+    with host.calling_before_statements(look):
         yield
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", look)
 
 
 def with_an_old_row(host: Host) -> tuple[IssuedToken, str]:
@@ -340,13 +335,8 @@ def before_deleting(host: Host, do: Callable[[Any], None]) -> Iterator[None]:
         if statement.startswith("DELETE"):
             do(cursor)
 
-    with host.app.app_context():
-        engine = host.db.engine
-    sa.event.listen(engine, "before_cursor_execute", look)
-    try:
+    with host.calling_before_statements(look):
         yield
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", look)
 
 
 @pytest.mark.parametrize("kind", ["postgresql_url", "mariadb_url"])

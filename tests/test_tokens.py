@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from tests.pems import pems
 from xgen_flask_sessions import ConfigurationError, TokenExpired, TokenInvalid
 from xgen_flask_sessions.keys import Key, load_key
 from xgen_flask_sessions.tokens import (
@@ -51,11 +52,7 @@ def private_pem(algorithm: str, number: int = 1) -> bytes:
         key = ec.generate_private_key(ec.SECP256R1())
     else:
         key = ed25519.Ed25519PrivateKey.generate()
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
+    return pems(key)[0]
 
 
 def public_pem(private: bytes) -> bytes:
@@ -241,22 +238,14 @@ def test_a_key_that_does_not_fit_its_algorithm_is_refused(
 
 
 def test_a_short_rsa_key_is_refused() -> None:
-    pem = rsa.generate_private_key(65537, 1024).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
+    pem, _ = pems(rsa.generate_private_key(65537, 1024))
 
     with pytest.raises(ConfigurationError, match="too short"):
         load_key(pem, "RS256")
 
 
 def test_another_curve_is_no_key_for_es256() -> None:
-    pem = ec.generate_private_key(ec.SECP384R1()).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
+    pem, _ = pems(ec.generate_private_key(ec.SECP384R1()))
 
     with pytest.raises(ConfigurationError):
         load_key(pem, "ES256")

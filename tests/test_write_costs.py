@@ -198,13 +198,8 @@ def plans(host: Host) -> Iterator[list[str]]:
         rows = connection.exec_driver_sql(f"{verb} {statement}", parameters)
         collected.append("\n".join(str(tuple(row)) for row in rows))
 
-    with host.app.app_context():
-        engine = host.db.engine
-    sa.event.listen(engine, "before_cursor_execute", look)
-    try:
+    with host.calling_before_statements(look):
         yield collected
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", look)
 
 
 def test_a_force_logout_finds_the_sessions_by_an_index(host: Host) -> None:

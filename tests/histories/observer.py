@@ -154,8 +154,8 @@ class Observer:
         with self._host.app.app_context():
             return self._record("verify", lambda: self._host.sessions.verify(shared.token), shared)
 
-    def get(self, client: FlaskClient, kind: Kind, shared: Shared) -> None:
-        """Show a token to one of the host's protected calls."""
+    def get(self, client: FlaskClient, kind: Kind, shared: Shared) -> bool:
+        """Show a token to one of the host's protected calls, and return whether it passed."""
         path = kind.removeprefix("GET ")
 
         def call() -> TestResponse:
@@ -164,7 +164,8 @@ class Observer:
             except SQLAlchemyError as error:  # at the request's end: the host's session is closed
                 raise DenylistUnavailable from error
 
-        self._record(kind, call, shared)
+        answer = self._record(kind, call, shared)
+        return answer is not None and answer.status_code == 200
 
     def _set_active(self, user: str, *, active: bool) -> None:
         # Always written, so that the row is locked, whatever was in it.
@@ -194,9 +195,12 @@ class ServiceObserver:
         self._verifier = verifier
         self._record = _Calls(process, recorder).record
 
-    def verify(self, shared: Shared) -> None:
-        """Show it a token."""
-        self._record("Verifier.verify", lambda: self._verifier.verify(shared.token), shared)
+    def verify(self, shared: Shared) -> bool:
+        """Show it a token, and return whether it passed."""
+        verified = self._record(
+            "Verifier.verify", lambda: self._verifier.verify(shared.token), shared
+        )
+        return verified is not None
 
 
 def _outcome_of(

@@ -34,6 +34,8 @@ _MORE_S = 20.0
 """How much longer than the given time a process may take for its least steps."""
 _SHOW_PAUSE_S = 0.002
 """Between two looks of a process that does nothing but show tokens."""
+_REMEMBERED = 64
+"""Of how many tokens such a process remembers that they passed."""
 _MEASURING = [
     "xgen_flask_sessions.following",
     "xgen_flask_sessions.relay",
@@ -162,12 +164,12 @@ def _steps_of(
         verifier = plan.open_service()  # its thread begins with the first token
         stack.callback(verifier.close)
         service = ServiceObserver(process, verifier, recorder)
-        return _Watcher(plan.users, exchange, chance, service.verify).show
+        return _Watcher(plan, exchange, chance, service.verify).show
     host = plan.open_host(process)
     stack.callback(host.dispose)
     worker = _Worker(plan, process, host, exchange, recorder, chance)
     if plan.only_shows(process):
-        return _Watcher(plan.users, exchange, chance, worker.show_one).show
+        return _Watcher(plan, exchange, chance, worker.show_one).show
     return worker.step
 
 
@@ -178,30 +180,45 @@ def _busy_one(users: Sequence[str], turn: int) -> str:
 class _Watcher:
     """Does nothing but show tokens.
 
-    :param show_one: How to show one.
+    :param show_one: How to show one; returns whether it passed.
     """
 
     def __init__(
         self,
-        users: Sequence[str],
+        plan: Plan,
         exchange: Exchange,
         chance: random.Random,
-        show_one: Callable[[Shared], None],
+        show_one: Callable[[Shared], bool],
     ) -> None:
-        self._users = users
+        self._users = plan.users
         self._exchange = exchange
         self._chance = chance
         self._show_one = show_one
+        self._again_after_ns = int(1.25 * plan.max_staleness_s * 1e9)
+        self._passed: dict[Shared, int] = {}
+        """When to show again what passed, the soonest first."""
 
     def show(self) -> None:
-        """Show tokens of the user whom the others are busy with most of all, and another."""
+        """Show tokens of the user whom the others are busy with most of all, and others."""
         self._exchange.look()
         for shared in self._exchange.newest(_busy_one(self._users, monotonic_ns() // _TURN_NS), 2):
-            self._show_one(shared)
+            self._show(shared)
         other = self._exchange.pick(self._chance.choice(self._users), self._chance)
         if other is not None:
-            self._show_one(other)
+            self._show(other)
+        self._show_again()
         time.sleep(_SHOW_PAUSE_S)
+
+    def _show_again(self) -> None:
+        """Show what passed a bound ago: of what ended it meanwhile, this process has heard now."""
+        soonest = next(iter(self._passed), None)
+        if soonest is not None and self._passed[soonest] <= monotonic_ns():
+            del self._passed[soonest]
+            self._show(soonest)
+
+    def _show(self, shared: Shared) -> None:
+        if self._show_one(shared) and len(self._passed) < _REMEMBERED:
+            self._passed.setdefault(shared, monotonic_ns() + self._again_after_ns)
 
 
 def _goes_on(plan: Plan, spent_s: float, steps: int) -> bool:
@@ -333,11 +350,10 @@ class _Worker:
         if shared is not None:
             self.show_one(shared)
 
-    def show_one(self, shared: Shared) -> None:
-        """Show a token in one of the ways there are."""
+    def show_one(self, shared: Shared) -> bool:
+        """Show a token in one of the ways there are, and return whether it passed."""
         way = self._chance.random()
         if way < 0.5:
-            self._observer.verify(shared)
-        else:
-            kind: Kind = "GET /api/token" if way < 0.75 else "GET /api/user"
-            self._observer.get(self._client, kind, shared)
+            return self._observer.verify(shared) is not None
+        kind: Kind = "GET /api/token" if way < 0.75 else "GET /api/user"
+        return self._observer.get(self._client, kind, shared)

@@ -114,7 +114,7 @@ def _answer_slowly(self: Denylist, jti: str) -> Standing | None:
 
 
 _take, _keep, _standing = Watch._take, Watch._keep, Denylist.standing
-_SLOW_S = 0.02
+_SLOW_S = 0.04
 _SLOWLY = (Denylist, "standing", _answer_slowly)
 
 _PATCHES: Mapping[str, tuple[tuple[object, str, object], ...]] = {

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.hosts import PATIENT
+
 PASSWORD = "correct horse battery staple"
 
 
@@ -31,6 +33,7 @@ class AdminCenter:
             **os.environ,
             "XGEN_INSTANCE_PATH": str(instance),
             "XGEN_ADMIN_PASSWORD": PASSWORD,
+            **{name: str(value) for name, value in PATIENT.items()},
             **environment,
         }
         self.port = _free_port()

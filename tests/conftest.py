@@ -16,6 +16,7 @@ from tests.hosts import Account, Host, User, make_app
 from tests.private_server import PrivateServer
 from tests.private_servers import KINDS
 from tests.templates import keep_compiled
+from tests.tracing import install_in_turn
 from xgen_flask_sessions.models import VERSION_TABLE
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ _LONG = (
 """Files that take long, though they have few tests: begun last, they would go on alone."""
 
 keep_compiled()
+install_in_turn()
 
 
 @pytest.hookimpl(optionalhook=True)

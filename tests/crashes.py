@@ -160,7 +160,7 @@ class Trial:
         if not interrupted:
             self._longest_s *= 0.8
         elif not any(each.status for each in attempts):
-            self._longest_s *= 1.1
+            self._longest_s *= 1.5
         for user in self._tokens:
             self._judge_user(user, by_user.get(user), before[user], after[user])
 

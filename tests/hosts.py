@@ -27,6 +27,9 @@ from xgen_flask_sessions import (
 )
 
 SECRET = "a secret for tests that is long enough"
+PATIENT = {"XGEN_SESSIONS_DEADLINE": 20, "XGEN_SESSIONS_WRITE_DEADLINE": 40}
+"""For a machine so busy that a thread may stand still for seconds. What asks for deadlines sets
+its own."""
 BROWSER = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
     "Chrome/125.0.0.0 Safari/537.36"
@@ -249,9 +252,8 @@ def make_app(
     :param config: More of ``app.config``.
     """
     app = Flask("host")
-    app.config.update(
-        SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url, TESTING=True, **config
-    )
+    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url, TESTING=True)
+    app.config.update(PATIENT | config)
     db = DATABASES[model]
     db.init_app(app)
     login_manager = login_manager or LoginManager()

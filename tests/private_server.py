@@ -24,7 +24,7 @@ import sqlalchemy as sa
 MAX_CONNECTIONS = 20
 """How many clients each server serves at once, unless it was said otherwise."""
 
-_START_S = 30
+_START_S = 120
 
 
 class PrivateServer(ABC):
@@ -217,7 +217,7 @@ class PrivateServer(ABC):
     def run(self, *command: str) -> None:
         """Run a program as the server's system user."""
         subprocess.run(
-            command, check=True, capture_output=True, user=self._as_user, cwd=self.home, timeout=60
+            command, check=True, capture_output=True, user=self._as_user, cwd=self.home, timeout=180
         )
 
 

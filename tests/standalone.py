@@ -13,7 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.hosts import bearer
+from tests.hosts import PATIENT, bearer
 from xgen_flask_sessions import migrate
 from xgen_flask_sessions.standalone import accounts, create_app, prepare
 from xgen_flask_sessions.standalone.accounts import Profile
@@ -122,6 +122,7 @@ def center_maker(instance: Path, server: KeptTables | None = None) -> Iterator[M
             "ADMIN_PASSWORD": ADMIN_PASSWORD,
             "PASSWORD_HASH_METHOD": QUICK_HASH,
             "TESTING": True,
+            **PATIENT,
             **config,
         }
         center = Center(app=create_app(instance, options))

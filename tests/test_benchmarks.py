@@ -140,7 +140,7 @@ def test_the_same_over_sockets(
         "login_required, strict, postgresql",
     ]
 
-    assert sockets.main(["--seconds", "1", "--json", str(file), "--only", *names]) == 0
+    assert sockets.main(["--seconds", "3", "--json", str(file), "--only", *names]) == 0
 
     document = json.loads(file.read_text())
     peer = ["Flask-Security, token, sqlite"] if importlib.util.find_spec("flask_security") else []
@@ -168,7 +168,7 @@ def test_a_wrong_answer_over_sockets_is_an_error_and_the_server_is_ended(tmp_pat
         with pytest.raises(RuntimeError, match="A good token was answered 404"):
             sockets.require_right_answers(elsewhere, Caller({}))
         with pytest.raises(RuntimeError, match="Not every request"):
-            sockets.load(elsewhere, {}, 1, 1)
+            sockets.load(elsewhere, {}, 1, 3)
 
     with pytest.raises(ConnectionError):
         sockets.answer(address, {})
@@ -194,7 +194,7 @@ def test_how_soon_a_revocation_is_seen(
 
     figures = json.loads(file.read_text())["databases"][name]["since it returned"]
     assert figures["count"] == 2 * 4
-    assert 0 <= figures["median"] <= figures["p99"] <= figures["longest"] < 2000
+    assert 0 <= figures["median"] <= figures["p99"] <= figures["longest"] < 60_000
     assert f"| {name} | 8 |" in capsys.readouterr().out
     assert len(lent) == (name != "sqlite")
     for place in lent:

@@ -199,6 +199,7 @@ def test_a_forced_out_browser_goes_to_the_sign_in_page_by_itself(
     admin.get_by_role("button", name=str(texts["button"]), exact=True).click()
 
     assert admin.locator("[role=status]").inner_text() == texts["notice"]
+    admin.wait_for_load_state()
     assert shown_summary(admin) == api_summary(admin) == [2, 2, 1]
     assert shown_counts(admin) == api_counts(admin) == {"admin": 1, "jwm": 1}
     for page in (bora, bora_on_a_phone):
@@ -246,7 +247,7 @@ def test_everything_works_without_scripts(center: AdminCenter, open_page: OpenPa
     admin.goto(SCREEN)
 
     admin.get_by_role("link", name="1 active session of bora").click()
-    assert admin.locator(".xs-sessions").is_visible()
+    admin.locator(".xs-sessions").wait_for()
     admin.get_by_role("button", name="Force Logout bora").click()
 
     assert admin.locator("[role=status]").inner_text() == "1 session of bora ended"
@@ -365,6 +366,7 @@ def test_axe_finds_no_violation(
     check("Login Management, expanded")
     page.locator(".xs-action button").last.click()
     page.wait_for_selector("[role=status]")
+    page.wait_for_load_state()
     check("Login Management, after a force logout")
     page.goto("/admin/admin-users/")
     check("User Management")

@@ -104,7 +104,7 @@ def test_a_forked_process_waits_for_nobody() -> None:
     with kept._lock:  # as another thread may hold it just now
         child = os.fork()
         if child == 0:
-            signal.alarm(5)  # it would wait for ever
+            signal.alarm(60)  # it would wait for ever
             kept.put("token", 1)
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -17,16 +17,14 @@ import sqlalchemy as sa
 
 from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
-from tests.test_watching import until
+from tests.patience import MARGIN_S, expect_in_time, until
 from tests.wire import Wire, wire_to
-from xgen_flask_sessions import DenylistUnavailable, LedgerUnavailable
+from xgen_flask_sessions import DenylistUnavailable, IssuedToken, LedgerUnavailable
 from xgen_flask_sessions.pool import Connection, DeadlinePool
 from xgen_flask_sessions.watchdog import watchdog
 
-DEADLINE_S, WRITE_DEADLINE_S = 0.4, 0.8
-MARGIN_S = 1.0
-"""What a busy machine may add."""
-PATIENCE_S = 10
+DEADLINE_S, WRITE_DEADLINE_S = 0.8, 1.6
+PATIENCE_S = 30
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
@@ -51,23 +49,38 @@ def wired(request: pytest.FixtureRequest, make_host: MakeHost) -> Iterator[tuple
         host.dispose()
 
 
+def issued_to(host: Host, user: str) -> IssuedToken:
+    """Sign a user in, be it at the second attempt: a busy machine may miss a short deadline."""
+    issued: list[IssuedToken] = []
+
+    def is_signed_in() -> bool:
+        with suppress(LedgerUnavailable):
+            issued.append(host.issue(user))
+        return bool(issued)
+
+    until(is_signed_in)
+    return issued[0]
+
+
 def test_a_token_is_refused_in_time_on_connections_that_fell_silent(
     wired: tuple[Host, Wire],
 ) -> None:
     host, wire = wired
-    token = host.issue(host.add_user())
-    assert host.status(token) == 200
+    token = issued_to(host, host.add_user())
+    until(lambda: host.status(token) == 200)
 
     wire.hold_up()
+    took = []
     for path in ("/api/token", "/api/user", "/sessions/"):
         start = time.monotonic()
         answer = host.client().get(path, headers=bearer(token))
-        assert time.monotonic() - start < DEADLINE_S + MARGIN_S
+        took.append(time.monotonic() - start)
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) >= 1
+    expect_in_time(took, DEADLINE_S)
 
     wire.let_go()
-    assert host.status(token) == 200
+    until(lambda: host.status(token) == 200)
     assert host.status(token, "/api/user") == 200
 
 
@@ -76,39 +89,46 @@ def test_a_call_that_was_answered_in_time_is_watched_no_longer(wired: tuple[Host
     opened: list[object] = []
     with host.app.app_context():
         sa.event.listen(host.db.engine, "connect", lambda connection, _: opened.append(connection))
-    token = host.issue(host.add_user())
-    host.verify(token)
-    before = len(opened)
+    token = issued_to(host, host.add_user())
+    until(lambda: host.status(token) == 200)
+    assert opened
 
-    begun = time.monotonic()
-    while time.monotonic() < begun + 3 * DEADLINE_S:
-        host.verify(token)
+    def goes_on_undisturbed() -> bool:
+        before = len(opened)
+        begun = time.monotonic()
+        while time.monotonic() < begun + 2 * DEADLINE_S:
+            host.status(token)
+        return len(opened) == before  # none was broken after its call
 
-    assert len(opened) == before > 0, "none was broken after its call"
+    # One call may be held up by a busy machine for as long, and then it is broken rightly.
+    assert any(goes_on_undisturbed() for _ in range(3))
 
 
 def test_a_token_is_refused_in_time_if_the_server_takes_no_connection(
     wired: tuple[Host, Wire],
 ) -> None:
     host, wire = wired
-    token = host.issue(host.add_user())
+    token = issued_to(host, host.add_user())
     host.dispose()
 
     wire.hold_up()
-    start = time.monotonic()
-    with pytest.raises(DenylistUnavailable):
-        host.verify(token)
-    assert time.monotonic() - start < DEADLINE_S + MARGIN_S
+    took = []
+    for _ in range(3):
+        start = time.monotonic()
+        with pytest.raises(DenylistUnavailable):
+            host.verify(token)
+        took.append(time.monotonic() - start)
+    expect_in_time(took, DEADLINE_S)
 
     wire.let_go()
-    assert host.status(token) == 200
+    until(lambda: host.status(token) == 200)
 
 
 def test_a_crowd_that_meets_a_silent_server_is_refused_in_time_too(
     wired: tuple[Host, Wire],
 ) -> None:
     host, wire = wired
-    token = host.issue(host.add_user())
+    token = issued_to(host, host.add_user())
     host.dispose()
 
     wire.hold_up()
@@ -121,17 +141,16 @@ def test_a_crowd_that_meets_a_silent_server_is_refused_in_time_too(
 
     wire.let_go()
     with ThreadPoolExecutor(24) as threads:
-        give_up = time.monotonic() + 10
-        while list(threads.map(host.status, [token] * 24)) != [200] * 24:
-            assert time.monotonic() < give_up
+        until(lambda: list(threads.map(host.status, [token] * 24)) == [200] * 24)
 
 
 def test_a_sign_in_says_in_time_that_nothing_was_done(wired: tuple[Host, Wire]) -> None:
     host, wire = wired
     user = host.add_user()
-    token = host.issue(user)
+    token = issued_to(host, user)
 
     wire.hold_up()
+    took = []
     for call in (
         lambda: host.sessions.issue(user),
         lambda: host.sessions.force_logout(user),
@@ -141,10 +160,11 @@ def test_a_sign_in_says_in_time_that_nothing_was_done(wired: tuple[Host, Wire]) 
             start = time.monotonic()
             with pytest.raises(LedgerUnavailable, match="Nothing was done"):
                 call()
-            assert time.monotonic() - start < WRITE_DEADLINE_S + MARGIN_S
+            took.append(time.monotonic() - start)
+    expect_in_time(took, WRITE_DEADLINE_S)
 
     wire.let_go()
-    assert host.verify(token)
+    until(lambda: host.status(token.token) == 200)
     assert len(host.rows("xgen_sessions")) == 1
     assert host.rows("xgen_revocations") == []
 
@@ -152,18 +172,22 @@ def test_a_sign_in_says_in_time_that_nothing_was_done(wired: tuple[Host, Wire]) 
 def test_a_sign_in_does_not_wait_for_a_lock_for_ever(wired: tuple[Host, Wire]) -> None:
     host, _ = wired
     user = host.add_user()
-    host.issue(user)
+    issued_to(host, user)
     login = host.db.metadata.tables["xgen_user_logins"]
 
     with host.app.app_context(), host.db.engine.begin() as foreign:
         foreign.execute(sa.select(login).where(login.c.user_id == user).with_for_update()).all()
-        start = time.monotonic()
-        with pytest.raises(LedgerUnavailable, match="Nothing was done"):
-            host.sessions.issue(user)
-        assert time.monotonic() - start < WRITE_DEADLINE_S + MARGIN_S
+        took = []
+        for _ in range(2):
+            start = time.monotonic()
+            with pytest.raises(LedgerUnavailable, match="Nothing was done"):
+                host.sessions.issue(user)
+            took.append(time.monotonic() - start)
+    expect_in_time(took, WRITE_DEADLINE_S)
 
     assert len(host.rows("xgen_sessions")) == 1
-    assert host.verify(host.issue(user))
+    token = issued_to(host, user)
+    until(lambda: host.status(token) == 200)
 
 
 def test_what_joins_the_hosts_transaction_has_a_deadline_as_well(
@@ -171,7 +195,7 @@ def test_what_joins_the_hosts_transaction_has_a_deadline_as_well(
 ) -> None:
     host, wire = wired
     user = host.add_user()
-    token = host.issue(user)
+    token = issued_to(host, user)
 
     with host.app.app_context():
         host.find_user(user).display_name = "half a change"
@@ -182,7 +206,7 @@ def test_what_joins_the_hosts_transaction_has_a_deadline_as_well(
         wire.let_go()
         assert host.find_user(user).display_name is None
 
-    assert host.verify(token)
+    until(lambda: host.status(token) == 200)
 
 
 def test_a_foreign_writer_holds_up_a_sign_in_and_no_verification(
@@ -243,12 +267,12 @@ def test_a_forked_process_has_connections_of_its_own(host: Host) -> None:
 
 def test_nothing_is_left_behind_that_watches(wired: tuple[Host, Wire]) -> None:
     host, wire = wired
-    token = host.issue(host.add_user())
+    token = issued_to(host, host.add_user())
     wire.hold_up()
     for _ in range(5):
         assert host.status(token) == 503
     wire.let_go()
-    assert host.status(token) == 200
+    until(lambda: host.status(token) == 200)
 
     names = [thread.name for thread in threading.enumerate()]
     assert names.count("xgen-sessions-watchdog") == 1

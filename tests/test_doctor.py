@@ -357,7 +357,10 @@ class TestClock:
             return
         meaning = findings["clock-differs"]["meaning"]
         assert findings["clock-differs"]["level"] == "warning"
-        assert re.search(r"5\.[0-3] s", meaning)
+        told = re.search(r"(\d+\.\d) s", meaning)
+        # The time the question takes counts in the clock's favour.
+        assert told is not None, meaning
+        assert 3 < float(told[1]) <= 5.3
         assert ("behind" if apart_s < 0 else "ahead of") in meaning
         assert findings["revocation"]["level"] == "ok", "a force logout goes by no clock"
 

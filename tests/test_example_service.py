@@ -25,6 +25,7 @@ from xgen_flask_sessions.redis_feed import Keys
 SECRET = "a secret of the deployment, of enough bytes"
 BOUND_S = 2.0
 """The verifier's largest staleness, which the README says."""
+PATIENCE_S = 60.0
 EXAMPLES = [
     block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "FastAPI(" in block
 ]
@@ -44,16 +45,16 @@ def served(example: str, directory: Path, **environment: str) -> Iterator[httpx.
     )  # fmt: skip
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-            eventually(lambda: client.get("/openapi.json").status_code == 200, 60)
+            eventually(lambda: client.get("/openapi.json").status_code == 200)
             yield client
     finally:
         process.terminate()
         process.communicate(timeout=15)
 
 
-def eventually(is_so: Callable[[], bool], within_s: float) -> None:
+def eventually(is_so: Callable[[], bool]) -> None:
     """Wait until something is so in other processes."""
-    until = time.monotonic() + within_s
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         try:
             if is_so():
@@ -61,7 +62,7 @@ def eventually(is_so: Callable[[], bool], within_s: float) -> None:
         except httpx.TransportError:
             pass
         time.sleep(0.02)  # real time: other processes are at work
-    raise AssertionError(f"It is not so after {within_s} s.")
+    raise AssertionError(f"It is not so after {PATIENCE_S} s.")
 
 
 def sign_in(center: AdminCenter, name: str) -> dict[str, str]:
@@ -97,27 +98,31 @@ def test_who_is_forced_out_is_refused_by_the_service(
         def orders(headers: dict[str, str]) -> Any:
             return api.get("/orders", headers=headers)
 
-        eventually(lambda: orders(ada).status_code == 200, BOUND_S)
+        eventually(lambda: orders(ada).status_code == 200)
         assert orders(ada).json() == {"orders_of": "2"}
         missing = orders({})
         assert missing.status_code == 401
         assert missing.headers["WWW-Authenticate"] == 'Bearer realm="xgen"'
 
         center.run("xgen-sessions", "force-logout", "ada")
-        eventually(lambda: orders(ada).status_code == 401, BOUND_S)
+        over = time.monotonic() + BOUND_S
         refused = orders(ada)
+        while refused.status_code != 401:
+            late = time.monotonic() > over
+            refused = orders(ada)
+            assert refused.status_code == (503 if late else 200) or refused.status_code == 401
         assert refused.json()["code"] == "session_revoked"
         assert refused.headers["WWW-Authenticate"] == 'Bearer realm="xgen", error="invalid_token"'
-        assert orders(admin).status_code == 200
+        eventually(lambda: orders(admin).status_code == 200)
 
         again = sign_in(center, "ada")
         client = redis.Redis.from_url(REDIS)
         client.delete(*Keys.of(redis_issuer))  # what FLUSHALL does to them
         client.close()
-        until = time.monotonic() + 5
+        until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until and (now := orders(again)).status_code != 200:
             assert now.status_code == 503
             assert now.headers["Retry-After"] == "1"
             assert orders(ada).status_code in (401, 503)
-        assert orders(again).status_code == 200
-        assert orders(ada).status_code == 401
+        eventually(lambda: orders(again).status_code == 200)
+        eventually(lambda: orders(ada).status_code == 401)

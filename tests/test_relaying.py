@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from tests.conftest import REDIS, MakeHost
 from tests.hosts import SECRET, Host
-from tests.test_watching import until
+from tests.patience import until
 from xgen_flask_sessions import ConfigurationError, DenylistUnavailable, SessionRevoked
 from xgen_flask_sessions import relay as relay_module
 from xgen_flask_sessions import relaying as relaying_module

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tests.outages import (
     Scene,
     expect_503,
 )
-from tests.patience import within
+from tests.patience import in_spite_of_stalls, within
 from xgen_flask_sessions import IssuedToken, LedgerUnavailable
 
 DISK_BYTES = 2 * 1024 * 1024
@@ -103,7 +104,8 @@ def use_up(scene: Scene) -> list[IssuedToken]:
     tokens = []
     for _ in range(3000):
         try:
-            tokens.append(within(WRITE_DEADLINE_S, lambda: scene.host.issue(scene.user)))
+            issue = partial(scene.host.issue, scene.user)
+            tokens.append(in_spite_of_stalls(WRITE_DEADLINE_S, issue))
         except LedgerUnavailable:
             break
     else:
@@ -131,7 +133,7 @@ def outlive(scene: Scene, shortage: AbstractContextManager[None]) -> None:
         )
         expect_503(answer, "ledger_unavailable")
         assert scene.rows() == full
-    assert all(scene.host.status(token) == 200 for token in tokens[-3:])
+    assert all(scene.status(token) == 200 for token in tokens[-3:])
     scene.expect_recovery()
     assert {scene.host.status(token) for token in tokens} <= {401}
 

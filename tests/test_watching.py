@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
+from tests.patience import until
 from tests.wire import wire_to
 from xgen_flask_sessions import (
     ConfigurationError,
@@ -75,13 +76,6 @@ class Watched:
         except SessionRevoked:
             return True
         return False
-
-
-def until(holds: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < give_up, "It did not come to be in time."
-        threading.Event().wait(0.002)
 
 
 @pytest.fixture
@@ -651,7 +645,7 @@ def test_a_forked_process_follows_by_itself(sqlite_url: str, tmp_path: Path) -> 
         """
         import os, sys
         from tests.hosts import make_app
-        from tests.test_watching import until
+        from tests.patience import until
         from xgen_flask_sessions import SessionRevoked
 
         host = make_app(sys.argv[1], XGEN_SESSIONS_CONSISTENCY="watch")

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.hosts import PATIENT
+from tests.ports import free_port
 
 PASSWORD = "correct horse battery staple"
 
@@ -36,7 +37,7 @@ class AdminCenter:
             **{name: str(value) for name, value in PATIENT.items()},
             **environment,
         }
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
@@ -81,10 +82,3 @@ class AdminCenter:
     def add_user(self, name: str, *options: str) -> None:
         """Create a user who signs in with :data:`PASSWORD`."""
         self.run("users", "create", name, "--password", PASSWORD, *options)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -17,6 +17,7 @@ from tests.private_server import PrivateServer
 from tests.private_servers import KINDS
 from tests.templates import keep_compiled
 from tests.tracing import install_in_turn
+from xgen_flask_sessions import rates, redis_feed
 from xgen_flask_sessions.models import VERSION_TABLE
 
 if TYPE_CHECKING:
@@ -64,6 +65,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take long."""
     ranks = {name: rank for rank, name in enumerate(_LONG)}
     items.sort(key=lambda item: ranks.get(item.path.name, len(_LONG)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience_with_redis() -> Iterator[None]:
+    """Have Redis be waited for longer: on a busy machine it may stand still for a while."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redis_feed, "TIMEOUT_S", 20.0)
+        patch.setattr(rates, "_REDIS_SECONDS", 20.0)
+        yield
 
 
 class Database:
@@ -122,8 +132,8 @@ class Database:
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         else:
-            connection.exec_driver_sql("SET SESSION lock_wait_timeout = 5")
-            connection.exec_driver_sql("SET SESSION innodb_lock_wait_timeout = 5")
+            connection.exec_driver_sql("SET SESSION lock_wait_timeout = 60")
+            connection.exec_driver_sql("SET SESSION innodb_lock_wait_timeout = 60")
             connection.exec_driver_sql("SET SESSION foreign_key_checks = 0")
 
     def _tables(self, connection: sa.Connection) -> list[str]:

@@ -97,4 +97,4 @@ def at_once(seconds: float, calls: Iterable[Callable[[], _T]]) -> list[_T]:
     """Return what the calls return that are made at the same time; see :func:`within`."""
     made = list(calls)
     with ThreadPoolExecutor(len(made)) as threads:
-        return list(threads.map(lambda call: within(seconds, call), made))
+        return list(threads.map(lambda call: within(seconds, call, margin_s=2 * MARGIN_S), made))

@@ -10,7 +10,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
+
+from tests.ports import free_port
 
 MAX_CONNECTIONS = 20
 """How many clients each server serves at once, unless it was said otherwise."""
@@ -44,7 +45,7 @@ class PrivateServer(ABC):
         self._as_user = self.system_user if os.geteuid() == 0 else None
         if self._as_user:
             shutil.chown(self.home, self._as_user, self._as_user)
-        self.port = _free_port()
+        self.port = free_port()
         self._numbers = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
         self._admin = sa.create_engine(
@@ -125,7 +126,7 @@ class PrivateServer(ABC):
             return
         self.resume()
         self._process.send_signal(how or self._end_signal)
-        self._process.wait(30)
+        self._process.wait(120)
         self._process = None
 
     @property
@@ -135,9 +136,10 @@ class PrivateServer(ABC):
 
     def pause(self) -> None:
         """Let it go on listening, and answer nobody."""
-        for pid in self._pids():
-            _signal(pid, signal.SIGSTOP)
-            await_condition(lambda pid=pid: _is_stopped(pid))  # type: ignore[misc]
+        for pid in self._pids()[:1]:
+            _stop(pid)  # so that it starts no more
+        for pid in self._pids()[1:]:
+            _stop(pid)
 
     def resume(self) -> None:
         """Let it go on."""
@@ -244,13 +246,11 @@ def _is_stopped(pid: int) -> bool:
     return all(state in "TZX" for state in states)
 
 
+def _stop(pid: int) -> None:
+    _signal(pid, signal.SIGSTOP)
+    await_condition(lambda: _is_stopped(pid))
+
+
 def _signal(pid: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):  # a connection's process may have ended meanwhile
         os.kill(pid, number)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import redis
 
 from tests.admin_center import PASSWORD, AdminCenter
 from tests.conftest import REDIS
+from tests.ports import free_port
 from tests.test_readme import README
 from xgen_flask_sessions.redis_feed import Keys
 
@@ -35,9 +35,7 @@ EXAMPLES = [
 def served(example: str, directory: Path, **environment: str) -> Iterator[httpx.Client]:
     """Run the example and lend a client of it."""
     (directory / "api.py").write_text(example)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-W", "error", "-m", "uvicorn", "api:app", "--port", str(port)]
     process = subprocess.Popen(
         command, cwd=directory, env={**os.environ, **environment},

@@ -171,16 +171,17 @@ class TestUpgrade:
         self, engine: sa.Engine
     ) -> None:
         url = engine.url.render_as_string(hide_password=False)
+        waiting = {"timeout": 60} if engine.dialect.name == "sqlite" else {}
         code = (
             "import sqlalchemy as sa; from xgen_flask_sessions.migrate import upgrade; "
-            f"print(upgrade(sa.create_engine({url!r})))"
+            f"print(upgrade(sa.create_engine({url!r}, connect_args={waiting!r})))"
         )
 
         processes = [
             subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
             for _ in range(3)
         ]
-        answers = [process.communicate(timeout=60)[0].strip() for process in processes]
+        answers = [process.communicate(timeout=180)[0].strip() for process in processes]
 
         assert sorted(answers) == [str(ALL), "[]", "[]"]
 

@@ -34,8 +34,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "venv", home], check=True, timeout=120)
     python = home / "bin" / "python"
     install = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", f"{wheel}[standalone]"],
-        capture_output=True, text=True, timeout=300,
+        [python, "-m", "pip", "install", "--quiet", "--retries", "10", f"{wheel}[standalone]"],
+        capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     if install.returncode != 0:
         reason = f"no packages can be had here: {install.stderr.strip().splitlines()[-1]}"
@@ -80,7 +80,7 @@ def test_wheel_asks_for_no_more_than_a_host_needs(wheel: Path) -> None:
 def test_wheel_runs_the_admin_center(installed: Path, tmp_path: Path) -> None:
     with (
         AdminCenter(tmp_path / "instance", python=installed) as center,
-        urllib.request.urlopen(f"{center.url}/login", timeout=10) as response,
+        urllib.request.urlopen(f"{center.url}/login", timeout=60) as response,
     ):
         assert response.status == 200
         assert 'name="password"' in response.read().decode()
@@ -92,7 +92,7 @@ def test_wheel_upgrades_a_database(installed: Path, tmp_path: Path) -> None:
 
     first, second = (
         subprocess.run(
-            upgrade, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+            upgrade, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=180
         )
         for _ in range(2)
     )

@@ -41,7 +41,7 @@ def test_the_example_application_runs(tmp_path: Path) -> None:
 
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", DRIVE],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        cwd=tmp_path, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
 
     assert run.returncode == 0, run.stderr

@@ -70,7 +70,7 @@ def test_a_service_without_the_database_refuses_what_was_revoked(
 
     until(lambda: refused(verifier, token.token))
     again = relaying.issue(user)
-    assert passes(verifier, again.token)
+    until(lambda: passes(verifier, again.token))
     relaying.end_session(again.session_id)
     until(lambda: refused(verifier, again.token))
 
@@ -89,7 +89,8 @@ def test_a_feed_that_redis_has_lost_is_made_anew(
         client.delete(*Keys.of(redis_issuer))
 
     until(lambda: passes(verifier, good.token))
-    assert refused(verifier, token.token)
+    assert not passes(verifier, token.token)
+    until(lambda: refused(verifier, token.token))
 
 
 def test_a_service_may_allow_less_than_the_application(
@@ -109,7 +110,7 @@ def test_a_service_may_allow_less_than_the_application(
     with service:
         until(lambda: passes(service, token.token))
         refusals = []
-        for _ in range(4):  # a machine under load may hold it up for a moment, now and then
+        for _ in range(20):  # a machine under load may hold it up for a moment, now and then
             looks = []
             for _ in range(300):
                 looks.append(passes(service, token.token))
@@ -133,7 +134,7 @@ def test_compaction_holds_up_no_sign_of_life(
     def read(connection: sa.Connection, now_us: int) -> Snapshot:
         found = read_snapshot(connection, now_us)
         reading.set()
-        go_on.wait(30)
+        go_on.wait(300)
         return found
 
     def meta() -> dict[str, str]:
@@ -155,7 +156,8 @@ def test_compaction_holds_up_no_sign_of_life(
 
     until(lambda: meta()["epoch"] != before["epoch"])
     assert meta()["history"] == before["history"]
-    assert refused(verifier, token.token)
+    assert not passes(verifier, token.token)
+    until(lambda: refused(verifier, token.token))
     until(lambda: passes(verifier, other.token))
 
 
@@ -218,7 +220,7 @@ def test_on_mariadb_redis_tells_of_what_another_process_revoked(
 
     make_host(mariadb_url, **settings).force_logout(user)
 
-    until(lambda: watching.status(token) == 401)
+    until(lambda: watching.status(token) == 401, within_s=10)
 
 
 def test_the_command_relays_where_no_server_runs(
@@ -290,8 +292,8 @@ def test_it_can_be_stopped(relaying: Host, verifier: Verifier) -> None:
     state.relaying.stop()
 
     until(lambda: not passes(verifier, token.token))
-    assert relaying.status(token) == 200  # which has it begin again
-    until(lambda: passes(verifier, token.token))
+    # A request has it begin again.
+    until(lambda: relaying.status(token) == 200 and passes(verifier, token.token))
 
 
 def test_a_snapshot_leaves_no_connection_behind(

@@ -190,7 +190,7 @@ def held_by_another_program(path: Path, mode: str) -> Iterator[None]:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         yield
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("mode", ["IMMEDIATE", "EXCLUSIVE"])

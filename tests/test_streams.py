@@ -18,7 +18,7 @@ from tests.hosts import Host, bearer
 from xgen_flask_sessions import token_required
 
 EVERY_S = 0.2
-BOUND_S = EVERY_S + 2.5
+BOUND_S = EVERY_S + 6
 """Until the next check, and what that and a busy machine may take."""
 
 
@@ -31,7 +31,9 @@ class Streaming:
         self.closed = threading.Event()
         self._connections: list[Any] = []
         add_streams(self, host.app)
-        self._server = make_server("127.0.0.1", 0, host.app, threaded=True)
+        server: Any = make_server("127.0.0.1", 0, host.app, threaded=True)
+        server.daemon_threads, server.block_on_close = False, True  # it waits for its threads
+        self._server = server
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
@@ -133,10 +135,10 @@ def test_a_stream_goes_on_while_others_are_forced_out(streaming: Streaming) -> N
 
 def test_a_stream_ends_when_the_token_expires(streaming: Streaming) -> None:
     user = streaming.host.add_user()
-    answer = streaming.open("/stream/idle", streaming.host.issue(user, lifetime=2))
+    answer = streaming.open("/stream/idle", streaming.host.issue(user, lifetime=6))
     assert answer.status == 200
 
-    assert seconds_until_end(answer) < 2 + BOUND_S
+    assert seconds_until_end(answer) < 6 + BOUND_S
 
 
 def test_a_stream_ends_when_the_token_cannot_be_checked(streaming: Streaming) -> None:

@@ -14,7 +14,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from tests.hosts import SECRET, bearer
+from tests.hosts import PATIENT, SECRET, bearer
 from xgen_flask_sessions import ConfigurationError, UserFields, UserInactive, XgenSessions
 
 
@@ -60,7 +60,7 @@ SetUp = Callable[..., XgenSessions]
 @pytest.fixture
 def app(database_url: str) -> Flask:
     app = Flask("host")
-    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url)
+    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url, **PATIENT)
     return app
 
 
@@ -219,7 +219,7 @@ def test_ids_of_any_type_find_their_user(database_url: str, kind: Any, key: Any)
     if isinstance(kind, Packed) and database_url.startswith("mysql"):
         pytest.skip("MariaDB makes no primary key of a blob")
     app = Flask("host")
-    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url)
+    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url, **PATIENT)
     db = SQLAlchemy(app, metadata=OwnBase.metadata)
     sessions = XgenSessions()
     sessions.init_app(app, db=db, user_model=Own, login_manager=LoginManager(app))

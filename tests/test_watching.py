@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
-from tests.patience import until
+from tests.patience import MARGIN_S, in_spite_of_stalls, until
 from tests.wire import wire_to
 from xgen_flask_sessions import (
     ConfigurationError,
@@ -41,7 +41,8 @@ from xgen_flask_sessions.state import State
 from xgen_flask_sessions.wakes import Notifications
 from xgen_flask_sessions.watching import Watch
 
-BOUND_S = 2.0
+BOUND_S = 12.0
+"""So that no busy machine is over it between two lines of a test."""
 PATIENCE_S = 20.0
 
 
@@ -61,12 +62,15 @@ class Watched:
 
     def warm(self, *tokens: Any) -> None:
         """Wait until the memory counts, and have the tokens in it."""
-        until(lambda: bool(self._touch(tokens)) and self.watch.is_fresh())
-        self._touch(tokens)
+        until(lambda: self._touch(tokens) and self.watch.is_fresh())
+        until(lambda: self._touch(tokens))
 
     def _touch(self, tokens: Any) -> bool:
-        for token in tokens:
-            self.host.verify(token)
+        try:
+            for token in tokens:
+                self.host.verify(token)
+        except DenylistUnavailable:
+            return False
         return True
 
     def refused(self, token: Any) -> bool:
@@ -100,7 +104,13 @@ def make_watched(make_host: MakeHost, monkeypatch: pytest.MonkeyPatch) -> Callab
 
 @pytest.fixture
 def watched(make_watched: Callable[..., Watched], database_url: str) -> Watched:
-    return make_watched(database_url)
+    return make_watched(database_url, XGEN_SESSIONS_MAX_STALENESS=int(BOUND_S))
+
+
+@pytest.fixture
+def resting_briefly(make_watched: Callable[..., Watched], database_url: str) -> Watched:
+    """Give one whose thread looks after itself more often."""
+    return make_watched(database_url, XGEN_SESSIONS_MAX_STALENESS=2)
 
 
 @pytest.fixture
@@ -165,7 +175,7 @@ def test_an_administrator_forced_out_elsewhere_forces_out_nobody_any_more(
     name: str,
 ) -> None:
     url: str = request.getfixturevalue(f"{name}_url")
-    watched = make_watched(url)
+    watched = make_watched(url, XGEN_SESSIONS_MAX_STALENESS=int(BOUND_S))
     host = watched.host
     boss = host.add_user("boss", is_superuser=True)
     user = host.add_user("alice")
@@ -208,7 +218,7 @@ def test_a_renewed_token_ends_after_its_grace(
         until(lambda: getattr(watched.watch.standing(old.jti), "end_reason", "") == "renewed")
     watched.warm(old, new)
 
-    assert watched.asks(lambda: host.verify(old)) == 0
+    until(lambda: watched.asks(lambda: host.verify(old)) == 0)
     late = time.time() + ledger.RENEWAL_GRACE_US / 1e6 + 1
     with freeze_time(time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(late))):
         assert watched.refused(old)
@@ -301,7 +311,8 @@ def test_without_the_database_nothing_passes_once_the_bound_is_over(
     url: str = request.getfixturevalue(f"{name}_url")
     with wire_to(url) as (wire, through):
         watched = make_watched(through, XGEN_SESSIONS_MAX_STALENESS=1, XGEN_SESSIONS_DEADLINE=1)
-        token = watched.host.issue(watched.host.add_user())
+        user = watched.host.add_user()
+        token = in_spite_of_stalls(1, lambda: watched.host.issue(user))
         watched.warm(token)
         wire.hold_up()
         cut = time.monotonic()
@@ -314,7 +325,7 @@ def test_without_the_database_nothing_passes_once_the_bound_is_over(
             return False
 
         until(refused)
-        assert time.monotonic() - cut < 5
+        assert time.monotonic() - cut < 2 + 2 * MARGIN_S
         wire.let_go()
         until(lambda: not refused())
         watched.warm(token)
@@ -578,8 +589,9 @@ def test_a_commit_that_failed_and_is_tried_again_tells_all_the_same(
 
 
 def test_the_thread_ends_when_nobody_asks_and_comes_back(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
+    resting_briefly: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    watched = resting_briefly
     host = watched.host
     token = host.issue(host.add_user())
     watched.warm(token)
@@ -595,7 +607,10 @@ def test_the_thread_ends_when_nobody_asks_and_comes_back(
     assert watched.asks(lambda: host.verify(token)) == 0
 
 
-def test_it_can_be_stopped_and_begins_again_when_a_token_is_checked(watched: Watched) -> None:
+def test_it_can_be_stopped_and_begins_again_when_a_token_is_checked(
+    resting_briefly: Watched,
+) -> None:
+    watched = resting_briefly
     host = watched.host
     token = host.issue(host.add_user())
     watched.warm(token)
@@ -611,8 +626,9 @@ def test_it_can_be_stopped_and_begins_again_when_a_token_is_checked(watched: Wat
 
 
 def test_the_thread_ends_as_well_where_the_feed_stays_away(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    resting_briefly: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    watched = resting_briefly
     watched.warm(watched.host.issue(watched.host.add_user()))
     thread = watched.watch._follower._thread
     assert thread is not None
@@ -648,7 +664,9 @@ def test_a_forked_process_follows_by_itself(sqlite_url: str, tmp_path: Path) -> 
         from tests.patience import until
         from xgen_flask_sessions import SessionRevoked
 
-        host = make_app(sys.argv[1], XGEN_SESSIONS_CONSISTENCY="watch")
+        host = make_app(
+            sys.argv[1], XGEN_SESSIONS_CONSISTENCY="watch", XGEN_SESSIONS_MAX_STALENESS=12
+        )
         host.create_tables()
         watch = host.app.extensions["xgen_sessions"].watch
         user = host.add_user()

@@ -42,18 +42,24 @@ def sign_in(host: Host, user: str) -> IssuedToken:
     return in_spite_of_stalls(DEADLINE_S, lambda: host.issue(user))
 
 
+@pytest.mark.parametrize("name", ["postgresql", "mariadb"])
 def test_round_trips_of_a_sign_in_and_of_a_force_logout(
-    wired: tuple[Host, Wire], monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    make_host: MakeHost,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
 ) -> None:
     monkeypatch.setattr(reach, "FRESH_S", 60.0)
-    host, wire = wired
-    user = host.add_user()
     trips = []
-    for call in (host.issue, host.force_logout):
-        call(user)
-        before = wire.sent
-        call(user)
-        trips.append(wire.sent - before)
+    with wire_to(request.getfixturevalue(f"{name}_url")) as (wire, through):
+        host = make_host(through)
+        user = host.add_user()
+        for call in (host.issue, host.force_logout):
+            call(user)
+            before = wire.sent
+            call(user)
+            trips.append(wire.sent - before)
+        host.dispose()
 
     assert tuple(trips) == ROUND_TRIPS[host.dialect]
 

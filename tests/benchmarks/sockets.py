@@ -19,7 +19,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
+
+from tests.ports import free_port
 
 from .cases import BASE, CASES, Places, Unavailable, chosen, places, ready
 from .sites import PATH, Caller, Headers, hello
@@ -52,13 +53,6 @@ def missing() -> str | None:
     if importlib.util.find_spec("gunicorn") is None:
         return "gunicorn is not installed: pip install -e '.[benchmark]'"
     return None
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

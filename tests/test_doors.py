@@ -349,6 +349,8 @@ def test_a_revoked_page_goes_there_as_well(host: Host, path: str) -> None:
         ("POST", PAGE | {"Sec-Fetch-Mode": "navigate"}, False),
         ("DELETE", PAGE, False),
         ("GET", PAGE | {"Authorization": "Bearer nonsense"}, False),
+        ("GET", PAGE | {"Authorization": "bearer nonsense"}, False),
+        ("GET", PAGE | {"Authorization": "Basic YWRhOng="}, True),
     ],
 )
 def test_only_page_navigations_are_redirected(

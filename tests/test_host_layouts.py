@@ -93,6 +93,26 @@ def test_csrf_protection_set_up_after_the_plugin(make_host: MakeHost, database_u
     assert host.status(bora) == 401
 
 
+def test_csrf_protection_first_and_flask_admin_s_application_last(
+    make_host: MakeHost, database_url: str
+) -> None:
+    made = Admin(name="Back office")
+
+    def csrf_first(app: Flask) -> Mapping[str, Any]:
+        _exempt_sign_in(app, CSRFProtect(app))
+        return {"admin": made}
+
+    host = make_host(database_url, extras=csrf_first)
+    made.init_app(host.app)
+    admin = sign_in(host, host.add_user("admin", is_superuser=True))
+    bora = host.issue(host.add_user("bora"))
+
+    done = admin.post(FORCE_LOGOUT, data=form_for(page_of(admin), "bora"))
+
+    assert done.status_code == 303
+    assert host.status(bora) == 401
+
+
 def test_uuid_ids_and_korean_through_flask_babel(uuid_host: Host) -> None:
     admin = sign_in(uuid_host, uuid_host.add_user("admin", is_superuser=True))
     bora_id = uuid_host.add_user("bora", display_name="임보라", department="연구소")

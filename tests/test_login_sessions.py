@@ -652,3 +652,78 @@ def test_it_does_not_pass_while_the_database_cannot_be_asked(old: Host, path: st
     with old.app.app_context(), old.db.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE away RENAME TO xgen_sessions")
     assert status(client, path) == 200
+
+
+def test_every_tab_is_told_that_it_has_ended(old: Host) -> None:
+    user = old.add_user()
+    client = sign_in(old, user, remember="1")
+    old.force_logout(user)
+
+    def told() -> tuple[int, str, bool]:
+        answer = client.get("/api/user")
+        challenge = answer.headers["WWW-Authenticate"]
+        return answer.status_code, answer.get_json()["code"], "invalid_token" in challenge
+
+    assert [told() for _ in range(2)] == [(401, "session_revoked", True)] * 2
+    assert client.get("/page", headers=PAGE).location == "/sign-in?next=%2Fpage"
+    assert told() == (401, "session_revoked", True)
+    assert status(client, "/api/token") == 401
+    client.post("/logout-page")
+    assert client.get("/api/user").get_json()["code"] == "token_missing"
+
+
+def test_a_sign_in_that_was_refused_lets_nobody_in_though_its_token_is_good(old: Host) -> None:
+    user = old.add_user()
+    client = sign_in(old, user)
+    old.change_user(user, is_active=False)
+    assert client.get("/api/user").get_json()["code"] == "user_inactive"
+
+    old.change_user(user, is_active=True)
+
+    assert [status(client, path) for path in ("/api/user", "/api/token")] == [401, 401]
+    assert status(sign_in(old, user, client)) == 200
+
+
+@pytest.mark.parametrize("cookie", ["x", "1|ab", "1|é", ""])
+def test_a_remember_cookie_that_nobody_can_read_keeps_no_token_out(old: Host, cookie: str) -> None:
+    token = old.issue(old.add_user())
+    client = old.cookie_client(token)
+    client.set_cookie("remember_token", cookie)
+    other = old.client()
+    other.set_cookie("remember_token", cookie)
+
+    assert status(client) == 200
+    assert client.get_cookie("remember_token") is None
+    assert other.get("/api/user", headers=bearer(token)).status_code == 200
+    assert status(other) == 401
+
+
+def test_what_the_host_does_before_each_request_knows_who_is_signed_in(
+    make_host: MakeHost, database_url: str
+) -> None:
+    def gate() -> Any:
+        if request.path == "/gated" and current_user.is_authenticated:
+            return jsonify(user_id=current_user.get_id())
+        return None
+
+    def with_gate(app: Flask) -> Mapping[str, Any]:
+        app.before_request(gate)  # before the plugin, and the loader after it
+        app.add_url_rule("/gated", "gated", lambda: ("nobody", 401))
+        return {}
+
+    host = make_host(database_url, extras=with_gate)
+    add_pages(host.app)
+    user = host.add_user()
+    client = sign_in(host, user)
+    assert status(client, "/gated") == 200
+    late = make_host(database_url, create_all=False, extras=with_gate)
+    add_pages(late.app)
+    host.force_logout(user)
+
+    other = replay(host, client, "session")
+    kept = other.get_cookie("session")
+    assert kept is not None
+    again = late.client()
+    again.set_cookie("session", kept.value)
+
+    assert [status(each, "/gated") for each in (client, again, again)] == [401, 401, 401]

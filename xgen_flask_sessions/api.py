@@ -158,6 +158,7 @@ def _forget_token(response: Response) -> None:
     if source == "cookie":
         get_state().sessions.unset_cookie(response)
     elif source == "login":
+        login_sessions.drop_token()
         login_sessions.forget()  # and at the end of the request, its cookie
 
 

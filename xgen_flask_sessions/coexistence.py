@@ -7,9 +7,9 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from flask import Flask
+from flask import Blueprint, Flask
 
-from .login import LoginBridge, forget_last_user
+from .login import LoginBridge, begin_request
 from .state import get_state
 
 
@@ -26,11 +26,7 @@ def coexist(
     waiting = list(guarded)
 
     def exempt_from_csrf_protect() -> None:
-        # Flask-WTF's tokens live in the Flask session and run out after an hour; ours do neither.
-        host_csrf = app.extensions.get("csrf")
-        while host_csrf is not None and waiting:
-            view = waiting.pop()
-            host_csrf.exempt(getattr(view, "blueprint", None) or view)
+        waiting[:] = [each for each in waiting if not _exempt(app, each)]
 
     looked = False
     lock = threading.Lock()
@@ -50,12 +46,27 @@ def coexist(
     if login is not None:
         login.attach(app)
 
-    @app.before_request
     def before_each_request() -> None:
         if not looked:
             look_again()
         if login is not None:
-            forget_last_user()
+            begin_request()
+
+    # Ahead of the host's, which may ask who is calling.
+    app.before_request_funcs.setdefault(None, []).insert(0, before_each_request)
+
+
+def _exempt(app: Flask, guarded: Any) -> bool:
+    """Take a blueprint or view out of Flask-WTF's guard; return whether that is done.
+
+    Its tokens live in the Flask session and run out after an hour; ours do neither.
+    """
+    host_csrf = app.extensions.get("csrf")
+    blueprint = guarded if isinstance(guarded, Blueprint) else guarded.blueprint
+    if host_csrf is None or blueprint is None:  # as long as Flask-Admin has no application
+        return False
+    host_csrf.exempt(blueprint)
+    return True
 
 
 def _set_up_flask_babel(app: Flask) -> None:

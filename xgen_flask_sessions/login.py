@@ -166,12 +166,15 @@ def require_user() -> Any:
     return user
 
 
-def forget_last_user() -> None:
-    """Have Flask-Login look for the current request's own user.
+def begin_request() -> None:
+    """Have Flask-Login look for the current request's own user, by all ways there are.
 
-    It keeps the user in ``g``, which outlives a request where a context is held open.
+    It keeps the user in ``g``, which outlives a request where a context is held open. And it looks
+    for no token beside a remember cookie, not even beside one that it cannot read.
     """
     g._get_current_object().pop("_login_user", None)
+    if "HTTP_COOKIE" in request.environ:
+        login_sessions.drop_unreadable_remember_cookie()
 
 
 def _user_of_token(find: Callable[[str], Any]) -> Any | None:

@@ -19,7 +19,9 @@ from .issuing import IssuedToken
 
 _TOKEN: Final = "_xgen_token"  # noqa: S105
 """The key of the token in Flask's session."""
-_LOGIN_KEYS: Final = ("_user_id", "_fresh", "_id", "_remember_seconds", _TOKEN)
+_LOGIN_KEYS: Final = ("_user_id", "_fresh", "_id", "_remember_seconds")
+_NOBODY: Final = ""
+"""Whose the token of a sign-in is that was refused: it lets in nobody any more."""
 FORGOTTEN: Final = "xgen_flask_sessions.forgotten"
 """In the environ of a request that has forgotten a sign-in."""
 
@@ -27,11 +29,18 @@ FORGOTTEN: Final = "xgen_flask_sessions.forgotten"
 def find_token() -> tuple[str, str] | None:
     """Return the token of the current request's Flask-Login session, and whose that one is.
 
-    The token counts for that user only.
+    The token counts for that user only. One whose sign-in was refused before still tells why.
     """
     user_id, token = session.get("_user_id"), session.get(_TOKEN)
     if user_id is not None and token:
         return token, user_id
+    remembered = _find_remembered()
+    if remembered is None and token:
+        return token, _NOBODY
+    return remembered
+
+
+def _find_remembered() -> tuple[str, str] | None:
     token = request.cookies.get(_cookie_name())
     remembered = _remembered_user() if token else None
     return (token, remembered) if token and remembered is not None else None
@@ -43,12 +52,29 @@ def tokens_held() -> list[str]:
     return [token for token in held if token]
 
 
+def drop_unreadable_remember_cookie() -> None:
+    """Have Flask-Login take no notice of a remember cookie that tells nothing, and remove it.
+
+    Such as one that was signed with an earlier key, or by another application on this host.
+    """
+    cookie = request.cookies.get(_remember_cookie_name())
+    if cookie is not None and current_app.secret_key and _decoded(cookie) is None:
+        session["_remember"] = "clear"
+
+
 def _remembered_user() -> str | None:
     """Return whom the remember cookie names, if Flask-Login goes by it."""
     cookie = request.cookies.get(_remember_cookie_name())
     if not cookie or not current_app.secret_key or session.get("_remember") == "clear":
         return None
-    user_id = decode_cookie(cookie)
+    return _decoded(cookie)
+
+
+def _decoded(cookie: str) -> str | None:
+    try:
+        user_id = decode_cookie(cookie)
+    except TypeError:  # it is not ASCII
+        return None
     return None if user_id is None else str(user_id)
 
 
@@ -86,6 +112,7 @@ def drop_token() -> None:
 def forget() -> None:
     """Take the sign-in out of Flask's session, and have Flask-Login remember nothing.
 
+    The token stays until somebody signs in or out, for the browser's other tabs to be told why.
     What is in cookies of ours goes at the end of the request, by :func:`clean_up`.
     """
     for key in _LOGIN_KEYS:

@@ -28,12 +28,15 @@ PAGE_POLICY = "; ".join(
         "img-src 'self' data:",
         "font-src 'self'",
         "connect-src 'self'",
-        "form-action 'self'",
         "base-uri 'none'",
         "frame-ancestors 'none'",
     )
 )
-"""Of pages: nothing inline, nothing foreign, no frames (Content Security Policy Level 3)."""
+"""Of pages: nothing inline, nothing foreign, no frames (Content Security Policy Level 3).
+
+No ``form-action``: browsers hold each redirect after a form against it, and who has been signed out
+is redirected to the host's sign-in page, which may be elsewhere.
+"""
 
 DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
 """Of everything else, which is no page: should a browser show it as one, it can do nothing."""
@@ -127,7 +130,8 @@ def is_page_navigation() -> bool:
 
 def wants_page() -> bool:
     """Say whether a browser shows the current request's answer, be it to a link or a form."""
-    if "Authorization" in request.headers:
+    scheme = request.headers.get("Authorization", "").partition(" ")[0]
+    if scheme.lower() == "bearer":  # with another, a browser may have signed in to a proxy
         return False
     mode = request.headers.get("Sec-Fetch-Mode")
     if mode is not None:

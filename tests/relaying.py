@@ -27,6 +27,7 @@ from xgen_flask_sessions.verifier import Verifier
 
 SECRET = b"a secret of the deployment, of enough bytes"
 NOBODY = Cause()
+DAY_US = 86_400 * SECOND_US
 LONG_S = 60
 """How old what is known may be where that is not what a test is about: no busy machine takes so
 long between a relayer's sign of life and a look at it."""
@@ -75,7 +76,7 @@ class Deployment:
 
     def renew(self, token: str) -> str:
         jti = self.claims(token).jti
-        return self.sign(self.change(lambda s: ledger.renew(s, jti)))
+        return self.sign(self.change(lambda s: ledger.renew(s, jti, usual_us=DAY_US)))
 
     def end(self, token: str) -> None:
         session_id = self.claims(token).session_id

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -323,3 +325,60 @@ def test_a_connection_that_comes_when_all_are_closed_is_closed_too(
 def is_open(connection: Connection) -> bool:
     driver = connection.dbapi_connection
     return bool(driver.open if hasattr(driver, "open") else not driver.closed)
+
+
+@pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+psycopg2", "mysql+pymysql"])
+def test_an_attempt_to_connect_that_nobody_waits_for_ends_by_itself(driver: str) -> None:
+    with socket.socket() as deaf, ExitStack() as stack:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for _ in range(3):  # from then on, the system drops whoever wants to connect
+            filling = stack.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex(deaf.getsockname())
+        engine = sa.create_engine(f"{driver}://nobody@127.0.0.1:{deaf.getsockname()[1]}/none")
+        pool = DeadlinePool(engine, 0.2)
+
+        with pytest.raises(TimeoutError):
+            pool.fetch_one("SELECT 1")
+
+        names = [thread.name for thread in threading.enumerate()]
+        assert names.count("xgen-sessions-connect") == 1
+        until(
+            lambda: all(each.name != "xgen-sessions-connect" for each in threading.enumerate()),
+            within_s=2 + MARGIN_S,
+        )
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, 3), (60, 3), (1, 1), ("1", "1")])
+def test_the_hosts_own_connections_take_the_time_that_it_allows(
+    monkeypatch: pytest.MonkeyPatch, own: Any, expected: Any
+) -> None:
+    options = {} if own is None else {"connect_timeout": own}
+    engine = sa.create_engine("postgresql+psycopg://127.0.0.1:1/none", connect_args=options)
+    tried: list[Any] = []
+
+    def connect(*_: Any, **parameters: Any) -> None:
+        tried.append(parameters.get("connect_timeout"))
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(engine.dialect, "connect", connect)
+    pool = DeadlinePool(engine, 2.5)
+    with pytest.raises(ConnectionRefusedError):
+        pool.fetch_one("SELECT 1")
+    with pytest.raises(ConnectionRefusedError):
+        engine.connect()
+
+    assert tried == [expected, own]
+
+
+@pytest.mark.parametrize(("threshold", "limit"), [(5, "800ms"), (None, "0")])
+def test_no_limit_is_left_on_connections_that_a_pooler_shares(
+    postgresql_url: str, threshold: int | None, limit: str
+) -> None:
+    engine = sa.create_engine(postgresql_url, connect_args={"prepare_threshold": threshold})
+    pool = DeadlinePool(engine, 0.8)
+
+    assert list(pool.fetch_one("SHOW statement_timeout") or ()) == [limit]
+
+    engine.dispose()

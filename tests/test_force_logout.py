@@ -13,13 +13,17 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import psycopg
 import pymysql
 import pytest
 import sqlalchemy as sa
 from freezegun import freeze_time
+from sqlalchemy.orm import Session
 
 from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
+from tests.patience import until
+from tests.test_write_costs import is_anybody_waiting
 from xgen_flask_sessions import (
     Forbidden,
     IssuedToken,
@@ -27,8 +31,10 @@ from xgen_flask_sessions import (
     Revocation,
     SessionRevoked,
     TokenError,
+    clock,
     session_ended,
     session_issued,
+    stamps,
     user_forced_out,
 )
 
@@ -679,6 +685,88 @@ def test_a_deadlock_that_undoes_the_hosts_whole_transaction_says_so(
     with host.app.app_context():
         assert host.find_user(alice).department is None
     assert host.rows("xgen_revocations") == []
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_everyone_is_everyone_where_transactions_see_the_past(
+    make_host: MakeHost, postgresql_url: str, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    host = make_host(postgresql_url, SQLALCHEMY_ENGINE_OPTIONS={"isolation_level": level})
+    host.issue(host.add_user("alice"))
+    bora = host.add_user("bora")
+    ended: list[int] = []
+
+    def end_all() -> None:
+        with host.app.app_context():
+            ended.append(host.sessions.force_logout_everyone().sessions_ended)
+
+    waiting = threading.Thread(target=end_all)
+    with host.app.app_context():
+        with monkeypatch.context() as ahead:
+            ahead.setattr(clock, "now_us", lambda: time.time_ns() // 1000 + 2_000_000)
+            token = host.sessions.issue(bora, commit=False)
+        waiting.start()
+        until(lambda: is_anybody_waiting(host.db.engine))
+        host.db.session.commit()
+    waiting.join(60)
+
+    assert ended == [2]
+    assert host.status(token) == 401
+    with host.app.app_context():
+        summary = host.app.extensions["xgen_sessions"].roster.summary(host.db.session())
+    assert (summary.active_users, summary.active_sessions) == (0, 0)
+
+
+def test_everyone_is_not_forced_out_in_a_transaction_that_sees_the_past(
+    make_host: MakeHost, postgresql_url: str
+) -> None:
+    options = {"isolation_level": "REPEATABLE READ"}
+    host = make_host(postgresql_url, SQLALCHEMY_ENGINE_OPTIONS=options)
+    user = host.add_user()
+    token = host.issue(user)
+
+    for commit in (True, False):
+        with host.app.app_context():
+            host.find_user(user)
+            with pytest.raises(LedgerUnavailable, match=r"Nothing was done\..*READ COMMITTED"):
+                host.sessions.force_logout_everyone(commit=commit)
+            host.db.session.commit()
+
+    assert host.status(token) == 200
+    assert host.rows("xgen_revocations") == []
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_everyone_is_forced_out_though_somebody_else_waited_in_a_ring(
+    host: Host, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    if host.dialect == "sqlite":
+        pytest.skip("only one can write there")
+    user = host.add_user()
+    token = host.issue(user)
+    if host.dialect == "postgresql":
+        deadlock: Exception = psycopg.errors.DeadlockDetected()
+    else:
+        deadlock = pymysql.err.OperationalError(1213, "Deadlock found")
+    failures = [sa.exc.OperationalError("UPDATE", {}, deadlock)] * 2
+    invalidate = stamps.invalidate_everyone
+
+    def fail_at_first(session: Session, now: int) -> int:
+        if failures:
+            raise failures.pop()
+        return invalidate(session, now)
+
+    monkeypatch.setattr("xgen_flask_sessions.ledger.invalidate_everyone", fail_at_first)
+    with host.app.app_context():
+        if begun:  # what the host has begun would be lost
+            host.find_user(user).department = "changed"
+            host.db.session.flush()
+            with pytest.raises(LedgerUnavailable):
+                host.sessions.force_logout_everyone()
+        else:
+            assert host.sessions.force_logout_everyone().sessions_ended == 1
+
+    assert host.status(token) == (200 if begun else 401)
 
 
 def test_mariadb_that_refuses_old_snapshots_lets_all_sign_in(

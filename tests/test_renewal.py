@@ -76,6 +76,20 @@ def test_the_new_token_lives_as_long_as_the_old_one_did(host: Host) -> None:
     assert host.login_row(user)["active_until_us"] == new.expires_us
 
 
+def test_a_sign_in_from_a_clock_that_was_ahead_shortens_no_renewed_token(host: Host) -> None:
+    user = host.add_user()
+    with freeze_time(NOON + timedelta(hours=20)):
+        host.issue(user)
+
+    with freeze_time(NOON) as clock:
+        token = host.issue(user)
+        for hours in (4, 8, 12):
+            clock.move_to(NOON + timedelta(hours=hours))
+            token = host.renew(token)
+
+            assert token.expires_us == NOON_US + (hours + 24) * 3600 * 1_000_000
+
+
 def test_where_and_when_somebody_signed_in_stays(host: Host) -> None:
     user = host.add_user()
     with freeze_time(NOON) as clock:
@@ -261,7 +275,7 @@ def test_a_token_whose_row_goes_while_it_is_renewed_is_not_renewed(host: Host) -
             session.execute(sa.delete(rows).where(rows.c.jti == token.jti))
 
         with pytest.raises(SessionRevoked):
-            ledger.renew(session, token.jti, require_active=delete)
+            ledger.renew(session, token.jti, usual_us=1, require_active=delete)
         session.rollback()
 
     assert host.verify(token)

@@ -91,6 +91,40 @@ def test_becoming_inactive_ends_the_sessions_and_becoming_active_ends_none(
     assert [row["reason"] for row in host.rows("xgen_revocations")] == ["made inactive"]
 
 
+@pytest.mark.parametrize("active", [1, sa.true()])
+def test_becoming_active_is_told_however_it_is_written(host: Host, active: Any) -> None:
+    user = host.add_user()
+    token = host.issue(user)
+
+    by_statement(host, user, is_active=active)
+
+    assert host.status(token) == 200
+
+
+def test_who_ends_many_sessions_at_once_waits_in_no_ring_with_those_who_sign_out(
+    host: Host,
+) -> None:
+    users = [host.add_user(f"user{number}") for number in range(40)]
+    tokens = [host.issue(user) for user in users]
+    table, head = "xgen_user_logins", "xgen_feed_head"
+    locked: list[str] = []
+
+    def note(*_: Any) -> None:
+        statement = str(_[2])
+        locked.extend(name for name in (table, head) if name in statement.split("WHERE")[0])
+
+    with host.app.app_context():
+        for user in host.db.session.scalars(sa.select(host.model)).all():
+            user.is_active = False
+        sa.event.listen(host.db.engine, "before_cursor_execute", note)
+        host.db.session.commit()
+        sa.event.remove(host.db.engine, "before_cursor_execute", note)
+
+    # The head of the feed last, and once: whoever holds it may wait for nobody.
+    assert head not in locked[: len(locked) - locked[::-1].index(table)]
+    assert {host.status(token) for token in tokens} == {401}
+
+
 @pytest.mark.parametrize("change", WAYS)
 def test_a_change_of_anything_else_ends_none(host: Host, change: Change) -> None:
     user = host.add_user()

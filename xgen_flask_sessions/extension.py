@@ -43,7 +43,7 @@ from .state import State, get_state
 from .templating import template_globals
 from .threads import has_green_threads
 from .tokens import TokenCodec, check_extra_claims, is_session_id
-from .transactions import Changes, announce, writing
+from .transactions import Changes, again_if_deadlocked, announce, writing
 from .users import UserDirectory, UserFields
 from .wakes import ByDatabase, Elsewhere, Interval, Wake
 from .watching import Watch
@@ -237,7 +237,10 @@ class XgenSessions(PageHelpers):
         state = get_state()
         with writing(state.changes, commit, locks_everyone=True) as session:
             recorded = ledger.renew(
-                session, verified.jti, require_active=state.users.require_active
+                session,
+                verified.jti,
+                usual_us=lifetime_us(state.settings.lifetime),
+                require_active=state.users.require_active,
             )
             issued = sign(state, recorded, verified.claims)
             state.on_the_way.prune(session)
@@ -286,12 +289,16 @@ class XgenSessions(PageHelpers):
         """End every session of every user, now. Parameters and errors as :meth:`force_logout`."""
         state = get_state()
         why = cause(state, actor, reason)
-        with writing(state.changes, commit, bounded=False) as session:
-            revocation = ledger.force_logout_everyone(
-                session,
-                why,
-                require_allowed=lambda: state.authority.check_rank(session, actor, None),
-            )
+
+        def end_all() -> Revocation:
+            with writing(state.changes, commit, bounded=False, waits_for_others=True) as session:
+                return ledger.force_logout_everyone(
+                    session,
+                    why,
+                    require_allowed=lambda: state.authority.check_rank(session, actor, None),
+                )
+
+        revocation = again_if_deadlocked(state.changes, commit, end_all)
         announce(
             state.changes, commit, lambda app: user_forced_out.send(app, revocation=revocation)
         )

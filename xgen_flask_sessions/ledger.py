@@ -223,13 +223,19 @@ def record_many(session: Session, sign_ins: Iterable[PastSignIn]) -> None:
 
 
 def renew(
-    session: Session, jti: str, *, require_active: Callable[[str], None] = lambda _: None
+    session: Session,
+    jti: str,
+    *,
+    usual_us: int,
+    require_active: Callable[[str], None] = lambda _: None,
 ) -> Issue:
     """Record a new token for the session of *jti*; the old token keeps a minute.
 
     The new token lives as long as the old one did from its issue.
 
     :param jti: The token to renew.
+    :param usual_us: How long it lives, in microseconds, where that cannot be told: the old one's
+        stamp is still to come, after a sign-in on a machine whose clock was ahead.
     :param require_active: Called under the locks with the user's id; raises if the user may not.
     :raises SessionRevoked: The session has ended, possibly just now.
     """
@@ -240,8 +246,8 @@ def renew(
         raise SessionRevoked
     require_active(old.user_id)
     now = clock.now_us()
-    lifetime_us = -(-(old.expires_us - old.issued_us) // SECOND_US) * SECOND_US
-    expires_us = _expiry(now, max(lifetime_us, SECOND_US))
+    lifetime_us = old.expires_us - old.issued_us if old.issued_us <= now else usual_us
+    expires_us = _expiry(now, max(-(-lifetime_us // SECOND_US), 1) * SECOND_US)
     stamp, invalid_before_us = next_stamp(
         session, old.user_id, now, everyone_us=everyone_us, expires_us=expires_us
     )

@@ -60,8 +60,7 @@ def take_last_steps(session: Session) -> None:
     What goes wrong in one is raised, with nothing committed.
     """
     info = session.info
-    if _COLLECTED in info:
-        session.flush()  # what it locks must be locked before the very last thing
+    session.flush()  # what it locks, and what it collects, comes before the very last thing
     while _LAST_STEPS in info:
         for step in info.pop(_LAST_STEPS).values():
             step()

@@ -8,6 +8,7 @@ that has run out of them, does not keep a token from being checked.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sqlite3
 import threading
@@ -15,6 +16,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -31,6 +33,10 @@ _MAX_OPENING: Final = 8
 """How many threads may be waiting for a server to take a connection."""
 _TURN_S: Final = 0.01
 """How long to wait for a turn to open one before looking for one that was given back."""
+
+_WITH_TIMEOUT: Final = frozenset({"psycopg", "psycopg2", "pymysql"})
+"""Drivers that know ``connect_timeout``, in whole seconds."""
+_connecting_s: ContextVar[float | None] = ContextVar("xgen_sessions_connecting", default=None)
 
 _pools: weakref.WeakSet[DeadlinePool] = weakref.WeakSet()
 _inherited: list[Connection] = []
@@ -115,6 +121,8 @@ class DeadlinePool:
         """What a call raises if the database cannot be used."""
         self._disposals = 0
         event.listen(engine, "engine_disposed", self._dispose)
+        if not event.contains(engine, "do_connect", _connect_in_time):
+            event.listen(engine, "do_connect", _connect_in_time)
         _pools.add(self)
 
     def fetch_one(self, sql: str, parameters: Any = ()) -> Sequence[Any] | None:
@@ -202,11 +210,15 @@ class DeadlinePool:
 
     def _connect(self) -> Connection:
         dialect = self._engine.dialect
-        dbapi_connection = open_apart(self._source)
+        limited = _connecting_s.set(self.deadline_s)
+        try:
+            dbapi_connection = open_apart(self._source)
+        finally:
+            _connecting_s.reset(limited)
         dialect.set_isolation_level(dbapi_connection, "AUTOCOMMIT")
         if dialect.name == "sqlite":
             _tune_sqlite(dbapi_connection, self.deadline_s)
-        limit = _statement_limit(dialect, self.deadline_s)
+        limit = _statement_limit(dialect, dbapi_connection, self.deadline_s)
         if limit is not None:
             cursor = dbapi_connection.cursor()
             cursor.execute(limit)
@@ -235,9 +247,28 @@ class DeadlinePool:
         self._opening = threading.BoundedSemaphore(_MAX_OPENING)
 
 
-def _statement_limit(dialect: Any, seconds: float) -> str | None:
+def _connect_in_time(dialect: sa.Dialect, _: object, args: Any, options: Any) -> Any:
+    """Have the driver itself give up, where the pool is connecting.
+
+    The thread that connects would else go on for minutes where a network drops everything, and
+    keep others from trying: also when the server is back.
+    """
+    seconds = _connecting_s.get()
+    if seconds is None or dialect.driver not in _WITH_TIMEOUT:
+        return None
+    whole = max(2, math.ceil(seconds))  # libpq takes 1 for 2
+    own = options.get("connect_timeout")
+    if own is not None and 0 < float(own) < whole:
+        return None
+    return dialect.connect(*args, **{**options, "connect_timeout": whole})
+
+
+def _statement_limit(dialect: Any, dbapi_connection: Any, seconds: float) -> str | None:
     """Return what makes a server give up by itself: it does not notice that nobody waits."""
     if dialect.name == "postgresql":
+        # Behind a pooler that takes no prepared statements, another would get the connection next.
+        if getattr(dbapi_connection, "prepare_threshold", 0) is None:
+            return None
         return f"SET statement_timeout = {int(seconds * 1000)}"
     if dialect.name in ("mysql", "mariadb"):
         if dialect.is_mariadb:

@@ -132,8 +132,12 @@ def _reason_of(state: State, execution: ORMExecuteState) -> str | None:
         values |= row
     by_column = state.triggers.by_column
     changed = {by_column.get(name, name): value for name, value in values.items()}
-    activated = changed.get(state.triggers.active) is True
+    activated = _is_true(changed.get(state.triggers.active))
     return _reason(state, state.triggers.attributes & set(changed), activated=activated)
+
+
+def _is_true(value: object) -> bool:
+    return isinstance(value, sa.sql.elements.True_) or value in (True, 1)
 
 
 def _end_sessions(state: State, session: Session, user_ids: Iterable[str], reason: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from flask import Flask, current_app
@@ -23,6 +23,8 @@ from .reach import Reach
 from .stamps import dialect_of, forget_lock_wait, limit_lock_wait, write_first
 from .watchdog import watchdog
 
+_T = TypeVar("_T")
+
 UNREACHABLE = (
     sa_exc.OperationalError,
     sa_exc.InterfaceError,
@@ -32,6 +34,13 @@ UNREACHABLE = (
 )
 """What it takes for a database that cannot be used."""
 
+
+_REPEATS: Final = 3
+_SNAPSHOTS: Final = ("REPEATABLE READ", "SERIALIZABLE")
+_NEEDS_READ_COMMITTED: Final = (
+    "Nothing was done. Everyone can be forced out only where what others commit is seen: use "
+    "READ COMMITTED, or the command force-logout --everyone."
+)
 
 _BIND: Final = {"clause": UserLogin.__table__}
 """Leads to the database that holds the tables."""
@@ -48,12 +57,18 @@ class Changes:
 
 @contextmanager
 def writing(
-    changes: Changes, commit: bool, *, bounded: bool = True, locks_everyone: bool = False
+    changes: Changes,
+    commit: bool,
+    *,
+    bounded: bool = True,
+    locks_everyone: bool = False,
+    waits_for_others: bool = False,
 ) -> Iterator[Session]:
     """Lend the host's session for a change, and commit it if asked to.
 
     :param bounded: Whether the deadline is for this change; else it takes as long as it takes.
     :param locks_everyone: Whether the change begins with :func:`~.stamps.lock_everyone`.
+    :param waits_for_others: Whether it must see what those have committed whom it has waited for.
     :raises LedgerUnavailable: The database cannot be written, or not in time. What was to be
         committed here is rolled back, and what was to join the host's transaction is undone in it.
     """
@@ -61,8 +76,48 @@ def writing(
     later = locks_everyone and commit  # else a savepoint comes before
     limit = _in_time(changes, session, later=later) if bounded else nullcontext()
     with _changing(session, commit, limit):
+        if waits_for_others:
+            _see_what_others_commit(session)
         yield session
     changes.reach.heard()
+
+
+def _see_what_others_commit(session: Session) -> None:
+    """Have PostgreSQL read what is committed, and not what was as the transaction began.
+
+    :raises LedgerUnavailable: The host has begun one that does not.
+    """
+    if dialect_of(session) != "postgresql":
+        return
+    if not session.in_transaction():
+        options = {"isolation_level": "READ COMMITTED"}
+        session.connection(bind_arguments=_BIND, execution_options=options)
+    elif session.connection(bind_arguments=_BIND).get_isolation_level() in _SNAPSHOTS:
+        raise LedgerUnavailable(_NEEDS_READ_COMMITTED)
+
+
+def again_if_deadlocked(changes: Changes, commit: bool, change: Callable[[], _T]) -> _T:
+    """Make a change, and make it again if others waited for it in a ring and it was undone.
+
+    But what the host had begun before cannot be begun again.
+
+    :raises LedgerUnavailable: As :func:`writing`.
+    """
+    repeats = _REPEATS if commit and not changes.db.session().in_transaction() else 0
+    while True:
+        try:
+            return change()
+        except LedgerUnavailable as error:
+            if not repeats or not _is_deadlock(error):
+                raise
+            repeats -= 1
+
+
+def _is_deadlock(error: LedgerUnavailable) -> bool:
+    original = getattr(error.__cause__, "orig", None)
+    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    arguments = getattr(original, "args", None) or (None,)
+    return state == _PG_DEADLOCK or arguments[0] == _DEADLOCK
 
 
 class HeldByHost(Exception):
@@ -185,6 +240,7 @@ _NOT_COMMITTED = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_IOERR_WRITE")
 """How SQLite fails a commit of which it has written nothing that counts."""
 
 _DEADLOCK, _NO_SAVEPOINT = 1213, 1305
+_PG_DEADLOCK: Final = "40P01"
 _ALL_UNDONE = "The database undid the whole transaction. Nothing of it was done."
 
 

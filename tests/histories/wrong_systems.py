@@ -52,7 +52,7 @@ def _newest_value(dialect: str, *values: Any) -> Any:
 
 
 def _check_then_renew(
-    session: Session, jti: str, *, require_active: Callable[[str], None]
+    session: Session, jti: str, *, usual_us: int, require_active: Callable[[str], None]
 ) -> Issue:
     """Renew as the package does, but look before the locks are held and not again."""
     standing = get_state().denylist.standing(jti)
@@ -61,7 +61,7 @@ def _check_then_renew(
     everyone_us = stamps.lock_everyone(session)
     require_active(standing.user_id)
     now = clock.now_us()
-    expires_us = (now // SECOND_US + 24 * 3600) * SECOND_US
+    expires_us = (now + usual_us) // SECOND_US * SECOND_US
     stamp, _ = stamps.next_stamp(
         session, standing.user_id, now, everyone_us=everyone_us, expires_us=expires_us
     )

@@ -128,7 +128,8 @@ def open_host(database_url: str, **options: Any) -> Host:
 
 def work(plan: Plan, process: int, ready: Barrier) -> None:
     """Be one worker process: do as the plan says until its time is over."""
-    logging.getLogger(FeedReader.__module__).setLevel(logging.ERROR)  # that it is cut is known
+    for each in (FeedReader, Verifier):
+        logging.getLogger(each.__module__).setLevel(logging.ERROR)  # that feeds are cut is known
     chance = random.Random(f"{plan.seed} {process}")
     # At first the clocks are spread evenly, so that no run has them all alike.
     first_off_s = CLOCK_OFF_S * (2 * process / max(1, plan.processes - 1) - 1)

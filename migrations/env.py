@@ -2,8 +2,9 @@
 
 from alembic import context
 
-from xgen_flask_sessions.migrate import OPTIONS
+from xgen_flask_sessions.migrate import options
 
-context.configure(connection=context.config.attributes["connection"], **OPTIONS)
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, **options(connection))
 with context.begin_transaction():
     context.run_migrations()

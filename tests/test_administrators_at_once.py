@@ -192,8 +192,8 @@ def form_token(browser: FlaskClient) -> str:
     ("form", "fields"),
     [
         ("password", {"password": ADMIN_PASSWORD, "end_sessions": "on"}),
-        ("access", {"status": "inactive", "superuser": "on"}),
-        ("access", {"status": "active"}),
+        ("access", {"status": "inactive", "superuser": "on", "shown": "[true, true]"}),
+        ("access", {"status": "active", "shown": "[true, true]"}),
     ],
     ids=["reset passwords", "deactivate", "demote"],
 )

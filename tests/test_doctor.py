@@ -240,6 +240,27 @@ class TestTables:
 
         assert complaints(host) == {"tables-missing"}
 
+    def test_in_a_schema_that_the_engine_translates(
+        self, make_host: MakeHost, postgresql_url: str
+    ) -> None:
+        pooled = POOLED["SQLALCHEMY_ENGINE_OPTIONS"]
+        options = {**pooled, "execution_options": {"schema_translate_map": {None: "moved"}}}
+        host = make_sound(
+            make_host, postgresql_url, create_all=False, SQLALCHEMY_ENGINE_OPTIONS=options
+        )
+        execute(host, "DROP SCHEMA IF EXISTS moved CASCADE", "CREATE SCHEMA moved")
+        before = complaints(host)
+        runner = host.app.test_cli_runner()
+        upgrades = [runner.invoke(args=["xgen-sessions", "upgrade"]) for _ in range(2)]
+        host.create_tables()
+
+        findings = examine(host)
+
+        assert before == {"tables-missing"}
+        assert upgrades[1].stdout == "The tables are up to date.\n"
+        assert {finding["level"] for finding in findings.values()} == {"ok"}
+        assert {"tables", "revocation"} < findings.keys()
+
     def test_of_a_newer_release(self, make_host: MakeHost, database_url: str) -> None:
         host = make_sound(make_host, database_url)
         execute(host, f"INSERT INTO {VERSION_TABLE} VALUES ('9999')")

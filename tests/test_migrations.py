@@ -76,6 +76,10 @@ def table_names(engine: sa.Engine) -> set[str]:
     return set(sa.inspect(engine).get_table_names())
 
 
+def names_in(engine: sa.Engine, schema: str) -> set[str]:
+    return set(sa.inspect(engine).get_table_names(schema=schema))
+
+
 def versions(engine: sa.Engine, table: str = VERSION_TABLE) -> list[str]:
     with engine.connect() as connection:
         return list(connection.scalars(sa.text(f"SELECT version_num FROM {table}")))
@@ -369,6 +373,84 @@ class TestAdoption:
 
         with pytest.raises(ConfigurationError, match=r"modify type of xgen_user_logins\.user_id"):
             upgrade(engine)
+
+
+class TestTranslatedSchema:
+    """With a ``schema_translate_map``, all is done and looked for where it leads."""
+
+    @pytest.fixture
+    def plain(self, postgresql_url: str) -> Iterator[sa.Engine]:
+        engine = sa.create_engine(postgresql_url)
+        execute(engine, "DROP SCHEMA IF EXISTS apart CASCADE", "CREATE SCHEMA apart")
+        yield engine
+        engine.dispose()
+
+    @pytest.fixture
+    def tenant(self, plain: sa.Engine) -> sa.Engine:
+        return plain.execution_options(schema_translate_map={None: "apart"})
+
+    def test_is_upgraded_once_and_can_be_taken_back(
+        self, plain: sa.Engine, tenant: sa.Engine
+    ) -> None:
+        assert pending(tenant)
+        assert (upgrade(tenant), upgrade(tenant)) == (ALL, [])
+        assert not pending(tenant)
+        assert names_in(plain, "apart") == {*TABLES, VERSION_TABLE}
+        assert versions(plain, f"apart.{VERSION_TABLE}") == ALL[-1:]
+
+        with tenant.begin() as connection:
+            command.downgrade(config_for(connection), "base")
+
+        assert names_in(plain, "apart") == {VERSION_TABLE}
+        assert upgrade(tenant) == ALL
+        assert table_names(plain) == set()
+
+    def test_is_told_from_the_default_schema(self, plain: sa.Engine, tenant: sa.Engine) -> None:
+        assert upgrade(plain) == ALL
+        assert pending(tenant)
+        assert upgrade(tenant) == ALL
+        execute(plain, "DROP TABLE xgen_feed", f"DELETE FROM {VERSION_TABLE}")
+        assert pending(plain)
+        assert not pending(tenant)
+
+    @pytest.mark.parametrize("revision", [each for each in ALL if each != "0003"])
+    def test_is_adopted_from_any_migration(
+        self, plain: sa.Engine, tenant: sa.Engine, revision: str
+    ) -> None:
+        migrate_to(tenant, revision)
+        execute(plain, f"DROP TABLE apart.{VERSION_TABLE}")
+        assert pending(tenant) == (revision != ALL[-1])
+
+        assert upgrade(tenant) == ALL
+
+        assert not pending(tenant)
+        assert table_names(plain) == set()
+
+    def test_is_refused_with_other_tables(self, plain: sa.Engine, tenant: sa.Engine) -> None:
+        create_all(tenant)
+        execute(
+            plain,
+            "ALTER TABLE apart.xgen_sessions DROP COLUMN ip",
+            "CREATE TABLE apart.things (id INTEGER)",
+        )
+
+        with pytest.raises(ConfigurationError, match=r"take: add column xgen_sessions\.ip\. Do"):
+            upgrade(tenant)
+
+        assert pending(tenant)
+
+    @pytest.mark.parametrize("schemas", [{None: "public"}, {None: None}, {"host": "apart"}, {}])
+    def test_may_be_the_default_one(
+        self, plain: sa.Engine, schemas: dict[str | None, str | None]
+    ) -> None:
+        engine = plain.execution_options(schema_translate_map=schemas)
+
+        assert (upgrade(engine), upgrade(engine)) == (ALL, [])
+        assert not pending(engine)
+        execute(plain, f"DELETE FROM {VERSION_TABLE}")
+        assert not pending(engine)
+        assert upgrade(engine) == ALL
+        assert table_names(plain) == {*TABLES, VERSION_TABLE}
 
 
 class TestPending:

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from tests.standalone import ADMIN_PASSWORD, PAGE, Center, sign_in
 from xgen_flask_sessions.standalone import accounts
-from xgen_flask_sessions.standalone.accounts import LAST_SUPERUSER, AccountError
+from xgen_flask_sessions.standalone.accounts import LAST_SUPERUSER, AccountError, Profile
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import MAX_NAME, Role, db
 
@@ -28,9 +28,9 @@ def browser(center: Center) -> FlaskClient:
     return center.browser("admin")
 
 
-def post(browser: FlaskClient, path: str, page: str | None = None, **form: str) -> TestResponse:
+def post(browser: FlaskClient, path: str, **form: str) -> TestResponse:
     """Send a form with the token of the page it is on."""
-    shown = browser.get(URL + (path if page is None else page), headers=PAGE)
+    shown = browser.get(URL + path, headers=PAGE)
     found = re.search(r'name="csrf_token" value="(\w+)"', shown.text)
     assert found is not None, shown.text
     data = {"csrf_token": found[1], **form}
@@ -39,7 +39,22 @@ def post(browser: FlaskClient, path: str, page: str | None = None, **form: str) 
 
 def edit(browser: FlaskClient, user_id: int, form_name: str, **form: str) -> TestResponse:
     """Send one of the forms of a user's page."""
-    return post(browser, f"{user_id}/{form_name}", str(user_id), **form)
+    page = browser.get(f"{URL}{user_id}", headers=PAGE)
+    return send(browser, page, f"{user_id}/{form_name}", **form)
+
+
+def send(browser: FlaskClient, page: TestResponse, path: str, **form: str) -> TestResponse:
+    """Send the form to *path* that is on a page, with its hidden fields as they are there."""
+    shown = BeautifulSoup(page.text, "html.parser")
+    hidden = shown.select(f'form[action="{URL}{path}"] input[type=hidden]')
+    data = {str(field["name"]): str(field["value"]) for field in hidden} | form
+    return browser.post(URL + path, data=data, headers=PAGE)
+
+
+def field_value(page: TestResponse, name: str) -> str:
+    found = BeautifulSoup(page.text, "html.parser").select_one(f"input[name={name}]")
+    assert found is not None
+    return str(found["value"])
 
 
 class TestList:
@@ -213,6 +228,75 @@ class TestProfile:
         assert 'value="C"' in answer.text
         assert center.user("bora")["name"] == "B"
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            Profile.parse("C", "HR", "viewer, editor"),
+            Profile.parse("B", "Sales", "viewer, editor"),
+            Profile.parse("B", "HR", "viewer"),
+            Profile.parse("B", "HR", "viewer, editor, auditor"),
+            Profile.parse("B", "HR", "viewer, auditor"),
+        ],
+    )
+    def test_that_somebody_changed_meanwhile_is_shown_as_it_is_and_left_so(
+        self, center: Center, browser: FlaskClient, change: Profile
+    ) -> None:
+        user_id = center.add_user("bora", name="B", department="HR", roles="viewer, editor")
+        stale = browser.get(f"{URL}{user_id}", headers=PAGE)
+        with center.app.app_context():
+            accounts.change_profile(user_id, change)
+        before = center.user("bora")
+
+        form = {"name": "B", "department": "HR", "roles": "editor, viewer, analyst"}
+        answer = send(browser, stale, f"{user_id}/profile", **form)
+
+        assert answer.status_code == 400
+        assert accounts.CHANGED_MEANWHILE in answer.text
+        assert center.user("bora") == before
+        assert field_value(answer, "name") == change.name
+        assert field_value(answer, "department") == change.department
+        assert field_value(answer, "roles") == ", ".join(sorted(change.roles))
+        assert send(browser, answer, f"{user_id}/profile", **form).status_code == 303
+        assert center.user("bora")["roles"] == ["analyst", "editor", "viewer"]
+
+    def test_that_somebody_changed_meanwhile_is_left_so_after_a_refusal_too(
+        self, center: Center, browser: FlaskClient
+    ) -> None:
+        user_id = center.add_user("bora", name="B")
+        stale = browser.get(f"{URL}{user_id}", headers=PAGE)
+        with center.app.app_context():
+            accounts.change_profile(user_id, Profile.parse("C", "", ""))
+
+        refused = send(browser, stale, f"{user_id}/profile", name="x" * 151)
+        answer = send(browser, refused, f"{user_id}/profile", name="D")
+
+        assert (refused.status_code, answer.status_code) == (400, 400)
+        assert accounts.NAME_RULE in refused.text
+        assert accounts.CHANGED_MEANWHILE in answer.text
+        assert center.user("bora")["name"] == "C"
+
+    def test_is_saved_whatever_its_characters_are(
+        self, center: Center, browser: FlaskClient
+    ) -> None:
+        user_id = center.add_user("bora")
+        center.change_user("bora", name="\u202e\"B'<b>\r\n&amp;\U0001f600 ", department="홍\t")
+
+        assert edit(browser, user_id, "profile", name="B").status_code == 303
+
+    def test_read_before_the_lock_is_compared_as_it_is_under_it(self, center: Center) -> None:
+        user_id = center.add_user("bora", roles="viewer")
+        with center.app.app_context():
+            user = accounts.find(user_id)
+            assert user is not None
+            shown = accounts.shown_profile(user)
+            with center.app.app_context():
+                accounts.change_profile(user_id, Profile.parse("", "", "editor"))
+
+            with pytest.raises(AccountError):
+                accounts.change_profile(user_id, Profile.parse("B", "", ""), shown=shown)
+
+        assert center.user("bora")["roles"] == ["editor"]
+
     @pytest.mark.parametrize("user_id", ["999", "2147483648", "9" * 30, "x", "-1"])
     def test_of_nobody_is_not_found(self, browser: FlaskClient, user_id: str) -> None:
         assert browser.get(URL + user_id, headers=PAGE).status_code == 404
@@ -363,6 +447,33 @@ class TestAccess:
 
         assert answer.location == "/login?done=sessions-ended"
 
+    @pytest.mark.parametrize(
+        ("columns", "form"),
+        [
+            ({"is_active": False}, {"status": "active", "superuser": "on"}),
+            ({"is_superuser": True}, {"status": "inactive"}),
+        ],
+    )
+    def test_that_somebody_changed_meanwhile_is_shown_as_it_is_and_left_so(
+        self, center: Center, browser: FlaskClient, columns: dict[str, bool], form: dict[str, str]
+    ) -> None:
+        user_id = center.add_user("bora")
+        stale = browser.get(f"{URL}{user_id}", headers=PAGE)
+        center.change_user("bora", **columns)
+        before = center.user("bora")
+
+        answer = send(browser, stale, f"{user_id}/access", **form)
+
+        assert answer.status_code == 400
+        assert accounts.CHANGED_MEANWHILE in answer.text
+        assert center.user("bora") == before
+        now = BeautifulSoup(answer.text, "html.parser")
+        chosen = [str(field["value"]) for field in now.select("[name=status][checked]")]
+        assert chosen == ["active" if before["is_active"] else "inactive"]
+        assert bool(now.select("[name=superuser][checked]")) == before["is_superuser"]
+        assert send(browser, answer, f"{user_id}/access", **form).status_code == 303
+        assert center.user("bora")["is_active"] == (form["status"] == "active")
+
     def test_is_kept_by_one_of_two_who_take_it_from_each_other(self, center: Center) -> None:
         center.add_user("bora", superuser=True)
         ids = [center.user(name)["id"] for name in ("admin", "bora")]
@@ -416,6 +527,19 @@ class TestForms:
 
         assert center.browser("bora").post(URL + path, headers=PAGE).status_code == 403
         assert center.browser().post(URL + path, headers=PAGE).location == SIGN_IN
+
+    @pytest.mark.parametrize("form", ["profile", "access"])
+    def test_that_do_not_say_what_they_showed_change_nothing(
+        self, center: Center, browser: FlaskClient, form: str
+    ) -> None:
+        user_id = center.add_user("bora")
+        before = center.user("bora")
+
+        answer = edit(browser, user_id, form, shown="", name="C", status="inactive")
+
+        assert answer.status_code == 400
+        assert accounts.CHANGED_MEANWHILE in answer.text
+        assert center.user("bora") == before
 
     @pytest.mark.parametrize("path", ["1/profile", "1/password", "1/access"])
     def test_lead_back_to_their_page(self, browser: FlaskClient, path: str) -> None:

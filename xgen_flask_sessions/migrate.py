@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
@@ -26,17 +26,23 @@ _LOCK_KEY = 0x7867656E
 """The same for PostgreSQL, which counts its locks."""
 
 
-def _is_ours(name: str | None, kind: str, parents: Any) -> bool:
-    return kind != "table" or (name in TABLES and parents["schema_name"] is None)
+def options(connection: sa.Connection) -> dict[str, Any]:
+    """Return what Alembic is to know of: these tables, where they are, and no others."""
+    schema = _schema(connection)
 
+    def is_ours(name: str | None, kind: str, parents: Any) -> bool:
+        if kind == "schema":
+            return name == schema
+        return kind != "table" or (name in TABLES and parents["schema_name"] == schema)
 
-OPTIONS: Final[dict[str, Any]] = {
-    "target_metadata": Base.metadata,
-    "version_table": VERSION_TABLE,
-    "include_name": _is_ours,
-    "compare_type": True,
-}
-"""What Alembic is to know of: these tables, and no others."""
+    return {
+        "target_metadata": _metadata(schema),
+        "version_table": VERSION_TABLE,
+        "version_table_schema": schema,
+        "include_schemas": schema is not None,
+        "include_name": is_ours,
+        "compare_type": True,
+    }
 
 
 def upgrade(engine: sa.Engine) -> list[str]:
@@ -110,7 +116,7 @@ def _lock_out_others(connection: sa.Connection) -> None:
 
 def _recorded(connection: sa.Connection) -> str | None:
     """Return the recorded version; ``None`` also if the version table is there and empty."""
-    return MigrationContext.configure(connection, opts=OPTIONS).get_current_revision()
+    return MigrationContext.configure(connection, opts=options(connection)).get_current_revision()
 
 
 def _due(config: Config, recorded: str | None) -> list[str]:
@@ -127,7 +133,27 @@ def _due(config: Config, recorded: str | None) -> list[str]:
 
 
 def _present(connection: sa.Connection) -> bool:
-    return not set(TABLES).isdisjoint(sa.inspect(connection).get_table_names())
+    names = sa.inspect(connection).get_table_names(schema=_schema(connection))
+    return not set(TABLES).isdisjoint(names)
+
+
+def _schema(connection: sa.Connection) -> str | None:
+    """Return where a ``schema_translate_map`` has the tables; ``None`` for the default schema.
+
+    Statements are translated by themselves, but not what looks at the schema.
+    """
+    schemas = connection.get_execution_options().get("schema_translate_map") or {}
+    schema: str | None = schemas.get(None)
+    return None if schema == connection.dialect.default_schema_name else schema
+
+
+def _metadata(schema: str | None) -> sa.MetaData:
+    if schema is None:
+        return Base.metadata
+    metadata = sa.MetaData()
+    for table in Base.metadata.tables.values():
+        table.to_metadata(metadata, schema=schema)
+    return metadata
 
 
 def _find_revision(connection: sa.Connection, revisions: list[str]) -> str:
@@ -159,8 +185,9 @@ def _differences_after(revision: str) -> list[str]:
 
 def _differences(connection: sa.Connection) -> list[str]:
     """Return in words what it would take to make the tables those of the models."""
-    context = MigrationContext.configure(connection, opts=OPTIONS)
-    return list(map(_describe, _flat(compare_metadata(context, Base.metadata))))
+    opts = options(connection)
+    context = MigrationContext.configure(connection, opts=opts)
+    return list(map(_describe, _flat(compare_metadata(context, opts["target_metadata"]))))
 
 
 def _flat(differences: Sequence[Any]) -> Iterator[tuple[Any, ...]]:

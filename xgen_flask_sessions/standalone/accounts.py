@@ -6,6 +6,7 @@ as the plugin takes them: the user's row first, its own rows after that.
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,13 @@ class AccountError(ValueError):
         self.field = field
         self.message = message
         super().__init__(message)
+
+
+class StaleError(AccountError):
+    """What was asked for is about a user as it was shown, and is no more."""
+
+    def __init__(self) -> None:
+        super().__init__("", CHANGED_MEANWHILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,9 @@ LAST_SUPERUSER: Final = gettext_noop(
     "This is the last active SuperUser. Make somebody else a SuperUser first."
 )
 AT_ONCE: Final = gettext_noop("Somebody changed the same thing at the same moment. Try again.")
+CHANGED_MEANWHILE: Final = gettext_noop(
+    "This was changed meanwhile, and is shown as it is now. Change it again if it is still needed."
+)
 
 
 def find(user_id: int) -> User | None:
@@ -196,13 +207,29 @@ def create(
     return user
 
 
-def change_profile(user_id: int, profile: Profile, *, actor: Any = None) -> None:
+def shown_profile(user: User) -> str:
+    """Return the profile as one text, for :func:`change_profile` to tell whether it changed."""
+    return json.dumps([user.name, user.department, sorted(role.name for role in user.roles)])
+
+
+def shown_access(user: User) -> str:
+    """Return the access as one text, for :func:`change_access` to tell whether it changed."""
+    return json.dumps([user.is_active, user.is_superuser])
+
+
+def change_profile(
+    user_id: int, profile: Profile, *, actor: Any = None, shown: str | None = None
+) -> None:
     """Change what a user is called, and the roles. Parameters and errors as :func:`create`.
 
+    :param shown: What :func:`shown_profile` gave to whoever asks; ``None`` to change any.
+    :raises StaleError: It is another one now.
     :raises AccountError: Somebody made one of the roles at the same moment.
     """
     with _transaction() as session:
         user = _lock_user(session, user_id, actor=actor)
+        if shown not in (None, shown_profile(user)):
+            raise StaleError
         user.name = profile.name
         user.department = profile.department
         user.roles = _roles(session, profile.roles)
@@ -226,18 +253,24 @@ def reset_password(user_id: int, password: str, *, actor: Any, end_sessions: boo
             sessions.force_logout(user, actor=actor, reason="password reset", commit=False)
 
 
-def change_access(user_id: int, *, active: bool, superuser: bool, actor: Any) -> bool:
+def change_access(
+    user_id: int, *, active: bool, superuser: bool, actor: Any, shown: str | None = None
+) -> bool:
     """Make a user active or inactive, and a SuperUser or none.
 
     Who becomes inactive has no session any more: that is the same transaction.
 
     :param actor: Who asks for it: a user object, or the name of what else acts.
+    :param shown: What :func:`shown_access` gave to whoever asks; ``None`` to change any.
     :returns: Whether the user was made inactive by this.
     :raises Forbidden: *actor* is a user object of no active SuperUser (any more).
+    :raises StaleError: It is another one now.
     :raises AccountError: It is the last active SuperUser.
     """
     with _transaction() as session:
         user = _lock_user(session, user_id, actor=actor, superusers=True)
+        if shown not in (None, shown_access(user)):
+            raise StaleError
         if not (active and superuser) and _is_last_superuser(session, user):
             raise AccountError("access", LAST_SUPERUSER)
         deactivated = user.is_active and not active

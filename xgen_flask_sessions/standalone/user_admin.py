@@ -16,7 +16,7 @@ from xgen_flask_sessions.admin import AdminCenterView, page_number
 from xgen_flask_sessions.forms import check_form, field_token
 
 from . import accounts
-from .accounts import AccountError, Profile
+from .accounts import AccountError, Profile, StaleError
 from .models import MAX_USERNAME, User
 from .sign_in import to_sign_in
 
@@ -90,7 +90,7 @@ class UserManagementView(AdminCenterView):
         check_form()
         user = _find(user_id)
         try:
-            accounts.change_profile(user.id, _profile(), actor=current_user)
+            accounts.change_profile(user.id, _profile(), actor=current_user, shown=_shown())
         except AccountError as error:
             return self._edit_page(user, "profile", error)
         return self._to_user(user_id, "profile")
@@ -123,7 +123,7 @@ class UserManagementView(AdminCenterView):
         active = request.form.get("status") == "active"
         try:
             deactivated = accounts.change_access(
-                user.id, active=active, superuser=superuser, actor=current_user
+                user.id, active=active, superuser=superuser, actor=current_user, shown=_shown()
             )
         except AccountError as error:
             return self._edit_page(user, "access", error)
@@ -139,20 +139,25 @@ class UserManagementView(AdminCenterView):
     def _edit_page(
         self, user: User, form: str | None = None, error: AccountError | None = None
     ) -> Any:
-        """Show the forms of one user, that named *form* with what was typed into it."""
+        """Show the forms of one user, that named *form* with what was typed into it.
+
+        What was typed over values that are no more is not shown again.
+        """
         values: dict[str, dict[str, Any]] = {
             "profile": {
                 "name": user.name or "",
                 "department": user.department or "",
                 "roles": ", ".join(role.name for role in user.roles),
+                "shown": accounts.shown_profile(user),
             },
             "access": {
                 "status": "active" if user.is_active else "inactive",
                 "superuser": user.is_superuser,
+                "shown": accounts.shown_access(user),
             },
             "password": {"end_sessions": True},
         }
-        if form is not None:
+        if form is not None and not isinstance(error, StaleError):
             typed = {name: request.form.get(name, "") for name in values[form]}
             values[form] = typed
         page = self._render(
@@ -187,6 +192,10 @@ def _find(user_id: int) -> User:
 
 def _is_oneself(user_id: int) -> bool:
     return bool(current_user.get_id() == str(user_id))
+
+
+def _shown() -> str:
+    return request.form.get("shown", "")
 
 
 def _profile() -> Profile:

@@ -553,6 +553,18 @@ class TestOpenRoutes:
         assert paths(findings, "routes-unchecked") == ["/open"]
         assert {"/sign-in", "/staff", "/team"} <= set(paths(findings, "routes-open"))
 
+    @pytest.mark.parametrize("site", ["https://sso.example.com", "//sso.example.com"])
+    def test_are_none_that_a_sign_in_page_elsewhere_is_called_like(
+        self, make_host: MakeHost, sqlite_url: str, site: str
+    ) -> None:
+        def add(app: Flask) -> None:
+            app.add_url_rule("/pub", "pub", view)
+            app.login_manager.login_view = f"{site}/pub"  # type: ignore[attr-defined]
+
+        host = made(make_host, sqlite_url, add)
+
+        assert "/pub" in paths(examine(host), "routes-unchecked")
+
     def test_are_files_of_blueprints(self, make_host: MakeHost, sqlite_url: str) -> None:
         def add(app: Flask) -> None:
             outer = Blueprint("outer", __name__, url_prefix="/outer")

@@ -275,11 +275,15 @@ def _place(rule: Rule) -> tuple[str | None, str | None, str]:
 
 
 def _sign_in_places(app: Flask, manager: Any) -> Iterator[tuple[str | None, str | None, str]]:
-    """Yield where the sign-in pages are, which are also where their forms go."""
+    """Yield where the sign-in pages are, which are also where their forms go.
+
+    A page on another site is none of the application's.
+    """
     if manager is None:
         return
     views = {manager.login_view, *manager.blueprint_login_views.values()} - {None, ""}
-    paths = {urlsplit(view).path for view in views if "/" in view}
+    urls = [urlsplit(view) for view in views if "/" in view]
+    paths = {url.path for url in urls if not url.netloc}
     for rule in app.url_map.iter_rules():
         if rule.endpoint in views or rule.rule in paths:
             yield _place(rule)

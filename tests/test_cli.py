@@ -121,12 +121,20 @@ class TestList:
         assert third.stdout == last.stdout, "past the end is the last page"
         assert "Page 2 of 2." in third.stdout
 
-    @pytest.mark.parametrize("page", ["0", "-1", "one"])
+    @pytest.mark.parametrize("page", ["0", "-1", "one", "1000000000", "99999999999999999999"])
     def test_refuses_what_is_no_page(self, host: Host, page: str) -> None:
         result = run(host, "list", "--page", page)
 
         assert result.exit_code == 2
         assert "--page" in result.stderr
+
+    def test_takes_the_highest_page_for_the_last(self, host: Host) -> None:
+        host.issue(host.add_user("bora"))
+
+        result = run(host, "list", "--search", "b", "--page", "999999999")
+
+        assert result.exit_code == 0
+        assert "Page 1 of 1." in result.stdout
 
     def test_says_the_same_in_json_as_the_api(self, host: Host) -> None:
         admin = host.add_user("admin", is_superuser=True, display_name="Kim, A.")

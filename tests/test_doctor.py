@@ -37,6 +37,7 @@ SOUND: dict[str, Any] = {
     "SESSION_COOKIE_SECURE": True,
     "SESSION_COOKIE_SAMESITE": "Lax",
     "REMEMBER_COOKIE_SECURE": True,
+    "REMEMBER_COOKIE_SAMESITE": "Lax",
 }
 POOLED = {"SQLALCHEMY_ENGINE_OPTIONS": {"pool_pre_ping": True, "pool_timeout": 2}}
 PLAIN_HTTP = {"cookie-insecure", "flask-cookie-insecure", "remember-cookie-insecure"}
@@ -200,6 +201,8 @@ class TestCookies:
             ({"SESSION_COOKIE_SAMESITE": None}, "flask-cookie-cross-site"),
             ({"SESSION_COOKIE_SAMESITE": "None"}, "flask-cookie-cross-site"),
             ({"REMEMBER_COOKIE_SECURE": False}, "remember-cookie-insecure"),
+            ({"REMEMBER_COOKIE_SAMESITE": None}, "remember-cookie-cross-site"),
+            ({"REMEMBER_COOKIE_SAMESITE": "None"}, "remember-cookie-cross-site"),
             ({"REMEMBER_COOKIE_HTTPONLY": False}, "remember-cookie-readable"),
         ],
     )
@@ -746,4 +749,5 @@ def test_the_example_application_has_no_complaints_but_those_of_plain_http(
 
     assert result.returncode == 0, result.stderr
     # Its people are signed in by tokens, so that Flask's own cookie matters little.
-    assert codes_in(result.stdout) - {"flask-cookie-cross-site"} == PLAIN_HTTP
+    cross_site = {"flask-cookie-cross-site", "remember-cookie-cross-site"}
+    assert codes_in(result.stdout) - cross_site == PLAIN_HTTP

@@ -12,6 +12,7 @@ import pytest
 from flask import Blueprint, Flask, redirect, url_for
 from flask.views import MethodView, View
 from flask_admin import Admin, AdminIndexView, BaseView, expose
+from werkzeug.routing import Rule
 
 from tests.conftest import MakeHost
 from tests.hosts import Host
@@ -309,6 +310,116 @@ def test_only_the_methods_without_a_check_are_listed(make_host: MakeHost, sqlite
     assert host.client().post("/x").status_code == 200
 
 
+UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket"}
+
+
+def test_web_sockets_are_looked_at_as_well(make_host: MakeHost, sqlite_url: str) -> None:
+    def add(app: Flask) -> None:
+        guarded = flask_login.login_required(lambda: "in")
+        app.add_url_rule("/socket", "socket", lambda: "in", websocket=True)
+        app.add_url_rule("/guarded", "guarded", guarded, websocket=True)
+        app.add_url_rule("/public", "public", open_to_all(lambda: "in"), websocket=True)
+
+    host = made(make_host, sqlite_url, add)
+
+    findings = examine(host)
+
+    expected = {"methods": ["WEBSOCKET"], "path": "/socket", "endpoint": "socket"}
+    assert findings["routes-unchecked"]["routes"][0] == expected, "it may change something"
+    assert "/guarded" not in paths(findings, "routes-unchecked")
+    assert "/public" in paths(findings, "routes-open")
+    answers = [host.client().get(path, headers=UPGRADE) for path in ("/socket", "/guarded")]
+    assert [answer.status_code for answer in answers] == [200, 401]
+
+
+def unchecked_methods(host: Host, path: str) -> list[str]:
+    """Return the methods that are listed as unchecked, after having called them and the others."""
+    routes = examine(host)["routes-unchecked"]["routes"]
+    listed = [method for route in routes if route["path"] == path for method in route["methods"]]
+    for method in ("GET", "HEAD", "OPTIONS", "POST"):
+        reached = host.client().open(path, method=method).headers.get("X-Reached") is not None
+        assert reached == (method in listed or (method == "HEAD" and "GET" in listed)), method
+    return listed
+
+
+def reached() -> tuple[str, dict[str, str]]:
+    return "in", {"X-Reached": "yes"}
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize(
+    ("check", "listed"),
+    [
+        (flask_login.login_required, ["OPTIONS"]),
+        (flask_login.fresh_login_required, ["OPTIONS"]),
+        (token_required, []),
+    ],
+)
+def test_flask_login_lets_options_through(
+    make_host: MakeHost,
+    sqlite_url: str,
+    check: Callable[[Any], Any],
+    listed: list[str],
+    before: bool,
+) -> None:
+    def add(app: Flask) -> None:
+        blueprint = Blueprint("inner", __name__)
+        if before:
+            blueprint.before_request(check(lambda: None))
+        function = reached if before else check(reached)
+        blueprint.add_url_rule("/x", "x", function, methods=["GET", "OPTIONS"])
+        blueprint.add_url_rule("/default", "default", function)
+        app.register_blueprint(blueprint)
+
+    host = made(make_host, sqlite_url, add)
+
+    assert unchecked_methods(host, "/x") == listed
+    assert unchecked_methods(host, "/default") == [], "Flask answers by itself"
+
+
+def test_methods_of_a_class_that_others_stand_in_for_are_looked_at(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    class Page(MethodView):
+        @token_required
+        def get(self) -> Any:
+            return reached()
+
+        @flask_login.login_required  # type: ignore[untyped-decorator]
+        def post(self) -> Any:
+            return reached()
+
+    class Open(Page):
+        def head(self) -> Any:
+            return reached()
+
+        def options(self) -> Any:
+            return reached()
+
+    class Decorated(Open):
+        decorators = [flask_login.login_required]
+
+    def add(app: Flask) -> None:
+        for kind in (Page, Open, Decorated):
+            app.add_url_rule(f"/{kind.__name__}", view_func=kind.as_view(kind.__name__))
+
+    host = made(make_host, sqlite_url, add)
+
+    assert unchecked_methods(host, "/Page") == []
+    assert unchecked_methods(host, "/Open") == ["HEAD", "OPTIONS"]
+    assert unchecked_methods(host, "/Decorated") == ["OPTIONS"]
+
+
+def test_a_rule_without_methods_takes_them_all(make_host: MakeHost, sqlite_url: str) -> None:
+    def add(app: Flask) -> None:
+        app.url_map.add(Rule("/x", endpoint="x"))
+        app.view_functions["x"] = reached
+
+    host = made(make_host, sqlite_url, add)
+
+    assert {"GET", "OPTIONS", "POST"} <= set(unchecked_methods(host, "/x"))
+
+
 def test_routes_that_change_something_come_first(make_host: MakeHost, sqlite_url: str) -> None:
     def add(app: Flask) -> None:
         app.add_url_rule("/a", "a", view)
@@ -441,6 +552,18 @@ class TestOpenRoutes:
 
         assert paths(findings, "routes-unchecked") == ["/open"]
         assert {"/sign-in", "/staff", "/team"} <= set(paths(findings, "routes-open"))
+
+    @pytest.mark.parametrize("site", ["https://sso.example.com", "//sso.example.com"])
+    def test_are_none_that_a_sign_in_page_elsewhere_is_called_like(
+        self, make_host: MakeHost, sqlite_url: str, site: str
+    ) -> None:
+        def add(app: Flask) -> None:
+            app.add_url_rule("/pub", "pub", view)
+            app.login_manager.login_view = f"{site}/pub"  # type: ignore[attr-defined]
+
+        host = made(make_host, sqlite_url, add)
+
+        assert "/pub" in paths(examine(host), "routes-unchecked")
 
     def test_are_files_of_blueprints(self, make_host: MakeHost, sqlite_url: str) -> None:
         def add(app: Flask) -> None:

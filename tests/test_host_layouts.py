@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from bs4 import BeautifulSoup
 from flask import Flask
-from flask_admin import Admin
+from flask_admin import Admin, BaseView, expose
+from flask_admin.menu import MenuDivider, MenuLink
+from flask_admin.theme import Bootstrap4Theme
 from flask_babel import Babel
 from flask_wtf.csrf import CSRFProtect
 
@@ -43,6 +45,75 @@ def uuid_host(make_host: MakeHost, database_url: str) -> Host:
         return {"admin": Admin(app, name="Xgen")}
 
     return make_host(database_url, model=UuidUser, extras=korean)
+
+
+class _Page(BaseView):  # type: ignore[misc]
+    """A view of a host's, in sight and open as it is told to be."""
+
+    def __init__(self, name: str, category: str, *, seen: bool = True, opened: bool = True) -> None:
+        super().__init__(name, category=category, endpoint=name.lower())
+        self.seen = seen
+        self.opened = opened
+
+    @expose("/")  # type: ignore[untyped-decorator]
+    def index(self) -> str:
+        return "in"
+
+    def is_visible(self) -> bool:
+        return self.seen
+
+    def is_accessible(self) -> bool:
+        return self.opened
+
+
+class _Closed(MenuLink):  # type: ignore[misc]
+    def is_accessible(self) -> bool:
+        return False
+
+
+class _Hidden(MenuLink):  # type: ignore[misc]
+    def is_visible(self) -> bool:
+        return False
+
+
+@pytest.fixture
+def menu_host(make_host: MakeHost, sqlite_url: str) -> Host:
+    def with_menu(app: Flask) -> Mapping[str, Any]:
+        theme = Bootstrap4Theme(base_template="xgen_sessions/admin_center.html")
+        admin = Admin(app, name="Xgen", theme=theme)
+        admin.add_category("Reports")
+        for name, parent in {
+            "Yearly": "Reports", "Old": "Yearly", "Mixed": "Reports", "Empty": "Reports",
+        }.items():  # fmt: skip
+            admin.add_sub_category(name, parent)
+        admin.add_view(_Page("Sales", "Yearly"))
+        admin.add_view(_Page("Archive", "Old"))
+        admin.add_view(_Page("Closed", "Mixed", opened=False))
+        admin.add_view(_Page("Hidden", "Mixed", seen=False))
+        admin.add_menu_item(MenuDivider(), "Reports")
+        admin.add_link(MenuLink("<Sign out>", url="/sign-out?all=1&now=1"))
+        admin.add_link(MenuLink("Help", url="https://help.xgen.test/", target="_blank"))
+        admin.add_link(_Closed("No entry", url="/closed"))
+        admin.add_link(_Hidden("No sight", url="/hidden"))
+        return {"admin": admin}
+
+    return make_host(sqlite_url, extras=with_menu)
+
+
+def test_links_and_sub_categories_of_the_host_are_in_the_menu(menu_host: Host) -> None:
+    admin = sign_in(menu_host, menu_host.add_user("admin", is_superuser=True))
+
+    page = page_of(admin)
+
+    links = [(a.text, a["href"], a.get("target")) for a in page.select(".xs-foot .xs-item")]
+    assert links == [
+        ("<Sign out>", "/sign-out?all=1&now=1", None),
+        ("Help", "https://help.xgen.test/", "_blank"),
+    ]
+    (reports,) = [each for each in page.select(".xs-group") if "Reports" in each.text]
+    assert [each["aria-label"] for each in reports.select(".xs-sub")] == ["Yearly", "Old"]
+    assert [a["href"] for a in reports.select("a")] == ["/admin/archive/", "/admin/sales/"]
+    assert [a.text for a in reports.select(".xs-sub .xs-sub a")] == ["Archive"]
 
 
 def test_default_theme_integer_ids_own_csrf_protection_no_babel(plain_host: Host) -> None:

@@ -165,6 +165,24 @@ def test_every_order_and_search_is_what_a_naive_computation_says(
                 assert values == expected, listing
 
 
+def test_case_is_ignored_as_far_as_the_api_says(make_host: MakeHost, database_url: str) -> None:
+    host = make_host(database_url)
+    host.issue(host.add_user("ÉLODIE"))
+    document: Any = host.client().get("/sessions/openapi.json").get_json()
+    parameters = document["paths"]["/users"]["get"]["parameters"]
+    (said,) = [each["description"] for each in parameters if each.get("name") == "q"]
+
+    with host.app.app_context():
+        roster = host.app.extensions["xgen_sessions"].roster
+        pages = [
+            roster.page(host.db.session(), 1, Listing(text=text))
+            for text in ("É", "lodie", "élodie")
+        ]
+
+    assert [page.total for page in pages] == [1, 1, 0 if host.dialect == "sqlite" else 1]
+    assert "On SQLite, case is ignored for ASCII letters only." in said
+
+
 def test_whoever_is_found_is_shown_as_the_host_has_them(
     make_host: MakeHost, database_url: str
 ) -> None:

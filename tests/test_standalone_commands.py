@@ -272,6 +272,29 @@ class TestUsers:
         assert everybody.endswith("2 users. Page 1 of 1.\n")
         assert found.endswith("1 user. Page 1 of 1.\n")
 
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["list", "--search", "\udcff"],
+            ["list", "--page", "99999999999999999999"],
+            ["create", "bora\udcff", "--password", "longenough"],
+            ["create", "bora", "--password", "longenough", "--name", "\udcff"],
+            ["create", "bora", "--password", "longenough", "--department", "\udcff"],
+            ["create", "bora", "--password", "longenough", "--roles", "\udcff"],
+            ["create", "bora", "--password", "longenough\udcff"],
+            ["set-password", "bora\udcff", "--password", "longenough"],
+            ["set-password", "admin", "--password", "longenough\udcff"],
+        ],
+    )
+    def test_refuse_what_no_database_takes(self, center: Center, arguments: list[str]) -> None:
+        result = run(center, "users", *arguments)
+
+        assert result.exit_code in (1, 2), result.exception
+        assert isinstance(result.exception, SystemExit)
+        assert result.stdout == ""
+        assert "Error: " in result.stderr
+        assert len(center.rows("users")) == 1
+
     def test_get_another_password_and_lose_their_sessions(self, center: Center) -> None:
         token = center.token("admin")
 

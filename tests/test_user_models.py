@@ -240,6 +240,36 @@ def test_ids_of_any_type_find_their_user(database_url: str, kind: Any, key: Any)
         db.engine.dispose()
 
 
+def test_a_user_without_a_username_is_shown_by_the_id(database_url: str) -> None:
+    class OwnBase(DeclarativeBase):
+        pass
+
+    class Guest(UserMixin, OwnBase):  # type: ignore[misc]
+        __tablename__ = "guests"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        username: Mapped[str | None] = mapped_column(sa.String(40))
+        is_active: Mapped[bool] = mapped_column(default=True)
+        is_superuser: Mapped[bool] = mapped_column(default=True)
+
+    app = Flask("host")
+    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url, **PATIENT)
+    db = SQLAlchemy(app, metadata=OwnBase.metadata)
+    sessions = XgenSessions()
+    sessions.init_app(app, db=db, user_model=Guest, login_manager=LoginManager(app))
+    with app.app_context():
+        db.create_all()
+        db.session.add(Guest(id=7))
+        db.session.commit()
+        token = sessions.issue("7")
+
+    answer: Any = app.test_client().get("/sessions/users", headers=bearer(token)).get_json()
+
+    assert [user["username"] for user in answer["users"]] == ["7"]
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+
+
 def test_a_user_just_added_may_sign_in(app: Flask, sessions: XgenSessions, db: SQLAlchemy) -> None:
     with app.app_context():
         person = Person(key="k-new", email="new@xgen.test")

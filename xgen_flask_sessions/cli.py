@@ -70,13 +70,19 @@ def _reason(context: click.Context, parameter: click.Parameter, value: str | Non
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+page_option = click.option(
+    "--page", type=click.IntRange(1, 999_999_999), default=1, help="Counted from 1."
+)
+search_option = click.option(
+    "--search", "text", default="", callback=_text, help="Part of a username or a name."
+)
 _id_option = click.option("--id", "by_id", is_flag=True, help="USER is a user id, no username.")
 _reason_option = click.option("--reason", callback=_reason, help="Why, for the audit record.")
 
 
 @commands.command("list")
-@click.option("--page", type=click.IntRange(min=1), default=1, help="Counted from 1.")
-@click.option("--search", "text", default="", callback=_text, help="Part of a username or a name.")
+@page_option
+@search_option
 @click.option("--sort", type=click.Choice(COLUMNS), default=DEFAULT, show_default=True)
 @click.option("--order", type=click.Choice(["asc", "desc"]), help="As the column asks for.")
 @json_option

@@ -51,7 +51,10 @@ class HostTable:
         return same
 
     def called(self, text: str) -> sa.ColumnElement[bool]:
-        """Return the condition for users whose username or name holds *text*, in any case."""
+        """Return the condition for users whose username or name holds *text*, in any case.
+
+        On SQLite, case is ignored for ASCII letters only.
+        """
         names = [self.columns[name] for name in ("username", "name") if name in self.columns]
         return sa.or_(*(name.icontains(text, autoescape=True) for name in names))
 

@@ -33,7 +33,8 @@ class Listing:
 
     :param sort: What to order by.
     :param descending: From the highest down.
-    :param text: Part of a username or a name, in any case; everybody if empty.
+    :param text: Part of a username or a name, in any case (on SQLite, of ASCII letters only);
+        everybody if empty.
     """
 
     sort: Column = DEFAULT

@@ -167,7 +167,10 @@ def _user_paths() -> Object:
     text = {
         "name": "q",
         "in": "query",
-        "description": "Part of a username or a name, in any case; everybody if empty.",
+        "description": (
+            "Part of a username or a name, in any case; everybody if empty. On SQLite, case is "
+            "ignored for ASCII letters only."
+        ),
         "schema": {"type": "string", "maxLength": MAX_TEXT},
     }
     force_logout = _operation(

@@ -224,12 +224,13 @@ class UserDirectory:
         return bool(getattr(unwrap(user), self._fields.superuser, False))
 
     def profile(self, user_id: str, user: Any | None) -> Profile:
-        """Return what to show of a user; a deleted one is shown by the id."""
+        """Return what to show of a user; one who is deleted or has no name is shown by the id."""
         if user is None:
             return Profile(user_id, user_id, None, None, superuser=False)
+        username = getattr(user, self._fields.username)
         return Profile(
             user_id,
-            str(getattr(user, self._fields.username)),
+            user_id if username is None else str(username),
             _text(getattr(user, self._fields.name, None)),
             _text(getattr(user, self._fields.department, None)),
             self.is_superuser(user),

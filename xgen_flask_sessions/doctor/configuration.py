@@ -123,6 +123,14 @@ def _examine_flask_cookies(app: Flask) -> Iterator[Finding]:
             meaning="Flask-Login's remember cookie is sent over plain HTTP, where it can be read.",
             mend="Use HTTPS, and set REMEMBER_COOKIE_SECURE to True.",
         )
+    if app.config.get("REMEMBER_COOKIE_SAMESITE") not in ("Lax", "Strict"):
+        yield Finding(
+            level="warning",
+            code="remember-cookie-cross-site",
+            meaning="Flask-Login's remember cookie may go along with requests that other sites "
+            "make.",
+            mend="Set REMEMBER_COOKIE_SAMESITE to 'Lax'.",
+        )
     if not app.config.get("REMEMBER_COOKIE_HTTPONLY", True):
         yield Finding(
             level="warning",

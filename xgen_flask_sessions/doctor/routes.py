@@ -3,6 +3,7 @@
 A route is checked if a check that knows revoked sessions runs before the view: ``token_required``,
 Flask-Login's ``login_required``, or one of the plugin's own; on the view, on its class or method,
 or in a ``before_request`` function of the application or of a blueprint that the view is in.
+Flask-Login's do not count for ``OPTIONS``, which they let through.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from flask import Flask
-from flask.views import MethodView, View
+from flask.views import MethodView, View, http_method_funcs
 from flask_admin import BaseView
 from flask_login import fresh_login_required, login_required
+from flask_login.config import EXEMPT_METHODS
 from werkzeug.routing import Rule
 
 from xgen_flask_sessions.access import token_required
@@ -47,9 +49,10 @@ def examine_routes(app: Flask, opened: Collection[str]) -> Iterator[Finding]:
     routes: dict[Standing, list[Route]] = {standing: [] for standing in get_args(Standing)}
     for rule in app.url_map.iter_rules():
         view = app.view_functions.get(rule.endpoint)
-        if view is not None and not rule.build_only and not rule.websocket:
+        if view is not None and not rule.build_only:
             standing, methods = survey.standing(rule, view)
-            found = Route(methods=tuple(methods), path=rule.rule, endpoint=rule.endpoint)
+            shown = ("WEBSOCKET",) if rule.websocket else tuple(methods)
+            found = Route(methods=shown, path=rule.rule, endpoint=rule.endpoint)
             routes[standing].append(found)
     yield from _report(routes)
 
@@ -100,9 +103,9 @@ def _report(routes: dict[Standing, list[Route]]) -> Iterator[Finding]:
             code="routes-unchecked",
             meaning=f"{counted(len(routes['unchecked']), 'route')} without a check: whoever was "
             "forced out, and everybody else, gets in.",
-            mend="Put @token_required or @login_required directly above the function, give the "
-            "view of Flask-Admin an is_accessible(); or, if it is meant to be open, mark it with "
-            "@open_to_all or name it with --open.",
+            mend="Put @token_required or @login_required (which lets OPTIONS through) directly "
+            "above the function, give the view of Flask-Admin an is_accessible(); or, if it is "
+            "meant to be open, mark it with @open_to_all or name it with --open.",
             routes=_sorted(routes["unchecked"]),
         )
 
@@ -132,59 +135,71 @@ class _Survey:
 
     def standing(self, rule: Rule, view: Any) -> tuple[Standing, list[str]]:
         """Return how a route stands, and the methods for which it does."""
-        methods = _methods_of(rule)
-        if self._is_checked_before(rule.endpoint) or self._has_check(view):
+        methods = _methods_of(rule, view)
+        unchecked = [
+            method for method in methods if not self._is_checked(rule.endpoint, view, method)
+        ]
+        if not unchecked:
             return "checked", methods
         admin_view = _admin_view(view)
-        if admin_view is not None and self._has_check(admin_view.is_accessible):
-            return "checked", methods
         if admin_view is not None and _has_own_rule(admin_view):
-            return "own rule", methods
+            return "own rule", unchecked
         if (
             rule.endpoint in self._open_endpoints
             or _place(rule) in self._sign_in_places
             or any(map(is_open_to_all, _layers(view)))
         ):
-            return "open", methods
-        unchecked = self._unchecked_methods(view, methods)
-        return ("unchecked", unchecked) if unchecked else ("checked", methods)
+            return "open", unchecked
+        return "unchecked", unchecked
 
-    def _is_checked_before(self, endpoint: str) -> bool:
+    def _is_checked(self, endpoint: str, view: Any, method: str) -> bool:
+        admin_view = _admin_view(view)
+        return (
+            self._is_checked_before(endpoint, method)
+            or self._has_check(view, method)
+            or (admin_view is not None and self._has_check(admin_view.is_accessible, method))
+            or self._is_checked_by_class(view, method)
+        )
+
+    def _is_checked_before(self, endpoint: str, method: str) -> bool:
         """Say whether a ``before_request`` function checks the caller."""
         functions = self._app.before_request_funcs
         blueprint = endpoint.rpartition(".")[0]
         while True:
-            if any(map(self._has_check, functions.get(blueprint or None, ()))):
-                return True
+            for function in functions.get(blueprint or None, ()):
+                if self._has_check(function, method):
+                    return True
             if not blueprint:
                 return False
             blueprint = blueprint.rpartition(".")[0]  # the one that it is nested in
 
-    def _unchecked_methods(self, view: Any, methods: list[str]) -> list[str]:
-        """Return the methods that a class-based view does not check by itself."""
-        view_class = getattr(view, "view_class", None)
-        if not (isinstance(view_class, type) and issubclass(view_class, View)):
-            return methods
-        if any(map(self._is_decorator, view_class.decorators)):
-            return []
-        if self._has_check(view_class.dispatch_request):
-            return []
+    def _is_checked_by_class(self, view: Any, method: str) -> bool:
+        """Say whether a class-based view checks the caller by itself."""
+        view_class = _view_class(view)
+        if view_class is None:
+            return False
+        if any(self._is_decorator(decorator, method) for decorator in view_class.decorators):
+            return True
+        if self._has_check(view_class.dispatch_request, method):
+            return True
         if not issubclass(view_class, MethodView):
-            return methods
-        return [
-            method
-            for method in methods
-            if not self._has_check(getattr(view_class, method.lower(), None))
-        ]
+            return False
+        return self._has_check(getattr(view_class, method.lower(), None), method)
 
-    def _has_check(self, function: Any) -> bool:
-        return any(map(self._is_check, _layers(function)))
+    def _has_check(self, function: Any, method: str) -> bool:
+        login_counts = self._login_counts_for(method)
+        return any(
+            is_checking_caller(layer) or (login_counts and _is_login_check(layer))
+            for layer in _layers(function)
+        )
 
-    def _is_check(self, layer: Any) -> bool:
-        return is_checking_caller(layer) or (self._login_counts and _is_login_check(layer))
+    def _is_decorator(self, decorator: Any, method: str) -> bool:
+        return decorator is token_required or (
+            self._login_counts_for(method) and decorator in _LOGIN_CHECKS
+        )
 
-    def _is_decorator(self, decorator: Any) -> bool:
-        return decorator is token_required or (self._login_counts and decorator in _LOGIN_CHECKS)
+    def _login_counts_for(self, method: str) -> bool:
+        return self._login_counts and method not in EXEMPT_METHODS
 
 
 def _layers(function: Any) -> Iterator[Any]:
@@ -224,12 +239,27 @@ def _has_own_rule(admin_view: Any) -> bool:
     )
 
 
-def _methods_of(rule: Rule) -> list[str]:
-    """Return a route's methods, without those that Flask answers by itself."""
-    methods = set(rule.methods or ())
-    if "GET" in methods:
-        methods.discard("HEAD")
-    return sorted(methods - {"OPTIONS"} or methods)
+def _view_class(view: Any) -> type[View] | None:
+    view_class = getattr(view, "view_class", None)
+    is_one = isinstance(view_class, type) and issubclass(view_class, View)
+    return view_class if is_one else None
+
+
+def _methods_of(rule: Rule, view: Any) -> list[str]:
+    """Return the methods that the view answers, without ``HEAD`` where it is ``GET`` to it."""
+    if rule.websocket:
+        return ["GET"]  # which every handshake is
+    methods = rule.methods
+    if methods is None:  # a rule made by hand, which takes all
+        methods = getattr(view, "methods", None) or {name.upper() for name in http_method_funcs}
+    answered = set(methods)
+    if getattr(rule, "provide_automatic_options", False):
+        answered.discard("OPTIONS")
+    view_class = _view_class(view) or View
+    has_head = issubclass(view_class, MethodView) and hasattr(view_class, "head")
+    if "GET" in answered and not has_head:
+        answered.discard("HEAD")
+    return sorted(answered)
 
 
 def _static_endpoints(app: Flask) -> Iterator[str]:
@@ -245,11 +275,15 @@ def _place(rule: Rule) -> tuple[str | None, str | None, str]:
 
 
 def _sign_in_places(app: Flask, manager: Any) -> Iterator[tuple[str | None, str | None, str]]:
-    """Yield where the sign-in pages are, which are also where their forms go."""
+    """Yield where the sign-in pages are, which are also where their forms go.
+
+    A page on another site is none of the application's.
+    """
     if manager is None:
         return
     views = {manager.login_view, *manager.blueprint_login_views.values()} - {None, ""}
-    paths = {urlsplit(view).path for view in views if "/" in view}
+    urls = [urlsplit(view) for view in views if "/" in view]
+    paths = {url.path for url in urls if not url.netloc}
     for rule in app.url_map.iter_rules():
         if rule.endpoint in views or rule.rule in paths:
             yield _place(rule)

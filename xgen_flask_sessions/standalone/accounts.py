@@ -145,7 +145,7 @@ def sign_in(username: str, password: str) -> IssuedToken | None:
 def search(text: str, number: int) -> UserPage:
     """Return one page of the users whose username or name holds *text*.
 
-    :param text: In any case; empty for all users.
+    :param text: In any case (on SQLite, of ASCII letters only); empty for all users.
     :param number: Counted from 1; past the end, the last page is meant.
     """
     text = unicodedata.normalize("NFC", text)

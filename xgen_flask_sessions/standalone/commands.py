@@ -14,7 +14,13 @@ from flask import Flask
 from flask.cli import AppGroup, ScriptInfo
 
 from xgen_flask_sessions.cli import commands as plugin_commands
-from xgen_flask_sessions.cli import failing_plainly, json_option, operator
+from xgen_flask_sessions.cli import (
+    failing_plainly,
+    json_option,
+    operator,
+    page_option,
+    search_option,
+)
 from xgen_flask_sessions.state import get_state
 from xgen_flask_sessions.terminal import print_json, print_table, shown
 
@@ -148,8 +154,8 @@ def create_user(
 
 
 @users.command("list")
-@click.option("--search", "text", default="", help="Part of a username or a name.")
-@click.option("--page", type=click.IntRange(min=1), default=1, help="Counted from 1.")
+@search_option
+@page_option
 @json_option
 @failing_plainly(AccountError)
 def list_users(text: str, page: int, as_json: bool) -> None:

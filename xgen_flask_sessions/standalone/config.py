@@ -62,6 +62,7 @@ def from_environment(instance: Path, environ: Mapping[str, str]) -> dict[str, An
         "ADMIN_PASSWORD": environ.get("XGEN_ADMIN_PASSWORD") or None,
         "PASSWORD_HASH_METHOD": "scrypt",
         "SESSION_COOKIE_SAMESITE": "Lax",
+        "REMEMBER_COOKIE_SAMESITE": "Lax",
         "MAX_CONTENT_LENGTH": 64 * 1024,
         "SQLALCHEMY_DATABASE_URI": database,
         "TRUSTED_PROXIES": _proxies(environ.get("XGEN_TRUSTED_PROXIES")),

@@ -737,11 +737,10 @@ def test_everyone_is_not_forced_out_in_a_transaction_that_sees_the_past(
 
 
 @pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("database_url", ["postgresql", "mariadb"], indirect=True)
 def test_everyone_is_forced_out_though_somebody_else_waited_in_a_ring(
     host: Host, monkeypatch: pytest.MonkeyPatch, begun: bool
 ) -> None:
-    if host.dialect == "sqlite":
-        pytest.skip("only one can write there")
     user = host.add_user()
     token = host.issue(user)
     if host.dialect == "postgresql":

@@ -88,11 +88,11 @@ def test_the_commands_show_a_page_or_say_what_is_none(two_pages: Host) -> None:
         done = runner.invoke(args=["xgen-sessions", "list", "--page", text])
         return done.exit_code, done.output
 
-    for text in ("2", "3", "999999999", "9" * 30):
+    for text in ("2", "3", "999999999"):
         code, output = run(text)
         assert code == 0
         assert "Page 2 of 2" in output
-    for text in ("0", "-1", "x", "", "1.5", "9" * 5000):
+    for text in ("0", "-1", "x", "", "1.5", "9" * 10, "9" * 30, "9" * 5000):
         assert run(text)[0] == 2, text
 
 

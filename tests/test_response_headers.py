@@ -33,6 +33,7 @@ def assert_sealed(answer: TestResponse, *, cached: bool = False) -> None:
     parts = policy[0].split("; ")
     assert {"default-src 'none'", "frame-ancestors 'none'"} <= set(parts), where
     assert "unsafe" not in policy[0], where
+    assert "form-action" not in policy[0], f"{where}: a sign-in page may be elsewhere"
     assert ("script-src 'self'" in parts) == is_page, where
     assert answer.headers.get_all("X-Content-Type-Options") == ["nosniff"], where
     assert answer.headers.get_all("Referrer-Policy") == ["same-origin"], where

@@ -190,6 +190,18 @@ class Shifted(sa.types.TypeDecorator[int]):
 ID = uuid.UUID("6f1c2a1e-58a1-4a8f-9f0e-3d5d3c1f2b7a")
 
 
+def host_of(
+    user_model: type[DeclarativeBase], database_url: str
+) -> tuple[Flask, SQLAlchemy, XgenSessions]:
+    """Build an application whose users are of that model."""
+    app = Flask("host")
+    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url, **PATIENT)
+    db = SQLAlchemy(app, metadata=user_model.metadata)
+    sessions = XgenSessions()
+    sessions.init_app(app, db=db, user_model=user_model, login_manager=LoginManager(app))
+    return app, db, sessions
+
+
 @pytest.mark.parametrize(
     ("kind", "key"),
     [
@@ -218,11 +230,7 @@ def test_ids_of_any_type_find_their_user(database_url: str, kind: Any, key: Any)
 
     if isinstance(kind, Packed) and database_url.startswith("mysql"):
         pytest.skip("MariaDB makes no primary key of a blob")
-    app = Flask("host")
-    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url, **PATIENT)
-    db = SQLAlchemy(app, metadata=OwnBase.metadata)
-    sessions = XgenSessions()
-    sessions.init_app(app, db=db, user_model=Own, login_manager=LoginManager(app))
+    app, db, sessions = host_of(Own, database_url)
     with app.app_context():
         db.create_all()
         db.session.add(Own(key=key, username="alice"))
@@ -251,11 +259,7 @@ def test_a_user_without_a_username_is_shown_by_the_id(database_url: str) -> None
         is_active: Mapped[bool] = mapped_column(default=True)
         is_superuser: Mapped[bool] = mapped_column(default=True)
 
-    app = Flask("host")
-    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url, **PATIENT)
-    db = SQLAlchemy(app, metadata=OwnBase.metadata)
-    sessions = XgenSessions()
-    sessions.init_app(app, db=db, user_model=Guest, login_manager=LoginManager(app))
+    app, db, sessions = host_of(Guest, database_url)
     with app.app_context():
         db.create_all()
         db.session.add(Guest(id=7))

@@ -13,7 +13,7 @@ from freezegun import freeze_time
 
 from tests.conftest import REDIS
 from tests.patience import within
-from tests.relaying import LONG_S, SECRET, Deployment, answer, deployed
+from tests.relaying import LONG_S, SECRET, Deployment, Stepped, answer, deployed
 from xgen_flask_sessions import relay as relay_module
 from xgen_flask_sessions.errors import SessionRevoked
 from xgen_flask_sessions.redis_feed import Place, Read, RedisFeed, RedisUnavailable
@@ -74,11 +74,17 @@ def test_it_answers_as_the_database_does(each_deployment: Deployment, seed: int)
                 verifiers[1] = deployment.verifier()
 
 
-def test_a_good_token_tells_what_it_says(deployment: Deployment) -> None:
+def followed(deployment: Deployment) -> tuple[str, Stepped]:
+    """Return a token, and a verifier that knows the feed as it stands."""
     token = deployment.sign_in("ada")
     deployment.relayer().beat()
     verifier = deployment.verifier()
     verifier.step()
+    return token, verifier
+
+
+def test_a_good_token_tells_what_it_says(deployment: Deployment) -> None:
+    token, verifier = followed(deployment)
 
     verified = verifier.verify(token)
 
@@ -110,10 +116,7 @@ def test_an_unpublished_feed_lets_nothing_through(deployment: Deployment) -> Non
 def test_nothing_passes_once_relays_have_stalled(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    token = deployment.sign_in("ada")
-    deployment.relayer().beat()
-    verifier = deployment.verifier()
-    verifier.step()
+    token, verifier = followed(deployment)
     assert answer(verifier, token) == "good"
 
     # Redis answers still, yet says nothing new.
@@ -145,10 +148,7 @@ def test_a_heartbeat_ahead_of_the_clock_counts_for_nothing(deployment: Deploymen
 def test_a_clock_set_back_makes_no_sign_of_life_younger(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    token = deployment.sign_in("ada")
-    deployment.relayer().beat()
-    verifier = deployment.verifier()
-    verifier.step()
+    token, verifier = followed(deployment)
     read = RedisFeed.read
 
     def read_set_back(feed: RedisFeed, place: Place) -> Read | None:

@@ -137,7 +137,7 @@ def _reason_of(state: State, execution: ORMExecuteState) -> str | None:
 
 
 def _is_true(value: object) -> bool:
-    return isinstance(value, sa.sql.elements.True_) or value in (True, 1)
+    return isinstance(value, sa.True_) or (isinstance(value, int) and value == 1)
 
 
 def _end_sessions(state: State, session: Session, user_ids: Iterable[str], reason: str) -> None:

@@ -12,17 +12,19 @@ from sqlalchemy.orm import Session
 
 from tests.conftest import REDIS
 from xgen_flask_sessions import clock, feed, ledger
+from xgen_flask_sessions.changes import Event
 from xgen_flask_sessions.checking import TokenChecker
+from xgen_flask_sessions.claims import Claims
 from xgen_flask_sessions.clock import SECOND_US
 from xgen_flask_sessions.denylist import Denylist
 from xgen_flask_sessions.errors import DenylistUnavailable, SessionRevoked, TokenExpired
-from xgen_flask_sessions.events import Event
 from xgen_flask_sessions.keys import load_key
 from xgen_flask_sessions.ledger import Cause, Issue
 from xgen_flask_sessions.models import Base
 from xgen_flask_sessions.redis_feed import Keys, RedisFeed
-from xgen_flask_sessions.relay import Relay, Snapshot, read_snapshot
-from xgen_flask_sessions.tokens import Claims, TokenCodec
+from xgen_flask_sessions.relay import Relay
+from xgen_flask_sessions.snapshot import Snapshot, read_snapshot
+from xgen_flask_sessions.tokens import TokenCodec
 from xgen_flask_sessions.verifier import Verifier
 
 SECRET = b"a secret of the deployment, of enough bytes"

@@ -13,7 +13,7 @@ from freezegun import freeze_time
 from tests.conftest import MakeHost
 from tests.hosts import Host
 from xgen_flask_sessions import SessionRevoked, TokenExpired, TokenInvalid
-from xgen_flask_sessions.checked import CheckedTokens, _begin_anew_in_child
+from xgen_flask_sessions.checked import CheckedTokens
 from xgen_flask_sessions.keys import load_key
 from xgen_flask_sessions.tokens import TokenCodec
 
@@ -114,7 +114,7 @@ def test_what_is_done_in_the_forked_process() -> None:
     """The same without a fork, where it can be seen line by line."""
     kept: CheckedTokens[int] = CheckedTokens()
     with kept._lock:
-        _begin_anew_in_child()
+        kept._reset_after_fork()
         kept.put("token", 1)
 
     assert kept.get("token") == 1

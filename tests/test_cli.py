@@ -453,22 +453,6 @@ class TestPrune:
 
             assert run_json(host, "prune") == {"deleted": 1}
 
-    def test_shows_progress_on_a_terminal(
-        self, host: Host, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        bora = host.add_user("bora")
-        monkeypatch.setattr("click._termui_impl.isatty", lambda stream: True)
-        with freeze_time(MAY) as clock:
-            for _ in range(5):
-                host.issue(bora)
-            clock.tick(timedelta(days=40))
-
-            result = run(host, "prune", "--json")
-
-        assert json.loads(result.stdout) == {"deleted": 5}
-        assert "40%" in result.stderr
-        assert "100%" in result.stderr
-
 
 class TestUpgrade:
     def test_makes_the_tables(self, make_host: MakeHost, database_url: str) -> None:

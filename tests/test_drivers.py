@@ -21,7 +21,8 @@ from tests.hosts import Host, NamedUser
 from xgen_flask_sessions import DenylistUnavailable, drivers
 from xgen_flask_sessions.denylist import STATEMENTS
 from xgen_flask_sessions.drivers import Ask, asking
-from xgen_flask_sessions.pool import Connection, compiled, open_apart
+from xgen_flask_sessions.opening import open_unpooled
+from xgen_flask_sessions.pool import Connection, compiled
 
 ODD_IDS = [
     "plain",
@@ -42,7 +43,7 @@ def connection_of(host: Host) -> Iterator[tuple[Any, sa.Engine]]:
     """Lend a driver's connection in autocommit, and the engine it came from."""
     with host.app.app_context():
         engine = host.db.engine
-    connection = open_apart(engine.pool)
+    connection = open_unpooled(engine.pool)
     engine.dialect.set_isolation_level(connection, "AUTOCOMMIT")
     try:
         yield connection, engine

@@ -619,7 +619,7 @@ def test_a_database_that_goes_away_at_the_commit_leaves_it_open_what_was_done(ho
     with _failing(host, "commit"), pytest.raises(LedgerUnavailable) as caught:
         host.force_logout(alice)
 
-    assert "Look whether it was made" in caught.value.detail
+    assert "Check whether the change was made" in caught.value.detail
 
 
 @contextmanager

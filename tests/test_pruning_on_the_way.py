@@ -16,7 +16,7 @@ from freezegun import freeze_time
 from tests.conftest import MakeHost
 from tests.hosts import Host, NamedUser
 from xgen_flask_sessions import IssuedToken, LedgerUnavailable, TokenError
-from xgen_flask_sessions.pruning import ON_THE_WAY
+from xgen_flask_sessions.pruning import PIGGYBACK_ROWS
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 RETENTION = timedelta(days=30)
@@ -96,7 +96,7 @@ def test_a_year_leaves_no_more_rows_than_the_retention_explains(
 def test_a_sign_in_deletes_a_few_of_many(host: Host) -> None:
     user, other = host.add_user("user"), host.add_user("other")
     with freeze_time(NOON) as clock:
-        for _ in range(2 * ON_THE_WAY + 3):
+        for _ in range(2 * PIGGYBACK_ROWS + 3):
             host.issue(other)
         clock.move_to(LONG_AFTER)
         left = []
@@ -105,7 +105,7 @@ def test_a_sign_in_deletes_a_few_of_many(host: Host) -> None:
             token = host.issue(user)
             left.append(len(host.rows("xgen_sessions")))
 
-        assert left == [ON_THE_WAY + 4, 5, 3, 4]
+        assert left == [PIGGYBACK_ROWS + 4, 5, 3, 4]
         assert passes(host, token)
 
 

@@ -14,8 +14,9 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
-from tests.conftest import MakeHost
+from tests.conftest import MakeHost, on_sqlite
 from tests.hosts import Host, bearer
 from tests.standalone import Center, MakeCenter
 from tests.test_login_management import (
@@ -346,3 +347,31 @@ def test_an_api_call_says_who_may(host: Host) -> None:
     answer = host.client().post(f"/sessions/users/{root}/force-logout", headers=bearer(helper))
 
     assert (answer.status_code, answer.get_json()["code"]) == (403, "forbidden")
+
+
+@on_sqlite
+@pytest.mark.parametrize("door", ["screen", "api"])
+def test_a_force_logout_is_one_transaction_of_ten_statements_at_most(host: Host, door: str) -> None:
+    admin = sign_in(host, host.add_user("admin", is_superuser=True))
+    bora, carol = host.add_user("bora"), host.add_user("carol")
+    tokens = [host.issue(bora), host.issue(carol)]
+    page = page_of(admin)
+    steps: list[str] = []
+
+    def force_out(user_id: str, username: str) -> TestResponse:
+        if door == "screen":
+            return admin.post(FORCE_LOGOUT, data=form_for(page, username))
+        return admin.post(f"/sessions/users/{user_id}/force-logout")
+
+    force_out(carol, "carol")  # the first one also sets the connection up
+    with host.app.app_context():
+        engine = host.db.engine
+    sa.event.listen(engine, "commit", lambda _: steps.append("COMMIT"))
+    with host.calling_before_statements(lambda *values: steps.append(values[2])):
+        answer = force_out(bora, "bora")
+
+    assert answer.status_code == (303 if door == "screen" else 200), answer.text
+    assert [host.status(token) for token in tokens] == [401, 401]
+    assert len(steps) - 1 <= 10, "\n".join(steps)
+    assert steps.count("COMMIT") == 1
+    assert steps[-1] == "COMMIT"

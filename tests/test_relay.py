@@ -16,11 +16,11 @@ from tests.conftest import REDIS
 from tests.patience import at_once, within
 from tests.relaying import Deployment, answer, deployed
 from xgen_flask_sessions import relay as relay_module
+from xgen_flask_sessions.changes import Change, Event
 from xgen_flask_sessions.clock import now_us
 from xgen_flask_sessions.errors import ConfigurationError
-from xgen_flask_sessions.events import Change, Event
 from xgen_flask_sessions.redis_feed import Keys, RedisFeed, RedisUnavailable
-from xgen_flask_sessions.relay import RedisWake, Relay
+from xgen_flask_sessions.relay import Relay
 from xgen_flask_sessions.revocations import Revocations
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -226,24 +226,22 @@ def test_no_redis_costs_no_time(redis_issuer: str, monkeypatch: pytest.MonkeyPat
     with pytest.raises(RedisUnavailable, match="a moment ago"):
         relay.mark()
     with pytest.raises(RedisUnavailable):
-        within(1, lambda: RedisWake(NOWHERE, redis_issuer).wait(1))
+        within(1, lambda: RedisFeed(NOWHERE, redis_issuer).wait(0, 1))
 
 
 def test_a_wait_ends_as_soon_as_the_stream_grows(deployment: Deployment, redis_issuer: str) -> None:
     relayer = deployment.relayer()
     relayer.beat()
-    wake = RedisWake(REDIS, redis_issuer)
-    wake.wait(60)  # the first returns at once
+    reader = RedisFeed(REDIS, redis_issuer)
     deployment.force_out("ada")
     beat = threading.Timer(0.1, relayer.beat)
     beat.start()
 
-    within(1, lambda: wake.wait(60))
+    while deployment.positions() == [0]:
+        within(1, lambda: reader.wait(0, 60))
     beat.join()
-    deployment.lose_feed()
-    within(1, lambda: wake.wait(60))  # it has begun anew
-    wake.wait(0.01)
-    wake.close()
+    within(1, lambda: reader.wait(0, 60))  # it has grown before
+    reader.close()
 
 
 def test_a_missing_driver_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from xgen_flask_sessions import ConfigurationError, DenylistUnavailable, Session
 from xgen_flask_sessions import relay as relay_module
 from xgen_flask_sessions import relaying as relaying_module
 from xgen_flask_sessions.redis_feed import SHORTEST_STALENESS_S, Keys
-from xgen_flask_sessions.relay import Snapshot, read_snapshot
+from xgen_flask_sessions.snapshot import Snapshot, read_snapshot
 from xgen_flask_sessions.state import State
 from xgen_flask_sessions.verifier import Verifier
 

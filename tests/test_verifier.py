@@ -17,7 +17,7 @@ from tests.relaying import LONG_S, SECRET, Deployment, Stepped, answer, deployed
 from xgen_flask_sessions import relay as relay_module
 from xgen_flask_sessions.errors import SessionRevoked
 from xgen_flask_sessions.redis_feed import Place, Read, RedisFeed, RedisUnavailable
-from xgen_flask_sessions.threads import elapsed
+from xgen_flask_sessions.runtime import elapsed
 from xgen_flask_sessions.verifier import Verifier
 
 NOON = datetime(2026, 5, 25, 12, tzinfo=UTC)

@@ -17,7 +17,7 @@ from tests.conftest import REDIS
 from tests.patience import within
 from tests.relaying import LONG_S, SECRET, Deployment, Relayer, answer, deployed
 from xgen_flask_sessions.errors import ConfigurationError, DenylistUnavailable
-from xgen_flask_sessions.verifier import Verifier, _begin_anew_in_child
+from xgen_flask_sessions.verifier import Verifier
 
 BARE = """
 import importlib.abc, os, sys
@@ -194,7 +194,7 @@ def test_what_is_known_does_not_come_along_into_a_forked_process(deployment: Dep
     verifier.step()
     assert verifier.ready()
 
-    _begin_anew_in_child()
+    verifier._reset()
 
     assert not verifier.ready()
 

@@ -30,7 +30,7 @@ from xgen_flask_sessions import (
     feed,
     following,
     ledger,
-    threads,
+    runtime,
     wakes,
     watching,
 )
@@ -271,8 +271,8 @@ def test_what_somebody_wrote_by_hand_is_seen_within_half_a_minute(
     host.execute("UPDATE xgen_sessions SET ended_us = 1, end_reason = 'ended'")
     assert not watched.refused(token)
 
-    now_s = threads.elapsed()
-    monkeypatch.setattr(threads, "elapsed", lambda: now_s + watching.KEPT_S)
+    now_s = runtime.elapsed()
+    monkeypatch.setattr(runtime, "elapsed", lambda: now_s + watching.KEPT_S)
 
     assert watched.refused(token)
 
@@ -292,9 +292,9 @@ def test_without_the_feed_the_database_is_asked_again(
 
     monkeypatch.setattr(FeedReader, "read", fail)
     elsewhere.force_logout(user)
-    now_s = threads.elapsed()
+    now_s = runtime.elapsed()
     assert not watched.refused(token)  # within the bound
-    monkeypatch.setattr(threads, "elapsed", lambda: now_s + BOUND_S)
+    monkeypatch.setattr(runtime, "elapsed", lambda: now_s + BOUND_S)
 
     assert watched.refused(token)
 
@@ -598,8 +598,8 @@ def test_the_thread_ends_when_nobody_asks_and_comes_back(
     thread = watched.watch._follower._thread
     assert thread is not None
 
-    now_s = threads.elapsed()
-    monkeypatch.setattr(threads, "elapsed", lambda: now_s + 3600)
+    now_s = runtime.elapsed()
+    monkeypatch.setattr(runtime, "elapsed", lambda: now_s + 3600)
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
 
@@ -640,8 +640,8 @@ def test_the_thread_ends_as_well_where_the_feed_stays_away(
 
     monkeypatch.setattr(FeedReader, "read", fail)
     until(lambda: failed.count(thread) > 2)
-    now_s = threads.elapsed()
-    monkeypatch.setattr(threads, "elapsed", lambda: now_s + 3600)
+    now_s = runtime.elapsed()
+    monkeypatch.setattr(runtime, "elapsed", lambda: now_s + 3600)
 
     thread.join(PATIENCE_S)
     assert not thread.is_alive()

@@ -48,7 +48,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .access import current_token, token_required
-    from .checking import VerifiedToken
+    from .claims import IssuedToken, VerifiedToken
     from .errors import (
         AuthenticationError,
         ConfigurationError,
@@ -67,7 +67,6 @@ if TYPE_CHECKING:
         XgenSessionsError,
     )
     from .extension import XgenSessions
-    from .issuing import IssuedToken
     from .ledger import Revocation
     from .marks import open_to_all
     from .signals import session_ended, session_issued, token_rejected, user_forced_out
@@ -105,7 +104,7 @@ __all__ = [
 
 _MODULES: Final = {
     "access": ("current_token", "token_required"),
-    "checking": ("VerifiedToken",),
+    "claims": ("IssuedToken", "VerifiedToken"),
     "errors": (
         "AuthenticationError",
         "ConfigurationError",
@@ -124,7 +123,6 @@ _MODULES: Final = {
         "XgenSessionsError",
     ),
     "extension": ("XgenSessions",),
-    "issuing": ("IssuedToken",),
     "ledger": ("Revocation",),
     "marks": ("open_to_all",),
     "signals": ("session_ended", "session_issued", "token_rejected", "user_forced_out"),

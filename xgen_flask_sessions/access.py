@@ -15,7 +15,7 @@ from flask import Request, current_app, has_request_context, request
 from werkzeug.local import LocalProxy
 
 from . import login_sessions
-from .checking import VerifiedToken
+from .claims import VerifiedToken
 from .errors import (
     AuthenticationError,
     CrossSiteRequest,
@@ -35,7 +35,7 @@ _P = ParamSpec("_P")
 _ENVIRON_KEY = "xgen_flask_sessions.outcome"
 
 
-Source = Literal["header", "cookie", "login"]
+TokenLocation = Literal["header", "cookie", "login"]
 """Where a token may be: ``login`` is a session of Flask-Login's."""
 
 
@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
 
     token: VerifiedToken | None
     error: XgenSessionsError | None
-    source: Source | None = None
+    source: TokenLocation | None = None
     """Where the token was."""
 
 
@@ -59,7 +59,7 @@ def outcome() -> Outcome:
     source = None
     try:
         token, source, user_id = _find_token(current, state)
-        verified = state.verifier.verify(token)
+        verified = state.checker.verify(token)
         if user_id is not None:
             _require_user(verified, user_id)
         result = Outcome(verified, None, source)
@@ -69,7 +69,7 @@ def outcome() -> Outcome:
     return result
 
 
-def reject(error: XgenSessionsError, source: Source | None = None) -> Outcome:
+def reject(error: XgenSessionsError, source: TokenLocation | None = None) -> Outcome:
     """Make *error* the current request's outcome, and tell whoever listens of a refusal.
 
     :param source: Where the token was, if one was found.
@@ -97,7 +97,7 @@ def recheck_token() -> None:
     if token is None:
         return
     try:
-        get_state().strict_verifier.recheck(token)
+        get_state().strict_checker.recheck(token)
     except AuthenticationError as error:
         reject(error, outcome().source)
         raise
@@ -118,7 +118,7 @@ def verify_login() -> VerifiedToken:
     if found is None:
         raise TokenInvalid("The sign-in is not on record.")
     token, user_id = found
-    verified = get_state().verifier.verify(token)
+    verified = get_state().checker.verify(token)
     _require_user(verified, user_id)
     return verified
 
@@ -128,7 +128,7 @@ def _require_user(verified: VerifiedToken, user_id: str) -> None:
         raise TokenInvalid("The sign-in is another user's.")
 
 
-def _find_token(request: Request, state: State) -> tuple[str, Source, str | None]:
+def _find_token(request: Request, state: State) -> tuple[str, TokenLocation, str | None]:
     """Return the current request's token, where it is, and whose it must be."""
     settings = state.settings
     locations = settings.token_locations

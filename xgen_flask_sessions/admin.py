@@ -16,7 +16,6 @@ from flask_login import current_user
 from . import clock, i18n
 from .access import outcome
 from .clock import SECOND_US
-from .devices import visible
 from .errors import (
     AuthenticationError,
     BadRequest,
@@ -33,6 +32,7 @@ from .marks import checks_caller
 from .problems import database_problem, refuse, sealed, sign_in_url
 from .roster import parse_page
 from .state import get_state
+from .text import visible
 from .transactions import UNREACHABLE
 
 ENDPOINT = "admin-active-sessions"

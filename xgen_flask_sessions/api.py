@@ -14,9 +14,10 @@ from flask.sansio.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter
 
-from . import login_sessions
+from . import lifecycle, login_sessions
 from .access import current_token, outcome, token_required
 from .clock import seconds_until, to_rfc3339
+from .cookie import set_cookie, unset_cookie
 from .errors import (
     BadRequest,
     CrossSiteRequest,
@@ -114,7 +115,7 @@ def end_own_session(session_id: str) -> Response:
     state = get_state()
     if state.roster.owner_of(state.db.session(), session_id) != current_token.user_id:
         raise NotFound("You have no active session by this id.")
-    if state.sessions.end_session(session_id, actor=current_token.user_id) is None:
+    if lifecycle.end_session(session_id, actor=current_token.user_id) is None:
         raise NotFound("This session has ended already.")
     response = Response(status=204)
     if session_id == current_token.session_id:
@@ -125,8 +126,7 @@ def end_own_session(session_id: str) -> Response:
 @token_required
 def renew() -> Response:
     """``POST /sessions/renew``: a new token for this session, where the old one came from."""
-    state = get_state()
-    issued = state.sessions.renew(current_token)
+    issued = lifecycle.renew(current_token)
     body: dict[str, Any] = {
         "session_id": issued.session_id,
         "expires_in": seconds_until(issued.expires_us),
@@ -136,7 +136,7 @@ def renew() -> Response:
         return jsonify(body | {"access_token": issued.token, "token_type": "Bearer"})
     response = jsonify(body)  # scripts are to see as little of it as before
     if source == "cookie":
-        state.sessions.set_cookie(response, issued)
+        set_cookie(response, issued)
     else:
         login_sessions.keep(response, issued)
     return response
@@ -145,8 +145,7 @@ def renew() -> Response:
 @token_required
 def sign_out() -> Response:
     """``POST /sessions/sign-out``: end this session."""
-    state = get_state()
-    state.sessions.end_session(current_token.session_id, actor=current_token.user_id)
+    lifecycle.end_session(current_token.session_id, actor=current_token.user_id)
     response = Response(status=204)
     _forget_token(response)
     return response
@@ -156,7 +155,7 @@ def _forget_token(response: Response) -> None:
     """Take the current request's token out of the browser."""
     source = outcome().source
     if source == "cookie":
-        get_state().sessions.unset_cookie(response)
+        unset_cookie(response)
     elif source == "login":
         login_sessions.drop_token()
         login_sessions.forget()  # and at the end of the request, its cookie

@@ -6,10 +6,10 @@ denylist are asked at every call.
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+from .runtime import reset_after_fork
 
 _T = TypeVar("_T")
 
@@ -25,7 +25,7 @@ class CheckedTokens(Generic[_T]):
         self._kept: dict[str, _T] = {}
         self._lock = threading.Lock()
         self.get = self._kept.get
-        _all.add(self)
+        reset_after_fork(self._reset_after_fork)
 
     @property
     def size(self) -> int:
@@ -45,17 +45,5 @@ class CheckedTokens(Generic[_T]):
                 del self._kept[next(iter(self._kept))]
             self._kept[token] = said
 
-    def forget_lock(self) -> None:
-        """Begin anew in a forked process: whoever held the lock is not there."""
+    def _reset_after_fork(self) -> None:
         self._lock = threading.Lock()
-
-
-_all: weakref.WeakSet[CheckedTokens[Any]] = weakref.WeakSet()
-
-
-def _begin_anew_in_child() -> None:
-    for tokens in list(_all):
-        tokens.forget_lock()
-
-
-os.register_at_fork(after_in_child=_begin_anew_in_child)

@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from copy import deepcopy
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Protocol
 
 from . import clock
+from .claims import Claims, VerifiedToken, verified_token
+from .denylist import Standing
 from .errors import SessionRevoked, TokenInvalid
-from .tokens import Claims, TokenCodec
-
-if TYPE_CHECKING:
-    from .denylist import Standing
-
-
-class VerifiedToken(NamedTuple):
-    """A token that was genuine, unexpired and not revoked when it was checked."""
-
-    user_id: str
-    jti: str
-    session_id: str
-    issued_us: int
-    """Its stamp, in microseconds since the epoch."""
-    expires_us: int
-    """When it expires, in microseconds since the epoch."""
-    claims: Mapping[str, Any]
-    """Claims that the host added at sign-in."""
-
-
-def verified_token(claims: Claims) -> VerifiedToken:
-    """Return what is told of a token that was found to be good."""
-    return VerifiedToken(
-        claims.user_id,
-        claims.jti,
-        claims.session_id,
-        claims.issued_us,
-        claims.expires_us,
-        # Whoever is given them may change them.
-        deepcopy(claims.extra) if claims.extra else {},
-    )
+from .tokens import TokenCodec
 
 
 class Standings(Protocol):

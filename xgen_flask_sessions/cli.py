@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
-import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,20 +17,21 @@ from flask.cli import AppGroup
 from sqlalchemy.exc import SQLAlchemyError
 
 from . import doctor as examination
-from . import migrate
+from . import lifecycle, migrate
+from .claims import MAX_USER_ID_LENGTH
 from .clock import to_datetime, to_rfc3339
-from .devices import clean_text
 from .errors import ConfigurationError, DatabaseUnavailable, XgenSessionsError
 from .i18n import format_zone
-from .keys import load_keys, to_jwks
+from .keys import to_jwks
 from .ledger import Revocation
 from .listing import COLUMNS, DEFAULT, Column, parse_listing
 from .models import MAX_REASON
 from .representations import represent_session, represent_user
 from .roster import ActiveSession, ActiveUser
+from .settings import load_keys
 from .state import get_state
 from .terminal import cause_of, counted, print_json, print_table, shown
-from .tokens import MAX_USER_ID_LENGTH
+from .text import clean_text
 from .users import Profile
 
 commands = AppGroup("xgen-sessions", help="See who is signed in, and sign them out.")
@@ -150,15 +150,14 @@ def force_logout(
     user: str | None, everyone: bool, by_id: bool, reason: str | None, as_json: bool
 ) -> None:
     """End every session of USER, now. The account stays as it is."""
-    sessions = get_state().sessions
     if everyone:
         if user is not None or by_id:
             raise click.UsageError("Give either USER or --everyone, not both.")
-        revocation = sessions.force_logout_everyone(actor=operator(), reason=reason)
+        revocation = lifecycle.force_logout_everyone(actor=operator(), reason=reason)
         whose = "everyone"
     elif user is not None:
         profile = _find_user(user, by_id=by_id)
-        revocation = sessions.force_logout(profile.user_id, actor=operator(), reason=reason)
+        revocation = lifecycle.force_logout(profile.user_id, actor=operator(), reason=reason)
         whose = profile.username
     else:
         raise click.UsageError("Give USER, or --everyone.")
@@ -180,7 +179,7 @@ def force_logout(
 def end(session_id: str, reason: str | None, as_json: bool) -> None:
     """End the session SESSION_ID, now."""
     state = get_state()
-    revocation = state.sessions.end_session(session_id, actor=operator(), reason=reason)
+    revocation = lifecycle.end_session(session_id, actor=operator(), reason=reason)
     if revocation is None:
         raise click.ClickException("There is no active session by this id.")
     user_id = revocation.user_id or ""
@@ -195,10 +194,7 @@ def end(session_id: str, reason: str | None, as_json: bool) -> None:
 @failing_plainly()
 def prune(as_json: bool) -> None:
     """Delete what ended or expired longer ago than the retention."""
-    sessions = get_state().sessions
-    due = sessions.count_prunable()
-    with click.progressbar(length=due, label="Pruning", file=sys.stderr) as bar:
-        deleted = sessions.prune(progress=bar.update)
+    deleted = lifecycle.prune()
     if as_json:
         print_json(deleted=deleted)
     else:

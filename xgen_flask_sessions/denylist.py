@@ -104,7 +104,7 @@ class Denylist:
         self._get_engine = get_engine
         self._get_host_connection = get_host_connection
         self._deadline_s = deadline_s
-        self._source: _Source | None = None
+        self._source: _Database | None = None
         self._lock = threading.Lock()
 
     def standing(self, jti: str) -> Standing | None:
@@ -145,7 +145,7 @@ class Denylist:
             with suppress(DenylistUnavailable):
                 self.require_reachable()
 
-    def source(self) -> _Source | None:
+    def source(self) -> _Database | None:
         """Return the database to ask; ``None`` if there is only the host's one connection."""
         return self._get_source()
 
@@ -161,7 +161,7 @@ class Denylist:
         except source.pool.errors as error:
             raise DenylistUnavailable from error
 
-    def _get_source(self) -> _Source | None:
+    def _get_source(self) -> _Database | None:
         """Return where to ask; ``None`` if there is only the host's one connection."""
         engine = self._get_engine()
         source = self._source
@@ -175,7 +175,7 @@ class Denylist:
                     name: compiled(statement, engine) for name, statement in STATEMENTS.items()
                 }
                 pool = DeadlinePool(engine, self._deadline_s)
-                self._source = _Source(engine, pool, questions)
+                self._source = _Database(engine, pool, questions)
             return self._source
 
     def _ask_host(self, question: str, about: str) -> Sequence[Any] | None:
@@ -188,7 +188,7 @@ class Denylist:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class _Database:
     """Where to ask, and how."""
 
     engine: sa.Engine

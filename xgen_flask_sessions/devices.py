@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,8 +12,7 @@ from ua_parser.loaders import load_lazy_builtins
 from ua_parser.matchers import UserAgentMatcher
 
 from .models import MAX_USER_AGENT
-
-_ACTING = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+from .text import clean_text
 
 # Group 1 is the family, group 2 the major version.
 _OWN_MATCHERS: list[Matcher[UserAgent]] = [
@@ -81,21 +79,6 @@ def _device(found: ua_parser.Result) -> str | None:
     if found.os is None or found.os.family == "Other":
         return None
     return _SYSTEM_NAMES.get(found.os.family, found.os.family)
-
-
-def clean_text(value: str | None, length: int) -> str | None:
-    """Return foreign text fit for a table: printable, at most *length* long, or ``None``."""
-    shown = (char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in value or "")
-    return "".join(shown)[:length].strip() or None
-
-
-def visible(value: str | None) -> str:
-    """Return a name as pages show it: what it is made of, and nothing that acts on the page.
-
-    Control characters, and those that turn the direction of writing (Unicode Standard Annex 9,
-    section 2), are replaced: with them ``\u202enimda`` would read as "admin".
-    """
-    return _ACTING.sub("\N{REPLACEMENT CHARACTER}", value or "")
 
 
 def clean_user_agent(value: str | None) -> str | None:

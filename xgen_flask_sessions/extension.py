@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, cast
 
@@ -12,44 +11,38 @@ from flask_admin import Admin
 from flask_login import LoginManager
 from flask_sqlalchemy import SQLAlchemy
 
-from . import ledger, pruning
+from . import cookie, lifecycle, sign_in_page, streams
 from . import revoke_on as revoke_on_changes
 from .admin import LoginManagementView
 from .api import create_blueprint
 from .authority import Authority, Permission
-from .checking import TokenChecker, VerifiedToken
+from .checking import TokenChecker
 from .cli import commands
 from .coexistence import coexist
 from .denylist import Denylist
 from .engines import chooses_engines, engine_of
 from .errors import ConfigurationError, XgenSessionsError
-from .issuing import IssuedToken, cause, lifetime_us, origin, sign
-from .keys import load_keys
-from .ledger import Revocation
 from .login import LoginBridge
 from .models import copy_tables
-from .pages import PageHelpers
 from .problems import refuse
+from .pruning import PiggybackPruning
 from .rates import Rates
-from .reach import Reach
-from .redis_feed import RedisUnavailable
-from .relay import RedisWake
+from .reach import Reachability
 from .relaying import Relaying
-from .revoke_on import Triggers
 from .roster import Roster
-from .settings import Settings
-from .signals import session_ended, session_issued, user_forced_out
-from .state import State, get_state
+from .runtime import has_green_threads
+from .settings import Settings, load_keys
+from .state import State
 from .templating import template_globals
-from .threads import has_green_threads
-from .tokens import TokenCodec, check_extra_claims, is_session_id
-from .transactions import Changes, again_if_deadlocked, announce, writing
+from .tokens import TokenCodec
+from .transactions import Transactions
+from .triggers import Triggers
 from .users import UserDirectory, UserFields
-from .wakes import ByDatabase, Elsewhere, Interval, Wake
+from .wakes import ByDatabase, Interval
 from .watching import Watch
 
 
-class XgenSessions(PageHelpers):
+class XgenSessions:
     """JWT sessions that end when an administrator says so.
 
     One object may serve several applications; it holds no state of its own.
@@ -142,23 +135,27 @@ class XgenSessions(PageHelpers):
         watch = _watch(settings, db, denylist) if settings.consistency == "watch" else None
         relaying = _relaying(settings, denylist) if settings.redis_url is not None else None
         state = State(
-            sessions=self,
             settings=settings,
             db=db,
             codec=codec,
-            verifier=strict if watch is None else TokenChecker(codec, watch),
-            strict_verifier=strict,
+            checker=strict if watch is None else TokenChecker(codec, watch),
+            strict_checker=strict,
             denylist=denylist,
             watch=watch,
             relaying=relaying,
-            changes=Changes(db, Reach(denylist), settings.write_deadline.total_seconds()),
+            transactions=Transactions(
+                get_session=lambda: db.session(),
+                get_engine=lambda: db.engine,
+                reachability=Reachability(denylist.require_reachable),
+                deadline_s=settings.write_deadline.total_seconds(),
+            ),
             users=users,
             roster=Roster(users),
             authority=Authority(users, can_view, can_force_logout),
             triggers=Triggers(user_model, revoke_on, fields.active),
             records_logins=login_manager is not None,
             rates=Rates(settings),
-            on_the_way=pruning.OnTheWay(settings),
+            pruning=PiggybackPruning(settings.retention, settings.leeway),
             form_secret=_form_secret(settings) if admin is not None else b"",
         )
         login = None
@@ -181,198 +178,23 @@ class XgenSessions(PageHelpers):
             protected.append(view)
         coexist(app, protected, login=login, with_flask_admin=admin is not None)
 
-    def issue(
-        self,
-        user: Any,
-        *,
-        claims: Mapping[str, Any] | None = None,
-        lifetime: timedelta | int | None = None,
-        commit: bool = True,
-    ) -> IssuedToken:
-        """Record a sign-in and return its token.
+    issue = staticmethod(lifecycle.issue)
+    renew = staticmethod(lifecycle.renew)
+    verify = staticmethod(lifecycle.verify)
+    force_logout = staticmethod(lifecycle.force_logout)
+    force_logout_everyone = staticmethod(lifecycle.force_logout_everyone)
+    end_session = staticmethod(lifecycle.end_session)
+    prune = staticmethod(lifecycle.prune)
 
-        Within a request, the address and the browser are recorded with it.
-
-        :param user: The user object, or its id.
-        :param claims: Further claims for the token.
-        :param lifetime: How long it is good for, as a timedelta or in seconds.
-        :param commit: Commit the host's session; otherwise join its transaction.
-        :raises UserInactive: The user is inactive or does not exist.
-        :raises LedgerUnavailable: The database cannot be written; nothing was done.
-        :raises ValueError: *claims* or *lifetime* are out of bounds, or the id cannot be one.
-        """
-        state = get_state()
-        user_id = state.users.id_of(user)
-        extra = dict(claims or {})
-        check_extra_claims(extra)
-        span_us = lifetime_us(state.settings.lifetime if lifetime is None else lifetime)
-        ip, agent = origin()
-        with writing(state.changes, commit, locks_everyone=True) as session:
-            recorded = ledger.issue(
-                session,
-                user_id,
-                lifetime_us=span_us,
-                ip=ip,
-                user_agent=agent,
-                require_active=lambda: state.users.require_active(user_id),
-            )
-            issued = sign(state, recorded, extra)
-            state.on_the_way.prune(session)
-        announce(
-            state.changes,
-            commit,
-            lambda app: session_issued.send(app, issued=issued, user_id=user_id),
-        )
-        return issued
-
-    def renew(self, verified: VerifiedToken, *, commit: bool = True) -> IssuedToken:
-        """Return a new token for the same session; the old one keeps 60 s for calls under way.
-
-        :param verified: What :meth:`verify` returned for the old token.
-        :param commit: Commit the host's session; otherwise join its transaction.
-        :raises SessionRevoked: The session has ended since.
-        :raises UserInactive: The user is inactive or does not exist.
-        :raises LedgerUnavailable: The database cannot be written; nothing was done.
-        """
-        state = get_state()
-        with writing(state.changes, commit, locks_everyone=True) as session:
-            recorded = ledger.renew(
-                session,
-                verified.jti,
-                usual_us=lifetime_us(state.settings.lifetime),
-                require_active=state.users.require_active,
-            )
-            issued = sign(state, recorded, verified.claims)
-            state.on_the_way.prune(session)
-        announce(
-            state.changes,
-            commit,
-            lambda app: session_issued.send(app, issued=issued, user_id=verified.user_id),
-        )
-        return issued
-
-    def verify(self, token: str) -> VerifiedToken:
-        """Check a token, with one look into the database.
-
-        :param token: The compact JWS.
-        :raises TokenError: It is bad, expired or revoked.
-        :raises DenylistUnavailable: The database cannot be asked; the token must not pass.
-        """
-        return get_state().verifier.verify(token)
-
-    def force_logout(
-        self, user: Any, *, actor: Any = None, reason: str | None = None, commit: bool = True
-    ) -> Revocation:
-        """End every session of a user, now. The account stays as it is.
-
-        :param user: The user object, or its id.
-        :param actor: Who asks for it: a user object, or the name of what else acts.
-        :param reason: Why, for the audit record; up to 500 characters.
-        :param commit: Commit the host's session; otherwise join its transaction.
-        :raises Forbidden: *actor* is a user object of no SuperUser, and *user* is one.
-        :raises LedgerUnavailable: The database cannot be written; nothing was done.
-        """
-        state = get_state()
-        user_id = state.users.id_of(user)
-        why = cause(state, actor, reason)
-        with writing(state.changes, commit) as session:
-            state.authority.check_rank(session, actor, user_id)
-            revocation = ledger.force_logout(session, user_id, why)
-        announce(
-            state.changes, commit, lambda app: user_forced_out.send(app, revocation=revocation)
-        )
-        return revocation
-
-    def force_logout_everyone(
-        self, *, actor: Any = None, reason: str | None = None, commit: bool = True
-    ) -> Revocation:
-        """End every session of every user, now. Parameters and errors as :meth:`force_logout`."""
-        state = get_state()
-        why = cause(state, actor, reason)
-
-        def end_all() -> Revocation:
-            with writing(state.changes, commit, bounded=False, waits_for_others=True) as session:
-                return ledger.force_logout_everyone(
-                    session,
-                    why,
-                    require_allowed=lambda: state.authority.check_rank(session, actor, None),
-                )
-
-        revocation = again_if_deadlocked(state.changes, commit, end_all)
-        announce(
-            state.changes, commit, lambda app: user_forced_out.send(app, revocation=revocation)
-        )
-        return revocation
-
-    def end_session(
-        self,
-        session_id: str,
-        *,
-        actor: Any = None,
-        reason: str | None = None,
-        commit: bool = True,
-    ) -> Revocation | None:
-        """End one session, now; signing out is this.
-
-        :param session_id: The session's id, a token's ``sid``.
-        :returns: ``None`` if there is no such session or it has ended before.
-        :raises Forbidden: *actor* is a user object of no SuperUser, and the session is of one.
-        :raises LedgerUnavailable: The database cannot be written; nothing was done.
-        """
-        state = get_state()
-        why = cause(state, actor, reason)
-        if not is_session_id(session_id):
-            return None
-        with writing(state.changes, commit) as session:
-            owner = state.roster.owner_of(session, session_id)
-            if owner is not None:
-                state.authority.check_rank(session, actor, owner)
-            revocation = ledger.end_session(session, session_id, why)
-        if revocation is not None:
-            announce(
-                state.changes, commit, lambda app: session_ended.send(app, revocation=revocation)
-            )
-        return revocation
-
-    def prune(self, *, progress: Callable[[int], None] = lambda _: None) -> int:
-        """Delete the sessions that ended or expired longer ago than the retention.
-
-        Each sign-in and renewal deletes a few of them on the way; this deletes the rest. What
-        others are at work on meanwhile is passed over. It takes its time, so that it holds nobody
-        up: after each batch it rests.
-
-        :param progress: Called after each committed batch with the number of rows in it.
-        :returns: How many rows were deleted.
-        :raises LedgerUnavailable: The database cannot be written; earlier batches are gone.
-        """
-        changes, settings = get_state().changes, get_state().settings
-        total = 0
-        skipped: set[str] = set()
-        while True:
-            with writing(changes, commit=True, bounded=False) as session:
-                before_us = pruning.kept_from(settings)
-                batches = pruning.find(
-                    session,
-                    before_us=before_us,
-                    skipped=skipped,
-                )
-            if not batches:
-                return total
-            for batch in batches:
-                begun = time.monotonic()
-                with writing(changes, commit=True, bounded=False) as session:
-                    deleted = pruning.prune(session, batch, skipped=skipped)
-                total += deleted
-                progress(deleted)
-                time.sleep(pruning.REST * (time.monotonic() - begun))
-
-    def count_prunable(self) -> int:
-        """Count the rows that :meth:`prune` would delete."""
-        state = get_state()
-        return pruning.count_prunable(
-            state.db.session(),
-            before_us=pruning.kept_from(state.settings),
-        )
+    set_cookie = staticmethod(cookie.set_cookie)
+    unset_cookie = staticmethod(cookie.unset_cookie)
+    rejection = staticmethod(sign_in_page.rejection)
+    is_same_site = staticmethod(sign_in_page.is_same_site)
+    check_sign_in_rate = staticmethod(sign_in_page.check_sign_in_rate)
+    count_failed_sign_in = staticmethod(sign_in_page.count_failed_sign_in)
+    require_database = staticmethod(sign_in_page.require_database)
+    next_path = staticmethod(sign_in_page.next_path)
+    while_valid = staticmethod(streams.while_valid)
 
 
 def _watch(settings: Settings, db: SQLAlchemy, denylist: Denylist) -> Watch:
@@ -386,10 +208,7 @@ def _watch(settings: Settings, db: SQLAlchemy, denylist: Denylist) -> Watch:
             "XGEN_SESSIONS_CONSISTENCY='watch' follows one database, and "
             f"{type(db).__name__} chooses among engines in its own way; use 'strict'."
         )
-    otherwise: Wake = Interval()
-    if settings.redis_url is not None:
-        otherwise = Elsewhere(RedisWake(settings.redis_url, settings.issuer), (RedisUnavailable,))
-    return Watch(denylist, ByDatabase(otherwise), settings.max_staleness.total_seconds())
+    return Watch(denylist, ByDatabase(Interval()), settings.max_staleness.total_seconds())
 
 
 def _relaying(settings: Settings, denylist: Denylist) -> Relaying:
@@ -399,7 +218,7 @@ def _relaying(settings: Settings, denylist: Denylist) -> Relaying:
             "here; leave it out, and run 'flask xgen-sessions relay' with it beside this."
         )
     url = cast("str", settings.redis_url)
-    return Relaying(url, settings.issuer, denylist)
+    return Relaying(url, settings.issuer, denylist.source)
 
 
 def _form_secret(settings: Settings) -> bytes:

@@ -18,9 +18,9 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from . import outbox
-from .events import KEPT as KEPT
-from .events import Change as Change
-from .events import Event as Event
+from .changes import KEPT as KEPT
+from .changes import Change as Change
+from .changes import Event as Event
 from .models import FeedEvent, FeedHead
 from .stamps import MYSQL, connection_of
 

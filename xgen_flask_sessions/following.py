@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -15,9 +13,8 @@ import sqlalchemy as sa
 from . import feed
 from .feed import Event
 from .pool import Connection, DeadlinePool, leave_to_parent, rendered
-from .threads import has_green_threads
+from .runtime import has_green_threads, reset_after_fork, start
 from .wakes import Wake
-from .watchdog import start
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +37,7 @@ class FeedReader:
     :param source: Opens connections, and is what the statements are for.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: FeedSource) -> None:
         self.source = source
         self._newest = rendered(feed.NEWEST, source.engine)[0]
         self._since, self._parameters = rendered(feed.SINCE, source.engine)
@@ -109,7 +106,7 @@ class FeedReader:
             self._connection = None
 
 
-class Source(Protocol):
+class FeedSource(Protocol):
     """Where the feed is."""
 
     @property
@@ -149,7 +146,7 @@ class Follower:
         self._is_wanted = is_wanted
         self._on_fork = on_fork
         self._reset()
-        _followers.add(self)
+        reset_after_fork(self._reset_after_fork)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
@@ -163,7 +160,7 @@ class Follower:
         """Whether the thread runs in this process."""
         return self._thread is not None and self._thread.is_alive()
 
-    def ensure_running(self, source: Source) -> None:
+    def ensure_running(self, source: FeedSource) -> None:
         """Start the thread if it is not running.
 
         Where no thread can be started just now, the next call tries again.
@@ -191,7 +188,7 @@ class Follower:
         """Have the thread end, within the rest between two beats at the latest."""
         self._stopped = True
 
-    def run(self, source: Source) -> None:
+    def run(self, source: FeedSource) -> None:
         """Do in the calling thread what :meth:`ensure_running` starts one for."""
         reader = self._reader = FeedReader(source)
         self._follow(reader)
@@ -217,20 +214,8 @@ class Follower:
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-    def forget(self) -> None:
-        """Begin anew in a forked process."""
+    def _reset_after_fork(self) -> None:
         self._on_fork()
         if self._reader is not None:
             self._reader.forget_connection()
         self._reset()
-
-
-_followers: weakref.WeakSet[Follower] = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for follower in list(_followers):
-        follower.forget()
-
-
-os.register_at_fork(after_in_child=_forget_all)

@@ -13,7 +13,9 @@ from jwt.algorithms import Algorithm
 from jwt.utils import base64url_encode
 
 from .errors import ConfigurationError
-from .settings import PREFIX, Settings
+
+MIN_SECRET_BYTES = 32
+"""RFC 7518, section 3.2: an HS256 key is at least as long as the hash's output."""
 
 _THUMBPRINT_MEMBERS = {
     "oct": ("k", "kty"),
@@ -32,37 +34,6 @@ class Key:
     algorithm: str
     verifying: Any = field(repr=False)
     signing: Any = field(repr=False, default=None)
-
-
-def load_keys(settings: Settings) -> list[Key]:
-    """Load the keys of the settings: the current one first, then those that may still verify.
-
-    :raises ConfigurationError: One cannot be used; the message names its setting and the mend.
-    """
-    if settings.algorithm == "HS256":
-        current = _load_setting("SECRET_KEY", settings.secret_key or b"", "HS256")
-    elif settings.private_key is None:
-        current = _load_setting("PUBLIC_KEY", settings.public_key or b"", settings.algorithm)
-    else:
-        current = _load_setting("PRIVATE_KEY", settings.private_key, settings.algorithm)
-        if current.signing is None:
-            raise ConfigurationError("XGEN_SESSIONS_PRIVATE_KEY must be a private key in PEM.")
-        if settings.public_key is not None:
-            public = _load_setting("PUBLIC_KEY", settings.public_key, settings.algorithm)
-            if public.kid != current.kid:
-                raise ConfigurationError(
-                    "XGEN_SESSIONS_PUBLIC_KEY does not belong to XGEN_SESSIONS_PRIVATE_KEY; "
-                    "leave it out, or set the one that does."
-                )
-    previous = [_load_setting("PREVIOUS_KEYS", material) for material in settings.previous_keys]
-    return [current, *previous]
-
-
-def _load_setting(setting: str, material: bytes, algorithm: str | None = None) -> Key:
-    try:
-        return load_key(material, algorithm)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{PREFIX}{setting} is no key to use: {error}") from None
 
 
 def load_key(material: bytes, algorithm: str | None = None) -> Key:

@@ -207,7 +207,7 @@ def _find_active(find: Callable[[str], Any], user_id: str) -> Any | None:
     """
     state = get_state()
     if state.watch is not None:  # else it was asked about the token a moment ago
-        state.changes.reach.require()
+        state.transactions.reachability.require()
     user = find(user_id)
     return user if user is not None and state.users.is_active(user) else None
 

@@ -15,13 +15,15 @@ from flask import Flask, Response, current_app, request, session
 from flask_login import COOKIE_DURATION, user_logged_in, user_logged_out
 
 from . import clock, ledger, login_sessions, outbox
+from .claims import IssuedToken
+from .cookie import unset_cookie
 from .errors import LedgerUnavailable, TokenError, UserInactive, XgenSessionsError
-from .issuing import IssuedToken, cause, lifetime_us, origin, sign
 from .ledger import Cause
+from .lifecycle import cause, lifetime_us, origin, sign
 from .problems import refuse
 from .signals import session_ended, session_issued
 from .state import State, get_state
-from .transactions import HeldByHost, writing_apart
+from .transactions import HeldByHost
 
 _PENDING: Final = "xgen_flask_sessions.login"
 _SHORTEST: Final = timedelta(seconds=1)
@@ -138,7 +140,7 @@ def _settle(pending: _Pending, response: Response) -> Response:
         if issued is None:
             response = refuse(LedgerUnavailable(_ONLY_HERE))
     if pending.ended and _still_has_cookie(state, response):
-        state.sessions.unset_cookie(response)
+        unset_cookie(response)
     if issued is None:
         login_sessions.clean_up(response)
     else:
@@ -161,7 +163,7 @@ def _record_login(state: State, pending: _Pending) -> IssuedToken | None:
     if pending.error is not None:
         raise LedgerUnavailable from pending.error
     ip, agent = origin()
-    with writing_apart(state.changes, join=True) as own:
+    with state.transactions.write_separately(join=True) as own:
         recorded = ledger.issue(
             own,
             user_id,
@@ -171,7 +173,7 @@ def _record_login(state: State, pending: _Pending) -> IssuedToken | None:
             unless_forced_out_since=pending.invalid_before_us,
         )
         issued = sign(state, recorded, {})
-        state.on_the_way.prune(own)
+        state.pruning.schedule(own)
         app = current_app._get_current_object()  # type: ignore[attr-defined]
         outbox.on_commit(own, partial(session_issued.send, app, issued=issued, user_id=user_id))
     return issued
@@ -191,7 +193,7 @@ def _end(state: State, token: str, reason: str | None, response: Response) -> No
 
 
 def _end_session(app: Flask, session_id: str, why: Cause) -> None:
-    with writing_apart(get_state().changes, join=False) as own:
+    with get_state().transactions.write_separately(join=False) as own:
         revocation = ledger.end_session(own, session_id, why)
         if revocation is not None:
             outbox.on_commit(own, partial(session_ended.send, app, revocation=revocation))

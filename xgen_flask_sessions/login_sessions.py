@@ -15,7 +15,7 @@ from flask_login import COOKIE_NAME, decode_cookie
 from flask_login.config import COOKIE_HTTPONLY, COOKIE_SAMESITE, COOKIE_SECURE
 
 from . import clock
-from .issuing import IssuedToken
+from .claims import IssuedToken
 
 _TOKEN: Final = "_xgen_token"  # noqa: S105
 """The key of the token in Flask's session."""

@@ -8,15 +8,11 @@ that has run out of them, does not keep a token from being checked.
 from __future__ import annotations
 
 import contextlib
-import math
-import os
-import sqlite3
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
+from concurrent.futures import Future, InvalidStateError
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -24,7 +20,9 @@ from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from .drivers import KeepingSQLite, asking, require_autocommit, schema_options, suited
-from .watchdog import start, watchdog
+from .opening import limiting_connects, open_unpooled
+from .runtime import reset_after_fork, start
+from .watchdog import watchdog
 
 _MAX_IDLE: Final = 64
 _MAX_IDLE_S: Final = 60
@@ -34,11 +32,6 @@ _MAX_OPENING: Final = 8
 _TURN_S: Final = 0.01
 """How long to wait for a turn to open one before looking for one that was given back."""
 
-_WITH_TIMEOUT: Final = frozenset({"psycopg", "psycopg2", "pymysql"})
-"""Drivers that know ``connect_timeout``, in whole seconds."""
-_connecting_s: ContextVar[float | None] = ContextVar("xgen_sessions_connecting", default=None)
-
-_pools: weakref.WeakSet[DeadlinePool] = weakref.WeakSet()
 _inherited: list[Connection] = []
 """Connections of the process that this one was forked from: closing one would close it there."""
 
@@ -121,9 +114,7 @@ class DeadlinePool:
         """What a call raises if the database cannot be used."""
         self._disposals = 0
         event.listen(engine, "engine_disposed", self._dispose)
-        if not event.contains(engine, "do_connect", _connect_in_time):
-            event.listen(engine, "do_connect", _connect_in_time)
-        _pools.add(self)
+        reset_after_fork(self._reset_after_fork)
 
     def fetch_one(self, sql: str, parameters: Any = ()) -> Sequence[Any] | None:
         """Run a statement and return its first row, or ``None``.
@@ -183,7 +174,7 @@ class DeadlinePool:
 
     def _open_in_time(self, due: float) -> Connection:
         """Open a connection in a thread of its own: of that wait, no driver lets go."""
-        opened = _Handover()
+        opened: Future[Connection] = Future()
         thread = threading.Thread(
             target=self._open, args=(opened,), name="xgen-sessions-connect", daemon=True
         )
@@ -192,29 +183,34 @@ class DeadlinePool:
         except OSError:
             self._opening.release()
             raise
-        return opened.take(max(0.0, due - time.monotonic()))
+        try:
+            return opened.result(max(0.0, due - time.monotonic()))
+        except TimeoutError:
+            if not opened.cancel():  # it ended just now, or the driver raised the error
+                return opened.result()
+            raise TimeoutError("The database takes no connection in time.") from None
 
-    def _open(self, opened: _Handover) -> None:
+    def _open(self, opened: Future[Connection]) -> None:
         disposals = self._disposals
         try:
             connection = self._connect()
         except BaseException as error:
-            opened.fail(error)
+            with contextlib.suppress(InvalidStateError):  # the caller gave up
+                opened.set_exception(error)
         else:
-            if not opened.give(connection):  # nobody waits for it any more
+            try:
+                opened.set_result(connection)
+            except InvalidStateError:  # the caller gave up
                 self._give_back(connection)
-                if disposals != self._disposals:  # and nobody is to come
+                if disposals != self._disposals:  # the engine has been disposed of since
                     self._close_idle()
         finally:
             self._opening.release()
 
     def _connect(self) -> Connection:
         dialect = self._engine.dialect
-        limited = _connecting_s.set(self.deadline_s)
-        try:
-            dbapi_connection = open_apart(self._source)
-        finally:
-            _connecting_s.reset(limited)
+        with limiting_connects(self._engine, timeout_s=self.deadline_s):
+            dbapi_connection = open_unpooled(self._source)
         dialect.set_isolation_level(dbapi_connection, "AUTOCOMMIT")
         if dialect.name == "sqlite":
             _tune_sqlite(dbapi_connection, self.deadline_s)
@@ -240,27 +236,11 @@ class DeadlinePool:
             with contextlib.suppress(IndexError):
                 self._idle.pop().close()
 
-    def forget(self) -> None:
-        """Begin anew in a forked process, which must leave the connections of the other alone."""
+    def _reset_after_fork(self) -> None:
+        """Leave the connections to the parent process, which still uses them."""
         _inherited.extend(self._idle)
         self._idle = deque()
         self._opening = threading.BoundedSemaphore(_MAX_OPENING)
-
-
-def _connect_in_time(dialect: sa.Dialect, _: object, args: Any, options: Any) -> Any:
-    """Have the driver itself give up, where the pool is connecting.
-
-    The thread that connects would else go on for minutes where a network drops everything, and
-    keep others from trying: also when the server is back.
-    """
-    seconds = _connecting_s.get()
-    if seconds is None or dialect.driver not in _WITH_TIMEOUT:
-        return None
-    whole = max(2, math.ceil(seconds))  # libpq takes 1 for 2
-    own = options.get("connect_timeout")
-    if own is not None and 0 < float(own) < whole:
-        return None
-    return dialect.connect(*args, **{**options, "connect_timeout": whole})
 
 
 def _statement_limit(dialect: Any, dbapi_connection: Any, seconds: float) -> str | None:
@@ -275,50 +255,6 @@ def _statement_limit(dialect: Any, dbapi_connection: Any, seconds: float) -> str
             return f"SET SESSION max_statement_time = {seconds}"
         return f"SET SESSION max_execution_time = {int(seconds * 1000)}"
     return None
-
-
-def open_apart(source: sa.Pool) -> Any:
-    """Open a connection as a pool would, and keep it out of the pool.
-
-    :returns: The driver's own connection object, in no transaction.
-    """
-    borrowed = source.connect()
-    dbapi_connection: Any = borrowed.dbapi_connection
-    borrowed.detach()
-    dbapi_connection.commit()  # a listener of the host's may have begun one
-    return dbapi_connection
-
-
-class _Handover:
-    """Takes a connection from the thread that opens it to the one that waits, or does not."""
-
-    def __init__(self) -> None:
-        self._done = threading.Condition()
-        self._result: Connection | BaseException | None = None
-        self._given_up = False
-
-    def give(self, connection: Connection) -> bool:
-        """Hand it over; return whether somebody still waits."""
-        return self._finish(connection)
-
-    def fail(self, error: BaseException) -> None:
-        self._finish(error)
-
-    def _finish(self, result: Connection | BaseException) -> bool:
-        with self._done:
-            self._result = result
-            self._done.notify()
-            return not self._given_up
-
-    def take(self, seconds: float) -> Connection:
-        with self._done:
-            self._done.wait_for(lambda: self._result is not None, seconds)
-            if self._result is None:
-                self._given_up = True
-                raise TimeoutError("The database takes no connection in time.")
-        if isinstance(self._result, BaseException):
-            raise self._result
-        return self._result
 
 
 def leave_to_parent(connection: Connection) -> None:
@@ -359,68 +295,3 @@ def _tune_sqlite(dbapi_connection: Any, deadline_s: float) -> None:
     with contextlib.suppress(dbapi_connection.OperationalError):
         dbapi_connection.execute("PRAGMA journal_mode = WAL").close()
     dbapi_connection.execute(f"PRAGMA busy_timeout = {int(deadline_s * 1000)}").close()
-
-
-_engines: weakref.WeakKeyDictionary[sa.Engine, sa.Engine] = weakref.WeakKeyDictionary()
-
-
-def engine_apart(engine: sa.Engine) -> sa.Engine:
-    """Return an engine for the same database whose connections are counted in no host's pool.
-
-    They are opened as the host's are, and see whatever was committed before each statement.
-
-    :param engine: The host's.
-    """
-    apart = _engines.get(engine)
-    if apart is None:
-        apart = _engine_like(
-            engine,
-            poolclass=sa.QueuePool,
-            pool_size=2,
-            max_overflow=-1,  # as many as there are threads that use one at the same time
-            pool_pre_ping=True,
-        )
-        apart = _engines.setdefault(engine, apart)
-        event.listen(engine, "engine_disposed", lambda _, own=apart: own.dispose())
-    return apart
-
-
-def engine_without_pool(engine: sa.Engine) -> sa.Engine:
-    """Return the like of :func:`engine_apart`, whose connections are closed after their use.
-
-    It leaves the host's engine alone, which another thread may be disposing of.
-
-    :param engine: The host's.
-    """
-    return _engine_like(engine, poolclass=sa.NullPool)
-
-
-def _engine_like(engine: sa.Engine, **pooling: Any) -> sa.Engine:
-    source = engine.pool.recreate()
-    fresh = {} if engine.dialect.name == "sqlite" else {"isolation_level": "READ COMMITTED"}
-    return sa.create_engine(
-        engine.url,
-        creator=lambda: _begin_by_itself(open_apart(source)),
-        execution_options=dict(engine.get_execution_options()),
-        **pooling,
-        **fresh,
-    )
-
-
-def _begin_by_itself(dbapi_connection: Any) -> Any:
-    """Have sqlite3 begin transactions by itself, whatever the host has set up for its own."""
-    if isinstance(dbapi_connection, sqlite3.Connection):
-        if hasattr(dbapi_connection, "autocommit"):  # Python 3.12
-            dbapi_connection.autocommit = -1  # LEGACY_TRANSACTION_CONTROL: by isolation_level
-        dbapi_connection.isolation_level = "DEFERRED"
-    return dbapi_connection
-
-
-def _forget_all() -> None:
-    for pool in list(_pools):
-        pool.forget()
-    for engine in list(_engines.values()):
-        engine.dispose(close=False)
-
-
-os.register_at_fork(after_in_child=_forget_all)

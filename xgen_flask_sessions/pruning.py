@@ -23,7 +23,6 @@ from sqlalchemy.orm import Session
 from . import clock, outbox
 from .clock import MATTERS_FOR_US
 from .models import RevocationRecord, SessionRecord, UserLogin
-from .settings import Settings
 from .stamps import MYSQL, by_index, connection_of, lock_everyone
 
 PRUNE_BATCH = 100
@@ -35,8 +34,8 @@ BATCHES_AT_A_LOOK = 10
 REST = 4
 """How long pruning rests after each, in times of what it took: sign-ins come before it."""
 
-ON_THE_WAY = 10
-"""Rows that one sign-in deletes at most. It adds one, and its sign-out another."""
+PIGGYBACK_ROWS = 10
+"""The most rows that one sign-in deletes. It adds one, and its sign-out another."""
 
 CLOCKS_APART = timedelta(minutes=5)
 """How far the clocks of two machines may be apart before one deletes what the other accepts."""
@@ -52,13 +51,13 @@ QUIET = timedelta(seconds=1)
 """How long a process does not look again on the way, once it has found nothing left."""
 
 
-def kept_from(settings: Settings) -> int:
-    """Return the moment before which rows must have ended or expired to be deleted.
+def kept_from(retention: timedelta, leeway: timedelta) -> int:
+    """Return the time before which rows must have ended or expired to be deleted (microseconds).
 
-    A token is accepted until its expiry and the leeway have passed on the machine that checks
-    it, and a renewed one until its grace has, however short the retention is.
+    A token is accepted until its expiry and the leeway have passed on the machine that checks it,
+    and a renewed one until its grace period has, however short the retention is.
     """
-    kept = max(settings.retention, settings.leeway + CLOCKS_APART)
+    kept = max(retention, leeway + CLOCKS_APART)
     return clock.now_us() - kept // timedelta(microseconds=1)
 
 
@@ -91,28 +90,29 @@ def prune(session: Session, batch: list[Any], *, skipped: set[str]) -> int:
     return deleted
 
 
-class OnTheWay:
-    """Deletes a few rows in transactions that are under way for something else.
+class PiggybackPruning:
+    """Deletes a few rows in each transaction that records a sign-in or a renewal.
 
-    Where many sign in, most of them find that one just before them has looked. What has come up
-    in the meantime is found by those after :data:`QUIET`, :data:`ON_THE_WAY` rows by each until
-    nothing is left: still more than sign-ins add.
+    Under load, most transactions find that another one has looked just before. Rows that became
+    due since are found after :data:`QUIET`, :data:`PIGGYBACK_ROWS` by each transaction until none
+    is left: more than sign-ins add.
 
-    :param settings: Say how long rows are kept.
+    :param retention: How long rows are kept.
+    :param leeway: How long a token is accepted after its expiry.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, retention: timedelta, leeway: timedelta) -> None:
+        self._retention = retention
+        self._leeway = leeway
         self._clear_us: int | None = None
-        """Of the rows before this moment, none was left."""
+        """No rows from before this time are left."""
 
-    def prune(self, session: Session) -> None:
-        """Have the current transaction, which has locked ``*``, delete rows before its commit.
+    def schedule(self, session: Session) -> None:
+        """Delete due rows late in the current transaction, which has locked ``*``.
 
-        They are rows that :func:`prune` would delete. If it cannot be done, the rest of the
-        transaction stands all the same.
+        An error there does not affect the rest of the transaction.
         """
-        before_us = kept_from(self._settings)
+        before_us = kept_from(self._retention, self._leeway)
         clear_us = self._clear_us
         quiet_us = QUIET // timedelta(microseconds=1)
         if clear_us is None or not 0 <= before_us - clear_us < quiet_us:
@@ -121,8 +121,8 @@ class OnTheWay:
     def _prune_last(self, session: Session, before_us: int) -> None:
         session.flush()  # what the host has changed takes locks that must not come after ours
         connection = connection_of(session)
-        due = _find_due(connection, before_us, ON_THE_WAY)
-        if not due or (_try_to_delete(connection, due) == len(due) < ON_THE_WAY):
+        due = _find_due(connection, before_us, PIGGYBACK_ROWS)
+        if not due or (_try_to_delete(connection, due) == len(due) < PIGGYBACK_ROWS):
             self._clear_us = before_us
 
 
@@ -139,14 +139,6 @@ def _try_to_delete(connection: sa.Connection, due: list[Any]) -> int:
         return 0
     savepoint.commit()
     return deleted
-
-
-def count_prunable(session: Session, *, before_us: int) -> int:
-    """Count the rows that :func:`prune` would delete in all its batches."""
-    return sum(
-        session.scalar(sa.select(sa.func.count(kind.key)).where(kind.past)) or 0
-        for kind in _prunable(before_us)
-    )
 
 
 @dataclass(frozen=True, slots=True)

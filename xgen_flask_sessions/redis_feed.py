@@ -26,8 +26,8 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import quote
 
+from .changes import Change, Event, EventKind
 from .errors import ConfigurationError
-from .events import Change, Event, EventKind
 
 TIMEOUT_S: Final = 0.5
 """How long Redis may take to connect or to answer; a wait for news comes on top."""
@@ -223,15 +223,6 @@ class RedisFeed:
         block = min(max(int(seconds * 1000), 1), _LONGEST_WAIT_MS)
         with failing_as_unavailable():
             self._redis.xread({self._keys.stream: f"{position}-1"}, count=1, block=block)
-
-    def last_position(self) -> int:
-        """Return the stream's last position; 0 without any.
-
-        :raises RedisUnavailable: Redis does not answer.
-        """
-        with failing_as_unavailable():
-            entries = self._redis.xrevrange(self._keys.stream, count=1)
-        return _position_of(entries[0][0]) if entries else 0
 
 
 def _position_of(entry_id: str) -> int:

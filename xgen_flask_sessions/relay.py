@@ -14,26 +14,21 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
-import sqlalchemy as sa
-
-from . import feed
-from .clock import MATTERS_FOR_US, SECOND_US
-from .events import KEPT, Change, Event
-from .models import EVERYONE, FORCE_LOGOUT, RENEWED, SessionRecord, UserLogin
+from .changes import KEPT, Event
+from .clock import SECOND_US
 from .redis_feed import (
     CHUNK,
     PAGE,
     Keys,
-    RedisFeed,
     RedisUnavailable,
     connect,
     failing_as_unavailable,
     fields_of,
     pack,
 )
-from .stamps import by_index
+from .snapshot import ORIGIN, Snapshot
 
 COMPACT_AFTER_US: Final = 3600 * SECOND_US
 """After which a new snapshot takes the old one's place, without what can no longer matter."""
@@ -45,8 +40,6 @@ _PAUSE_S: Final = 1.0
 """How long Redis is left alone that could not be reached: each call would wait for it."""
 
 _REMEMBERED: Final = 2000
-_ORIGIN: Final = Event(0, "", Change("everyone", None, None, 0))
-"""Where a feed begins without any event."""
 
 _LOCK_MS: Final = 5000
 _DRAFT_S: Final = 60
@@ -149,15 +142,6 @@ return 1
 """
 
 
-class Snapshot(NamedTuple):
-    """What was revoked and can still matter, as changes that come to the same."""
-
-    position: int
-    """Of the newest event when the reading began; 0 without any. Later ones may be in it."""
-    id: str
-    changes: Sequence[Change]
-
-
 class _Answer(NamedTuple):
     word: str
     epoch: str
@@ -228,7 +212,7 @@ class Relay:
             this one, and now and then to let go of what can no longer matter.
         :raises RedisUnavailable: Redis does not answer. What was given is not lost by that.
         """
-        self._remember(events, newest or _ORIGIN)
+        self._remember(events, newest or ORIGIN)
         with self._asking():
             answer = self._send(mark)
         if answer.word == "gap" and answer.position != self._gap_at:
@@ -335,113 +319,3 @@ class Relay:
         except RedisUnavailable:
             self._down_until = time.monotonic() + _PAUSE_S
             raise
-
-
-class RedisWake:
-    """Waits for Redis's stream to grow, where the database cannot tell by itself.
-
-    :param redis_url: Where Redis is.
-    :param issuer: The deployment's ``iss``.
-    :raises ConfigurationError: The driver is not installed, or the URL is none.
-    """
-
-    def __init__(self, redis_url: str, issuer: str) -> None:
-        self._feed = RedisFeed(redis_url, issuer)
-        self._position: int | None = None
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._feed.close()
-
-    def wait(self, seconds: float) -> None:
-        """Return when the stream has grown since the last call, and no later than in *seconds*.
-
-        The first call returns at once.
-
-        :raises RedisUnavailable: Redis does not answer.
-        """
-        until = time.monotonic() + seconds
-        known = self._position
-        while known is not None and (left := until - time.monotonic()) > 0:
-            self._feed.wait(known, left)
-            # Asked in any case: of a stream that has begun anew, nothing comes after *known*.
-            self._position = self._feed.last_position()
-            if self._position != known:
-                return
-        self._position = self._feed.last_position()
-
-
-_sessions = cast("sa.Table", SessionRecord.__table__)
-_logins = cast("sa.Table", UserLogin.__table__)
-
-
-def read_snapshot(connection: sa.Connection, now_us: int) -> Snapshot:
-    """Read what was revoked and can still matter.
-
-    It can be called in any isolation level: what is read was committed before the call, and what
-    is committed meanwhile may be in it. To read the same as an event again does no harm.
-
-    :param connection: Begins no transaction before the call that would show an older state.
-    :param now_us: This machine's time, in microseconds.
-    """
-    row = connection.execute(feed.NEWEST).one_or_none()
-    newest = _ORIGIN if row is None else feed.event_of(row)
-    changes = [
-        change
-        for read in (_everyone, _users, _sessions_ended)
-        for change in read(connection, now_us - MATTERS_FOR_US)
-    ]
-    return Snapshot(newest.position, newest.id, changes)
-
-
-def _everyone(connection: sa.Connection, _: int) -> Iterator[Change]:
-    query = sa.select(_logins.c.invalid_before_us).where(_logins.c.user_id == EVERYONE)
-    yield Change("everyone", None, None, connection.scalar(query) or 0)
-
-
-def _users(connection: sa.Connection, past_us: int) -> Iterator[Change]:
-    """Give the invalidation timestamps of those who have a token that it ends."""
-    ended = (
-        by_index(sa.select(sa.literal_column("1")), _sessions, "ix_xgen_sessions_user")
-        .where(
-            _sessions.c.user_id == _logins.c.user_id,
-            _sessions.c.expires_us > past_us,
-            _sessions.c.issued_us <= _logins.c.invalid_before_us,
-        )
-        .limit(1)  # a scalar, for MariaDB would rather read all sessions than look up a few
-        .scalar_subquery()
-    )
-    query = sa.select(_logins.c.user_id, _logins.c.invalid_before_us).where(
-        _logins.c.invalid_before_us > 0, _logins.c.user_id != EVERYONE, ended.is_not(None)
-    )
-    for user_id, cut_us in connection.execute(query):
-        yield Change("user", user_id, None, cut_us)
-
-
-def _sessions_ended(connection: sa.Connection, past_us: int) -> Iterator[Change]:
-    """Give the ends of single sessions, and of tokens that were renewed.
-
-    Of a session that was renewed again and again, the tokens whose grace is long over are given
-    as one: with the last of them, all before it have ended.
-    """
-    row = _sessions.c
-    query = by_index(
-        sa.select(row.user_id, row.session_id, row.issued_us, row.ended_us, row.end_reason).where(
-            row.ended_us.is_not(None),
-            row.expires_us > past_us,
-            row.end_reason != FORCE_LOGOUT,
-        ),
-        _sessions,
-        "ix_xgen_sessions_open",
-    )
-    ended: dict[str, Change] = {}
-    long_over: dict[str, Change] = {}
-    for user_id, session_id, issued_us, ended_us, reason in connection.execute(query):
-        if reason != RENEWED:
-            ended[session_id] = Change("session", user_id, session_id, ended_us)
-        elif ended_us > past_us:
-            yield Change("renewed", user_id, session_id, issued_us + 1, ended_us)
-        elif session_id not in long_over or long_over[session_id].cut_us <= issued_us:
-            long_over[session_id] = Change("renewed", user_id, session_id, issued_us + 1, 0)
-    yield from ended.values()
-    yield from long_over.values()

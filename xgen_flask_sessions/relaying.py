@@ -12,14 +12,15 @@ from functools import partial
 import sqlalchemy as sa
 
 from . import clock
-from .denylist import Denylist
 from .errors import ConfigurationError
-from .following import FeedReader, Follower
-from .pool import engine_without_pool
+from .following import FeedReader, FeedSource, Follower
 from .redis_feed import SHORTEST_STALENESS_S
-from .relay import Relay, Snapshot, read_snapshot
+from .relay import Relay
+from .runtime import start
+from .side_engines import unpooled_engine
+from .snapshot import Snapshot, read_snapshot
 from .wakes import ByDatabase, Commits
-from .watchdog import start, watchdog
+from .watchdog import watchdog
 
 _log = logging.getLogger(__name__)
 
@@ -36,15 +37,18 @@ class Relaying:
 
     :param redis_url: Where Redis is.
     :param issuer: The deployment's ``iss``.
-    :param denylist: Knows the database.
+    :param find_source: Returns the database; ``None`` for SQLite in memory, which others cannot
+        read. Called within an application context.
     :raises ConfigurationError: Redis's driver is not installed, or the URL is none.
     """
 
-    def __init__(self, redis_url: str, issuer: str, denylist: Denylist) -> None:
+    def __init__(
+        self, redis_url: str, issuer: str, find_source: Callable[[], FeedSource | None]
+    ) -> None:
         self._make_relay = partial(Relay, redis_url, issuer, self._do_aside)
         self._relay = self._make_relay()
         self._aside: threading.Thread | None = None
-        self._denylist = denylist
+        self._find_source = find_source
         self.follower = Follower(
             "xgen-sessions-relay",
             self._beat,
@@ -59,7 +63,7 @@ class Relaying:
     def ensure_running(self) -> None:
         """Begin, if this process has not yet; within an application context."""
         if not self.follower.is_running:
-            source = self._denylist.source()
+            source = self._find_source()
             if source is not None:  # nobody else could read what is in memory
                 self.follower.ensure_running(source)
 
@@ -72,7 +76,7 @@ class Relaying:
 
         :raises ConfigurationError: There is nothing to relay from.
         """
-        source = self._denylist.source()
+        source = self._find_source()
         if source is None:
             raise ConfigurationError("SQLite in memory is nobody else's: there is no feed to take.")
         self.follower.run(source)
@@ -101,7 +105,7 @@ def _compact(work: Callable[[], object]) -> None:
 
 
 def _read_snapshot(engine: sa.Engine) -> Snapshot:
-    with engine_without_pool(engine).connect() as connection:
+    with unpooled_engine(engine).connect() as connection:
         due = time.monotonic() + _SNAPSHOT_S
         with watchdog.limit(connection.connection, due):
             return read_snapshot(connection, clock.now_us())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from .changes import Change
 from .clock import SECOND_US, now_us
-from .events import Change
 
 _Renewals = tuple[tuple[int, int], ...]
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from . import clock
+from .claims import is_session_id, is_user_id
 from .clock import from_datetime
 from .devices import Device, describe
 from .host_table import HostTable
@@ -29,7 +30,6 @@ from .listing import (
 )
 from .models import RevocationRecord, SessionRecord, UserLogin
 from .stamps import MYSQL, dialect_of, of_session
-from .tokens import is_session_id, is_user_id
 from .users import Profile, UserDirectory, batches
 
 PAGE_SIZE = 50

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
@@ -12,38 +12,34 @@ from .authority import Authority
 from .checking import TokenChecker
 from .denylist import Denylist
 from .errors import ConfigurationError
-from .pruning import OnTheWay
+from .pruning import PiggybackPruning
 from .rates import Rates
 from .relaying import Relaying
 from .roster import Roster
 from .settings import Settings
 from .tokens import TokenCodec
-from .transactions import Changes
+from .transactions import Transactions
+from .triggers import Triggers
 from .users import UserDirectory
 from .watching import Watch
-
-if TYPE_CHECKING:
-    from .extension import XgenSessions
-    from .revoke_on import Triggers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class State:
     """What ``init_app`` set up for one application, in ``app.extensions["xgen_sessions"]``."""
 
-    sessions: XgenSessions
     settings: Settings
     db: SQLAlchemy
     codec: TokenCodec
-    verifier: TokenChecker
-    strict_verifier: TokenChecker
+    checker: TokenChecker
+    strict_checker: TokenChecker
     """The same, but that it asks the database at each call, whatever the host wants otherwise."""
     denylist: Denylist
     watch: Watch | None
     """The denylist in memory, if the host wants it so."""
     relaying: Relaying | None
     """Takes the feed to Redis, if the host has one."""
-    changes: Changes
+    transactions: Transactions
     users: UserDirectory
     roster: Roster
     authority: Authority
@@ -51,7 +47,7 @@ class State:
     records_logins: bool
     """Whether the application has Flask-Login, whose sessions are recorded too."""
     rates: Rates
-    on_the_way: OnTheWay
+    pruning: PiggybackPruning
     form_secret: bytes = field(repr=False)
 
 

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from flask import Flask, current_app
 
-from .checking import VerifiedToken
-from .errors import XgenSessionsError
+from .access import outcome
+from .claims import VerifiedToken
+from .errors import TokenMissing, XgenSessionsError
 from .state import get_state
 
 _NOTHING: Final = object()
@@ -24,18 +25,36 @@ _TURN_S: Final = 0.5
 
 
 def while_valid(
-    source: Iterable[Any], token: VerifiedToken, *, every: float, heartbeat: str | bytes | None
+    source: Iterable[Any],
+    *,
+    every: float = 1.0,
+    heartbeat: str | bytes | None = None,
 ) -> Iterator[Any]:
-    """Return what *source* says, for as long as *token* is valid.
+    """Return a stream that ends once the current request's token is no longer valid.
 
-    :param token: Valid a moment ago.
+    For long answers, such as server-sent events::
+
+        return Response(sessions.while_valid(events()), mimetype="text/event-stream")
+
+    The token is checked again every second (or *every* seconds), also while *source* is silent; if
+    it cannot be checked, the stream ends, too. *source* runs in a thread of its own, with an
+    application context and without a request context. It is closed with the stream; a source that
+    is blocked then is closed after its next item.
+
+    :param source: The items of the stream.
     :param every: Seconds between two checks.
-    :param heartbeat: Said after a check if nothing else was.
+    :param heartbeat: Sent after a check if no item was, such as a comment of an event stream: a
+        server notices only by sending that a client has gone.
+    :raises TokenError: The request has no valid token.
+    :raises DenylistUnavailable: The database cannot be asked.
     """
+    result = outcome()
+    if result.token is None:
+        raise result.error or TokenMissing()
     if every <= 0:
         raise ValueError("every is a number of seconds over 0.")
     app = current_app._get_current_object()  # type: ignore[attr-defined]
-    return _Stream(app, source, token, every, heartbeat)
+    return _Stream(app, source, result.token, every, heartbeat)
 
 
 class _Stream(Iterator[Any]):
@@ -85,7 +104,7 @@ class _Stream(Iterator[Any]):
 def _is_valid(app: Flask, token: VerifiedToken) -> bool:
     with app.app_context():
         try:
-            get_state().verifier.recheck(token)
+            get_state().checker.recheck(token)
         except XgenSessionsError:  # what cannot be checked does not pass either
             return False
     return True

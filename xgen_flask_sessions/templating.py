@@ -9,9 +9,9 @@ from flask_login import current_user
 from markupsafe import Markup
 
 from . import i18n
-from .devices import visible
 from .problems import sign_in_url
 from .state import get_state
+from .text import visible
 from .users import Profile
 
 

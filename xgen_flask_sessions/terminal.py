@@ -9,7 +9,7 @@ from typing import Any
 import click
 from tabulate import tabulate
 
-from .devices import clean_text
+from .text import clean_text
 
 
 def shown(text: str | None) -> str:

@@ -9,13 +9,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import jwt
 from jwt.utils import base64url_decode
 
 from .checked import CheckedTokens
+from .claims import (
+    MAX_TOKEN_BYTES,
+    RESERVED_CLAIMS,
+    Claims,
+    check_extra_claims,
+    check_user_id,
+    is_session_id,
+)
 from .clock import SECOND_US
 from .errors import ConfigurationError, TokenExpired, TokenInvalid
 from .keys import Key
@@ -23,29 +30,9 @@ from .keys import Key
 TOKEN_TYPE = "xgen-session+jwt"  # noqa: S105
 """The explicit ``typ`` that keeps other JWTs of the deployment out (RFC 8725, section 3.11)."""
 
-MAX_TOKEN_BYTES = 8192
-MAX_USER_ID_LENGTH = 255
-
-RESERVED_CLAIMS = frozenset({"iss", "sub", "aud", "jti", "sid", "iat", "exp", "iat_us", "nbf"})
-"""Claims that a host cannot set."""
-
 _COMPACT_JWS = re.compile(r"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")
 _HEADER_MEMBERS = {"alg", "typ", "kid"}
 _MAX_SECONDS = 10**11  # the year 5138: anything later is a mistake or an attack
-
-
-@dataclass(frozen=True, slots=True)
-class Claims:
-    """The checked claims of one token. Times are microseconds since the epoch."""
-
-    user_id: str
-    jti: str
-    session_id: str
-    issued_us: int
-    expires_us: int
-    extra: Mapping[str, Any]
-    """Claims that the host added."""
 
 
 class TokenCodec:
@@ -173,53 +160,6 @@ class TokenCodec:
         if not RESERVED_CLAIMS.isdisjoint(payload):
             _refuse("The token has a claim that session tokens do not have.")
         return claims
-
-
-def check_extra_claims(claims: Mapping[str, Any]) -> None:
-    """Make sure that a host's claims can travel in a token.
-
-    :raises ValueError: A reserved or non-string name, a value that is no JSON, or more than fits.
-    """
-    reserved = sorted(name for name in claims if name in RESERVED_CLAIMS)
-    if reserved:
-        raise ValueError(f"The claim {reserved[0]!r} is set by xgen_flask_sessions itself.")
-    if not all(isinstance(name, str) for name in claims):
-        raise ValueError("Claim names must be strings.")
-    try:
-        size = len(json.dumps(dict(claims), allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"The claims cannot be written as JSON: {error}") from None
-    if size > MAX_TOKEN_BYTES // 2:
-        raise ValueError(f"The claims take {size} bytes; {MAX_TOKEN_BYTES // 2} fit.")
-
-
-def check_user_id(user_id: object) -> str:
-    """Return *user_id* if it can name a user in tokens and tables.
-
-    :raises ValueError: It is no string, empty, over 255 characters, not encodable, holds a
-        control character, or is ``*`` (which stands for everyone).
-    """
-    if not isinstance(user_id, str) or not 0 < len(user_id) <= MAX_USER_ID_LENGTH:
-        raise ValueError("A user id is a string of 1 to 255 characters.")
-    if user_id == "*":
-        raise ValueError("'*' stands for everyone and cannot be a user's id.")
-    if any(ord(char) < 32 or 0xD800 <= ord(char) <= 0xDFFF for char in user_id):
-        raise ValueError("A user id has no control characters and no lone surrogates.")
-    return user_id
-
-
-def is_user_id(value: object) -> bool:
-    """Say whether :func:`check_user_id` would take *value*."""
-    try:
-        check_user_id(value)
-    except ValueError:
-        return False
-    return True
-
-
-def is_session_id(value: str) -> bool:
-    """Say whether *value* can be a ``jti`` or ``sid``; what cannot, no database need be asked."""
-    return _ID.fullmatch(value) is not None
 
 
 def _refuse(reason: str) -> NoReturn:

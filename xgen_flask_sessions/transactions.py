@@ -1,4 +1,4 @@
-"""Changes in the host's session: committed here or by the host, told of once they are."""
+"""Write transactions: what commits them, and what an error undoes."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
-from flask import Flask, current_app
-from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.orm import Session, SessionTransaction
 
 from . import outbox
 from .errors import DenylistUnavailable, LedgerUnavailable
 from .models import UserLogin
-from .pool import engine_apart
-from .reach import Reach
+from .reach import Reachability
+from .side_engines import side_engine
 from .stamps import dialect_of, forget_lock_wait, limit_lock_wait, write_first
 from .watchdog import watchdog
 
@@ -32,60 +29,150 @@ UNREACHABLE = (
     sa_exc.ProgrammingError,  # the tables are not there
     sa_exc.TimeoutError,
 )
-"""What it takes for a database that cannot be used."""
+"""Errors treated as "database unavailable"."""
 
 
-_REPEATS: Final = 3
+_RETRIES: Final = 3
 _SNAPSHOTS: Final = ("REPEATABLE READ", "SERIALIZABLE")
 _NEEDS_READ_COMMITTED: Final = (
-    "Nothing was done. Everyone can be forced out only where what others commit is seen: use "
+    "Nothing was done. A force logout of everyone must read rows that others have committed: use "
     "READ COMMITTED, or the command force-logout --everyone."
+)
+_COMMIT_UNKNOWN: Final = (
+    "The database went away during the commit. Check whether the change was made."
 )
 
 _BIND: Final = {"clause": UserLogin.__table__}
-"""Leads to the database that holds the tables."""
+"""Selects the database that holds the tables."""
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """Where changes are made, and how long the database may take for one."""
+class HeldByHost(Exception):
+    """The host's transaction holds SQLite's only write lock."""
 
-    db: SQLAlchemy
-    reach: Reach
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transactions:
+    """Write transactions: in the host's session, or on a separate connection.
+
+    :param get_session: Returns the host's current session.
+    :param get_engine: Returns the engine of the database that holds the tables.
+    :param reachability: Checks the database before a call waits for it.
+    :param deadline_s: Seconds that the database may take for one change.
+    """
+
+    get_session: Callable[[], Session]
+    get_engine: Callable[[], sa.Engine]
+    reachability: Reachability
     deadline_s: float
 
+    @contextmanager
+    def write(
+        self,
+        *,
+        commit: bool,
+        bounded: bool = True,
+        locks_everyone: bool = False,
+        read_committed: bool = False,
+    ) -> Iterator[Session]:
+        """Lend the host's session for a change.
 
-@contextmanager
-def writing(
-    changes: Changes,
-    commit: bool,
-    *,
-    bounded: bool = True,
-    locks_everyone: bool = False,
-    waits_for_others: bool = False,
-) -> Iterator[Session]:
-    """Lend the host's session for a change, and commit it if asked to.
+        :param commit: Commit at the end; otherwise work in a savepoint of the host's transaction.
+        :param bounded: Apply the deadline.
+        :param locks_everyone: The change begins with :func:`~.stamps.lock_everyone`.
+        :param read_committed: The change must see rows that others committed while it waited.
+        :raises LedgerUnavailable: The database cannot be written in time. The change is rolled
+            back, within the host's transaction to the savepoint.
+        """
+        session = self.get_session()
+        later = locks_everyone and commit  # else a savepoint comes before
+        limit = self._in_time(session, later=later) if bounded else nullcontext()
+        with _changing(session, commit, limit):
+            if read_committed:
+                _require_read_committed(session)
+            yield session
+        self.reachability.note_answer()
 
-    :param bounded: Whether the deadline is for this change; else it takes as long as it takes.
-    :param locks_everyone: Whether the change begins with :func:`~.stamps.lock_everyone`.
-    :param waits_for_others: Whether it must see what those have committed whom it has waited for.
-    :raises LedgerUnavailable: The database cannot be written, or not in time. What was to be
-        committed here is rolled back, and what was to join the host's transaction is undone in it.
-    """
-    session = changes.db.session()
-    later = locks_everyone and commit  # else a savepoint comes before
-    limit = _in_time(changes, session, later=later) if bounded else nullcontext()
-    with _changing(session, commit, limit):
-        if waits_for_others:
-            _see_what_others_commit(session)
-        yield session
-    changes.reach.heard()
+    def retry_after_deadlock(self, commit: bool, change: Callable[[], _T]) -> _T:
+        """Make a change, and retry it after a deadlock.
+
+        There is no retry within a transaction that the host began: its part is lost, too.
+
+        :param commit: Whether the change commits.
+        :param change: Makes the change by :meth:`write`.
+        :raises LedgerUnavailable: As :meth:`write`.
+        """
+        retries = _RETRIES if commit and not self.get_session().in_transaction() else 0
+        while True:
+            try:
+                return change()
+            except LedgerUnavailable as error:
+                if not retries or not _is_deadlock(error):
+                    raise
+                retries -= 1
+
+    @contextmanager
+    def write_separately(self, *, join: bool) -> Iterator[Session]:
+        """Lend a separate session, on a connection outside the host's pool, and commit it.
+
+        SQLite has one write lock. While the host's transaction holds it, a separate session
+        cannot write.
+
+        :param join: Join the host's transaction in that case: the host's commit makes the change.
+        :raises HeldByHost: The host's transaction holds the write lock, and *join* is false.
+        :raises LedgerUnavailable: As :meth:`write`.
+        """
+        engine = self.get_engine()
+        shared = isinstance(engine.pool, sa.StaticPool | sa.SingletonThreadPool)
+        with Session(engine if shared else side_engine(engine)) as session:
+            if self._is_held_by_host(session, shared=shared):
+                if not join:
+                    raise HeldByHost
+                session = self.get_session()
+            commit = session is not self.get_session()
+            with _changing(session, commit, self._in_time(session, later=False)):
+                yield session
+        self.reachability.note_answer()
+
+    def _is_held_by_host(self, own: Session, *, shared: bool) -> bool:
+        """Return whether the host's uncommitted changes keep *own* from writing (SQLite only)."""
+        host = self.get_session()
+        if dialect_of(own) != "sqlite" or not host.in_transaction():
+            return False
+        if shared:
+            return _is_writing(host)
+        try:
+            own.execute(sa.text("PRAGMA busy_timeout = 0"))
+            forget_lock_wait(own.connection())
+            write_first(own)
+        except sa_exc.OperationalError:
+            return _is_writing(host)
+        finally:
+            own.rollback()
+        return False
+
+    @contextmanager
+    def _in_time(self, session: Session, *, later: bool) -> Iterator[None]:
+        """Apply the deadline to every call of the session within the block."""
+        due = time.monotonic() + self.deadline_s
+        try:
+            connection = self.reachability.connection(session)
+        except DenylistUnavailable as error:
+            raise LedgerUnavailable from error
+        with watchdog.limit(connection.connection, due):
+            # Before the cut: a wait that the server itself ends costs no connection.
+            limit_lock_wait(connection, int(self.deadline_s * 900), later=later)
+            yield
 
 
-def _see_what_others_commit(session: Session) -> None:
-    """Have PostgreSQL read what is committed, and not what was as the transaction began.
+def _is_writing(session: Session) -> bool:
+    connection: Any = session.connection(bind_arguments=_BIND).connection.dbapi_connection
+    return bool(connection.in_transaction)
 
-    :raises LedgerUnavailable: The host has begun one that does not.
+
+def _require_read_committed(session: Session) -> None:
+    """Make PostgreSQL read rows as they are now, not as they were when the transaction began.
+
+    :raises LedgerUnavailable: The host has begun a transaction that reads a snapshot.
     """
     if dialect_of(session) != "postgresql":
         return
@@ -96,76 +183,11 @@ def _see_what_others_commit(session: Session) -> None:
         raise LedgerUnavailable(_NEEDS_READ_COMMITTED)
 
 
-def again_if_deadlocked(changes: Changes, commit: bool, change: Callable[[], _T]) -> _T:
-    """Make a change, and make it again if others waited for it in a ring and it was undone.
-
-    But what the host had begun before cannot be begun again.
-
-    :raises LedgerUnavailable: As :func:`writing`.
-    """
-    repeats = _REPEATS if commit and not changes.db.session().in_transaction() else 0
-    while True:
-        try:
-            return change()
-        except LedgerUnavailable as error:
-            if not repeats or not _is_deadlock(error):
-                raise
-            repeats -= 1
-
-
 def _is_deadlock(error: LedgerUnavailable) -> bool:
     original = getattr(error.__cause__, "orig", None)
     state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
     arguments = getattr(original, "args", None) or (None,)
     return state == _PG_DEADLOCK or arguments[0] == _DEADLOCK
-
-
-class HeldByHost(Exception):
-    """The host is writing just now, where only one can: the rest has to wait for it."""
-
-
-@contextmanager
-def writing_apart(changes: Changes, *, join: bool) -> Iterator[Session]:
-    """Lend a session of its own for a change, and commit it: the host's changes are the host's.
-
-    Its connection is counted in no host's pool.
-
-    :param join: Whether to join the host's transaction where only one can write at a time, and the
-        host has begun to: the change is then made if the host commits.
-    :raises HeldByHost: It has, and *join* is false.
-    :raises LedgerUnavailable: As :func:`writing`.
-    """
-    engine = changes.db.engine
-    shared = isinstance(engine.pool, sa.StaticPool | sa.SingletonThreadPool)
-    with Session(engine if shared else engine_apart(engine)) as session:
-        if _is_held_by_host(changes, session, shared=shared):
-            if not join:
-                raise HeldByHost
-            session = changes.db.session()
-        commit = session is not changes.db.session()
-        with _changing(session, commit, _in_time(changes, session, later=False)):
-            yield session
-    changes.reach.heard()
-
-
-def _is_held_by_host(changes: Changes, own: Session, *, shared: bool) -> bool:
-    """Say whether the host's uncommitted changes keep *own* from writing: on SQLite only."""
-    host = changes.db.session()
-    if dialect_of(own) != "sqlite" or not host.in_transaction():
-        return False
-    if shared:
-        connection: Any = host.connection(bind_arguments=_BIND).connection.dbapi_connection
-        return bool(connection.in_transaction)
-    try:
-        own.execute(sa.text("PRAGMA busy_timeout = 0"))
-        forget_lock_wait(own.connection())
-        write_first(own)
-    except sa_exc.OperationalError:
-        held: Any = host.connection(bind_arguments=_BIND).connection.dbapi_connection
-        return bool(held.in_transaction)
-    finally:
-        own.rollback()
-    return False
 
 
 @contextmanager
@@ -202,34 +224,18 @@ def _commit(session: Session) -> None:
         _roll_back(session)
         if _sqlite_error(error) in _NOT_COMMITTED:
             raise LedgerUnavailable from error
-        raise LedgerUnavailable(
-            "The database went away while the change was committed. Look whether it was made."
-        ) from error
+        raise LedgerUnavailable(_COMMIT_UNKNOWN) from error
     except BaseException:
         _roll_back(session)
         raise
 
 
 def _roll_back(session: Session) -> None:
-    """Undo a transaction, be it by letting go of a connection that answers no more."""
+    """Roll a transaction back; drop a connection that no longer answers."""
     try:
         session.rollback()
     except UNREACHABLE:
         session.invalidate()
-
-
-@contextmanager
-def _in_time(changes: Changes, session: Session, *, later: bool) -> Iterator[None]:
-    """Let the session wait for the database no longer than the deadline."""
-    due = time.monotonic() + changes.deadline_s
-    try:
-        connection = changes.reach.connection(session)
-    except DenylistUnavailable as error:
-        raise LedgerUnavailable from error
-    with watchdog.limit(connection.connection, due):
-        # Sooner than it is cut: what the server ends by itself costs no connection.
-        limit_lock_wait(connection, int(changes.deadline_s * 900), later=later)
-        yield
 
 
 def _sqlite_error(error: Exception) -> str:
@@ -237,7 +243,7 @@ def _sqlite_error(error: Exception) -> str:
 
 
 _NOT_COMMITTED = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_IOERR_WRITE")
-"""How SQLite fails a commit of which it has written nothing that counts."""
+"""Errors of SQLite after which the commit has certainly not happened."""
 
 _DEADLOCK, _NO_SAVEPOINT = 1213, 1305
 _PG_DEADLOCK: Final = "40P01"
@@ -245,9 +251,9 @@ _ALL_UNDONE = "The database undid the whole transaction. Nothing of it was done.
 
 
 def _is_transaction_lost(error: BaseException | None) -> bool:
-    """Say whether the transaction is gone: with the connection, or undone by the database.
+    """Return whether the whole transaction is lost: with its connection, or rolled back.
 
-    MariaDB undoes it at a deadlock; SQLite where the disk is full, or the wait was cut off.
+    MariaDB rolls it back after a deadlock; SQLite when the disk is full or a wait was interrupted.
     """
     while error is not None:
         if getattr(error, "connection_invalidated", False):
@@ -265,12 +271,3 @@ def _savepoint(session: Session) -> SessionTransaction:
     # SQLite's driver begins at the first write: without one, the savepoint's end would commit.
     write_first(session)
     return session.begin_nested()
-
-
-def announce(changes: Changes, commit: bool, send: Callable[[Flask], object]) -> None:
-    """Call *send* with the application: now if *commit*, else once the host commits."""
-    app = current_app._get_current_object()  # type: ignore[attr-defined]
-    if commit:
-        send(app)
-    else:
-        outbox.on_commit(changes.db.session(), partial(send, app))

@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapper, ORMExecuteState, QueryableAttribute, Session, lazyload
 
+from .claims import check_user_id, is_user_id
 from .errors import ConfigurationError, UserInactive
 from .host_table import HostTable, find_host_table
 from .models import UserLogin
 from .stamps import write_first
-from .tokens import check_user_id, is_user_id
 
 _BATCH = 500
 

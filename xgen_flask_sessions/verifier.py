@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import weakref
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -16,15 +15,14 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from . import clock
-from .checking import VerifiedToken as VerifiedToken
-from .checking import verified_token
+from .claims import VerifiedToken as VerifiedToken
+from .claims import verified_token
 from .clock import SECOND_US
 from .errors import ConfigurationError, DenylistUnavailable, SessionRevoked
-from .keys import Key, load_jwks, load_key
+from .keys import MIN_SECRET_BYTES, Key, load_jwks, load_key
 from .redis_feed import SHORTEST_STALENESS_S, Place, Read, RedisFeed, RedisUnavailable
 from .revocations import Revocations
-from .settings import MIN_SECRET_BYTES
-from .threads import elapsed, has_green_threads
+from .runtime import elapsed, has_green_threads, reset_after_fork, start
 from .tokens import TokenCodec
 
 _log = logging.getLogger(__name__)
@@ -131,7 +129,7 @@ class Verifier:
         self._codec = self._make_codec()
         RedisFeed(redis_url, issuer).close()  # a wrong URL is told of at once
         self._reset()
-        _verifiers.add(self)
+        reset_after_fork(self._reset)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
@@ -230,8 +228,8 @@ class Verifier:
                 daemon=True,
             )
             try:
-                thread.start()
-            except RuntimeError as error:  # there can be no more of them just now
+                start(thread)
+            except OSError as error:
                 raise DenylistUnavailable from error
             self._thread = thread
 
@@ -439,14 +437,3 @@ def _read_file(path: Path) -> tuple[object, bytes]:
         return version, path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
-
-
-_verifiers: weakref.WeakSet[Verifier] = weakref.WeakSet()
-
-
-def _begin_anew_in_child() -> None:
-    for verifier in list(_verifiers):
-        verifier._reset()
-
-
-os.register_at_fork(after_in_child=_begin_anew_in_child)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import threading
 import time
@@ -11,6 +10,7 @@ from typing import Any, Final, Protocol
 
 from . import feed
 from .pool import Connection
+from .runtime import reset_after_fork
 
 COUNTER_S: Final = 0.01
 """How often SQLite's change counter is looked at, in seconds."""
@@ -119,12 +119,11 @@ class Commits:
     """Notices what this process commits; the rest is found when the time is over."""
 
     def __init__(self) -> None:
-        self.forget()
+        self._reset()
         feed.tell(self)
-        _commits.add(self)
+        reset_after_fork(self._reset)
 
-    def forget(self) -> None:
-        """Begin anew in a forked process, where the lock of the old event may never be let go."""
+    def _reset(self) -> None:
         self._grown = threading.Event()
 
     def committed(self, _: feed.Change) -> None:
@@ -150,39 +149,3 @@ class ByDatabase:
         """Return when the feed may have grown, and no later than in *seconds*."""
         wake = self._own.get(connection.dialect.name, self._otherwise)
         wake.wait(connection, seconds)
-
-
-_commits: Final[weakref.WeakSet[Commits]] = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for commits in list(_commits):
-        commits.forget()
-
-
-os.register_at_fork(after_in_child=_forget_all)
-
-
-class Stream(Protocol):
-    """A stream elsewhere that grows with the feed."""
-
-    def wait(self, seconds: float) -> None:
-        """Return when it has grown, and no later than in *seconds*."""
-
-
-class Elsewhere:
-    """Waits for a stream elsewhere, such as Redis's; if that is not there, for a short while."""
-
-    def __init__(self, stream: Stream, errors: tuple[type[Exception], ...]) -> None:
-        self._stream = stream
-        self._errors = errors
-        self._lost_until = 0.0
-
-    def wait(self, connection: Connection, seconds: float) -> None:
-        if time.monotonic() >= self._lost_until:
-            try:
-                self._stream.wait(seconds)
-                return
-            except self._errors:
-                self._lost_until = time.monotonic() + 1
-        Interval().wait(connection, seconds)

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
+from .runtime import reset_after_fork, start
+
 _TICK_S: Final = 0.05
 """How often the thread looks."""
 _IDLE_TICKS: Final = 40
@@ -29,23 +31,12 @@ class Holder(Protocol):
         """The driver's own connection object; ``None`` once it was given back."""
 
 
-def start(thread: threading.Thread) -> None:
-    """Start a thread.
-
-    :raises OSError: There can be no more of them just now.
-    """
-    try:
-        thread.start()
-    except RuntimeError as error:
-        raise OSError("No thread can be started.") from error
-
-
 class Watchdog:
     """Watches the calls of one process, and starts its thread at the first of them."""
 
     def __init__(self) -> None:
         self._reset()
-        os.register_at_fork(after_in_child=self._reset)
+        reset_after_fork(self._reset)
 
     def _reset(self) -> None:
         self._calls: dict[object, tuple[float, Holder]] = {}

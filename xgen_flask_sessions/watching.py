@@ -12,7 +12,7 @@ import threading
 from collections.abc import Set
 from typing import Final, NamedTuple
 
-from . import feed, threads
+from . import feed, runtime
 from .denylist import Denylist, Standing
 from .feed import Change
 from .following import FeedReader, Follower, News
@@ -62,7 +62,7 @@ class Watch:
             self._beat,
             wake,
             rest_s=max_staleness_s / 4,
-            is_wanted=lambda: threads.elapsed() - self._asked_s < _IDLE_S,
+            is_wanted=lambda: runtime.elapsed() - self._asked_s < _IDLE_S,
             on_fork=self._forget,
         )
         feed.tell(self)
@@ -79,7 +79,7 @@ class Watch:
 
     def is_fresh(self) -> bool:
         """Say whether the memory counts just now."""
-        return threads.elapsed() < self._fresh_until_s
+        return runtime.elapsed() < self._fresh_until_s
 
     def stop(self) -> None:
         """Have the feed be followed no more, until the next token is checked."""
@@ -91,7 +91,7 @@ class Watch:
         :raises DenylistUnavailable: The database had to be asked, and could not be, or not in
             time.
         """
-        now_s = self._asked_s = threads.elapsed()
+        now_s = self._asked_s = runtime.elapsed()
         if now_s < self._fresh_until_s:
             kept = self._kept.get(jti)
             if (
@@ -123,7 +123,7 @@ class Watch:
             self._follower.ensure_running(source)
 
     def _beat(self, reader: FeedReader) -> None:
-        heard_s = threads.elapsed()
+        heard_s = runtime.elapsed()
         self._take(reader.read())
         self._fresh_until_s = heard_s + self._max_staleness_s
 

@@ -22,7 +22,6 @@ from tests.hosts import Host, make_app
 from xgen_flask_sessions import clock, ledger
 from xgen_flask_sessions.models import SessionRecord, UserLogin
 from xgen_flask_sessions.state import State
-from xgen_flask_sessions.transactions import writing
 
 USERS = 1000
 ADDRESS = "192.0.2.7"
@@ -100,7 +99,7 @@ def _recording(host: Host, choose: random.Random, *, user_row: bool) -> Callable
             require: dict[str, Any] = {}
             if user_row:
                 require = {"require_active": partial(state.users.require_active, user_id)}
-            with writing(state.changes, True, locks_everyone=True) as session:
+            with state.transactions.write(commit=True, locks_everyone=True) as session:
                 ledger.issue(
                     session,
                     user_id,

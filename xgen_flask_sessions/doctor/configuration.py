@@ -7,7 +7,8 @@ from typing import Any
 
 from flask import Flask
 
-from xgen_flask_sessions.settings import MIN_SECRET_BYTES, PREFIX, Settings
+from xgen_flask_sessions.keys import MIN_SECRET_BYTES
+from xgen_flask_sessions.settings import PREFIX, Settings
 
 from .findings import Finding
 from .secrecy import weakness

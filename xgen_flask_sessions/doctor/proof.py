@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from xgen_flask_sessions import ledger
+from xgen_flask_sessions.claims import Claims
 from xgen_flask_sessions.clock import SECOND_US
 from xgen_flask_sessions.errors import (
     ConfigurationError,
@@ -27,7 +28,6 @@ from xgen_flask_sessions.errors import (
 from xgen_flask_sessions.ledger import Cause, Issue
 from xgen_flask_sessions.state import State
 from xgen_flask_sessions.terminal import cause_of
-from xgen_flask_sessions.tokens import Claims
 
 from .findings import Finding
 
@@ -150,13 +150,13 @@ class _Trial:
 
     def _require_accepted(self, token: str, otherwise: str) -> None:
         try:
-            self._state.verifier.verify(token)
+            self._state.checker.verify(token)
         except TokenError as error:
             raise _Deviation(otherwise) from error
 
     def _require_refused(self, token: str, expected: type[TokenError], otherwise: str) -> None:
         try:
-            self._state.verifier.verify(token)
+            self._state.checker.verify(token)
         except expected:
             return
         except TokenError as error:

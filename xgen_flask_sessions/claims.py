@@ -1,0 +1,118 @@
+"""The contents of tokens: claims, the rules for ids, and the values that callers get."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+MAX_TOKEN_BYTES: Final = 8192
+MAX_USER_ID_LENGTH: Final = 255
+
+RESERVED_CLAIMS: Final = frozenset(
+    {"iss", "sub", "aud", "jti", "sid", "iat", "exp", "iat_us", "nbf"}
+)
+"""Claims that a host cannot set."""
+
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,36}")
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The checked claims of one token. Times are microseconds since the epoch."""
+
+    user_id: str
+    jti: str
+    session_id: str
+    issued_us: int
+    expires_us: int
+    extra: Mapping[str, Any]
+    """Claims that the host added."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A token just issued. Times are microseconds since the epoch."""
+
+    token: str = field(repr=False)
+    jti: str
+    session_id: str
+    issued_us: int
+    expires_us: int
+
+
+class VerifiedToken(NamedTuple):
+    """A token that was genuine, unexpired and not revoked when it was checked."""
+
+    user_id: str
+    jti: str
+    session_id: str
+    issued_us: int
+    """Its stamp, in microseconds since the epoch."""
+    expires_us: int
+    """When it expires, in microseconds since the epoch."""
+    claims: Mapping[str, Any]
+    """Claims that the host added at sign-in."""
+
+
+def verified_token(claims: Claims) -> VerifiedToken:
+    """Return the public value of a token that passed every check."""
+    return VerifiedToken(
+        claims.user_id,
+        claims.jti,
+        claims.session_id,
+        claims.issued_us,
+        claims.expires_us,
+        # A copy: callers may change it.
+        deepcopy(claims.extra) if claims.extra else {},
+    )
+
+
+def check_extra_claims(claims: Mapping[str, Any]) -> None:
+    """Make sure that a host's claims can travel in a token.
+
+    :raises ValueError: A reserved or non-string name, a value that is no JSON, or more than fits.
+    """
+    reserved = sorted(name for name in claims if name in RESERVED_CLAIMS)
+    if reserved:
+        raise ValueError(f"The claim {reserved[0]!r} is set by xgen_flask_sessions itself.")
+    if not all(isinstance(name, str) for name in claims):
+        raise ValueError("Claim names must be strings.")
+    try:
+        size = len(json.dumps(dict(claims), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"The claims cannot be written as JSON: {error}") from None
+    if size > MAX_TOKEN_BYTES // 2:
+        raise ValueError(f"The claims take {size} bytes; {MAX_TOKEN_BYTES // 2} fit.")
+
+
+def check_user_id(user_id: object) -> str:
+    """Return *user_id* if it can name a user in tokens and tables.
+
+    :raises ValueError: It is no string, empty, over 255 characters, not encodable, holds a
+        control character, or is ``*`` (which stands for everyone).
+    """
+    if not isinstance(user_id, str) or not 0 < len(user_id) <= MAX_USER_ID_LENGTH:
+        raise ValueError("A user id is a string of 1 to 255 characters.")
+    if user_id == "*":
+        raise ValueError("'*' stands for everyone and cannot be a user's id.")
+    if any(ord(char) < 32 or 0xD800 <= ord(char) <= 0xDFFF for char in user_id):
+        raise ValueError("A user id has no control characters and no lone surrogates.")
+    return user_id
+
+
+def is_user_id(value: object) -> bool:
+    """Say whether :func:`check_user_id` would take *value*."""
+    try:
+        check_user_id(value)
+    except ValueError:
+        return False
+    return True
+
+
+def is_session_id(value: str) -> bool:
+    """Say whether *value* can be a ``jti`` or ``sid``; what cannot, no database need be asked."""
+    return _ID.fullmatch(value) is not None

@@ -1,0 +1,285 @@
+"""A session's life: issue, renew, verify, end, force logout, prune.
+
+These functions are the calls of :class:`~xgen_flask_sessions.XgenSessions`; each works on the
+current application. They choose the transaction, authorize, call the store and send the signals.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+from flask import Flask, current_app, has_request_context, request
+from sqlalchemy.orm import Session
+
+from . import ledger, outbox, pruning
+from .claims import Claims, IssuedToken, VerifiedToken, check_extra_claims, is_session_id
+from .devices import clean_address, clean_user_agent
+from .ledger import Cause, Issue, Revocation
+from .models import MAX_REASON
+from .signals import session_ended, session_issued, user_forced_out
+from .state import State, get_state
+from .text import clean_text
+
+_SHORTEST: Final = timedelta(seconds=1)
+_LONGEST: Final = timedelta(days=3650)
+
+
+def issue(
+    user: Any,
+    *,
+    claims: Mapping[str, Any] | None = None,
+    lifetime: timedelta | int | None = None,
+    commit: bool = True,
+) -> IssuedToken:
+    """Record a sign-in and return its token.
+
+    Within a request, the address and the browser are recorded with it.
+
+    :param user: The user object, or its id.
+    :param claims: Further claims for the token.
+    :param lifetime: How long the token is valid, as a timedelta or in seconds.
+    :param commit: Commit the host's session; otherwise join its transaction.
+    :raises UserInactive: The user is inactive or does not exist.
+    :raises LedgerUnavailable: The database cannot be written; nothing was done.
+    :raises ValueError: *claims* or *lifetime* are out of bounds, or the id is invalid.
+    """
+    state = get_state()
+    user_id = state.users.id_of(user)
+    extra = dict(claims or {})
+    check_extra_claims(extra)
+    span_us = lifetime_us(state.settings.lifetime if lifetime is None else lifetime)
+    ip, agent = origin()
+    with state.transactions.write(commit=commit, locks_everyone=True) as session:
+        recorded = ledger.issue(
+            session,
+            user_id,
+            lifetime_us=span_us,
+            ip=ip,
+            user_agent=agent,
+            require_active=lambda: state.users.require_active(user_id),
+        )
+        issued = sign(state, recorded, extra)
+        state.pruning.schedule(session)
+    _announce(session, commit, session_issued.send, issued=issued, user_id=user_id)
+    return issued
+
+
+def renew(verified: VerifiedToken, *, commit: bool = True) -> IssuedToken:
+    """Return a new token for the same session; the old one keeps 60 s for calls under way.
+
+    :param verified: The result of :func:`verify` for the old token.
+    :param commit: Commit the host's session; otherwise join its transaction.
+    :raises SessionRevoked: The session has ended since.
+    :raises UserInactive: The user is inactive or does not exist.
+    :raises LedgerUnavailable: The database cannot be written; nothing was done.
+    """
+    state = get_state()
+    with state.transactions.write(commit=commit, locks_everyone=True) as session:
+        recorded = ledger.renew(
+            session,
+            verified.jti,
+            usual_us=lifetime_us(state.settings.lifetime),
+            require_active=state.users.require_active,
+        )
+        issued = sign(state, recorded, verified.claims)
+        state.pruning.schedule(session)
+    _announce(session, commit, session_issued.send, issued=issued, user_id=verified.user_id)
+    return issued
+
+
+def verify(token: str) -> VerifiedToken:
+    """Check a token, with one look into the database.
+
+    :param token: The compact JWS.
+    :raises TokenError: It is bad, expired or revoked.
+    :raises DenylistUnavailable: The database cannot be asked; the token must not pass.
+    """
+    return get_state().checker.verify(token)
+
+
+def force_logout(
+    user: Any, *, actor: Any = None, reason: str | None = None, commit: bool = True
+) -> Revocation:
+    """End every session of a user, now. The account stays as it is.
+
+    :param user: The user object, or its id.
+    :param actor: The user object of the administrator, or the name of another actor.
+    :param reason: The reason for the audit record; up to 500 characters.
+    :param commit: Commit the host's session; otherwise join its transaction.
+    :raises Forbidden: *actor* is a user object without SuperUser rights, and *user* is a SuperUser.
+    :raises LedgerUnavailable: The database cannot be written; nothing was done.
+    """
+    state = get_state()
+    user_id = state.users.id_of(user)
+    return force_logout_authorized(
+        user_id,
+        cause(state, actor, reason),
+        authorize=lambda session: state.authority.check_rank(session, actor, user_id),
+        commit=commit,
+    )
+
+
+def force_logout_authorized(
+    user_id: str, why: Cause, *, authorize: Callable[[Session], object], commit: bool = True
+) -> Revocation:
+    """End every session of a user, if *authorize* permits it in the same transaction.
+
+    :param user_id: The user's id.
+    :param why: The cause, for the audit record.
+    :param authorize: Called in the transaction before it changes a row; raises to prevent it.
+    :param commit: Commit the host's session; otherwise join its transaction.
+    :raises LedgerUnavailable: The database cannot be written; nothing was done.
+    """
+    with get_state().transactions.write(commit=commit) as session:
+        authorize(session)
+        revocation = ledger.force_logout(session, user_id, why)
+    _announce(session, commit, user_forced_out.send, revocation=revocation)
+    return revocation
+
+
+def force_logout_everyone(
+    *, actor: Any = None, reason: str | None = None, commit: bool = True
+) -> Revocation:
+    """End every session of every user, now. Parameters and errors as :func:`force_logout`."""
+    state = get_state()
+    why = cause(state, actor, reason)
+    transactions = state.transactions
+
+    def end_all() -> Revocation:
+        with transactions.write(commit=commit, bounded=False, read_committed=True) as session:
+            return ledger.force_logout_everyone(
+                session,
+                why,
+                require_allowed=lambda: state.authority.check_rank(session, actor, None),
+            )
+
+    revocation = transactions.retry_after_deadlock(commit, end_all)
+    _announce(state.db.session(), commit, user_forced_out.send, revocation=revocation)
+    return revocation
+
+
+def end_session(
+    session_id: str,
+    *,
+    actor: Any = None,
+    reason: str | None = None,
+    commit: bool = True,
+) -> Revocation | None:
+    """End one session, now; signing out is this.
+
+    :param session_id: The session's id, a token's ``sid``.
+    :returns: ``None`` if there is no such session or it has ended before.
+    :raises Forbidden: *actor* is a user object without SuperUser rights, and the session is a
+        SuperUser's.
+    :raises LedgerUnavailable: The database cannot be written; nothing was done.
+    """
+    state = get_state()
+    why = cause(state, actor, reason)
+    if not is_session_id(session_id):
+        return None
+    with state.transactions.write(commit=commit) as session:
+        owner = state.roster.owner_of(session, session_id)
+        if owner is not None:
+            state.authority.check_rank(session, actor, owner)
+        revocation = ledger.end_session(session, session_id, why)
+    if revocation is not None:
+        _announce(session, commit, session_ended.send, revocation=revocation)
+    return revocation
+
+
+def prune(*, progress: Callable[[int], None] = lambda _: None) -> int:
+    """Delete the rows of sessions that ended or expired longer ago than the retention.
+
+    Each sign-in and renewal deletes a few of them; this deletes the rest. Rows that others have
+    locked are skipped. It rests after each batch, so that sign-ins do not wait for it.
+
+    :param progress: Called after each committed batch with the number of rows in it.
+    :returns: How many rows were deleted.
+    :raises LedgerUnavailable: The database cannot be written; earlier batches are gone.
+    """
+    state = get_state()
+    write = partial(state.transactions.write, commit=True, bounded=False)
+    total = 0
+    skipped: set[str] = set()
+    while True:
+        with write() as session:
+            before_us = pruning.kept_from(state.settings.retention, state.settings.leeway)
+            batches = pruning.find(session, before_us=before_us, skipped=skipped)
+        if not batches:
+            return total
+        for batch in batches:
+            begun = time.monotonic()
+            with write() as session:
+                deleted = pruning.prune(session, batch, skipped=skipped)
+            total += deleted
+            progress(deleted)
+            time.sleep(pruning.REST * (time.monotonic() - begun))
+
+
+def sign(state: State, recorded: Issue, extra: Mapping[str, Any]) -> IssuedToken:
+    """Return the token of a recorded sign-in or renewal.
+
+    :param extra: The host's own claims.
+    :raises ValueError: They make the token too long.
+    """
+    token = state.codec.encode(
+        Claims(
+            user_id=recorded.user_id,
+            jti=recorded.jti,
+            session_id=recorded.session_id,
+            issued_us=recorded.issued_us,
+            expires_us=recorded.expires_us,
+            extra=extra,
+        )
+    )
+    return IssuedToken(
+        token, recorded.jti, recorded.session_id, recorded.issued_us, recorded.expires_us
+    )
+
+
+def lifetime_us(value: timedelta | int) -> int:
+    """Return a lifetime in microseconds.
+
+    :param value: A timedelta, or whole seconds.
+    :raises ValueError: It is shorter than a second or longer than ten years.
+    """
+    if type(value) is int:
+        value = timedelta(seconds=max(0, min(value, 10**11)))
+    if not isinstance(value, timedelta) or not _SHORTEST <= value <= _LONGEST:
+        raise ValueError("A lifetime is a timedelta or whole seconds: one second to ten years.")
+    return value // timedelta(microseconds=1)
+
+
+def origin() -> tuple[str | None, str | None]:
+    """Return the current request's address and ``User-Agent``, cleaned for the tables."""
+    if not has_request_context():
+        return None, None
+    return (
+        clean_address(request.remote_addr),
+        clean_user_agent(request.headers.get("User-Agent")),
+    )
+
+
+def cause(state: State, actor: Any, reason: str | None) -> Cause:
+    """Return the cause of a revocation: the actor, the address and the reason.
+
+    :param actor: A user object, or the name of another actor.
+    :raises ValueError: The reason is over 500 characters.
+    """
+    name = None if actor is None else state.users.id_of(actor)
+    if reason is not None and len(reason) > MAX_REASON:
+        raise ValueError(f"A reason has at most {MAX_REASON} characters.")
+    return Cause(actor=name, ip=origin()[0], reason=clean_text(reason, MAX_REASON))
+
+
+def _announce(session: Session, commit: bool, send: Callable[..., object], **values: Any) -> None:
+    """Send a signal: now if the change was committed, otherwise after the host's commit."""
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    if commit:
+        send(app, **values)
+    else:
+        outbox.on_commit(session, partial(send, app, **values))

@@ -1,8 +1,8 @@
-"""Alembic's environment for the plugin's three tables; run by ``xgen_flask_sessions.migrate``."""
+"""Alembic's environment for the plugin's tables; run by the command ``upgrade``."""
 
 from alembic import context
 
-from xgen_flask_sessions.migrate import options
+from xgen_flask_sessions.store.migrate import options
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, **options(connection))

@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 from tests.hosts import SECRET
-from xgen_flask_sessions.keys import load_key
+from xgen_flask_sessions.tokens.keys import load_key
 
 NOW = "2026-05-25 08:00:00"
 NOW_S = 1_779_696_000

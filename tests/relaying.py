@@ -11,20 +11,21 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from tests.conftest import REDIS
-from xgen_flask_sessions import clock, feed, ledger
+from xgen_flask_sessions import clock
 from xgen_flask_sessions.changes import Event
-from xgen_flask_sessions.checking import TokenChecker
-from xgen_flask_sessions.claims import Claims
 from xgen_flask_sessions.clock import SECOND_US
-from xgen_flask_sessions.denylist import Denylist
+from xgen_flask_sessions.denylist.checker import TokenChecker
+from xgen_flask_sessions.denylist.strict import Denylist
 from xgen_flask_sessions.errors import DenylistUnavailable, SessionRevoked, TokenExpired
-from xgen_flask_sessions.keys import load_key
-from xgen_flask_sessions.ledger import Cause, Issue
-from xgen_flask_sessions.models import Base
-from xgen_flask_sessions.redis_feed import Keys, RedisFeed
-from xgen_flask_sessions.relay import Relay
-from xgen_flask_sessions.snapshot import Snapshot, read_snapshot
-from xgen_flask_sessions.tokens import TokenCodec
+from xgen_flask_sessions.feed.publisher import Relay
+from xgen_flask_sessions.feed.redis_stream import Keys, RedisFeed
+from xgen_flask_sessions.feed.snapshot import Snapshot, read_snapshot
+from xgen_flask_sessions.store import feed_table, ledger
+from xgen_flask_sessions.store.ledger import Cause, Issue
+from xgen_flask_sessions.store.tables import Base
+from xgen_flask_sessions.tokens.claims import Claims
+from xgen_flask_sessions.tokens.codec import TokenCodec
+from xgen_flask_sessions.tokens.keys import load_key
 from xgen_flask_sessions.verifier import Verifier
 
 SECRET = b"a secret of the deployment, of enough bytes"
@@ -144,14 +145,14 @@ class Relayer:
         """Return the events since the last call; nothing if they do not continue it."""
         with self._deployment.engine.connect() as connection:
             about = 0 if self.newest is None else self.newest.position
-            rows = connection.execute(feed.SINCE, {"about": about})
-            events = [feed.event_of(row) for row in rows]
+            rows = connection.execute(feed_table.SINCE, {"about": about})
+            events = [feed_table.event_of(row) for row in rows]
             known = self.newest is None or (bool(events) and events.pop(0) == self.newest)
             if self._begun and known:
                 self.newest = events[-1] if events else self.newest
                 return events
-            row = connection.execute(feed.NEWEST).one_or_none()
-            self.newest = None if row is None else feed.event_of(row)
+            row = connection.execute(feed_table.NEWEST).one_or_none()
+            self.newest = None if row is None else feed_table.event_of(row)
             self._begun = True
             return []
 

@@ -14,11 +14,11 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.hosts import PATIENT, bearer
-from xgen_flask_sessions import migrate
 from xgen_flask_sessions.standalone import accounts, create_app, prepare
 from xgen_flask_sessions.standalone.accounts import Profile
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import User, db
+from xgen_flask_sessions.store import migrate
 
 ADMIN_PASSWORD = "correct horse battery"
 QUICK_HASH = "pbkdf2:sha256:1"

@@ -13,9 +13,9 @@ from freezegun import freeze_time
 from tests.conftest import MakeHost
 from tests.hosts import Host
 from xgen_flask_sessions import SessionRevoked, TokenExpired, TokenInvalid
-from xgen_flask_sessions.checked import CheckedTokens
-from xgen_flask_sessions.keys import load_key
-from xgen_flask_sessions.tokens import TokenCodec
+from xgen_flask_sessions.tokens.cache import CheckedTokens
+from xgen_flask_sessions.tokens.codec import TokenCodec
+from xgen_flask_sessions.tokens.keys import load_key
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 

@@ -18,8 +18,8 @@ from freezegun import freeze_time
 from tests.conftest import MakeHost, on_sqlite
 from tests.hosts import BROWSER, Host, NamedUser, bearer
 from tests.revisions import ALL
-from xgen_flask_sessions import pruning
-from xgen_flask_sessions.models import VERSION_TABLE
+from xgen_flask_sessions.store import pruning
+from xgen_flask_sessions.store.tables import VERSION_TABLE
 
 MAY = "2026-05-25 04:36:49.123456"
 UPGRADE_FIRST = "run flask xgen-sessions upgrade"

@@ -22,8 +22,8 @@ from tests.hosts import Host, bearer
 from tests.patience import MARGIN_S, expect_in_time, until
 from tests.wire import Wire, wire_to
 from xgen_flask_sessions import DenylistUnavailable, IssuedToken, LedgerUnavailable
-from xgen_flask_sessions.pool import Connection, DeadlinePool
-from xgen_flask_sessions.watchdog import watchdog
+from xgen_flask_sessions.connections.deadlines import watchdog
+from xgen_flask_sessions.connections.pool import Connection, DeadlinePool
 
 DEADLINE_S, WRITE_DEADLINE_S = 0.8, 1.6
 PATIENCE_S = 30

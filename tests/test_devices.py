@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xgen_flask_sessions.devices import clean_address, clean_user_agent, describe
+from xgen_flask_sessions.roster.devices import clean_address, clean_user_agent, describe
 
 WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
 IOS = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15"

@@ -27,8 +27,8 @@ from tests.conftest import MakeHost
 from tests.hosts import SECRET, Host
 from tests.pems import pems
 from tests.standalone import MakeCenter
-from xgen_flask_sessions.doctor.secrecy import weakness
-from xgen_flask_sessions.models import VERSION_TABLE
+from xgen_flask_sessions.cli.doctor.secrecy import weakness
+from xgen_flask_sessions.store.tables import VERSION_TABLE
 
 RANDOM = "9d1f0c6be2a84375f0b7c1d8e6a95432c7d0e1f2a3b4958677d8e9fa0b1c2d3e"
 SOUND: dict[str, Any] = {

@@ -17,7 +17,7 @@ from werkzeug.routing import Rule
 from tests.conftest import MakeHost
 from tests.hosts import Host
 from xgen_flask_sessions import open_to_all, token_required
-from xgen_flask_sessions.admin import AdminCenterView
+from xgen_flask_sessions.admin.views import AdminCenterView
 
 Add = Callable[[Flask], None]
 

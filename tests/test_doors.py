@@ -25,11 +25,11 @@ from xgen_flask_sessions import (
     TokenExpired,
     TokenInvalid,
     XgenSessionsError,
-    coexistence,
     current_token,
     token_rejected,
     token_required,
 )
+from xgen_flask_sessions.web import host_extensions
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 PAGE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -820,8 +820,8 @@ def test_first_requests_that_come_at_once_wait_until_all_is_set_up(
         assert finish.wait(10)
         coexistence_set_up(app)
 
-    coexistence_set_up = coexistence._set_up_flask_babel
-    monkeypatch.setattr(coexistence, "_set_up_flask_babel", slowly)
+    coexistence_set_up = host_extensions._set_up_flask_babel
+    monkeypatch.setattr(host_extensions, "_set_up_flask_babel", slowly)
     host = make_host(database_url, extras=lambda app: {"admin": Admin(app)})
 
     with ThreadPoolExecutor(2) as pool:

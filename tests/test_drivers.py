@@ -18,11 +18,12 @@ import sqlalchemy as sa
 
 from tests.conftest import MakeHost
 from tests.hosts import Host, NamedUser
-from xgen_flask_sessions import DenylistUnavailable, drivers
-from xgen_flask_sessions.denylist import STATEMENTS
-from xgen_flask_sessions.drivers import Ask, asking
-from xgen_flask_sessions.opening import open_unpooled
-from xgen_flask_sessions.pool import Connection, compiled
+from xgen_flask_sessions import DenylistUnavailable
+from xgen_flask_sessions.connections import drivers
+from xgen_flask_sessions.connections.drivers import Ask, asking
+from xgen_flask_sessions.connections.opening import open_unpooled
+from xgen_flask_sessions.connections.pool import Connection, compiled
+from xgen_flask_sessions.denylist.strict import STATEMENTS
 
 ODD_IDS = [
     "plain",

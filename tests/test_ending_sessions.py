@@ -9,7 +9,12 @@ from freezegun import freeze_time
 
 from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
-from xgen_flask_sessions import Forbidden, Revocation, SessionRevoked, session_ended
+from xgen_flask_sessions import (
+    Forbidden,
+    Revocation,
+    SessionRevoked,
+    session_ended,
+)
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 NOON_US = int(NOON.timestamp()) * 1_000_000

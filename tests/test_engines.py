@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from xgen_flask_sessions.engines import engine_of
+from xgen_flask_sessions.web.host_engines import engine_of
 
 
 def make_app(url: str) -> Flask:

@@ -20,7 +20,7 @@ from tests.admin_center import PASSWORD, AdminCenter
 from tests.conftest import REDIS
 from tests.ports import free_port
 from tests.test_readme import README
-from xgen_flask_sessions.redis_feed import Keys
+from xgen_flask_sessions.feed.redis_stream import Keys
 
 SECRET = "a secret of the deployment, of enough bytes"
 BOUND_S = 2.0

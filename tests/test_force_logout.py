@@ -34,9 +34,9 @@ from xgen_flask_sessions import (
     clock,
     session_ended,
     session_issued,
-    stamps,
     user_forced_out,
 )
+from xgen_flask_sessions.store import stamps
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 NOON_US = int(NOON.timestamp()) * 1_000_000
@@ -755,7 +755,7 @@ def test_everyone_is_forced_out_though_somebody_else_waited_in_a_ring(
             raise failures.pop()
         return invalidate(session, now)
 
-    monkeypatch.setattr("xgen_flask_sessions.ledger.invalidate_everyone", fail_at_first)
+    monkeypatch.setattr("xgen_flask_sessions.store.ledger.invalidate_everyone", fail_at_first)
     with host.app.app_context():
         if begun:  # what the host has begun would be lost
             host.find_user(user).department = "changed"

@@ -16,7 +16,7 @@ from tests.hostile_tokens import CRAFTED, b64, forged
 from tests.hosts import NamedUser
 from tests.pems import pems
 from xgen_flask_sessions import IssuedToken
-from xgen_flask_sessions.keys import load_key
+from xgen_flask_sessions.tokens.keys import load_key
 
 
 def as_recorded(issued: IssuedToken) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from freezegun import freeze_time
 from tests.conftest import MakeHost, on_sqlite
 from tests.hosts import BROWSER, Host, NamedUser, bearer
 from xgen_flask_sessions import IssuedToken
-from xgen_flask_sessions.roster import PAGE_SIZE
+from xgen_flask_sessions.roster.roster import PAGE_SIZE
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")

@@ -12,8 +12,8 @@ from tests.conftest import REDIS, MakeHost
 from tests.test_cli import run
 from tests.test_tokens import CLAIMS, SECRET, private_pem, public_pem
 from xgen_flask_sessions.errors import ConfigurationError, TokenInvalid
-from xgen_flask_sessions.keys import load_jwks, load_key, to_jwks
-from xgen_flask_sessions.tokens import TokenCodec
+from xgen_flask_sessions.tokens.codec import TokenCodec
+from xgen_flask_sessions.tokens.keys import load_jwks, load_key, to_jwks
 from xgen_flask_sessions.verifier import Verifier
 
 ASYMMETRIC = ("RS256", "ES256", "EdDSA")

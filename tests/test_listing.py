@@ -20,10 +20,16 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.conftest import MakeHost
 from tests.hosts import SECRET, Account, Host, LooseUser, NamedUser, User, UuidUser, bearer
 from tests.test_login_management import SCREEN, cards, form_for, page_of, rows, sign_in, with_screen
-from xgen_flask_sessions import XgenSessions, clock, ledger
+from xgen_flask_sessions import XgenSessions, clock
 from xgen_flask_sessions.clock import SECOND_US
-from xgen_flask_sessions.ledger import Cause, PastSignIn
-from xgen_flask_sessions.listing import COLUMNS, FALLING, OWN, Listing
+from xgen_flask_sessions.roster.listing import (
+    COLUMNS,
+    FALLING,
+    OWN,
+    Listing,
+)
+from xgen_flask_sessions.store import ledger
+from xgen_flask_sessions.store.ledger import Cause, PastSignIn
 
 NAMES = ["Bora Lim", "bora", "김민준", "이서연", "  ", "", None, "100% _sure\\", "Zoe"]
 DEPARTMENTS = ["Platform", "인사팀", "", None]

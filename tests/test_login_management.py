@@ -18,9 +18,10 @@ from freezegun import freeze_time
 
 from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
-from xgen_flask_sessions import UserInactive, clock, ledger
+from xgen_flask_sessions import UserInactive, clock
 from xgen_flask_sessions.clock import SECOND_US
-from xgen_flask_sessions.ledger import PastSignIn
+from xgen_flask_sessions.store import ledger
+from xgen_flask_sessions.store.ledger import PastSignIn
 
 SCREEN = "/admin/admin-active-sessions/"
 FORCE_LOGOUT = SCREEN + "force-logout"

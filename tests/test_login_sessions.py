@@ -16,7 +16,12 @@ from freezegun import freeze_time
 
 from tests.conftest import MakeHost
 from tests.hosts import BROWSER, Host, User, bearer
-from xgen_flask_sessions import XgenSessionsError, session_ended, session_issued, token_rejected
+from xgen_flask_sessions import (
+    XgenSessionsError,
+    session_ended,
+    session_issued,
+    token_rejected,
+)
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 PAGE = {"Accept": "text/html"}

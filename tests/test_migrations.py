@@ -21,8 +21,14 @@ from tests.conftest import MakeHost
 from tests.hosts import NamedUser
 from tests.revisions import ALL
 from xgen_flask_sessions import ConfigurationError
-from xgen_flask_sessions.migrate import pending, upgrade
-from xgen_flask_sessions.models import TABLES, VERSION_TABLE, Base, UserLogin, copy_tables
+from xgen_flask_sessions.store.migrate import pending, upgrade
+from xgen_flask_sessions.store.tables import (
+    TABLES,
+    VERSION_TABLE,
+    Base,
+    UserLogin,
+    copy_tables,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -177,7 +183,7 @@ class TestUpgrade:
         url = engine.url.render_as_string(hide_password=False)
         waiting = {"timeout": 60} if engine.dialect.name == "sqlite" else {}
         code = (
-            "import sqlalchemy as sa; from xgen_flask_sessions.migrate import upgrade; "
+            "import sqlalchemy as sa; from xgen_flask_sessions.store.migrate import upgrade; "
             f"print(upgrade(sa.create_engine({url!r}, connect_args={waiting!r})))"
         )
 
@@ -238,7 +244,7 @@ class TestUpgrade:
         shutil.copytree(ROOT / "xgen_flask_sessions", installed, ignore=ignored)
         shutil.copytree(ROOT / "migrations", installed / "migrations", ignore=ignored)
         code = (
-            "import sqlalchemy as sa; from xgen_flask_sessions import migrate; "
+            "import sqlalchemy as sa; from xgen_flask_sessions.store import migrate; "
             "print(migrate.__file__, migrate.upgrade(sa.create_engine('sqlite://')))"
         )
 

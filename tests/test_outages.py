@@ -25,7 +25,8 @@ from tests.outages import (
 from tests.patience import MARGIN_S, in_spite_of_stalls, until, within
 from tests.private_server import PrivateServer
 from tests.standalone import Center, MakeCenter, center_maker, sign_in
-from xgen_flask_sessions import LedgerUnavailable, reach
+from xgen_flask_sessions import LedgerUnavailable
+from xgen_flask_sessions.store import reachability
 
 CROWD_S, CROWD_MARGIN_S = 6, 5.5
 OUTAGES = ("stopped", "paused", "out of connections")
@@ -116,7 +117,7 @@ def test_who_is_known_from_memory_waits_for_no_user_row_of_a_paused_server(
     watch = scene.host.app.extensions["xgen_sessions"].watch
     until(lambda: scene.status(scene.token) == 200 and watch.is_fresh())
     assert [in_spite_of_stalls(DEADLINE_S, call) for call in calls.values()] == [200, 200]
-    monkeypatch.setattr(reach, "FRESH_S", 0.0)  # as a while later
+    monkeypatch.setattr(reachability, "FRESH_S", 0.0)  # as a while later
 
     with outage("paused", private_server, url):
         assert within(DEADLINE_S, calls["/api/token"]) == 200

@@ -50,11 +50,11 @@ def test_wheel_carries_everything(wheel: Path) -> None:
 
     for name in (
         "py.typed",
-        "templates/xgen_sessions/login_management.html",
-        "templates/xgen_sessions/admin_center.html",
-        "static/session-guard.js",
-        "static/xgen-sessions.css",
-        "translations/ko/LC_MESSAGES/xgen_sessions.po",
+        "admin/templates/xgen_sessions/login_management.html",
+        "admin/templates/xgen_sessions/admin_center.html",
+        "admin/static/session-guard.js",
+        "admin/static/xgen-sessions.css",
+        "web/translations/ko/LC_MESSAGES/xgen_sessions.po",
         "migrations/env.py",
         "migrations/versions/0001_create_tables.py",
         "standalone/templates/xgen_standalone/sign_in.html",

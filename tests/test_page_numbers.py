@@ -8,7 +8,7 @@ from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
 from tests.standalone import PAGE, Center
 from tests.test_login_management import SCREEN, page_of, sign_in, with_screen
-from xgen_flask_sessions.roster import PAGE_SIZE
+from xgen_flask_sessions.roster.roster import PAGE_SIZE
 
 FIRST = [
     "", "0", "-1", "-0", "+1", "1", "01", "1.0", "1.5", "1e3", "0x10", "abc", " 2", "2 ", "2\n",

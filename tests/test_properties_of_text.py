@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 from tests.hosts import SECRET
 from tests.naughty_strings import LONE_SURROGATES, NAUGHTY
 from xgen_flask_sessions import ConfigurationError, TokenError
-from xgen_flask_sessions.claims import (
+from xgen_flask_sessions.roster.devices import clean_address, clean_user_agent, describe
+from xgen_flask_sessions.settings import ALGORITHMS, PREFIX, Settings
+from xgen_flask_sessions.text import clean_text, visible
+from xgen_flask_sessions.tokens.claims import (
     MAX_TOKEN_BYTES,
     RESERVED_CLAIMS,
     Claims,
     check_user_id,
     is_user_id,
 )
-from xgen_flask_sessions.devices import clean_address, clean_user_agent, describe
-from xgen_flask_sessions.keys import load_key
-from xgen_flask_sessions.same_site import is_local_path
-from xgen_flask_sessions.settings import ALGORITHMS, PREFIX, Settings
-from xgen_flask_sessions.text import clean_text, visible
-from xgen_flask_sessions.tokens import TokenCodec
+from xgen_flask_sessions.tokens.codec import TokenCodec
+from xgen_flask_sessions.tokens.keys import load_key
+from xgen_flask_sessions.web.same_site import is_local_path
 
 CODEC = TokenCodec([load_key(SECRET.encode())], issuer="xgen")
 STEADY = settings(derandomize=True, database=None, deadline=None, max_examples=200)

@@ -10,8 +10,9 @@ from freezegun import freeze_time
 
 from tests.conftest import MakeHost
 from tests.hosts import Host
-from xgen_flask_sessions import IssuedToken, pruning
-from xgen_flask_sessions.pruning import PRUNE_BATCH
+from xgen_flask_sessions import IssuedToken
+from xgen_flask_sessions.store import pruning
+from xgen_flask_sessions.store.pruning import PRUNE_BATCH
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 RETENTION = timedelta(days=30)

@@ -17,8 +17,9 @@ from freezegun import freeze_time
 
 from tests.conftest import MakeHost
 from tests.hosts import Host, NamedUser
-from xgen_flask_sessions import SessionRevoked, pruning
-from xgen_flask_sessions.pruning import PIGGYBACK_ROWS
+from xgen_flask_sessions import SessionRevoked
+from xgen_flask_sessions.store import pruning
+from xgen_flask_sessions.store.pruning import PIGGYBACK_ROWS
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 LONG_AFTER = NOON + timedelta(days=32)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from freezegun import freeze_time
 
 from tests.hosts import Host
-from xgen_flask_sessions.pruning import PIGGYBACK_ROWS, QUIET, due_statement
+from xgen_flask_sessions.store.pruning import PIGGYBACK_ROWS, QUIET, due_statement
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 NOON_US = (NOON - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

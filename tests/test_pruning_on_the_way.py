@@ -16,7 +16,7 @@ from freezegun import freeze_time
 from tests.conftest import MakeHost
 from tests.hosts import Host, NamedUser
 from xgen_flask_sessions import IssuedToken, LedgerUnavailable, TokenError
-from xgen_flask_sessions.pruning import PIGGYBACK_ROWS
+from xgen_flask_sessions.store.pruning import PIGGYBACK_ROWS
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 RETENTION = timedelta(days=30)

@@ -22,8 +22,8 @@ from tests.standalone import ADMIN_PASSWORD, PAGE, Center, MakeCenter, body_of
 from tests.test_force_logout import in_threads
 from tests.test_login_management import FORCE_LOGOUT, form_for, page_of, sign_in, with_screen
 from xgen_flask_sessions import ConfigurationError, RateLimited
-from xgen_flask_sessions import rates as rates_module
-from xgen_flask_sessions.rates import Rates
+from xgen_flask_sessions import rate_limits as rates_module
+from xgen_flask_sessions.rate_limits import Rates
 from xgen_flask_sessions.settings import Settings
 from xgen_flask_sessions.standalone import passwords
 

@@ -15,13 +15,13 @@ from freezegun import freeze_time
 from tests.conftest import REDIS
 from tests.patience import at_once, within
 from tests.relaying import Deployment, answer, deployed
-from xgen_flask_sessions import relay as relay_module
 from xgen_flask_sessions.changes import Change, Event
 from xgen_flask_sessions.clock import now_us
 from xgen_flask_sessions.errors import ConfigurationError
-from xgen_flask_sessions.redis_feed import Keys, RedisFeed, RedisUnavailable
-from xgen_flask_sessions.relay import Relay
-from xgen_flask_sessions.revocations import Revocations
+from xgen_flask_sessions.feed import publisher as relay_module
+from xgen_flask_sessions.feed.publisher import Relay
+from xgen_flask_sessions.feed.redis_stream import Keys, RedisFeed, RedisUnavailable
+from xgen_flask_sessions.feed.revoked import Revocations
 
 NOWHERE = "redis://127.0.0.1:1/0"
 

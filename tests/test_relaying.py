@@ -19,10 +19,10 @@ from tests.conftest import REDIS, MakeHost
 from tests.hosts import SECRET, Host
 from tests.patience import until
 from xgen_flask_sessions import ConfigurationError, DenylistUnavailable, SessionRevoked
-from xgen_flask_sessions import relay as relay_module
-from xgen_flask_sessions import relaying as relaying_module
-from xgen_flask_sessions.redis_feed import SHORTEST_STALENESS_S, Keys
-from xgen_flask_sessions.snapshot import Snapshot, read_snapshot
+from xgen_flask_sessions.feed import publisher as relay_module
+from xgen_flask_sessions.feed import relay as relaying_module
+from xgen_flask_sessions.feed.redis_stream import SHORTEST_STALENESS_S, Keys
+from xgen_flask_sessions.feed.snapshot import Snapshot, read_snapshot
 from xgen_flask_sessions.state import State
 from xgen_flask_sessions.verifier import Verifier
 
@@ -272,7 +272,7 @@ def test_green_threads_are_told_of_once(
     relaying: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # As where gunicorn loads the application before its workers patch what it is made of.
-    monkeypatch.setattr("xgen_flask_sessions.following.has_green_threads", lambda: True)
+    monkeypatch.setattr("xgen_flask_sessions.feed.follower.has_green_threads", lambda: True)
     token = relaying.issue(relaying.add_user())
 
     for _ in range(3):

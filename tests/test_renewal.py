@@ -11,7 +11,13 @@ from freezegun import freeze_time
 
 from tests.conftest import MakeHost
 from tests.hosts import BROWSER, Host
-from xgen_flask_sessions import SessionRevoked, UserInactive, VerifiedToken, ledger, session_issued
+from xgen_flask_sessions import (
+    SessionRevoked,
+    UserInactive,
+    VerifiedToken,
+    session_issued,
+)
+from xgen_flask_sessions.store import ledger
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 NOON_US = int(NOON.timestamp()) * 1_000_000

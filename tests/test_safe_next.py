@@ -9,8 +9,8 @@ import pytest
 from tests.conftest import on_sqlite
 from tests.hosts import Host
 from tests.standalone import PAGE, Center, MakeCenter, sign_in
-from xgen_flask_sessions.problems import sign_in_url
-from xgen_flask_sessions.same_site import MAX_PATH, is_local_path
+from xgen_flask_sessions.web.problems import sign_in_url
+from xgen_flask_sessions.web.same_site import MAX_PATH, is_local_path
 
 ELSEWHERE = [
     "",

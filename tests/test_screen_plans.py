@@ -10,8 +10,8 @@ import pytest
 from tests.benchmarks.screen import addresses, plans_of, sign_in_admin
 from tests.conftest import Server
 from tests.standalone import Center, center_maker
-from xgen_flask_sessions.listing import COLUMNS
-from xgen_flask_sessions.roster import PAGE_SIZE
+from xgen_flask_sessions.roster.listing import COLUMNS
+from xgen_flask_sessions.roster.roster import PAGE_SIZE
 from xgen_flask_sessions.standalone import seeding
 from xgen_flask_sessions.standalone.models import db
 

@@ -13,7 +13,12 @@ from freezegun import freeze_time
 
 from tests.conftest import MakeHost, on_sqlite
 from tests.hosts import BROWSER, Host, LooseUser, NamedUser, UuidUser, bearer
-from xgen_flask_sessions import ConfigurationError, LedgerUnavailable, UserInactive, session_issued
+from xgen_flask_sessions import (
+    ConfigurationError,
+    LedgerUnavailable,
+    UserInactive,
+    session_issued,
+)
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 NOON_US = int(NOON.timestamp()) * 1_000_000

@@ -27,7 +27,12 @@ from tests.standalone import (
     sign_in,
 )
 from xgen_flask_sessions import ConfigurationError
-from xgen_flask_sessions.standalone import accounts, create_app, passwords, prepare
+from xgen_flask_sessions.standalone import (
+    accounts,
+    create_app,
+    passwords,
+    prepare,
+)
 from xgen_flask_sessions.standalone.config import from_environment, secret_key
 from xgen_flask_sessions.standalone.models import User, db
 

@@ -16,15 +16,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from tests.pems import pems
 from xgen_flask_sessions import ConfigurationError, TokenExpired, TokenInvalid
-from xgen_flask_sessions.claims import (
+from xgen_flask_sessions.tokens.claims import (
     MAX_TOKEN_BYTES,
     RESERVED_CLAIMS,
     Claims,
     check_extra_claims,
     check_user_id,
 )
-from xgen_flask_sessions.keys import Key, load_key
-from xgen_flask_sessions.tokens import TOKEN_TYPE, TokenCodec
+from xgen_flask_sessions.tokens.codec import TOKEN_TYPE, TokenCodec
+from xgen_flask_sessions.tokens.keys import Key, load_key
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 OTHER_SECRET = b"fedcba9876543210fedcba9876543210"

@@ -32,7 +32,7 @@ def said() -> set[str]:
 
 
 def korean() -> Catalog:
-    with (PACKAGE / "translations/ko/LC_MESSAGES/xgen_sessions.po").open("rb") as source:
+    with (PACKAGE / "web/translations/ko/LC_MESSAGES/xgen_sessions.po").open("rb") as source:
         return read_po(source)
 
 

@@ -15,7 +15,12 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from tests.hosts import PATIENT, SECRET, bearer
-from xgen_flask_sessions import ConfigurationError, UserFields, UserInactive, XgenSessions
+from xgen_flask_sessions import (
+    ConfigurationError,
+    UserFields,
+    UserInactive,
+    XgenSessions,
+)
 
 
 class Base(DeclarativeBase):

@@ -27,10 +27,10 @@ from xgen_flask_sessions import (
     TokenInvalid,
     VerifiedToken,
 )
-from xgen_flask_sessions.claims import Claims
 from xgen_flask_sessions.clock import SECOND_US
-from xgen_flask_sessions.keys import load_key
-from xgen_flask_sessions.tokens import TokenCodec
+from xgen_flask_sessions.tokens.claims import Claims
+from xgen_flask_sessions.tokens.codec import TokenCodec
+from xgen_flask_sessions.tokens.keys import load_key
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 

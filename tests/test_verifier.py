@@ -14,9 +14,14 @@ from freezegun import freeze_time
 from tests.conftest import REDIS
 from tests.patience import within
 from tests.relaying import LONG_S, SECRET, Deployment, Stepped, answer, deployed
-from xgen_flask_sessions import relay as relay_module
 from xgen_flask_sessions.errors import SessionRevoked
-from xgen_flask_sessions.redis_feed import Place, Read, RedisFeed, RedisUnavailable
+from xgen_flask_sessions.feed import publisher as relay_module
+from xgen_flask_sessions.feed.redis_stream import (
+    Place,
+    Read,
+    RedisFeed,
+    RedisUnavailable,
+)
 from xgen_flask_sessions.runtime import elapsed
 from xgen_flask_sessions.verifier import Verifier
 
@@ -356,7 +361,7 @@ def test_a_snapshot_of_several_parts_is_whole(
 def test_many_events_are_read_in_pages(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xgen_flask_sessions.redis_feed.PAGE", 3)
+    monkeypatch.setattr("xgen_flask_sessions.feed.redis_stream.PAGE", 3)
     relayer, verifier = deployment.relayer(), deployment.verifier()
     relayer.beat()
     verifier.step()

@@ -27,19 +27,17 @@ from xgen_flask_sessions import (
     DenylistUnavailable,
     SessionRevoked,
     TokenInvalid,
-    feed,
-    following,
-    ledger,
     runtime,
-    wakes,
-    watching,
 )
-from xgen_flask_sessions.denylist import Denylist, Standing
-from xgen_flask_sessions.following import FeedReader, News
-from xgen_flask_sessions.pool import DeadlinePool
+from xgen_flask_sessions.connections.pool import DeadlinePool
+from xgen_flask_sessions.denylist import watch
+from xgen_flask_sessions.denylist.strict import Denylist, Standing
+from xgen_flask_sessions.denylist.watch import Watch
+from xgen_flask_sessions.feed import follower, wakeups
+from xgen_flask_sessions.feed.follower import FeedReader, News
+from xgen_flask_sessions.feed.wakeups import Notifications
 from xgen_flask_sessions.state import State
-from xgen_flask_sessions.wakes import Notifications
-from xgen_flask_sessions.watching import Watch
+from xgen_flask_sessions.store import feed_table, ledger
 
 BOUND_S = 12.0
 """So that no busy machine is over it between two lines of a test."""
@@ -118,7 +116,7 @@ def elsewhere(
     watched: Watched, make_host: MakeHost, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Host:
     """Give a host on the same database that tells nothing but by the feed, as another process."""
-    monkeypatch.setattr(feed, "_listeners", set())
+    monkeypatch.setattr(feed_table, "_listeners", set())
     return make_host(database_url)
 
 
@@ -159,7 +157,7 @@ def test_the_process_that_revokes_refuses_from_its_next_call_on(
     host, user = watched.host, watched.host.add_user()
     token = host.issue(user)
     watched.warm(token)
-    monkeypatch.setattr(FeedReader, "read", lambda _: following.News(False, []))
+    monkeypatch.setattr(FeedReader, "read", lambda _: follower.News(False, []))
 
     host.force_logout(user)
 
@@ -181,8 +179,8 @@ def test_an_administrator_forced_out_elsewhere_forces_out_nobody_any_more(
     user = host.add_user("alice")
     admin, token = host.issue(boss), host.issue(user)
     watched.warm(admin, token)
-    monkeypatch.setattr(feed, "_listeners", set())
-    monkeypatch.setattr(FeedReader, "read", lambda _: following.News(False, []))
+    monkeypatch.setattr(feed_table, "_listeners", set())
+    monkeypatch.setattr(FeedReader, "read", lambda _: follower.News(False, []))
     make_host(url).force_logout(boss)
     assert not watched.refused(admin)  # so far as the memory knows
 
@@ -238,7 +236,7 @@ def test_a_token_without_a_record_is_refused(watched: Watched) -> None:
 
 
 def test_memory_is_bounded(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "MAX_TOKENS", 5)
+    monkeypatch.setattr(watch, "MAX_TOKENS", 5)
     host, user = watched.host, watched.host.add_user()
     tokens = [host.issue(user) for _ in range(8)]
     watched.warm(*tokens)
@@ -249,7 +247,7 @@ def test_memory_is_bounded(watched: Watched, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_so_are_the_users_that_changed(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "MAX_USERS", 3)
+    monkeypatch.setattr(watch, "MAX_USERS", 3)
     host = watched.host
     token = host.issue(host.add_user("alice"))
     watched.warm(token)
@@ -272,7 +270,7 @@ def test_what_somebody_wrote_by_hand_is_seen_within_half_a_minute(
     assert not watched.refused(token)
 
     now_s = runtime.elapsed()
-    monkeypatch.setattr(runtime, "elapsed", lambda: now_s + watching.KEPT_S)
+    monkeypatch.setattr(runtime, "elapsed", lambda: now_s + watch.KEPT_S)
 
     assert watched.refused(token)
 
@@ -353,8 +351,8 @@ def test_another_history_of_the_feed_empties_the_memory(
 def test_who_is_too_far_behind_begins_anew(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "KEPT", 5)
-    monkeypatch.setattr(feed, "_TRIM_EVERY", 3)
+    monkeypatch.setattr(feed_table, "KEPT", 5)
+    monkeypatch.setattr(feed_table, "_TRIM_EVERY", 3)
     host, user = watched.host, watched.host.add_user()
     with host.app.app_context():
         source = watched.host.app.extensions["xgen_sessions"].denylist.source()
@@ -383,9 +381,9 @@ def test_a_feed_of_many_pages_is_read_whole(
         source = watched.host.app.extensions["xgen_sessions"].denylist.source()
         reader = FeedReader(source)
         assert reader.read().anew
-        changes = [feed.Change("user", f"u{number}", None, number) for number in range(2500)]
+        changes = [feed_table.Change("user", f"u{number}", None, number) for number in range(2500)]
         for change in changes:
-            feed.add(host.db.session(), change)
+            feed_table.add(host.db.session(), change)
         host.db.session.commit()
 
     assert [event.change for event in reader.read().events] == changes
@@ -404,7 +402,7 @@ def test_a_page_that_is_not_full_is_the_last(
     fetched: list[int] = []
     fetch = FeedReader._fetch
 
-    def counted(self: FeedReader, sql: str, parameters: Any) -> list[feed.Event]:
+    def counted(self: FeedReader, sql: str, parameters: Any) -> list[feed_table.Event]:
         events = fetch(self, sql, parameters)
         if self is reader:
             fetched.append(len(events))
@@ -474,7 +472,7 @@ def test_a_notification_that_came_with_an_answer_ends_the_next_wait(
 
     def notify() -> None:
         with engine.begin() as other:
-            other.execute(sa.text(f"NOTIFY {feed.CHANNEL}"))
+            other.execute(sa.text(f"NOTIFY {feed_table.CHANNEL}"))
 
     assert waited(0.05) >= 0.05
     notify()
@@ -500,7 +498,7 @@ def test_a_notification_that_came_with_an_answer_ends_the_next_wait(
 def test_a_server_that_does_not_let_listen_is_waited_for_no_longer_than_it_may(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wakes, "_LISTEN_S", 0.2)
+    monkeypatch.setattr(wakeups, "_LISTEN_S", 0.2)
     with wire_to(postgresql_url) as (wire, through):
         engine = sa.create_engine(through)
         connection = DeadlinePool(engine, 5).open()
@@ -568,17 +566,17 @@ def test_a_commit_that_failed_and_is_tried_again_tells_all_the_same(
 ) -> None:
     host, user = sqlite_host, sqlite_host.add_user()
     host.issue(user)
-    append = feed.append
+    append = feed_table.append
 
     def fail(*_: Any) -> int:
         raise OSError("The lock was not to be had.")
 
     with host.app.app_context():
         host.sessions.force_logout(user, commit=False)
-        monkeypatch.setattr(feed, "append", fail)
+        monkeypatch.setattr(feed_table, "append", fail)
         with pytest.raises(OSError, match="lock"):
             host.db.session.commit()
-        monkeypatch.setattr(feed, "append", append)
+        monkeypatch.setattr(feed_table, "append", append)
         host.db.session.commit()
 
     assert len(host.rows("xgen_revocations")) == 1

@@ -18,7 +18,8 @@ from tests.conftest import SERVERS, MakeHost, Server
 from tests.hosts import Host
 from tests.patience import MARGIN_S, in_spite_of_stalls, until
 from tests.wire import Wire, wire_to
-from xgen_flask_sessions import IssuedToken, LedgerUnavailable, reach
+from xgen_flask_sessions import IssuedToken, LedgerUnavailable
+from xgen_flask_sessions.store import reachability
 
 DEADLINE_S = 0.8
 
@@ -49,7 +50,7 @@ def test_round_trips_of_a_sign_in_and_of_a_force_logout(
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
-    monkeypatch.setattr(reach, "FRESH_S", 60.0)
+    monkeypatch.setattr(reachability, "FRESH_S", 60.0)
     trips = []
     with wire_to(request.getfixturevalue(f"{name}_url")) as (wire, through):
         host = make_host(through)

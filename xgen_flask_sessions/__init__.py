@@ -1,54 +1,37 @@
 """Login Management and force logout for Flask-Admin, backed by a JWT denylist.
 
-How the package is laid out, from the top; a module imports only from its own line or below:
+Public are the names in ``__all__``, :mod:`xgen_flask_sessions.verifier` and the command line. The
+other modules are internal; their rooms import downwards only:
 
-``standalone/``
-    A complete Admin Center: to run as it is, or to read as the example of a host.
-``extension``
-    :class:`XgenSessions`: wires everything to an application, and is what a host calls.
-``admin``, ``api``, ``cli``, ``templating``
-    The screen, the JSON API, the commands, what templates may call. They hold no rules.
-``doctor``
-    Finds what an application has set up wrongly.
-``coexistence``, ``engines``, ``forms``, ``login``, ``access``
-    The doors: the host's other extensions, its database, forms, Flask-Login, ``token_required``.
-``force_out``, ``state``, ``representations``, ``openapi``, ``authority``
-    The button's force logout. What ``init_app`` set up. Rows as JSON, and all of the API
-    described. Who may look, and who may force out whom.
-``roster``, ``listing``, ``host_table``, ``checking``
-    Reads for people, in any order. A token in, a :class:`VerifiedToken` out.
-``watching``, ``relaying``, ``following``, ``wakes``
-    The denylist in memory. The thread that takes the feed to Redis. The thread that reads the
-    feed, and how it notices that there is more.
-``users``, ``tokens``, ``denylist``, ``transactions``, ``reach``, ``problems``, ``migrate``
-    The host's user table. JWTs. Is it revoked? Commits, on connections that answer. Refusals over
-    HTTP. Our tables' history.
-``verifier``, ``revocations``
-    The same for services without our database, which hear of revocations by Redis.
-``relay``, ``redis_feed``
-    The feed of revocations, taken to Redis.
-``ledger``, ``statements``, ``pruning``, ``feed``
-    Every write, and what it sends to the database. Old rows, deleted. What those who hold the
-    denylist in memory must learn of.
-``stamps``, ``outbox``, ``pool``, ``drivers``, ``watchdog``, ``keys``, ``rates``, ``i18n``
-    The order of sign-ins and force logouts. What waits for the commit. The verifier's own
-    connections, and their deadlines. Keys. Rate limits. Languages.
-``models``, ``events``, ``settings``, ``devices``, ``terminal``, ``same_site``, ``signals``,
-``marks``, ``errors``, ``clock``, ``threads``
-    What all of them stand on.
+==================  ==============================================================================
+``standalone``      A complete Admin Center, and an example of a host.
+``extension``       :class:`XgenSessions`: ``init_app`` and the calls of a host.
+``cli``             The commands ``flask xgen-sessions``.
+``admin``           The screen Login Management.
+``api``             The JSON API and its OpenAPI document.
+``web``             Requests: finding the token, refusing, redirecting; Flask-Login; cookies; forms.
+``lifecycle``       A session's life: issue, renew, verify, end, force logout, prune.
+``state``           The objects that ``init_app`` built for one application.
+``denylist``        Whether a token is revoked.
+``roster``          Who is signed in.
+``rate_limits``     How often an act is allowed.
+``verifier``        The denylist for services without the database.
+``feed``            How other processes hear of a revocation.
+``users``           The host's users.
+``settings``        The ``XGEN_SESSIONS_*`` settings.
+``store``           The plugin's tables, and every statement that changes them.
+``tokens``          JSON Web Tokens.
+``connections``     Connections to the host's database, with a deadline on every call.
+==================  ==============================================================================
 
-``tokens``, ``keys``, ``denylist``, ``reach``, ``checking``, ``relay``, ``ledger``, ``statements``,
-``pruning``, ``stamps``, ``rates`` and what they stand on know nothing of Flask. SQL is in
-``ledger``, ``statements``, ``pruning``, ``stamps``, ``roster`` and ``denylist``, and for the
-host's user table in ``users``.
+At the bottom are ``errors``, ``clock``, ``changes``, ``runtime``, ``signals`` and ``text``. Each
+room's docstring says what it knows and what it must not know.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from .access import current_token, token_required
-    from .claims import IssuedToken, VerifiedToken
     from .errors import (
         AuthenticationError,
         ConfigurationError,
@@ -67,10 +50,17 @@ if TYPE_CHECKING:
         XgenSessionsError,
     )
     from .extension import XgenSessions
-    from .ledger import Revocation
-    from .marks import open_to_all
-    from .signals import session_ended, session_issued, token_rejected, user_forced_out
-    from .users import UserFields
+    from .signals import (
+        session_ended,
+        session_issued,
+        token_rejected,
+        user_forced_out,
+    )
+    from .store.ledger import Revocation
+    from .tokens.claims import IssuedToken, VerifiedToken
+    from .users.directory import UserFields
+    from .web.marks import open_to_all
+    from .web.request_token import current_token, token_required
 
 __all__ = [
     "AuthenticationError",
@@ -103,8 +93,8 @@ __all__ = [
 ]
 
 _MODULES: Final = {
-    "access": ("current_token", "token_required"),
-    "claims": ("IssuedToken", "VerifiedToken"),
+    "web.request_token": ("current_token", "token_required"),
+    "tokens.claims": ("IssuedToken", "VerifiedToken"),
     "errors": (
         "AuthenticationError",
         "ConfigurationError",
@@ -123,10 +113,10 @@ _MODULES: Final = {
         "XgenSessionsError",
     ),
     "extension": ("XgenSessions",),
-    "ledger": ("Revocation",),
-    "marks": ("open_to_all",),
+    "store.ledger": ("Revocation",),
+    "web.marks": ("open_to_all",),
     "signals": ("session_ended", "session_issued", "token_rejected", "user_forced_out"),
-    "users": ("UserFields",),
+    "users.directory": ("UserFields",),
 }
 
 _HOME: Final = {name: module for module, names in _MODULES.items() for name in names}

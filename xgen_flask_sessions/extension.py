@@ -11,35 +11,36 @@ from flask_admin import Admin
 from flask_login import LoginManager
 from flask_sqlalchemy import SQLAlchemy
 
-from . import cookie, lifecycle, sign_in_page, streams
-from . import revoke_on as revoke_on_changes
-from .admin import LoginManagementView
-from .api import create_blueprint
-from .authority import Authority, Permission
-from .checking import TokenChecker
-from .cli import commands
-from .coexistence import coexist
-from .denylist import Denylist
-from .engines import chooses_engines, engine_of
+from . import lifecycle
+from .admin.templating import template_globals
+from .admin.views import ASSETS, LoginManagementView
+from .api.views import create_blueprint
+from .cli.commands import commands
+from .denylist.checker import TokenChecker
+from .denylist.strict import Denylist
+from .denylist.watch import Watch
 from .errors import ConfigurationError, XgenSessionsError
-from .login import LoginBridge
-from .models import copy_tables
-from .problems import refuse
-from .pruning import PiggybackPruning
-from .rates import Rates
-from .reach import Reachability
-from .relaying import Relaying
-from .roster import Roster
+from .feed.relay import Relaying
+from .feed.wakeups import ByDatabase, Interval
+from .rate_limits import Rates
+from .roster.roster import Roster
 from .runtime import has_green_threads
 from .settings import Settings, load_keys
 from .state import State
-from .templating import template_globals
-from .tokens import TokenCodec
-from .transactions import Transactions
-from .triggers import Triggers
-from .users import UserDirectory, UserFields
-from .wakes import ByDatabase, Interval
-from .watching import Watch
+from .store.pruning import PiggybackPruning
+from .store.reachability import Reachability
+from .store.tables import copy_tables
+from .store.transactions import Transactions
+from .tokens.codec import TokenCodec
+from .users.authority import Authority, Permission
+from .users.directory import UserDirectory, UserFields
+from .users.triggers import Triggers
+from .web import cookie, sign_in_page, streams
+from .web import revoke_on as revoke_on_changes
+from .web.host_engines import chooses_engines, engine_of
+from .web.host_extensions import coexist
+from .web.login_bridge import LoginBridge
+from .web.problems import refuse
 
 
 class XgenSessions:
@@ -169,7 +170,7 @@ class XgenSessions:
             app.before_request(relaying.ensure_running)
         app.cli.add_command(commands)
         app.jinja_env.globals.update(template_globals())
-        blueprint = create_blueprint(settings.url_prefix)
+        blueprint = create_blueprint(settings.url_prefix, ASSETS)
         app.register_blueprint(blueprint)
         protected = [blueprint]
         if admin is not None:

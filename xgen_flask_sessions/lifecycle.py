@@ -15,14 +15,20 @@ from typing import Any, Final
 from flask import Flask, current_app, has_request_context, request
 from sqlalchemy.orm import Session
 
-from . import ledger, outbox, pruning
-from .claims import Claims, IssuedToken, VerifiedToken, check_extra_claims, is_session_id
-from .devices import clean_address, clean_user_agent
-from .ledger import Cause, Issue, Revocation
-from .models import MAX_REASON
+from .roster.devices import clean_address, clean_user_agent
 from .signals import session_ended, session_issued, user_forced_out
 from .state import State, get_state
+from .store import commit_hooks, ledger, pruning
+from .store.ledger import Cause, Issue, Revocation
+from .store.tables import MAX_REASON
 from .text import clean_text
+from .tokens.claims import (
+    Claims,
+    IssuedToken,
+    VerifiedToken,
+    check_extra_claims,
+    is_session_id,
+)
 
 _SHORTEST: Final = timedelta(seconds=1)
 _LONGEST: Final = timedelta(days=3650)
@@ -282,4 +288,4 @@ def _announce(session: Session, commit: bool, send: Callable[..., object], **val
     if commit:
         send(app, **values)
     else:
-        outbox.on_commit(session, partial(send, app, **values))
+        commit_hooks.on_commit(session, partial(send, app, **values))

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import limits
 
 from .errors import ConfigurationError
-from .keys import MIN_SECRET_BYTES, Key, load_key
+from .tokens.keys import MIN_SECRET_BYTES, Key, load_key
 
 PREFIX = "XGEN_SESSIONS_"
 

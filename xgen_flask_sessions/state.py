@@ -8,20 +8,20 @@ from typing import cast
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
 
-from .authority import Authority
-from .checking import TokenChecker
-from .denylist import Denylist
+from .denylist.checker import TokenChecker
+from .denylist.strict import Denylist
+from .denylist.watch import Watch
 from .errors import ConfigurationError
-from .pruning import PiggybackPruning
-from .rates import Rates
-from .relaying import Relaying
-from .roster import Roster
+from .feed.relay import Relaying
+from .rate_limits import Rates
+from .roster.roster import Roster
 from .settings import Settings
-from .tokens import TokenCodec
-from .transactions import Transactions
-from .triggers import Triggers
-from .users import UserDirectory
-from .watching import Watch
+from .store.pruning import PiggybackPruning
+from .store.transactions import Transactions
+from .tokens.codec import TokenCodec
+from .users.authority import Authority
+from .users.directory import UserDirectory
+from .users.triggers import Triggers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -15,15 +15,31 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from . import clock
-from .claims import VerifiedToken as VerifiedToken
-from .claims import verified_token
 from .clock import SECOND_US
 from .errors import ConfigurationError, DenylistUnavailable, SessionRevoked
-from .keys import MIN_SECRET_BYTES, Key, load_jwks, load_key
-from .redis_feed import SHORTEST_STALENESS_S, Place, Read, RedisFeed, RedisUnavailable
-from .revocations import Revocations
-from .runtime import elapsed, has_green_threads, reset_after_fork, start
-from .tokens import TokenCodec
+from .feed.redis_stream import (
+    SHORTEST_STALENESS_S,
+    Place,
+    Read,
+    RedisFeed,
+    RedisUnavailable,
+)
+from .feed.revoked import Revocations
+from .runtime import (
+    elapsed,
+    has_green_threads,
+    reset_after_fork,
+    start,
+)
+from .tokens.claims import VerifiedToken as VerifiedToken
+from .tokens.claims import verified_token
+from .tokens.codec import TokenCodec
+from .tokens.keys import (
+    MIN_SECRET_BYTES,
+    Key,
+    load_jwks,
+    load_key,
+)
 
 _log = logging.getLogger(__name__)
 

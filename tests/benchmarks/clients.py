@@ -19,9 +19,10 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from tests.benchmarks.filling import AGENT
 from tests.hosts import Host, make_app
-from xgen_flask_sessions import clock, ledger
-from xgen_flask_sessions.models import SessionRecord, UserLogin
+from xgen_flask_sessions import clock
 from xgen_flask_sessions.state import State
+from xgen_flask_sessions.store import ledger
+from xgen_flask_sessions.store.tables import SessionRecord, UserLogin
 
 USERS = 1000
 ADDRESS = "192.0.2.7"

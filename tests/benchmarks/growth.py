@@ -37,8 +37,8 @@ from tests.benchmarks.writes import Figures, host_on, percentile, print_table
 from tests.conftest import SERVERS, Server
 from tests.hosts import Host, make_app
 from xgen_flask_sessions import clock
-from xgen_flask_sessions.claims import Claims
 from xgen_flask_sessions.state import State
+from xgen_flask_sessions.tokens.claims import Claims
 
 FEW, ROWS, PRUNED, VERIFIED = 1000, 10_000_000, 1_000_000, 100_000
 TOKENS, LOOK_UPS, ROUNDS = 200, 1000, 40

@@ -21,11 +21,11 @@ import sqlalchemy as sa
 
 from tests.conftest import SERVERS
 from xgen_flask_sessions import clock
-from xgen_flask_sessions.access import outcome
-from xgen_flask_sessions.denylist import STATEMENTS
-from xgen_flask_sessions.drivers import KeepingSQLite, asking
-from xgen_flask_sessions.pool import DeadlinePool, compiled
+from xgen_flask_sessions.connections.drivers import KeepingSQLite, asking
+from xgen_flask_sessions.connections.pool import DeadlinePool, compiled
+from xgen_flask_sessions.denylist.strict import STATEMENTS
 from xgen_flask_sessions.state import State
+from xgen_flask_sessions.web.request_token import outcome
 
 from .cases import CASES, Places, Unavailable, places, ready
 from .measuring import Requests, in_turn

@@ -27,8 +27,8 @@ import sqlalchemy as sa
 from flask import Flask
 
 from tests.admin_center import AdminCenter
-from xgen_flask_sessions.listing import COLUMNS
-from xgen_flask_sessions.roster import PAGE_SIZE
+from xgen_flask_sessions.roster.listing import COLUMNS
+from xgen_flask_sessions.roster.roster import PAGE_SIZE
 from xgen_flask_sessions.standalone import create_app, prepare, seeding
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import User, db

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from tests.private_server import PrivateServer
 from tests.redis_place import RedisPlace
 from tests.wire import Wire, wire_to
-from xgen_flask_sessions.following import FeedReader, News
+from xgen_flask_sessions.feed.follower import FeedReader, News
 
 
 @dataclass(frozen=True, slots=True)

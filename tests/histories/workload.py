@@ -23,7 +23,7 @@ from tests.histories.wrong_systems import applied
 from tests.hosts import SECRET, Host, make_app
 from tests.redis_place import RedisPlace
 from xgen_flask_sessions import IssuedToken
-from xgen_flask_sessions.following import FeedReader
+from xgen_flask_sessions.feed.follower import FeedReader
 from xgen_flask_sessions.verifier import Verifier
 
 CLOCK_OFF_S = 2.0
@@ -39,9 +39,9 @@ _EVERYONE_AT = 40
 _REMEMBERED = 64
 """Of how many tokens such a process remembers that they passed."""
 _MEASURING = [
-    "xgen_flask_sessions.following",
-    "xgen_flask_sessions.relay",
-    "xgen_flask_sessions.wakes",
+    "xgen_flask_sessions.feed.follower",
+    "xgen_flask_sessions.feed.publisher",
+    "xgen_flask_sessions.feed.wakeups",
     "redis",
 ]
 """Where seconds are measured: on no machine does the wall clock change how fast they pass."""

@@ -17,16 +17,18 @@ from unittest.mock import patch
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from xgen_flask_sessions import SessionRevoked, clock, denylist, ledger, stamps
+from xgen_flask_sessions import SessionRevoked, clock
 from xgen_flask_sessions.clock import SECOND_US
-from xgen_flask_sessions.denylist import Denylist, Standing
-from xgen_flask_sessions.following import FeedReader, News
-from xgen_flask_sessions.ledger import Issue
-from xgen_flask_sessions.models import FORCE_LOGOUT, RENEWED, SessionRecord
-from xgen_flask_sessions.redis_feed import Read
+from xgen_flask_sessions.denylist import strict
+from xgen_flask_sessions.denylist.strict import Denylist, Standing
+from xgen_flask_sessions.denylist.watch import Watch
+from xgen_flask_sessions.feed.follower import FeedReader, News
+from xgen_flask_sessions.feed.redis_stream import Read
 from xgen_flask_sessions.state import get_state
+from xgen_flask_sessions.store import ledger, stamps
+from xgen_flask_sessions.store.ledger import Issue
+from xgen_flask_sessions.store.tables import FORCE_LOGOUT, RENEWED, SessionRecord
 from xgen_flask_sessions.verifier import Verifier, _Reading, _View
-from xgen_flask_sessions.watching import Watch
 
 
 def _ended_by_row(standing: Standing, now_us: int) -> bool:
@@ -119,10 +121,10 @@ _SLOWLY = (Denylist, "standing", _answer_slowly)
 
 _PATCHES: Mapping[str, tuple[tuple[object, str, object], ...]] = {
     "right": (),
-    "whole-second": ((denylist.Standing, "is_revoked", _revoked_by_whole_seconds),),
+    "whole-second": ((strict.Standing, "is_revoked", _revoked_by_whole_seconds),),
     "node-clock": (
         (stamps, "_greatest", _newest_value),
-        (denylist.Standing, "is_revoked", _revoked_by_microseconds),
+        (strict.Standing, "is_revoked", _revoked_by_microseconds),
     ),
     "check-then-renew": ((ledger, "renew", _check_then_renew),),
     "slow": (_SLOWLY,),

@@ -21,12 +21,22 @@ from flask import Flask
 from flask_login import LoginManager
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from . import error_pages, language, sign_in, workspace
-from .admin_center import create_admin
-from .config import engine_options, find_instance, from_environment, secret_key
-from .extensions import sessions
-from .models import User, db
-from .preparation import prepare
+from xgen_flask_sessions.standalone import (
+    error_pages,
+    language,
+    sign_in,
+    workspace,
+)
+from xgen_flask_sessions.standalone.admin_center import create_admin
+from xgen_flask_sessions.standalone.config import (
+    engine_options,
+    find_instance,
+    from_environment,
+    secret_key,
+)
+from xgen_flask_sessions.standalone.extensions import sessions
+from xgen_flask_sessions.standalone.models import User, db
+from xgen_flask_sessions.standalone.preparation import prepare
 
 __all__ = ["create_app", "prepare"]
 

@@ -17,13 +17,19 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload
 
 from xgen_flask_sessions import Forbidden, IssuedToken
-from xgen_flask_sessions.access import recheck_token
-from xgen_flask_sessions.i18n import gettext_noop
-from xgen_flask_sessions.users import unwrap
-
-from . import passwords
-from .extensions import sessions
-from .models import MAX_NAME, MAX_ROLE, MAX_USERNAME, Role, User, db
+from xgen_flask_sessions.standalone import passwords
+from xgen_flask_sessions.standalone.extensions import sessions
+from xgen_flask_sessions.standalone.models import (
+    MAX_NAME,
+    MAX_ROLE,
+    MAX_USERNAME,
+    Role,
+    User,
+    db,
+)
+from xgen_flask_sessions.users.directory import unwrap
+from xgen_flask_sessions.web.i18n import gettext_noop
+from xgen_flask_sessions.web.request_token import recheck_token
 
 PAGE_SIZE: Final = 50
 """Users on one page."""

@@ -9,9 +9,8 @@ from flask_admin import Admin, AdminIndexView, expose
 from flask_admin.theme import Bootstrap4Theme
 
 from xgen_flask_sessions import open_to_all
-from xgen_flask_sessions.admin import ENDPOINT as LOGIN_MANAGEMENT
-
-from .user_admin import UserManagementView
+from xgen_flask_sessions.admin.views import ENDPOINT as LOGIN_MANAGEMENT
+from xgen_flask_sessions.standalone.user_admin import UserManagementView
 
 
 class _IndexView(AdminIndexView):  # type: ignore[misc]

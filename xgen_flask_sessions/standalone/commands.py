@@ -13,20 +13,24 @@ import click
 from flask import Flask
 from flask.cli import AppGroup, ScriptInfo
 
-from xgen_flask_sessions.cli import commands as plugin_commands
-from xgen_flask_sessions.cli import (
+from xgen_flask_sessions.cli.commands import commands as plugin_commands
+from xgen_flask_sessions.cli.commands import (
     failing_plainly,
     json_option,
     operator,
     page_option,
     search_option,
 )
+from xgen_flask_sessions.cli.terminal import print_json, print_table, shown
+from xgen_flask_sessions.standalone import (
+    accounts,
+    create_app,
+    prepare,
+    seeding,
+)
+from xgen_flask_sessions.standalone.accounts import AccountError, Profile
+from xgen_flask_sessions.standalone.models import User
 from xgen_flask_sessions.state import get_state
-from xgen_flask_sessions.terminal import print_json, print_table, shown
-
-from . import accounts, create_app, prepare, seeding
-from .accounts import AccountError, Profile
-from .models import User
 
 THREADS = 8
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from xgen_flask_sessions import ConfigurationError
-from xgen_flask_sessions.keys import MIN_SECRET_BYTES
 from xgen_flask_sessions.settings import PREFIX
+from xgen_flask_sessions.tokens.keys import MIN_SECRET_BYTES
 
 _DRIVERS: Final = {
     "postgres": "postgresql+psycopg",

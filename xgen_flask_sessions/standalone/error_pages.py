@@ -8,8 +8,13 @@ from typing import Final
 from flask import Flask, Response, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from xgen_flask_sessions.problems import database_problem, http_problem, sealed, wants_page
-from xgen_flask_sessions.transactions import UNREACHABLE
+from xgen_flask_sessions.store.transactions import UNREACHABLE
+from xgen_flask_sessions.web.problems import (
+    database_problem,
+    http_problem,
+    sealed,
+    wants_page,
+)
 
 _PROBLEM: Final = "application/problem+json"
 

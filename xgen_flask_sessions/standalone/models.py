@@ -9,7 +9,7 @@ from flask_login import UserMixin
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from xgen_flask_sessions.models import BYTEWISE
+from xgen_flask_sessions.store.tables import BYTEWISE
 
 MAX_USERNAME: Final = 150
 MAX_NAME: Final = 150

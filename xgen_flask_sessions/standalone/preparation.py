@@ -9,11 +9,11 @@ import click
 import sqlalchemy as sa
 from flask import Flask
 
-from xgen_flask_sessions import ConfigurationError, migrate
-
-from . import accounts
-from .accounts import AccountError, Profile
-from .models import User, db
+from xgen_flask_sessions import ConfigurationError
+from xgen_flask_sessions.standalone import accounts
+from xgen_flask_sessions.standalone.accounts import AccountError, Profile
+from xgen_flask_sessions.standalone.models import User, db
+from xgen_flask_sessions.store import migrate
 
 FIRST_USERNAME: Final = "admin"
 _ATTEMPTS: Final = 10

@@ -9,13 +9,18 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from xgen_flask_sessions import clock, ledger
+from xgen_flask_sessions import clock
 from xgen_flask_sessions.clock import SECOND_US
-from xgen_flask_sessions.ledger import PastSignIn
-from xgen_flask_sessions.models import TABLES
-
-from .models import Role, User, db, user_roles
-from .passwords import UNUSABLE
+from xgen_flask_sessions.standalone.models import (
+    Role,
+    User,
+    db,
+    user_roles,
+)
+from xgen_flask_sessions.standalone.passwords import UNUSABLE
+from xgen_flask_sessions.store import ledger
+from xgen_flask_sessions.store.ledger import PastSignIn
+from xgen_flask_sessions.store.tables import TABLES
 
 BATCH: Final = 5000
 """Users in one transaction. Each writes nearly every page of every index: few of them are fast."""

@@ -30,12 +30,11 @@ from xgen_flask_sessions import (
 )
 from xgen_flask_sessions.clock import seconds_until
 from xgen_flask_sessions.errors import BadRequest, DatabaseUnavailable
-from xgen_flask_sessions.i18n import gettext, gettext_noop, ngettext
-from xgen_flask_sessions.problems import problem, sealed
-
-from . import accounts
-from .extensions import sessions
-from .models import MAX_USERNAME
+from xgen_flask_sessions.standalone import accounts
+from xgen_flask_sessions.standalone.extensions import sessions
+from xgen_flask_sessions.standalone.models import MAX_USERNAME
+from xgen_flask_sessions.web.i18n import gettext, gettext_noop, ngettext
+from xgen_flask_sessions.web.problems import problem, sealed
 
 blueprint = Blueprint("sign_in", __name__)
 

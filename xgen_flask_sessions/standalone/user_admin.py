@@ -11,14 +11,13 @@ from flask import abort, redirect, request, url_for
 from flask_admin import expose
 from flask_login import current_user
 
-from xgen_flask_sessions import i18n
-from xgen_flask_sessions.admin import AdminCenterView, page_number
-from xgen_flask_sessions.forms import check_form, field_token
-
-from . import accounts
-from .accounts import AccountError, Profile, StaleError
-from .models import MAX_USERNAME, User
-from .sign_in import to_sign_in
+from xgen_flask_sessions.admin.views import AdminCenterView, page_number
+from xgen_flask_sessions.standalone import accounts
+from xgen_flask_sessions.standalone.accounts import AccountError, Profile, StaleError
+from xgen_flask_sessions.standalone.models import MAX_USERNAME, User
+from xgen_flask_sessions.standalone.sign_in import to_sign_in
+from xgen_flask_sessions.web import i18n
+from xgen_flask_sessions.web.forms import check_form, field_token
 
 ENDPOINT: Final = "admin-users"
 

@@ -8,9 +8,9 @@ from flask import Blueprint, Response, jsonify, render_template
 from flask_login import current_user, login_required
 
 from xgen_flask_sessions import current_token
-from xgen_flask_sessions.i18n import format_time, format_zone
-from xgen_flask_sessions.problems import sealed
 from xgen_flask_sessions.state import get_state
+from xgen_flask_sessions.web.i18n import format_time, format_zone
+from xgen_flask_sessions.web.problems import sealed
 
 blueprint = Blueprint("workspace", __name__)
 

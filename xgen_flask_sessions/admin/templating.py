@@ -1,0 +1,43 @@
+"""What the package's templates, and a host's own ones, may call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import url_for
+from flask_login import current_user
+from markupsafe import Markup
+
+from ..state import get_state
+from ..text import visible
+from ..users.directory import Profile
+from ..web import i18n
+from ..web.problems import sign_in_url
+
+
+def template_globals() -> dict[str, Any]:
+    """Return the functions that ``init_app`` adds to Jinja's globals."""
+    return {
+        "xgen_gettext": i18n.gettext,
+        "xgen_ngettext": i18n.ngettext,
+        "xgen_language": i18n.language,
+        "xgen_number": i18n.format_number,
+        "xgen_current_profile": _current_profile,
+        "xgen_session_guard": _session_guard,
+        "xgen_visible": visible,
+    }
+
+
+def _current_profile() -> Profile | None:
+    """Return who is looking at the page, or ``None``."""
+    if not current_user.is_authenticated:
+        return None
+    user = current_user._get_current_object()
+    return get_state().users.profile(user.get_id(), user)
+
+
+def _session_guard() -> Markup:
+    """Return the script tag that sends a page to the sign-in page once its session has ended."""
+    return Markup('<script src="{}" data-sign-in="{}" defer></script>').format(
+        url_for("xgen_sessions.static", filename="session-guard.js"), sign_in_url() or "/login"
+    )

@@ -1,0 +1,269 @@
+"""The screen **Login Management**, a view of Flask-Admin.
+
+Holds no rules: who may do what is asked of ``authority``, what is shown of ``roster``.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flask import Response, abort, redirect, request, url_for
+from flask_admin import BaseView, expose
+from flask_login import current_user
+
+from .. import clock
+from ..clock import SECOND_US
+from ..errors import (
+    AuthenticationError,
+    BadRequest,
+    Forbidden,
+    NotFound,
+    RateLimited,
+    XgenSessionsError,
+)
+from ..roster.listing import (
+    COLUMNS,
+    MAX_TEXT,
+    Column,
+    Listing,
+    parse_listing,
+)
+from ..roster.roster import parse_page
+from ..state import get_state
+from ..store.transactions import UNREACHABLE
+from ..text import visible
+from ..web import i18n
+from ..web.force_out import force_out
+from ..web.forms import check_form, field_token
+from ..web.login_bridge import require_user
+from ..web.marks import checks_caller
+from ..web.problems import (
+    database_problem,
+    refuse,
+    sealed,
+    sign_in_url,
+)
+from ..web.request_token import outcome
+
+ENDPOINT = "admin-active-sessions"
+
+ASSETS = Path(__file__).parent
+"""The directory of ``static/`` and ``templates/``."""
+
+_NOTICE_US = 300 * SECOND_US
+
+
+class AdminCenterView(BaseView):  # type: ignore[misc]
+    """A view that only administrators get into, under a strict Content-Security-Policy.
+
+    Its templates bring their own styles: Bootstrap is not loaded by the sidebar layout.
+    """
+
+    brings_own_styles = True
+
+    @property
+    def extra_css(self) -> list[str]:
+        """The styles, for any layout."""
+        return [url_for("xgen_sessions.static", filename="xgen-sessions.css")]
+
+    @checks_caller
+    def is_accessible(self) -> bool:
+        """Say whether the current user may see the view."""
+        try:
+            return get_state().authority.may_view(require_user())
+        except XgenSessionsError:
+            return False
+
+    def inaccessible_callback(self, name: str, **kwargs: Any) -> Any:  # noqa: ARG002
+        """Send who is not signed in to the sign-in page, and turn away everybody else."""
+        try:
+            require_user()
+        except AuthenticationError as error:
+            return self._to_sign_in(error)
+        except XgenSessionsError as error:
+            return refuse(error)
+        return abort(403)
+
+    def create_blueprint(self, admin: Any) -> Any:
+        """Return the view's blueprint, whose answers no cache keeps and no frame shows."""
+        blueprint = super().create_blueprint(admin)
+        blueprint.after_request(sealed)
+        for unreachable in UNREACHABLE:
+            blueprint.register_error_handler(unreachable, database_problem)
+        # Forced out while the form was on its way.
+        blueprint.register_error_handler(AuthenticationError, self._to_sign_in)
+        return blueprint
+
+    def _to_sign_in(self, error: AuthenticationError) -> Any:
+        """Send who is not signed in, or not any more, to the sign-in page."""
+        url = sign_in_url(url_for(f"{self.endpoint}.index"))
+        if request.method == "POST" and url is not None:
+            return redirect(url, 303)
+        return refuse(error)
+
+    def back(self, **query: Any) -> Any:
+        """Redirect to the view's list after a form was handled."""
+        return redirect(url_for(f"{self.endpoint}.index", **query), 303)
+
+
+class LoginManagementView(AdminCenterView):
+    """Who is signed in, on what, from where; and **Force Logout**."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            name=i18n.lazy_gettext("Login Management"),
+            category=i18n.lazy_gettext("Users / Access Control"),
+            endpoint=ENDPOINT,
+        )
+
+    @expose("/")  # type: ignore[untyped-decorator]
+    def index(self) -> Any:
+        """Show one page of the users that are signed in."""
+        return self._list(notice=_notice(request.args.get("revocation")))
+
+    @expose("/sessions")  # type: ignore[untyped-decorator]
+    def sessions(self) -> Any:
+        """Return the active sessions of one user, as the table that a row expands to."""
+        state = get_state()
+        user_id = request.args.get("user_id", "")
+        return self.render(
+            "xgen_sessions/_sessions.html",
+            sessions=state.roster.sessions_of(state.db.session(), user_id),
+            **_helpers(),
+        )
+
+    @expose("/confirm")  # type: ignore[untyped-decorator]
+    def confirm(self) -> Any:
+        """Ask before a force logout, where the deployment wants that."""
+        state = get_state()
+        user_id = request.args.get("user_id", "")
+        profile = state.users.profile(user_id, state.users.get(user_id))
+        if not state.authority.may_force_logout(current_user, superuser=profile.superuser):
+            raise Forbidden("You may not force out this user.")
+        return self.render(
+            "xgen_sessions/confirm.html",
+            profile=profile,
+            sessions=state.roster.sessions_of(state.db.session(), user_id),
+            page_number=page_number(),
+            query=_listing().query(),
+            **_helpers(),
+        )
+
+    @expose("/force-logout")  # type: ignore[untyped-decorator]
+    def lead_back(self) -> Any:
+        """Lead from the address of the form to the list, as when the language is changed."""
+        return self.back(lang=request.args.get("lang"), **_listing().query())
+
+    @expose("/force-logout", methods=["POST"])  # type: ignore[untyped-decorator]
+    def force_logout(self) -> Any:
+        """End all sessions of a user; whoever did it to themselves goes to the sign-in page."""
+        check_form()
+        user_id = request.form.get("user_id", "")
+        oneself = user_id == current_user.get_id()
+        try:
+            revocation = force_out(current_user, user_id)
+        except NotFound as error:
+            raise BadRequest(error.detail) from None
+        except RateLimited as error:
+            wait = error.retry_after_s or 1
+            page = self._list(failure=_too_often(wait))
+            return page, error.status, {"Retry-After": str(wait)}
+        if oneself and (url := sign_in_url()) is not None:
+            return redirect(url, 303)
+        number = page_number()
+        page = number if number > 1 else None
+        return self.back(revocation=revocation.id, page=page, **_listing().query())
+
+    def _list(self, *, notice: str | None = None, failure: str | None = None) -> Any:
+        state = get_state()
+        session = state.db.session()
+        expanded = request.args.get("expand")
+        summary = state.roster.summary(session)
+        columns = state.roster.columns(session)
+        listing = _listing(columns)
+        page = state.roster.nearest_page(
+            session, page_number(), listing, active_users=summary.active_users
+        )
+        return self.render(
+            "xgen_sessions/login_management.html",
+            summary=summary,
+            page=page,
+            columns=columns,
+            listing=listing,
+            query=listing.query(),
+            expanded=expanded,
+            expanded_sessions=state.roster.sessions_of(session, expanded) if expanded else [],
+            notice=notice,
+            failure=failure,
+            may_force_logout=lambda user: state.authority.may_force_logout(
+                current_user, superuser=user.profile.superuser
+            ),
+            **_helpers(),
+        )
+
+
+def page_number() -> int:
+    """Return the page that the current request asks for; whatever is none means the first one."""
+    text = request.values.get("page", "1")
+    if text.isascii() and text.isdigit():
+        text = text[:9]  # past any end all the same
+    return parse_page(text) or 1
+
+
+def _listing(columns: Sequence[Column] = COLUMNS) -> Listing:
+    """Return which users the current request asks for; what is no column means the default.
+
+    :param columns: Those that there are.
+    """
+    sort = request.values.get("sort")
+    text = request.values.get("q", "").strip()[:MAX_TEXT] if "username" in columns else ""
+    text = unicodedata.normalize("NFC", text)
+    return parse_listing(sort if sort in columns else None, request.values.get("order"), text)
+
+
+def _too_often(wait_s: int) -> str:
+    return i18n.ngettext(
+        "Too many force logouts in a short time. Nobody was signed out. Try again in %(num)d "
+        "second.",
+        "Too many force logouts in a short time. Nobody was signed out. Try again in %(num)d "
+        "seconds.",
+        wait_s,
+    )
+
+
+def _notice(revocation_id: str | None) -> str | None:
+    """Return what the administrator's own force logout of a moment ago did, in words."""
+    if not revocation_id:
+        return None
+    state = get_state()
+    past = state.roster.revocation(state.db.session(), revocation_id)
+    recent = past is not None and clock.now_us() - past.revoked_us < _NOTICE_US
+    if past is None or not recent or not past.user_id or past.actor != current_user.get_id():
+        return None
+    profile = state.users.profile(past.user_id, state.users.get(past.user_id))
+    return i18n.ngettext(
+        "%(num)d session of %(user)s ended",
+        "%(num)d sessions of %(user)s ended",
+        past.sessions_ended,
+        user=visible(profile.username),
+    )
+
+
+def _helpers() -> dict[str, Any]:
+    settings = get_state().settings
+    token = outcome().token
+    return {
+        "ENDPOINT": ENDPOINT,
+        "confirm_first": settings.confirm_force_logout,
+        "current_session_id": token.session_id if token else None,
+        "field_token": field_token,
+        "format_time": lambda at_us: "-" if at_us is None else i18n.format_time(at_us, settings),
+        "zone": i18n.format_zone(settings),
+    }
+
+
+def _protect(response: Response) -> Response:
+    return sealed(response)

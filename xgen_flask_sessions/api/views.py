@@ -1,0 +1,280 @@
+"""The JSON API: a caller's own sessions, and everybody's for administrators."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import unicodedata
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request, url_for
+from flask.sansio.blueprints import BlueprintSetupState
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.routing import BaseConverter
+
+from .. import lifecycle
+from ..clock import seconds_until, to_rfc3339
+from ..errors import (
+    BadRequest,
+    CrossSiteRequest,
+    Forbidden,
+    NotFound,
+    XgenSessionsError,
+)
+from ..roster.as_json import represent_session, represent_user
+from ..roster.listing import (
+    DEFAULT,
+    MAX_TEXT,
+    Column,
+    Listing,
+    parse_listing,
+)
+from ..roster.roster import ActiveSession, parse_page
+from ..state import get_state
+from ..store.tables import MAX_REASON
+from ..store.transactions import UNREACHABLE
+from ..web import login_browser
+from ..web.cookie import set_cookie, unset_cookie
+from ..web.force_out import force_out, is_superuser
+from ..web.login_bridge import require_user
+from ..web.marks import checks_caller, open_to_all
+from ..web.problems import (
+    answer,
+    database_problem,
+    http_problem,
+    sealed,
+)
+from ..web.request_token import current_token, outcome, token_required
+from ..web.same_site import is_same_site
+from .openapi import document
+
+_MAX_BODY_BYTES = 16 * 1024
+_DOCUMENT_MAX_AGE_S = 3600
+_OPEN = ("xgen_sessions.static", "xgen_sessions.openapi_document")
+"""Endpoints whose answers are the same for everybody."""
+
+
+def create_blueprint(url_prefix: str, assets: Path) -> Blueprint:
+    """Return the blueprint ``xgen_sessions``.
+
+    :param url_prefix: Where it is mounted, such as ``/sessions``.
+    :param assets: The directory of ``static/`` and ``templates/``.
+    """
+    blueprint = Blueprint(
+        "xgen_sessions",
+        __name__,
+        url_prefix=url_prefix,
+        static_folder=assets / "static",
+        template_folder=assets / "templates",
+    )
+    blueprint.add_url_rule("/openapi.json", view_func=openapi_document)
+    blueprint.add_url_rule("/", view_func=own_sessions)
+    blueprint.add_url_rule("/<session_id>", view_func=end_own_session, methods=["DELETE"])
+    blueprint.add_url_rule("/renew", view_func=renew, methods=["POST"])
+    blueprint.add_url_rule("/sign-out", view_func=sign_out, methods=["POST"])
+    blueprint.record_once(_add_converter)
+    blueprint.add_url_rule("/users", view_func=users)
+    # Slashes are part of an id: merged, they would make it another user's.
+    user = "/users/<xgen_user_id:user_id>"
+    blueprint.add_url_rule(user, view_func=user_sessions, merge_slashes=False)
+    blueprint.add_url_rule(
+        f"{user}/force-logout", view_func=force_logout, methods=["POST"], merge_slashes=False
+    )
+    blueprint.register_error_handler(XgenSessionsError, answer)
+    blueprint.register_error_handler(HTTPException, http_problem)
+    for unreachable in UNREACHABLE:
+        blueprint.register_error_handler(unreachable, database_problem)
+    blueprint.after_request(_seal_answers)
+    return blueprint
+
+
+class _UserIdConverter(BaseConverter):
+    """Any text, with slashes wherever they are."""
+
+    regex = ".+?"
+    part_isolating = False
+
+
+def _add_converter(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters["xgen_user_id"] = _UserIdConverter
+
+
+@open_to_all
+def openapi_document() -> Response:
+    """``GET /sessions/openapi.json``: this API in OpenAPI 3.1, for anybody."""
+    server = url_for("xgen_sessions.own_sessions").rstrip("/")
+    release = version("xgen-flask-sessions")
+    response = jsonify(document(get_state().settings, server=server, version=release))
+    response.cache_control.public = True
+    response.cache_control.max_age = _DOCUMENT_MAX_AGE_S
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
+@token_required
+def own_sessions() -> Response:
+    """``GET /sessions/``: the caller's active sessions."""
+    state = get_state()
+    found = state.roster.sessions_of(state.db.session(), current_token.user_id)
+    return jsonify(sessions=[_session(session) for session in found])
+
+
+@token_required
+def end_own_session(session_id: str) -> Response:
+    """``DELETE /sessions/<session_id>``: end one of the caller's own sessions."""
+    state = get_state()
+    if state.roster.owner_of(state.db.session(), session_id) != current_token.user_id:
+        raise NotFound("You have no active session by this id.")
+    if lifecycle.end_session(session_id, actor=current_token.user_id) is None:
+        raise NotFound("This session has ended already.")
+    response = Response(status=204)
+    if session_id == current_token.session_id:
+        _forget_token(response)
+    return response
+
+
+@token_required
+def renew() -> Response:
+    """``POST /sessions/renew``: a new token for this session, where the old one came from."""
+    issued = lifecycle.renew(current_token)
+    body: dict[str, Any] = {
+        "session_id": issued.session_id,
+        "expires_in": seconds_until(issued.expires_us),
+    }
+    source = outcome().source
+    if source == "header":
+        return jsonify(body | {"access_token": issued.token, "token_type": "Bearer"})
+    response = jsonify(body)  # scripts are to see as little of it as before
+    if source == "cookie":
+        set_cookie(response, issued)
+    else:
+        login_browser.keep(response, issued)
+    return response
+
+
+@token_required
+def sign_out() -> Response:
+    """``POST /sessions/sign-out``: end this session."""
+    lifecycle.end_session(current_token.session_id, actor=current_token.user_id)
+    response = Response(status=204)
+    _forget_token(response)
+    return response
+
+
+def _forget_token(response: Response) -> None:
+    """Take the current request's token out of the browser."""
+    source = outcome().source
+    if source == "cookie":
+        unset_cookie(response)
+    elif source == "login":
+        login_browser.drop_token()
+        login_browser.forget()  # and at the end of the request, its cookie
+
+
+@checks_caller  # as an administrator
+def users() -> Response:
+    """``GET /sessions/users``: the cards and one page of the table."""
+    _require_administrator()
+    state = get_state()
+    session = state.db.session()
+    number, listing = _page_number(), _listing(state.roster.columns(session))
+    summary = state.roster.summary(session)
+    page = state.roster.page(session, number, listing, active_users=summary.active_users)
+    return jsonify(
+        summary=dataclasses.asdict(summary),
+        users=[represent_user(user) for user in page.users],
+        page=page.number,
+        pages=page.pages,
+    )
+
+
+@checks_caller  # as an administrator
+def user_sessions(user_id: str) -> Response:
+    """``GET /sessions/users/<user_id>``: a user's active sessions."""
+    _require_administrator()
+    state = get_state()
+    is_superuser(state, user_id)  # only to know that it is somebody
+    found = state.roster.sessions_of(state.db.session(), user_id)
+    return jsonify(user_id=user_id, sessions=[_session(session) for session in found])
+
+
+@checks_caller  # as an administrator
+def force_logout(user_id: str) -> Response:
+    """``POST /sessions/users/<user_id>/force-logout``: end all sessions of a user."""
+    caller = _require_administrator()
+    reason = _reason()
+    revocation = force_out(caller, user_id, reason)
+    return jsonify(
+        user_id=user_id,
+        sessions_ended=revocation.sessions_ended,
+        invalid_before=to_rfc3339(revocation.invalid_before_us or 0),
+    )
+
+
+def _require_administrator() -> Any:
+    """Return the user who calls, if it is one who may see Login Management.
+
+    :raises XgenSessionsError: The caller is nobody, or no administrator.
+    """
+    state = get_state()
+    caller = require_user()
+    if not is_same_site(request, state.settings.trusted_origins) and not current_token:
+        raise CrossSiteRequest
+    if not state.authority.may_view(caller):
+        raise Forbidden("This call is for administrators.")
+    return caller
+
+
+def _page_number() -> int:
+    number = parse_page(request.args.get("page", "1"))
+    if number is None:
+        raise BadRequest("page is a number from 1.")
+    return number
+
+
+def _listing(offered: Sequence[Column]) -> Listing:
+    """Return which users the current request asks for, in which order.
+
+    :param offered: The columns that there are here.
+    :raises BadRequest: It asks for something else.
+    """
+    sort, order = request.args.get("sort", DEFAULT), request.args.get("order")
+    text = request.args.get("q", "")
+    if sort not in offered:
+        raise BadRequest(f"sort is one of {', '.join(offered)}.")
+    if order not in (None, "asc", "desc"):
+        raise BadRequest("order is asc or desc.")
+    if len(text) > MAX_TEXT or (text and "username" not in offered):
+        raise BadRequest(f"q has at most {MAX_TEXT if 'username' in offered else 0} characters.")
+    return parse_listing(sort, order, unicodedata.normalize("NFC", text))
+
+
+def _reason() -> str | None:
+    if (request.content_length or 0) > _MAX_BODY_BYTES:
+        raise RequestEntityTooLarge
+    data = request.stream.read(_MAX_BODY_BYTES + 1)
+    if not data:
+        return None
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        raise BadRequest("The body is no JSON.") from None
+    reason = body.get("reason") if isinstance(body, dict) else body
+    if not isinstance(body, dict) or not isinstance(reason, str | None):
+        raise BadRequest('The body is an object such as {"reason": "…"}.')
+    if reason is not None and len(reason) > MAX_REASON:
+        raise BadRequest(f"A reason has at most {MAX_REASON} characters.")
+    return reason
+
+
+def _session(session: ActiveSession) -> dict[str, Any]:
+    current = bool(current_token) and session.session_id == current_token.session_id
+    return represent_session(session, current=current)
+
+
+def _seal_answers(response: Response) -> Response:
+    return sealed(response, cached=request.endpoint in _OPEN)

@@ -1,0 +1,369 @@
+"""The commands: ``flask xgen-sessions``.
+
+They end with 0 if it was done, 1 with one line on stderr if it was not, and 2 for a wrong call.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+from sqlalchemy.exc import SQLAlchemyError
+
+from .. import lifecycle
+from ..clock import to_datetime, to_rfc3339
+from ..errors import ConfigurationError, DatabaseUnavailable, XgenSessionsError
+from ..roster.as_json import represent_session, represent_user
+from ..roster.listing import (
+    COLUMNS,
+    DEFAULT,
+    Column,
+    parse_listing,
+)
+from ..roster.roster import ActiveSession, ActiveUser
+from ..settings import load_keys
+from ..state import get_state
+from ..store import migrate
+from ..store.ledger import Revocation
+from ..store.tables import MAX_REASON
+from ..text import clean_text
+from ..tokens.claims import MAX_USER_ID_LENGTH
+from ..tokens.keys import to_jwks
+from ..users.directory import Profile
+from ..web.i18n import format_zone
+from . import doctor as examination
+from .terminal import (
+    cause_of,
+    counted,
+    print_json,
+    print_table,
+    shown,
+)
+
+commands = AppGroup("xgen-sessions", help="See who is signed in, and sign them out.")
+
+
+@contextmanager
+def failing_plainly(*expected: type[Exception]) -> Iterator[None]:
+    """Turn what goes wrong into one line on stderr and exit code 1.
+
+    :param expected: Further errors whose message is for people.
+    """
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise _database_failure("The database cannot be used.", error) from error
+    except (XgenSessionsError, ConfigurationError) as error:
+        if isinstance(error, DatabaseUnavailable):
+            raise _database_failure(str(error), error) from error
+        raise click.ClickException(shown(str(error))) from error
+    except expected as error:
+        raise click.ClickException(shown(str(error))) from error
+
+
+def _text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("This is no UTF-8 text.") from None
+    return value
+
+
+def _reason(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and len(value) > MAX_REASON:
+        raise click.BadParameter(f"A reason has at most {MAX_REASON} characters.")
+    return _text(context, parameter, value)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+page_option = click.option(
+    "--page", type=click.IntRange(1, 999_999_999), default=1, help="Counted from 1."
+)
+search_option = click.option(
+    "--search", "text", default="", callback=_text, help="Part of a username or a name."
+)
+_id_option = click.option("--id", "by_id", is_flag=True, help="USER is a user id, no username.")
+_reason_option = click.option("--reason", callback=_reason, help="Why, for the audit record.")
+
+
+@commands.command("list")
+@page_option
+@search_option
+@click.option("--sort", type=click.Choice(COLUMNS), default=DEFAULT, show_default=True)
+@click.option("--order", type=click.Choice(["asc", "desc"]), help="As the column asks for.")
+@json_option
+@failing_plainly()
+def list_users(page: int, text: str, sort: Column, order: str | None, as_json: bool) -> None:
+    """List who is signed in, newest last login first."""
+    state = get_state()
+    session = state.db.session()
+    offered = state.roster.columns(session)
+    if sort not in offered or (text and "username" not in offered):
+        raise click.ClickException("The users lie in another database: they are listed without.")
+    summary = state.roster.summary(session)
+    listing = parse_listing(sort, order, unicodedata.normalize("NFC", text))
+    found = state.roster.nearest_page(session, page, listing)
+    if as_json:
+        print_json(
+            summary=dataclasses.asdict(summary),
+            users=[represent_user(user) for user in found.users],
+            page=found.number,
+            pages=found.pages,
+        )
+        return
+    headers = ["User", "Name", "Department", "", "Active Sessions", "Last Login", "Last IP"]
+    print_table(headers, list(map(_user_row, found.users)))
+    click.echo(
+        f"{counted(summary.active_users, 'active user')}, "
+        f"{counted(summary.active_sessions, 'active session')}, "
+        f"{counted(summary.superusers, 'SuperUser')}. "
+        f"Page {found.number} of {found.pages}. Times are {format_zone(state.settings)}."
+    )
+
+
+@commands.command("show")
+@click.argument("user", callback=_text)
+@_id_option
+@json_option
+@failing_plainly()
+def show(user: str, by_id: bool, as_json: bool) -> None:
+    """Show the active sessions of USER, newest first."""
+    state = get_state()
+    profile = _find_user(user, by_id=by_id)
+    found = state.roster.sessions_of(state.db.session(), profile.user_id)
+    if as_json:
+        print_json(
+            user_id=profile.user_id,
+            sessions=[represent_session(session, current=False) for session in found],
+        )
+        return
+    headers = ["Browser", "Device", "Signed in", "IP", "Expires", "Session ID"]
+    print_table(headers, list(map(_session_row, found)))
+    click.echo(
+        f"{counted(len(found), 'active session')} of {shown(profile.username)}. "
+        f"Times are {format_zone(state.settings)}."
+    )
+
+
+@commands.command("force-logout")
+@click.argument("user", required=False, callback=_text)
+@click.option("--everyone", is_flag=True, help="Every session of every user.")
+@_id_option
+@_reason_option
+@json_option
+@failing_plainly()
+def force_logout(
+    user: str | None, everyone: bool, by_id: bool, reason: str | None, as_json: bool
+) -> None:
+    """End every session of USER, now. The account stays as it is."""
+    if everyone:
+        if user is not None or by_id:
+            raise click.UsageError("Give either USER or --everyone, not both.")
+        revocation = lifecycle.force_logout_everyone(actor=operator(), reason=reason)
+        whose = "everyone"
+    elif user is not None:
+        profile = _find_user(user, by_id=by_id)
+        revocation = lifecycle.force_logout(profile.user_id, actor=operator(), reason=reason)
+        whose = profile.username
+    else:
+        raise click.UsageError("Give USER, or --everyone.")
+    if as_json:
+        print_json(
+            user_id=revocation.user_id,
+            sessions_ended=revocation.sessions_ended,
+            invalid_before=to_rfc3339(revocation.invalid_before_us or 0),
+        )
+    else:
+        _print_ended(revocation, whose)
+
+
+@commands.command("end")
+@click.argument("session_id", callback=_text)
+@_reason_option
+@json_option
+@failing_plainly()
+def end(session_id: str, reason: str | None, as_json: bool) -> None:
+    """End the session SESSION_ID, now."""
+    state = get_state()
+    revocation = lifecycle.end_session(session_id, actor=operator(), reason=reason)
+    if revocation is None:
+        raise click.ClickException("There is no active session by this id.")
+    user_id = revocation.user_id or ""
+    if as_json:
+        print_json(user_id=user_id, session_id=session_id, sessions_ended=revocation.sessions_ended)
+    else:
+        _print_ended(revocation, state.users.profile(user_id, state.users.get(user_id)).username)
+
+
+@commands.command("prune")
+@json_option
+@failing_plainly()
+def prune(as_json: bool) -> None:
+    """Delete what ended or expired longer ago than the retention."""
+    deleted = lifecycle.prune()
+    if as_json:
+        print_json(deleted=deleted)
+    else:
+        click.echo(f"{counted(deleted, 'row')} deleted.")
+
+
+@commands.command("upgrade")
+@json_option
+@failing_plainly()
+def upgrade(as_json: bool) -> None:
+    """Make the tables, or bring them to this release."""
+    try:
+        revisions = migrate.upgrade(get_state().db.engine)
+    except SQLAlchemyError as error:
+        raise click.ClickException(f"The tables cannot be upgraded. {cause_of(error)}") from error
+    if as_json:
+        print_json(revisions=revisions)
+    elif revisions:
+        click.echo(f"The tables are now at version {revisions[-1]}.")
+    else:
+        click.echo("The tables are up to date.")
+
+
+@commands.command("jwks")
+@failing_plainly()
+def jwks() -> None:
+    """Print the public keys as a JWK Set, for services that verify tokens."""
+    settings = get_state().settings
+    if settings.algorithm == "HS256":
+        raise click.ClickException(
+            "HS256 has no public key, and its secret is not for publishing; hand it to a service "
+            "in private, or sign with RS256, ES256 or EdDSA (XGEN_SESSIONS_ALGORITHM)."
+        )
+    print_json(**to_jwks(load_keys(settings)))
+
+
+@commands.command("relay")
+@failing_plainly()
+def relay() -> None:
+    """Take revocations to Redis until told to stop.
+
+    Every server of the application does so too, from its first request on.
+    """
+    relaying = get_state().relaying
+    if relaying is None:
+        raise click.ClickException(
+            "There is no Redis to take them to; set XGEN_SESSIONS_REDIS_URL."
+        )
+    click.echo("Taking revocations to Redis. Ctrl+C stops it.")
+    relaying.run()
+
+
+@commands.command("doctor")
+@click.option(
+    "--open",
+    "opened",
+    metavar="ENDPOINT",
+    multiple=True,
+    help="One that is meant to be open, or has a check of its own; may be repeated.",
+)
+@click.option("--strict", is_flag=True, help="End with 1 for warnings, too.")
+@json_option
+@failing_plainly()
+def doctor(opened: tuple[str, ...], strict: bool, as_json: bool) -> None:
+    """Look for what is set up wrongly, and prove that revoking works."""
+    unknown = examination.unknown_endpoints(current_app, opened)
+    if unknown:
+        raise click.UsageError(f"There is no endpoint {shown(unknown[0])}; see flask routes.")
+    findings = examination.examine(current_app, get_state(), opened=opened, program=_program())
+    if as_json:
+        print_json(**examination.represent(findings))
+    else:
+        click.echo(examination.describe(findings))
+    failures = [examination.count(findings, level) for level in ("problem", "warning")]
+    if failures[0] or (strict and failures[1]):
+        raise click.exceptions.Exit(1)
+
+
+def _find_user(name: str, *, by_id: bool) -> Profile:
+    """Return whom *name* means: a username, else an id, be it of a user deleted since.
+
+    :raises click.ClickException: It means nobody, or two users.
+    """
+    state = get_state()
+    named = None if by_id else state.users.get_by_username(name)
+    owner = state.users.get(name)
+    is_id = owner is not None or state.roster.ever_signed_in(state.db.session(), name)
+    if named is None:
+        if not is_id:
+            raise click.ClickException(f"There is no user {shown(name)}.")
+        return state.users.profile(name, owner)
+    user_id = state.users.id_of(named)
+    if is_id and user_id != name:
+        raise click.ClickException(
+            f"{shown(name)} is the username of the user with the id {shown(user_id)}, and the "
+            "id of another; say which one with --id and the id."
+        )
+    return state.users.profile(user_id, named)
+
+
+def operator() -> str:
+    """Return who acts, for the audit record: the user of the operating system."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container's user may have no name
+        name = "unknown"
+    return clean_text(f"cli:{name}", MAX_USER_ID_LENGTH) or "cli"
+
+
+def _database_failure(what: str, error: Exception) -> click.ClickException:
+    try:
+        get_state().denylist.require_reachable()
+        upgrade_due = migrate.pending(get_state().db.engine)
+    except (SQLAlchemyError, XgenSessionsError, ConfigurationError, RuntimeError):
+        # The last two: a newer release's tables, or no application yet.
+        upgrade_due = False
+    if upgrade_due:
+        return click.ClickException(
+            "The tables are missing or not this release's; run "
+            f"{_program()} xgen-sessions upgrade, or your own migrations."
+        )
+    return click.ClickException(f"{what} {cause_of(error)}")
+
+
+def _program() -> str:
+    """Return what the commands are called by: flask, or the program that has them."""
+    root = click.get_current_context().find_root()
+    return "flask" if isinstance(root.command, AppGroup) else root.info_name or "flask"
+
+
+def _user_row(user: ActiveUser) -> list[str]:
+    profile = user.profile
+    return [
+        shown(profile.username),
+        shown(profile.name),
+        shown(profile.department),
+        "SUPER" if profile.superuser else "",
+        str(user.active_sessions),
+        "-" if user.last_login_us is None else _time(user.last_login_us),
+        shown(user.last_ip),
+    ]
+
+
+def _session_row(session: ActiveSession) -> list[str]:
+    return [
+        shown(session.device.browser),
+        shown(session.device.device),
+        _time(session.signed_in_us),
+        shown(session.ip),
+        _time(session.expires_us),
+        session.session_id,
+    ]
+
+
+def _time(at_us: int) -> str:
+    return f"{to_datetime(at_us, get_state().settings.timezone):%Y-%m-%d %H:%M:%S}"
+
+
+def _print_ended(revocation: Revocation, whose: str) -> None:
+    click.echo(f"{counted(revocation.sessions_ended, 'session')} of {shown(whose)} ended.")

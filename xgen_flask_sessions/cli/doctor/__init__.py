@@ -1,0 +1,60 @@
+"""``flask xgen-sessions doctor``: what of an application is set up wrongly, and does revoking work?
+
+``routes``
+    Which routes let everybody in.
+``configuration``, ``secrecy``
+    Keys and cookies. Can a secret be guessed?
+``database``
+    Tables, connections, the clock, the users' addresses.
+``proof``
+    A throw-away token that is revoked.
+``findings``
+    What all of them return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from flask import Flask
+
+from xgen_flask_sessions.cli.doctor.configuration import examine_configuration
+from xgen_flask_sessions.cli.doctor.database import (
+    examine_connections,
+    examine_contents,
+    examine_tables,
+)
+from xgen_flask_sessions.cli.doctor.findings import (
+    Finding,
+    count,
+    describe,
+    represent,
+)
+from xgen_flask_sessions.cli.doctor.proof import prove_revocation
+from xgen_flask_sessions.cli.doctor.routes import examine_routes, unknown_endpoints
+from xgen_flask_sessions.state import State
+
+__all__ = ["Finding", "count", "describe", "examine", "represent", "unknown_endpoints"]
+
+
+def examine(app: Flask, state: State, *, opened: Collection[str], program: str) -> list[Finding]:
+    """Look at an application from all sides. No route is called.
+
+    :param app: The application.
+    :param state: What ``init_app`` set up for it.
+    :param opened: Endpoints that are meant to be open.
+    :param program: What the commands are called by, for the mends.
+    """
+    return list(_examine(app, state, opened, program))
+
+
+def _examine(app: Flask, state: State, opened: Collection[str], program: str) -> Iterator[Finding]:
+    yield from examine_routes(app, opened)
+    yield from examine_configuration(app, state.settings)
+    engine = state.db.engine
+    yield from examine_connections(engine, state.settings)
+    tables = examine_tables(state, program)
+    yield tables
+    if tables.level != "problem":  # without them, the rest would only say so again
+        yield from examine_contents(app, state)
+        yield prove_revocation(state)

@@ -1,0 +1,140 @@
+"""Keys and cookies. No key is ever part of a finding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Flask
+
+from xgen_flask_sessions.cli.doctor.findings import Finding
+from xgen_flask_sessions.cli.doctor.secrecy import weakness
+from xgen_flask_sessions.settings import PREFIX, Settings
+from xgen_flask_sessions.tokens.keys import MIN_SECRET_BYTES
+
+_MAKE = "python -c 'import secrets; print(secrets.token_hex(32))'"
+
+
+def examine_configuration(app: Flask, settings: Settings) -> Iterator[Finding]:
+    """Look at keys and cookies.
+
+    :param app: The application.
+    :param settings: The plugin's settings.
+    """
+    with_flask_login = hasattr(app, "login_manager")
+    findings = [*_examine_keys(settings)]
+    if with_flask_login:
+        findings += _examine_flask_keys(app, settings)
+    yield from findings or [
+        Finding(level="ok", code="keys", meaning=f"No weak key; tokens use {settings.algorithm}.")
+    ]
+    findings = [*_examine_token_cookie(settings)]
+    if with_flask_login:
+        findings += _examine_flask_cookies(app)
+    yield from findings or [
+        Finding(level="ok", code="cookies", meaning="Cookies are for HTTPS and this site alone.")
+    ]
+
+
+def _examine_keys(settings: Settings) -> Iterator[Finding]:
+    reason = weakness(settings.secret_key or b"") if settings.algorithm == "HS256" else None
+    if reason:
+        yield Finding(
+            level="warning",
+            code="key-weak",
+            meaning=f"The secret that signs tokens {reason}: who guesses it can be anybody.",
+            mend=f"Set {PREFIX}SECRET_KEY (or the application's SECRET_KEY) to what this prints: "
+            f"{_MAKE}",
+        )
+    for key in settings.previous_keys:
+        reason = None if key.lstrip().startswith(b"-----BEGIN") else weakness(key)
+        if reason:
+            yield Finding(
+                level="warning",
+                code="previous-key-weak",
+                meaning=f"A previous secret that still verifies tokens {reason}: who guesses it "
+                "can be anybody.",
+                mend=f"Take it out of {PREFIX}PREVIOUS_KEYS; who has a token of it signs in again.",
+            )
+
+
+def _examine_flask_keys(app: Flask, settings: Settings) -> Iterator[Finding]:
+    keys = [app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
+    for key in map(_bytes, keys):
+        # The one that signs tokens as well has been looked at.
+        same = settings.algorithm == "HS256" and key == settings.secret_key
+        if not key or same:
+            continue
+        reason = "is short" if len(key) < MIN_SECRET_BYTES else weakness(key)
+        if reason:
+            yield Finding(
+                level="warning",
+                code="flask-key-weak",
+                meaning=f"The secret of Flask's session cookie {reason}: who guesses it can be "
+                "anybody whom Flask-Login knows.",
+                mend=f"Set SECRET_KEY to what this prints, and drop weak SECRET_KEY_FALLBACKS: "
+                f"{_MAKE}",
+            )
+
+
+def _bytes(key: Any) -> bytes:
+    return key.encode() if isinstance(key, str) else key or b""
+
+
+def _examine_token_cookie(settings: Settings) -> Iterator[Finding]:
+    if "cookies" not in settings.token_locations:
+        return
+    if not settings.cookie_secure:
+        yield Finding(
+            level="warning",
+            code="cookie-insecure",
+            meaning="The token's cookie is sent over plain HTTP, where it can be read.",
+            mend=f"Use HTTPS, and leave {PREFIX}COOKIE_SECURE on.",
+        )
+    if settings.cookie_samesite == "None":
+        yield Finding(
+            level="warning",
+            code="cookie-cross-site",
+            meaning="The token's cookie goes along with requests that other sites make.",
+            mend=f"Set {PREFIX}COOKIE_SAMESITE to 'Lax', unless other sites embed this one.",
+        )
+
+
+def _examine_flask_cookies(app: Flask) -> Iterator[Finding]:
+    """Look at the cookies by which Flask-Login knows people."""
+    if not app.config["SESSION_COOKIE_SECURE"]:
+        yield Finding(
+            level="warning",
+            code="flask-cookie-insecure",
+            meaning="Flask's session cookie is sent over plain HTTP, where it can be read.",
+            mend="Use HTTPS, and set SESSION_COOKIE_SECURE to True.",
+        )
+    if app.config["SESSION_COOKIE_SAMESITE"] not in ("Lax", "Strict"):
+        yield Finding(
+            level="warning",
+            code="flask-cookie-cross-site",
+            meaning="Flask's session cookie may go along with requests that other sites make.",
+            mend="Set SESSION_COOKIE_SAMESITE to 'Lax'.",
+        )
+    if not app.config.get("REMEMBER_COOKIE_SECURE"):
+        yield Finding(
+            level="warning",
+            code="remember-cookie-insecure",
+            meaning="Flask-Login's remember cookie is sent over plain HTTP, where it can be read.",
+            mend="Use HTTPS, and set REMEMBER_COOKIE_SECURE to True.",
+        )
+    if app.config.get("REMEMBER_COOKIE_SAMESITE") not in ("Lax", "Strict"):
+        yield Finding(
+            level="warning",
+            code="remember-cookie-cross-site",
+            meaning="Flask-Login's remember cookie may go along with requests that other sites "
+            "make.",
+            mend="Set REMEMBER_COOKIE_SAMESITE to 'Lax'.",
+        )
+    if not app.config.get("REMEMBER_COOKIE_HTTPONLY", True):
+        yield Finding(
+            level="warning",
+            code="remember-cookie-readable",
+            meaning="Scripts can read Flask-Login's remember cookie.",
+            mend="Leave REMEMBER_COOKIE_HTTPONLY on.",
+        )

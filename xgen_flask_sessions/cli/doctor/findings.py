@@ -1,0 +1,80 @@
+"""Findings: what they are, and how people and programs read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import click
+from tabulate import tabulate
+
+from xgen_flask_sessions.cli.terminal import counted, shown
+
+Level = Literal["ok", "warning", "problem"]
+
+_WIDTH = 100
+_INDENT = " " * 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A route, with those of its methods that a finding is about."""
+
+    methods: tuple[str, ...]
+    path: str
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    level: Level
+    code: str
+    """A stable name for programs."""
+    meaning: str
+    """What it means, in one sentence."""
+    mend: str | None = None
+    """What to do about it, in one sentence."""
+    routes: tuple[Route, ...] = ()
+    """The routes that it is about, if it is about any."""
+
+
+def count(findings: Sequence[Finding], level: Level) -> int:
+    """Count the findings of a level."""
+    return sum(finding.level == level for finding in findings)
+
+
+def represent(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return findings as the members of a JSON document."""
+    return {
+        "problems": count(findings, "problem"),
+        "warnings": count(findings, "warning"),
+        "findings": [asdict(finding) for finding in findings],
+    }
+
+
+def describe(findings: Sequence[Finding]) -> str:
+    """Return findings as text for people, with a summary as the last line."""
+    problems, warnings = count(findings, "problem"), count(findings, "warning")
+    summary = f"{counted(problems, 'problem')}, {counted(warnings, 'warning')}."
+    return "\n".join([*map(_paragraph, findings), "", summary])
+
+
+def _paragraph(finding: Finding) -> str:
+    lines = [_wrapped(finding.meaning, f"{finding.level:<9}")]
+    if finding.routes:
+        rows = [
+            (shown(", ".join(route.methods)), shown(route.path), shown(route.endpoint))
+            for route in finding.routes
+        ]
+        table = tabulate(rows, tablefmt="plain", disable_numparse=True)
+        lines += [f"{_INDENT}  {line}" for line in table.splitlines()]
+    if finding.mend:
+        lines.append(_wrapped(f"-> {finding.mend}", _INDENT))
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, first_indent: str) -> str:
+    return click.wrap_text(shown(text), _WIDTH, first_indent, _INDENT)

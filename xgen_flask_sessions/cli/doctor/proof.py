@@ -1,0 +1,174 @@
+"""The proof that revoking works, by a throw-away token against the running database.
+
+It goes past the host's users, signals and permissions: through the ledger, the keys and the
+verifier, for a made-up user whose rows are deleted again. Login Management counts that user for
+the moment it takes.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from xgen_flask_sessions.cli.doctor.findings import Finding
+from xgen_flask_sessions.cli.terminal import cause_of
+from xgen_flask_sessions.clock import SECOND_US
+from xgen_flask_sessions.errors import (
+    ConfigurationError,
+    SessionRevoked,
+    TokenError,
+    TokenInvalid,
+    XgenSessionsError,
+)
+from xgen_flask_sessions.state import State
+from xgen_flask_sessions.store import ledger
+from xgen_flask_sessions.store.ledger import Cause, Issue
+from xgen_flask_sessions.tokens.claims import Claims
+
+_T = TypeVar("_T")
+
+_CAUSE = Cause(actor="xgen-doctor", reason="proof that revoking works")
+_LIFETIME_US = 60 * SECOND_US
+"""What is left behind, if anything, is worthless soon."""
+
+
+class _Deviation(Exception):
+    """Something went otherwise than it must."""
+
+
+def prove_revocation(state: State) -> Finding:
+    """Sign a made-up user in and out, and look at each step what the verifier says.
+
+    :param state: What ``init_app`` set up for the application.
+    """
+    trial = _Trial(state, f"xgen-doctor-{secrets.token_hex(8)}")
+    try:
+        finding = _result_of(trial)
+    except BaseException:  # such as Ctrl+C: nothing is to be left behind
+        with suppress(SQLAlchemyError):
+            trial.clear()
+        raise
+    try:
+        trial.clear()
+    except SQLAlchemyError as error:
+        if finding.level == "problem":
+            return finding
+        return Finding(
+            level="problem",
+            code="proof-left-behind",
+            meaning=f"Revoking works, but the rows of the proof could not be deleted. "
+            f"{cause_of(error)}",
+            mend=f"Delete the rows of the user_id {trial.user_id} in the tables.",
+        )
+    return finding
+
+
+def _result_of(trial: _Trial) -> Finding:
+    try:
+        trial.run()
+    except _Deviation as deviation:
+        return Finding(
+            level="problem",
+            code="revocation-fails",
+            meaning=f"Revoking does not work: {deviation}.",
+            mend="Rely on no force logout until triggers, replicas, poolers and the isolation "
+            "level AUTOCOMMIT are out of the way between the application and its tables.",
+        )
+    except ConfigurationError:
+        return Finding(
+            level="ok",
+            code="revocation-not-tried",
+            meaning="This application only verifies tokens; prove revoking where they are issued.",
+        )
+    except (SQLAlchemyError, XgenSessionsError) as error:
+        cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
+        words = cause_of(cause) if isinstance(cause, SQLAlchemyError) else f"({error})"
+        return Finding(
+            level="problem",
+            code="revocation-untried",
+            meaning=f"Whether revoking works cannot be tried: the database refused. {words}",
+            mend="Let the application's database user read and write the tables.",
+        )
+    return Finding(
+        level="ok",
+        code="revocation",
+        meaning="Revoking works: a throw-away token was accepted, and refused as soon as it was "
+        "forced out or its session ended.",
+    )
+
+
+class _Trial:
+    """A made-up user who signs in and out."""
+
+    def __init__(self, state: State, user_id: str) -> None:
+        self._state = state
+        self.user_id = user_id
+
+    def run(self) -> None:
+        """Take every step.
+
+        :raises _Deviation: One went otherwise than it must.
+        :raises ConfigurationError: The application cannot sign tokens.
+        :raises SQLAlchemyError: The database refused a step.
+        :raises XgenSessionsError: The verifier could not ask the database.
+        """
+        with Session(self._state.db.engine) as session:
+            undone, _ = self._sign_in(session)
+            session.rollback()
+        self._require_refused(undone, TokenInvalid, "a sign-in that was undone counts")
+        first, _ = self._change(self._sign_in)
+        self._require_accepted(first, "a sign-in is refused")
+        self._change(lambda session: ledger.force_logout(session, self.user_id, _CAUSE))
+        self._require_refused(first, SessionRevoked, "a token outlives a force logout")
+        second, session_id = self._change(self._sign_in)  # the clock need not have moved
+        self._require_accepted(second, "a sign-in right after a force logout is refused")
+        self._require_refused(first, SessionRevoked, "a sign-in revives a token forced out")
+        self._change(lambda session: ledger.end_session(session, session_id, _CAUSE))
+        self._require_refused(second, SessionRevoked, "a token outlives the end of its session")
+
+    def clear(self) -> None:
+        """Delete every row of the user.
+
+        :raises SQLAlchemyError: The database refused.
+        """
+        self._change(lambda session: ledger.forget(session, self.user_id))
+
+    def _sign_in(self, session: Session) -> tuple[str, str]:
+        """Return the token and the id of a new session."""
+        recorded = ledger.issue(session, self.user_id, lifetime_us=_LIFETIME_US)
+        return self._state.codec.encode(_claims(recorded)), recorded.session_id
+
+    def _change(self, step: Callable[[Session], _T]) -> _T:
+        with Session(self._state.db.engine) as session, session.begin():
+            return step(session)
+
+    def _require_accepted(self, token: str, otherwise: str) -> None:
+        try:
+            self._state.checker.verify(token)
+        except TokenError as error:
+            raise _Deviation(otherwise) from error
+
+    def _require_refused(self, token: str, expected: type[TokenError], otherwise: str) -> None:
+        try:
+            self._state.checker.verify(token)
+        except expected:
+            return
+        except TokenError as error:
+            raise _Deviation(f"a token is refused for the wrong reason ({error.code})") from error
+        raise _Deviation(otherwise)
+
+
+def _claims(recorded: Issue) -> Claims:
+    return Claims(
+        user_id=recorded.user_id,
+        jti=recorded.jti,
+        session_id=recorded.session_id,
+        issued_us=recorded.issued_us,
+        expires_us=recorded.expires_us,
+        extra={},
+    )

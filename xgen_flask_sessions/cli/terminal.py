@@ -1,0 +1,41 @@
+"""What the commands print: tables, JSON, and foreign text that does no harm to a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from tabulate import tabulate
+
+from ..text import clean_text
+
+
+def shown(text: str | None) -> str:
+    """Return foreign text fit for a terminal: control characters could rewrite the screen."""
+    return clean_text(text, len(text or "")) or "-"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in good English."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def cause_of(error: BaseException) -> str:
+    """Return the driver's own words in brackets, without the statement and its parameters."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(getattr(error, "orig", None) or error).splitlines()
+    return f"({shown(lines[0] if lines else type(error).__name__)})"
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table, or nothing without rows."""
+    if rows:
+        click.echo(tabulate(rows, headers, disable_numparse=True) + "\n")
+
+
+def print_json(**members: Any) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(members, indent=2))

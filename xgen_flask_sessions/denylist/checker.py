@@ -1,0 +1,72 @@
+"""Token in, :class:`VerifiedToken` out: signature, claims, expiry and denylist. No Flask."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .. import clock
+from ..errors import SessionRevoked, TokenInvalid
+from ..tokens.claims import Claims, VerifiedToken, verified_token
+from ..tokens.codec import TokenCodec
+from .strict import Standing
+
+
+class Standings(Protocol):
+    """Knows how tokens stand."""
+
+    def standing(self, jti: str) -> Standing | None:
+        """Return how the token *jti* stands, or ``None`` if no such token was recorded.
+
+        :raises DenylistUnavailable: It cannot be told.
+        """
+
+
+class TokenChecker:
+    """Checks tokens against keys and denylist.
+
+    :param codec: Checks what the token itself tells.
+    :param denylist: Knows what was revoked.
+    """
+
+    def __init__(self, codec: TokenCodec, denylist: Standings) -> None:
+        self._codec = codec
+        self._denylist = denylist
+
+    def verify(self, token: str) -> VerifiedToken:
+        """Check one token, with one look into the database.
+
+        :param token: The compact JWS, as sent.
+        :raises TokenInvalid: It is no token of this deployment, or not one on record.
+        :raises TokenExpired: Its ``exp`` has passed.
+        :raises SessionRevoked: Its session, its user or everyone was signed out after its issue.
+        :raises DenylistUnavailable: The database cannot be asked; the token must not pass.
+        """
+        now_us = clock.now_us()
+        claims = self._codec.decode(token, now_us=now_us)
+        self._require_standing(claims, now_us)
+        return verified_token(claims)
+
+    def recheck(self, verified: VerifiedToken) -> None:
+        """Check again, later, a token that :meth:`verify` let pass.
+
+        :raises TokenExpired: Its ``exp`` has passed since.
+        :raises SessionRevoked: It was signed out since.
+        :raises DenylistUnavailable: The database cannot be asked; the token must not pass.
+        """
+        now_us = clock.now_us()
+        self._codec.require_unexpired(verified.expires_us, now_us=now_us)
+        self._require_standing(verified, now_us)
+
+    def _require_standing(self, token: Claims | VerifiedToken, now_us: int) -> None:
+        standing = self._denylist.standing(token.jti)
+        if standing is None:
+            raise TokenInvalid("The token is not on record.")
+        if (
+            standing.issued_us != token.issued_us
+            or standing.expires_us != token.expires_us
+            or standing.user_id != token.user_id
+            or standing.session_id != token.session_id
+        ):
+            raise TokenInvalid("The token differs from its record.")
+        if standing.is_revoked(now_us):
+            raise SessionRevoked(forced=standing.forced, user_id=token.user_id)

@@ -1,0 +1,202 @@
+"""Is a token revoked? The one read behind every verification.
+
+Knows the tables and how to ask them in a single round trip; knows neither tokens nor Flask.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import aliased
+
+from ..connections.pool import DeadlinePool, compiled
+from ..errors import DenylistUnavailable
+from ..store.tables import (
+    EVERYONE,
+    FORCE_LOGOUT,
+    RENEWED,
+    SessionRecord,
+    UserLogin,
+)
+
+
+class Standing(NamedTuple):
+    """What the database says of one token."""
+
+    user_id: str
+    session_id: str
+    issued_us: int
+    expires_us: int
+    ended_us: int | None
+    end_reason: str | None
+    invalid_before_us: int
+    """The later of the user's and everyone's invalidation timestamp."""
+
+    def is_revoked(self, now_us: int) -> bool:
+        """Say whether the token is to be refused.
+
+        Only a renewed token's end lies ahead, so only there the clock is asked: an end recorded
+        by a machine whose clock runs ahead holds at once.
+
+        :param now_us: This machine's time in microseconds.
+        """
+        if self.issued_us <= self.invalid_before_us:
+            return True
+        if self.ended_us is None:
+            return False
+        return self.end_reason != RENEWED or self.ended_us <= now_us
+
+    @property
+    def forced(self) -> bool:
+        """Whether a force logout ended it, rather than the user."""
+        if self.end_reason in (None, RENEWED):
+            return self.issued_us <= self.invalid_before_us
+        return self.end_reason == FORCE_LOGOUT
+
+
+def _everyone_us() -> sa.ScalarSelect[int]:
+    everyone = aliased(UserLogin)
+    star: sa.ColumnElement[str] = sa.literal_column(f"'{EVERYONE}'")  # no second parameter
+    return sa.select(everyone.invalid_before_us).where(everyone.user_id == star).scalar_subquery()
+
+
+def _user_us() -> sa.ScalarSelect[int]:
+    user = aliased(UserLogin)
+    about: sa.ColumnElement[str] = sa.bindparam("about", type_=sa.String())
+    return sa.select(user.invalid_before_us).where(user.user_id == about).scalar_subquery()
+
+
+STATEMENTS: Final[dict[str, Any]] = {
+    "standing": sa.select(
+        SessionRecord.user_id,
+        SessionRecord.session_id,
+        SessionRecord.issued_us,
+        SessionRecord.expires_us,
+        SessionRecord.ended_us,
+        SessionRecord.end_reason,
+        UserLogin.invalid_before_us,
+        _everyone_us(),
+    )
+    .join(UserLogin, UserLogin.user_id == SessionRecord.user_id)
+    .where(SessionRecord.jti == sa.bindparam("about", type_=sa.String())),
+    "cut-off": sa.select(_user_us(), _everyone_us()),
+}
+"""What is asked, each about one token or user."""
+
+
+class Denylist:
+    """Asks the database, on connections of its own, and waits no longer than the deadline.
+
+    A transaction of the host's, which may see an old snapshot, has no part in the answer.
+
+    :param get_engine: Returns the engine of the database that holds the tables.
+    :param get_host_connection: Returns the connection that the host works on just now; it is
+        asked where there is no other, as with SQLite in memory.
+    :param deadline_s: How many seconds an answer may take.
+    """
+
+    def __init__(
+        self,
+        get_engine: Callable[[], sa.Engine],
+        get_host_connection: Callable[[], sa.Connection],
+        deadline_s: float,
+    ) -> None:
+        self._get_engine = get_engine
+        self._get_host_connection = get_host_connection
+        self._deadline_s = deadline_s
+        self._source: _Database | None = None
+        self._lock = threading.Lock()
+
+    def standing(self, jti: str) -> Standing | None:
+        """Return how the token *jti* stands, or ``None`` if no such token was recorded.
+
+        :raises DenylistUnavailable: The database could not be asked, or not in time.
+        """
+        row = self._ask("standing", jti)
+        if row is None:
+            return None
+        *own, user_us, everyone_us = row
+        return Standing._make((*own, max(user_us, everyone_us or 0)))
+
+    def invalid_before_us(self, user_id: str) -> int:
+        """Return the later of a user's and everyone's invalidation timestamp; 0 without any.
+
+        :raises DenylistUnavailable: The database could not be asked, or not in time.
+        """
+        row = self._ask("cut-off", user_id)
+        return max(us or 0 for us in row or (0,))
+
+    def require_reachable(self) -> None:
+        """Make sure that the database answers, before something waits for it without a deadline.
+
+        :raises DenylistUnavailable: It does not, or not in time.
+        """
+        source = self._get_source()
+        if source is None:
+            return
+        try:
+            source.pool.fetch_one("SELECT 1")
+        except source.pool.errors as error:
+            raise DenylistUnavailable from error
+
+    def warm_up(self) -> None:
+        """Switch a file of SQLite to its write-ahead log, before a transaction keeps that off."""
+        if self._get_engine().dialect.name == "sqlite":
+            with suppress(DenylistUnavailable):
+                self.require_reachable()
+
+    def source(self) -> _Database | None:
+        """Return the database to ask; ``None`` if there is only the host's one connection."""
+        return self._get_source()
+
+    def _ask(self, question: str, about: str) -> Sequence[Any] | None:
+        source = self._source
+        if source is None or source.engine is not self._get_engine():
+            source = self._get_source()
+        if source is None:
+            return self._ask_host(question, about)
+        sql, parameters = source.questions[question]
+        try:
+            return source.pool.fetch_one(sql, parameters(about))
+        except source.pool.errors as error:
+            raise DenylistUnavailable from error
+
+    def _get_source(self) -> _Database | None:
+        """Return where to ask; ``None`` if there is only the host's one connection."""
+        engine = self._get_engine()
+        source = self._source
+        if source is not None and source.engine is engine:
+            return source
+        if isinstance(engine.pool, sa.StaticPool | sa.SingletonThreadPool):
+            return None
+        with self._lock:
+            if self._source is None or self._source.engine is not engine:
+                questions = {
+                    name: compiled(statement, engine) for name, statement in STATEMENTS.items()
+                }
+                pool = DeadlinePool(engine, self._deadline_s)
+                self._source = _Database(engine, pool, questions)
+            return self._source
+
+    def _ask_host(self, question: str, about: str) -> Sequence[Any] | None:
+        try:
+            # Giving its only connection back would undo what the host has not committed.
+            connection = self._get_host_connection()
+            return connection.execute(STATEMENTS[question], {"about": about}).one_or_none()
+        except SQLAlchemyError as error:
+            raise DenylistUnavailable from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Database:
+    """Where to ask, and how."""
+
+    engine: sa.Engine
+    pool: DeadlinePool
+    questions: dict[str, tuple[str, Callable[[str], Any]]]

@@ -1,0 +1,99 @@
+"""What a ``User-Agent`` and an address say about where somebody signed in."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from functools import lru_cache
+
+import ua_parser
+from ua_parser.core import Matcher, UserAgent
+from ua_parser.loaders import load_lazy_builtins
+from ua_parser.matchers import UserAgentMatcher
+
+from ..store.tables import MAX_USER_AGENT
+from ..text import clean_text
+
+# Group 1 is the family, group 2 the major version.
+_OWN_MATCHERS: list[Matcher[UserAgent]] = [
+    UserAgentMatcher(r"\b(KAKAOTALK)(?:[ /](\d{1,3})\b)?", "KakaoTalk"),
+    UserAgentMatcher(r"\b(NAVER)\((?:inapp; [^;]*; [^;]*; (\d+))?", "NAVER"),
+    UserAgentMatcher(r"\b(Whale)/(\d+)"),
+]
+
+_BROWSER_NAMES = {
+    "Chrome Mobile": "Chrome",
+    "Chrome Mobile iOS": "Chrome",
+    "Chrome Mobile WebView": "Android WebView",
+    "Edge Mobile": "Edge",
+    "Firefox Mobile": "Firefox",
+    "Firefox iOS": "Firefox",
+    "Mobile Safari": "Safari",
+    "Mobile Safari UI/WKWebView": "Safari WebView",
+    "Opera Mobile": "Opera",
+}
+
+_SYSTEM_NAMES = {"Mac OS X": "macOS", "Ubuntu": "Linux", "Fedora": "Linux", "Debian": "Linux"}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A sign-in's browser and device, in words; ``None`` where nothing is known."""
+
+    browser: str | None
+    device: str | None
+
+    def __str__(self) -> str:
+        """Return both, such as "Whale 4 · Windows"."""
+        return " · ".join(part for part in (self.browser or "Unknown browser", self.device) if part)
+
+
+@lru_cache(maxsize=1)
+def _parser() -> ua_parser.Parser:
+    agents, systems, devices = load_lazy_builtins()
+    return ua_parser.Parser.from_matchers(([*_OWN_MATCHERS, *agents], systems, devices))
+
+
+def describe(user_agent: str | None) -> Device:
+    """Return the browser and device that a ``User-Agent`` names.
+
+    :param user_agent: The header's value, if there was one.
+    """
+    if not user_agent:
+        return Device(None, None)
+    found = _parser().parse(user_agent)
+    return Device(_browser(found.user_agent), _device(found))
+
+
+def _browser(agent: UserAgent | None) -> str | None:
+    if agent is None:
+        return None
+    family = _BROWSER_NAMES.get(agent.family, agent.family)
+    return f"{family} {agent.major}" if agent.major else family
+
+
+def _device(found: ua_parser.Result) -> str | None:
+    family = found.device.family if found.device else ""
+    if family in ("iPhone", "iPad", "iPod"):
+        return family
+    if found.os is None or found.os.family == "Other":
+        return None
+    return _SYSTEM_NAMES.get(found.os.family, found.os.family)
+
+
+def clean_user_agent(value: str | None) -> str | None:
+    """Return a ``User-Agent`` fit for the table: printable, at most 512 characters, or ``None``."""
+    return clean_text(value, MAX_USER_AGENT)
+
+
+def clean_address(value: str | None) -> str | None:
+    """Return *value* as a canonical IP address, or ``None`` if it is none.
+
+    A proxy may pass any text on as the remote address. IPv4 mapped into IPv6 becomes IPv4.
+    """
+    try:
+        address = ipaddress.ip_address((value or "").partition("%")[0])
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)

@@ -1,0 +1,369 @@
+"""Reads for people: who is signed in, on what, from where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from .. import clock
+from ..clock import from_datetime
+from ..store.stamps import MYSQL, dialect_of, of_session
+from ..store.tables import RevocationRecord, SessionRecord, UserLogin
+from ..tokens.claims import is_session_id, is_user_id
+from ..users.directory import Profile, UserDirectory, batches
+from ..users.table import HostTable
+from .devices import Device, describe
+from .listing import (
+    COLUMNS,
+    OWN,
+    Column,
+    Listing,
+    Lookup,
+    Lookups,
+    active_sessions,
+    active_users,
+    count_called,
+    count_superusers,
+    find_called,
+    find_lookups,
+)
+
+PAGE_SIZE = 50
+"""Users on one page."""
+
+_BATCH = 500
+
+EVERYBODY: Final = Listing()
+"""Every user that is signed in, newest last login first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The cards."""
+
+    active_users: int
+    active_sessions: int
+    superusers: int
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveUser:
+    """One row: a user with at least one active session."""
+
+    profile: Profile
+    active_sessions: int
+    last_login_us: int | None
+    last_ip: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of active users, in the order that was asked for."""
+
+    users: list[ActiveUser]
+    number: int
+    """Counted from 1."""
+    pages: int
+    total: int
+    """Users on all pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveSession:
+    """One active session: a browser or device that is signed in."""
+
+    session_id: str
+    device: Device
+    signed_in_us: int
+    expires_us: int
+    ip: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PastRevocation:
+    """One audit record."""
+
+    id: str
+    kind: str
+    user_id: str | None
+    actor: str | None
+    revoked_us: int
+    sessions_ended: int
+
+
+@dataclass(frozen=True, slots=True)
+class SharedAddress:
+    """The address that most of the active users signed in from last."""
+
+    address: str
+    users: int
+    of: int
+    """Active users whose address is known."""
+
+
+class Roster:
+    """Answers the screen, the JSON API and the commands.
+
+    :param users: The host's users.
+    """
+
+    def __init__(self, users: UserDirectory) -> None:
+        self._users = users
+
+    def summary(self, session: Session) -> Summary:
+        """Count active users, active sessions and SuperUsers signed in."""
+        now = clock.now_us()
+        return Summary(
+            active_users=_count(session, active_users(now)),
+            active_sessions=_count(session, active_sessions(now)),
+            superusers=self._count_superusers(session, now),
+        )
+
+    def columns(self, session: Session) -> tuple[Column, ...]:
+        """Return what users can be ordered by; they can be searched if their names are among it."""
+        host = self._users.table(session)
+        offered = OWN if host is None else (*OWN, *host.columns)
+        return tuple(column for column in COLUMNS if column in offered)
+
+    def page(
+        self,
+        session: Session,
+        number: int,
+        listing: Listing = EVERYBODY,
+        *,
+        size: int = PAGE_SIZE,
+        active_users: int | None = None,
+    ) -> Page:
+        """Return one page of the users that are signed in.
+
+        :param number: Counted from 1; past the end, the page is empty.
+        :param listing: Which of them, in which order; one of :meth:`columns`.
+        :param size: Users on a page.
+        :param active_users: How many there are, if that was counted a moment ago.
+        """
+        now = clock.now_us()
+        skipped = max(number - 1, 0) * size
+        host = self._users.table(session)
+        ids: list[str] = []
+        total = 0
+        if not listing.is_answerable:
+            pass  # nobody is called that
+        elif listing.text and host is not None:
+            ids, total = _read_called(session, listing, host, now, skipped, size)
+        else:
+            total = (
+                _count(session, UserLogin.active_until_us > now)
+                if active_users is None
+                else active_users
+            )
+            lookups = find_lookups(listing, host, now, dialect_of(session))
+            ids = _read(session, lookups, skipped, size, total)
+        pages = max(1, -(-total // size))
+        return Page(self._active(session, ids, now) if ids else [], number, pages, total)
+
+    def nearest_page(
+        self,
+        session: Session,
+        number: int,
+        listing: Listing = EVERYBODY,
+        *,
+        active_users: int | None = None,
+    ) -> Page:
+        """Return the page of that number; past the end, the last one. See :meth:`page`."""
+        page = self.page(session, number, listing, active_users=active_users)
+        if page.number <= page.pages:
+            return page
+        return self.page(session, page.pages, listing, active_users=active_users)
+
+    def sessions_of(self, session: Session, user_id: str) -> list[ActiveSession]:
+        """Return a user's active sessions, newest sign-in first."""
+        if not is_user_id(user_id):
+            return []
+        rows = session.execute(
+            sa.select(
+                SessionRecord.session_id,
+                SessionRecord.user_agent,
+                SessionRecord.signed_in_us,
+                SessionRecord.expires_us,
+                SessionRecord.ip,
+            )
+            .where(SessionRecord.user_id == user_id, active_sessions(clock.now_us()))
+            .order_by(SessionRecord.signed_in_us.desc(), SessionRecord.session_id)
+        )
+        return [
+            ActiveSession(
+                row.session_id, describe(row.user_agent), row.signed_in_us, row.expires_us, row.ip
+            )
+            for row in rows
+        ]
+
+    def owner_of(self, session: Session, session_id: str) -> str | None:
+        """Return the id of the user whose session this is, or was; ``None`` if nobody's."""
+        if not is_session_id(session_id):
+            return None
+        return session.scalar(
+            sa.select(SessionRecord.user_id)
+            .where(of_session(session_id, dialect_of(session)))
+            .limit(1)
+        )
+
+    def ever_signed_in(self, session: Session, user_id: str) -> bool:
+        """Say whether the ledger knows *user_id*, be it only from the past."""
+        if not is_user_id(user_id):
+            return False
+        known = sa.select(UserLogin.user_id).where(UserLogin.user_id == user_id)
+        return session.scalar(known) is not None
+
+    def revocation(self, session: Session, revocation_id: str) -> PastRevocation | None:
+        """Return one audit record, or ``None``."""
+        if not is_session_id(revocation_id):  # it is made alike
+            return None
+        row = session.execute(
+            sa.select(
+                RevocationRecord.id,
+                RevocationRecord.kind,
+                RevocationRecord.user_id,
+                RevocationRecord.actor,
+                RevocationRecord.revoked_us,
+                RevocationRecord.sessions_ended,
+            ).where(RevocationRecord.id == revocation_id)
+        ).one_or_none()
+        return None if row is None else PastRevocation(*row)
+
+    def commonest_address(self, session: Session) -> SharedAddress | None:
+        """Return the address that most active users came from; ``None`` if none is known."""
+        known = (active_users(clock.now_us()), UserLogin.last_ip.is_not(None))
+        users = sa.func.count()
+        row = session.execute(
+            sa.select(UserLogin.last_ip, users)
+            .where(*known)
+            .group_by(UserLogin.last_ip)
+            .order_by(users.desc(), UserLogin.last_ip)
+            .limit(1)
+        ).one_or_none()
+        if row is None or row[0] is None:
+            return None
+        return SharedAddress(row[0], row[1], _count(session, *known))
+
+    def database_now_us(self, session: Session) -> int | None:
+        """Return the database's own time in microseconds; ``None`` if it goes by this machine's."""
+        dialect = session.connection().dialect.name
+        if dialect == "sqlite":
+            return None
+        # PostgreSQL's now() would be the start of the transaction.
+        function = (
+            sa.func.clock_timestamp() if dialect == "postgresql" else sa.func.utc_timestamp(6)
+        )
+        return from_datetime(session.execute(sa.select(function)).scalar_one())
+
+    def refuses_old_snapshots(self, session: Session) -> bool:
+        """Say whether MariaDB fails statements that meet what was changed since a snapshot.
+
+        It does so at REPEATABLE READ with ``innodb_snapshot_isolation``, the default from 11.6 on.
+        """
+        connection = session.connection()
+        if connection.dialect.name not in MYSQL:
+            return False
+        query = sa.text("SHOW VARIABLES LIKE 'innodb_snapshot_isolation'")
+        variable = connection.execute(query).one_or_none()
+        switched_on = variable is not None and variable[1] in ("ON", "1")
+        return switched_on and connection.get_isolation_level() == "REPEATABLE READ"
+
+    def _active(self, session: Session, ids: list[str], now: int) -> list[ActiveUser]:
+        """Return the users of these ids that are (still) active, in the same order."""
+        people = self._users.get_many(ids)
+        login = sa.select(UserLogin.user_id, UserLogin.last_login_us, UserLogin.last_ip)
+        logins = {row.user_id: row for row in session.execute(login.where(_is_one_of(ids)))}
+        counts: dict[str, int] = {}
+        counts.update(
+            session.execute(
+                sa.select(SessionRecord.user_id, sa.func.count())
+                .where(SessionRecord.user_id.in_(ids), active_sessions(now))
+                .group_by(SessionRecord.user_id)
+            ).all()
+        )
+        return [
+            ActiveUser(
+                self._users.profile(user_id, people.get(user_id)),
+                counts[user_id],
+                logins[user_id].last_login_us,
+                logins[user_id].last_ip,
+            )
+            for user_id in ids
+            if user_id in counts and user_id in logins  # forced out between the questions
+        ]
+
+    def _count_superusers(self, session: Session, now: int) -> int:
+        host = self._users.table(session)
+        if host is not None and "superuser" in host.columns:
+            return session.scalar(count_superusers(host, now)) or 0
+        ids = self._users.superuser_ids(self._active_ids(session, now))
+        return sum(
+            _count(session, active_users(now), _is_one_of(batch)) for batch in batches(ids, _BATCH)
+        )
+
+    def _active_ids(self, session: Session, now: int) -> Iterator[str]:
+        yield from session.scalars(sa.select(UserLogin.user_id).where(active_users(now))).all()
+
+
+def _read(session: Session, lookups: Lookups, skipped: int, wanted: int, total: int) -> list[str]:
+    """Return ids from the parts as if they were one.
+
+    To skip is to read an index, from the nearer end: it costs half of what counting the users
+    did, at most, and the last page costs no more than the first.
+
+    :param total: How many ids all parts have.
+    """
+    if skipped >= total:
+        return []
+    if skipped + wanted <= total // 2:
+        ids = session.scalars(lookups.parts[0].rows(wanted, skipped)).all()
+        if len(ids) == wanted:
+            return list(ids)
+    lengths = [] if lookups.lengths is None else list(session.execute(lookups.lengths).one())
+    lengths.insert(lookups.uncounted, max(total - sum(lengths), 0))
+    found: list[str] = []
+    for part, length in zip(lookups.parts, lengths, strict=True):
+        if skipped < length and len(found) < wanted:
+            found += _read_one(session, part, skipped, wanted - len(found), length)
+        skipped = max(skipped - length, 0)
+    return found
+
+
+def _read_one(
+    session: Session, lookup: Lookup, skipped: int, wanted: int, length: int
+) -> list[str]:
+    taken = min(wanted, length - skipped)
+    rest = length - skipped - taken
+    if skipped <= rest:
+        return list(session.scalars(lookup.rows(taken, skipped)))
+    return list(session.scalars(lookup.rows(taken, rest, from_end=True)))[::-1]
+
+
+def _read_called(
+    session: Session, listing: Listing, host: HostTable, now: int, skipped: int, wanted: int
+) -> tuple[list[str], int]:
+    """Return ids of whom the text means, and how many those are altogether."""
+    rows = session.execute(find_called(listing, host, now, wanted, skipped)).all()
+    if rows or not skipped:
+        return [row[0] for row in rows], rows[0][1] if rows else 0
+    return [], session.scalar(count_called(listing, host, now)) or 0
+
+
+def parse_page(text: str) -> int | None:
+    """Return the number of a page, counted from 1, or ``None`` if *text* is none."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 9:
+        return None
+    return int(text) or None
+
+
+def _is_one_of(ids: list[str]) -> sa.ColumnElement[bool]:
+    return UserLogin.user_id.in_(ids)
+
+
+def _count(session: Session, *where: sa.ColumnElement[bool]) -> int:
+    return session.scalar(sa.select(sa.func.count()).where(*where)) or 0

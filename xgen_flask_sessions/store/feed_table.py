@@ -1,0 +1,167 @@
+"""The feed of revocations: what those who hold the denylist in memory must learn of.
+
+Events are added as the last thing in the transaction that revokes, under the lock of one row that
+is held until the commit. So their positions are in the order of the commits and without a gap, and
+who has read one has read all before it.
+"""
+
+from __future__ import annotations
+
+import uuid
+import weakref
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Any, Final, Protocol, cast
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from ..changes import KEPT as KEPT
+from ..changes import Change as Change
+from ..changes import Event as Event
+from . import commit_hooks
+from .stamps import MYSQL, connection_of
+from .tables import FeedEvent, FeedHead
+
+CHANNEL: Final = "xgen_sessions"
+"""What PostgreSQL's LISTEN and NOTIFY name the feed."""
+
+PAGE: Final = 1000
+"""Events that are read at once."""
+
+_TRIM_EVERY: Final = 100
+
+_events = cast("sa.Table", FeedEvent.__table__)
+_head = cast("sa.Table", FeedHead.__table__)
+
+
+def add(session: Session, change: Change) -> None:
+    """Have the session's transaction add a change to the feed, as its last step."""
+    commit_hooks.before_commit_with(session, change, _append_all)
+    commit_hooks.on_commit(session, partial(_tell, change))
+
+
+class Listener(Protocol):
+    """Is told what this process itself adds to a feed, whichever database that is in."""
+
+    def committed(self, change: Change) -> None:
+        """Take note of a change that has just been committed."""
+
+
+_listeners: Final[weakref.WeakSet[Listener]] = weakref.WeakSet()
+
+
+def tell(listener: Listener) -> None:
+    """Tell *listener* of this process's changes for as long as it lives."""
+    _listeners.add(listener)
+
+
+def _tell(change: Change) -> None:
+    for listener in list(_listeners):
+        listener.committed(change)
+
+
+def _append_all(session: Session, changes: Sequence[Change]) -> None:
+    append(connection_of(session), changes)
+
+
+def append(connection: sa.Connection, changes: Sequence[Change]) -> int:
+    """Add changes to the feed; nobody else adds any until the transaction has ended.
+
+    :returns: The position of the last one.
+    """
+    rows = [
+        {
+            f"new_{name}": value
+            for name, value in {"id": uuid.uuid4().hex, **change._asdict()}.items()
+        }
+        for change in changes
+    ]
+    dialect = connection.dialect.name
+    if dialect == "postgresql" and len(rows) == 1:
+        position: int = connection.execute(_append_one(), {"count": 1, **rows[0]}).scalar_one()
+    else:
+        position = connection.execute(_advance(dialect), {"count": len(rows)}).scalar_one()
+        for place, row in enumerate(rows, position - len(rows) + 1):
+            row["new_position"] = place
+        connection.execute(_insert(), rows)
+        if dialect == "postgresql":
+            connection.execute(sa.select(sa.func.pg_notify(CHANNEL, "")))
+    if position // _TRIM_EVERY != (position - len(rows)) // _TRIM_EVERY:
+        connection.execute(sa.delete(_events).where(_events.c.position <= position - KEPT))
+    return position
+
+
+@cache
+def _advance(dialect: str) -> Any:
+    """Return what moves the head of the feed, locks it, and returns where it is."""
+    count: sa.ColumnElement[int] = sa.bindparam("count", type_=sa.BigInteger())
+    values = {"name": "head", "position": count}
+    if dialect in MYSQL:
+        made = mysql.insert(_head).values(values)
+        return made.on_duplicate_key_update(position=_head.c.position + count).returning(
+            _head.c.position
+        )
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return (
+        insert(_head)
+        .values(values)
+        .on_conflict_do_update(index_elements=["name"], set_={"position": _head.c.position + count})
+        .returning(_head.c.position)
+    )
+
+
+@cache
+def _insert() -> Any:
+    return sa.insert(_events).values(
+        {
+            name: sa.bindparam(f"new_{name}", type_=column.type)
+            for name, column in _columns().items()
+        }
+    )
+
+
+@cache
+def _append_one() -> Any:
+    """Return what moves PostgreSQL's head, adds one event there, and tells who listens."""
+    head = _advance("postgresql").cte("head")
+    columns = _columns()
+    del columns["position"]
+    values = [sa.bindparam(f"new_{name}", type_=column.type) for name, column in columns.items()]
+    return (
+        sa.insert(_events)
+        .from_select(["position", *columns], sa.select(head.c.position, *values))
+        .returning(_events.c.position, sa.func.pg_notify(CHANNEL, ""))
+    )
+
+
+def _columns() -> dict[str, sa.Column[Any]]:
+    return dict(_events.c.items())
+
+
+def _at_most(count: int, statement: sa.Select[Any]) -> sa.Select[Any]:
+    """Limit *statement* without parameters."""
+    none: sa.ColumnElement[int] = sa.literal_column("0")
+    some: sa.ColumnElement[int] = sa.literal_column(str(count))
+    return statement.limit(some).offset(none)
+
+
+_read = (_events.c.position, _events.c.id, *(_events.c[name] for name in Change._fields))
+
+NEWEST: Final = _at_most(1, sa.select(*_read).order_by(_events.c.position.desc()))
+"""Reads the last event."""
+
+SINCE: Final = _at_most(
+    PAGE,
+    sa.select(*_read)
+    .where(_events.c.position >= sa.bindparam("about", type_=sa.BigInteger()))
+    .order_by(_events.c.position),
+)
+"""Reads the events from a position on, that one included."""
+
+
+def event_of(row: Sequence[Any]) -> Event:
+    """Return what a row of :data:`NEWEST` or :data:`SINCE` tells."""
+    position, event_id, *change = row
+    return Event(position, event_id, Change(*change))

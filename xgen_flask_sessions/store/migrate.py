@@ -1,0 +1,210 @@
+"""The plugin's own migrations: bring its tables to this release, or adopt tables made otherwise.
+
+Alembic runs on one connection and in one transaction, with a version table of its own; the host's
+tables, history and logging are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.script.revision import RevisionError
+
+from ..errors import ConfigurationError
+from .tables import TABLES, VERSION_TABLE, Base
+
+_LOCK_NAME = "xgen_sessions_upgrade"
+_LOCK_KEY = 0x7867656E
+"""The same for PostgreSQL, which counts its locks."""
+
+
+def options(connection: sa.Connection) -> dict[str, Any]:
+    """Return what Alembic is to know of: these tables, where they are, and no others."""
+    schema = _schema(connection)
+
+    def is_ours(name: str | None, kind: str, parents: Any) -> bool:
+        if kind == "schema":
+            return name == schema
+        return kind != "table" or (name in TABLES and parents["schema_name"] == schema)
+
+    return {
+        "target_metadata": _metadata(schema),
+        "version_table": VERSION_TABLE,
+        "version_table_schema": schema,
+        "include_schemas": schema is not None,
+        "include_name": is_ours,
+        "compare_type": True,
+    }
+
+
+def upgrade(engine: sa.Engine) -> list[str]:
+    """Bring the tables to this release.
+
+    Tables made by ``db.create_all()`` or by the host's own migrations, of this release or of an
+    earlier one, are adopted if they are as one of the migrations leaves them: its version is
+    recorded, and those after it are run. Processes that upgrade at the same time do it one after
+    the other.
+
+    :param engine: The database.
+    :returns: The revisions recorded now, oldest first; none if there was nothing to do.
+    :raises ConfigurationError: No migration leaves the tables as they are; nothing was changed.
+    """
+    with engine.connect() as connection, connection.begin():
+        _lock_out_others(connection)
+        config = _config(connection)
+        recorded = _recorded(connection)
+        due = _due(config, recorded)
+        if due and recorded is None and _present(connection):
+            command.stamp(config, _find_revision(connection, due))
+        if due:
+            command.upgrade(config, "head")
+    return due
+
+
+def pending(engine: sa.Engine) -> bool:
+    """Say whether the tables lack something that :func:`upgrade` is for.
+
+    Tables without a recorded version, which the host's own migrations look after, lack nothing
+    as long as they are what this release needs.
+
+    :param engine: The database.
+    :raises ConfigurationError: A newer release made the tables.
+    """
+    with engine.connect() as connection:
+        recorded = _recorded(connection)
+        if recorded is None:
+            return bool(_differences(connection))
+        return bool(_due(_config(connection), recorded))
+
+
+def _config(connection: sa.Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_directory()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _directory() -> Path:
+    """Return ``migrations/``: within the package if installed from a wheel, beside it if not."""
+    package = Path(__file__).parents[1]
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"
+
+
+def _lock_out_others(connection: sa.Connection) -> None:
+    """Let no other process upgrade until this connection's transaction ends or it is closed."""
+    dialect = connection.dialect.name
+    if dialect == "sqlite":
+        # Its driver begins no transaction for CREATE TABLE.
+        if not getattr(connection.connection.dbapi_connection, "in_transaction", False):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+    elif dialect == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_KEY)))
+    else:
+        # CREATE TABLE commits there: the lock is the connection's, which goes with it.
+        connection.detach()
+        connection.execute(sa.select(sa.func.get_lock(_LOCK_NAME, 3600)))
+
+
+def _recorded(connection: sa.Connection) -> str | None:
+    """Return the recorded version; ``None`` also if the version table is there and empty."""
+    return MigrationContext.configure(connection, opts=options(connection)).get_current_revision()
+
+
+def _due(config: Config, recorded: str | None) -> list[str]:
+    """Return the revisions after *recorded*, oldest first."""
+    script = ScriptDirectory.from_config(config)
+    try:
+        newer = list(script.iterate_revisions("head", recorded or "base"))
+    except RevisionError as error:
+        raise ConfigurationError(
+            f"The tables are at version {recorded}, which this release does not know; "
+            "install the release that made them, or a newer one."
+        ) from error
+    return [script.revision for script in reversed(newer)]
+
+
+def _present(connection: sa.Connection) -> bool:
+    names = sa.inspect(connection).get_table_names(schema=_schema(connection))
+    return not set(TABLES).isdisjoint(names)
+
+
+def _schema(connection: sa.Connection) -> str | None:
+    """Return where a ``schema_translate_map`` has the tables; ``None`` for the default schema.
+
+    Statements are translated by themselves, but not what looks at the schema.
+    """
+    schemas = connection.get_execution_options().get("schema_translate_map") or {}
+    schema: str | None = schemas.get(None)
+    return None if schema == connection.dialect.default_schema_name else schema
+
+
+def _metadata(schema: str | None) -> sa.MetaData:
+    if schema is None:
+        return Base.metadata
+    metadata = sa.MetaData()
+    for table in Base.metadata.tables.values():
+        table.to_metadata(metadata, schema=schema)
+    return metadata
+
+
+def _find_revision(connection: sa.Connection, revisions: list[str]) -> str:
+    """Return the newest of *revisions* that leaves tables as these are.
+
+    :raises ConfigurationError: None does.
+    """
+    differences = _differences(connection)
+    for revision in reversed(revisions):
+        if sorted(differences) == sorted(_differences_after(revision)):
+            return revision
+    raise ConfigurationError(
+        "The tables exist without a recorded version and are not this release's, nor an earlier "
+        f"one's; nothing was changed. What it would take: {', '.join(differences)}. Do that with "
+        "the migrations that made them, then upgrade again."
+    )
+
+
+def _differences_after(revision: str) -> list[str]:
+    """Return what :func:`_differences` says of new tables after that migration."""
+    engine = sa.create_engine("sqlite://")
+    try:
+        with engine.begin() as connection:
+            command.upgrade(_config(connection), revision)
+            return _differences(connection)
+    finally:
+        engine.dispose()
+
+
+def _differences(connection: sa.Connection) -> list[str]:
+    """Return in words what it would take to make the tables those of the models."""
+    opts = options(connection)
+    context = MigrationContext.configure(connection, opts=opts)
+    return list(map(_describe, _flat(compare_metadata(context, opts["target_metadata"]))))
+
+
+def _flat(differences: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    for difference in differences:
+        # The changes of one column come as a list of their own.
+        yield from difference if isinstance(difference, list) else [difference]
+
+
+def _describe(difference: tuple[Any, ...]) -> str:
+    operation, *what = difference
+    if operation.startswith("modify_"):
+        _, table, column, _, old, new = what
+        return f"{operation.replace('_', ' ')} of {table}.{column} from {old!r} to {new!r}"
+    if operation.endswith("_column"):
+        _, table, column = what
+        return f"{operation.replace('_', ' ')} {table}.{column.name}"
+    if operation.endswith("_index"):
+        columns = ", ".join(str(column.name) for column in what[0].columns)
+        return f"{operation.replace('_', ' ')} {what[0].name} ({columns})"
+    return f"{operation.replace('_', ' ')} {what[0].name}"

@@ -1,0 +1,39 @@
+"""The changes of a user that end the user's sessions (``revoke_on=``)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapper
+
+from ..errors import ConfigurationError
+
+
+class Triggers:
+    """Which changes of which model.
+
+    :param model: The host's user model.
+    :param attributes: Names of mapped attributes; none for a host that asks for nothing.
+    :param active: The name of the attribute that says whether a user may sign in: only its
+        becoming false is such a change.
+    :raises ConfigurationError: A name is not that of a mapped attribute.
+    """
+
+    def __init__(self, model: type[Any], attributes: Collection[str], active: str) -> None:
+        mapper: Mapper[Any] = sa.inspect(model)
+        if isinstance(attributes, str):
+            raise ConfigurationError("revoke_on= takes a list of names of attributes.")
+        for name in attributes:
+            if name not in mapper.column_attrs:
+                raise ConfigurationError(
+                    f"{model.__name__} has no mapped attribute {name!r}; revoke_on= takes the "
+                    "names of columns, such as 'password_hash'."
+                )
+        self.mapper = mapper
+        self.active = active
+        self.attributes = frozenset(attributes)
+        self.by_column = {
+            column.name: name for name in attributes for column in mapper.column_attrs[name].columns
+        }

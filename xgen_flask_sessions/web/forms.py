@@ -1,0 +1,43 @@
+"""The token in the forms of the screen; see :mod:`~xgen_flask_sessions.web.same_site`."""
+
+from __future__ import annotations
+
+from flask import request, session
+from flask_login import current_user
+from markupsafe import Markup
+
+from ..errors import CrossSiteRequest
+from ..state import get_state
+from .request_token import outcome
+from .same_site import (
+    FORM_FIELD,
+    form_token,
+    is_form_token,
+    is_same_site,
+)
+
+
+def field_token() -> Markup:
+    """Return the hidden field that every form of an :class:`AdminCenterView` needs."""
+    token = form_token(get_state().form_secret, _binding())
+    return Markup('<input type="hidden" name="{}" value="{}">').format(FORM_FIELD, token)
+
+
+def check_form() -> None:
+    """Make sure that the current request's form came from a page of ours.
+
+    :raises CrossSiteRequest: It came from another site, or without the token.
+    """
+    state = get_state()
+    if not is_same_site(request, state.settings.trusted_origins):
+        raise CrossSiteRequest
+    if not is_form_token(request.form.get(FORM_FIELD), state.form_secret, _binding()):
+        raise CrossSiteRequest("The form does not belong to this session. Reload the page.")
+
+
+def _binding() -> str:
+    token = outcome().token
+    if token is not None:
+        return f"session {token.session_id}"
+    # Signed in through Flask-Login's own session, without a token of ours.
+    return f"login {current_user.get_id()} {session.get('_id', '')}"

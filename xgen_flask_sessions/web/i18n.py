@@ -1,0 +1,98 @@
+"""English and Korean: by the host's Flask-Babel where it set it up, English otherwise."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from pathlib import Path
+
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.numbers import format_decimal
+from babel.support import LazyProxy, NullTranslations, Translations
+from flask import current_app, has_request_context
+
+from .. import clock
+from ..settings import Settings
+
+_CATALOGUES = Path(__file__).parent / "translations"
+_DOMAIN = "xgen_sessions"
+
+
+def language() -> str:
+    """Return the language of the current request, ``en`` or ``ko``; English outside one."""
+    if has_request_context() and "babel" in current_app.extensions:
+        from flask_babel import get_locale
+
+        locale = get_locale()
+        if locale is not None and _is_translated(locale.language):
+            return str(locale.language)
+    return "en"
+
+
+def gettext(message: str, **variables: object) -> str:
+    """Return *message* in the current language, with ``%(name)s`` filled in."""
+    translated = _translations(language()).gettext(message)
+    return translated % variables if variables else translated
+
+
+def ngettext(singular: str, plural: str, number: int, **variables: object) -> str:
+    """Return the form for *number*, which is also ``%(num)d``, in the current language."""
+    translated = _translations(language()).ngettext(singular, plural, number)
+    return translated % {"num": number, **variables}
+
+
+def gettext_noop(message: str) -> str:
+    """Return *message* as it is; marks a text that :func:`gettext` is given later."""
+    return message
+
+
+def lazy_gettext(message: str) -> LazyProxy:
+    """Return a string that is translated each time it is shown."""
+    return LazyProxy(gettext, message, enable_cache=False)
+
+
+def format_time(at_us: int, settings: Settings) -> str:
+    """Return a time in the configured zone, to the second, as the current language writes it.
+
+    :param at_us: Microseconds since the epoch.
+    """
+    at = clock.to_datetime(at_us, settings.timezone)
+    day = f"{at.year}. {at.month}. {at.day}."
+    if language() == "ko":
+        return f"{day} {at:%H}시 {at:%M}분 {at:%S}초"
+    return f"{day} {at:%H:%M:%S}"
+
+
+def format_number(number: int) -> str:
+    """Return a whole number with its thousands told apart, as the current language writes it."""
+    return format_decimal(number, locale=language())
+
+
+def format_zone(settings: Settings) -> str:
+    """Return the configured zone with its offset now, such as "Asia/Seoul (UTC+09:00)"."""
+    offset = clock.to_datetime(clock.now_us(), settings.timezone).strftime("%z")
+    if settings.timezone.key == "UTC":
+        return "UTC"
+    return f"{settings.timezone.key} (UTC{offset[:3]}:{offset[3:5]})"
+
+
+def _catalogue(code: str) -> Path:
+    return _CATALOGUES / code / "LC_MESSAGES" / f"{_DOMAIN}.po"
+
+
+@lru_cache(maxsize=64)
+def _is_translated(code: str) -> bool:
+    return _catalogue(code).is_file()  # asked for every text on a page
+
+
+@lru_cache(maxsize=8)
+def _translations(code: str) -> NullTranslations:
+    path = _catalogue(code)
+    if not path.is_file():
+        return NullTranslations()
+    compiled = io.BytesIO()
+    with path.open("rb") as source:
+        write_mo(compiled, read_po(source))
+    compiled.seek(0)
+    return Translations(compiled, domain=_DOMAIN)

@@ -1,0 +1,159 @@
+"""Flask-Login's own sessions, as a browser holds them: with a token, like any other.
+
+The token of a session that ``login_user()`` began is in Flask's session; and in a cookie beside
+the remember cookie, if there is one. Flask-Login's own remember cookie names the user and nothing
+else, so that one from before a force logout looks like one from after it. A session, or a remember
+cookie, that no token came with is not let in; nor is a token without one of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from flask import Response, current_app, request, session
+from flask_login import COOKIE_NAME, decode_cookie
+from flask_login.config import COOKIE_HTTPONLY, COOKIE_SAMESITE, COOKIE_SECURE
+
+from .. import clock
+from ..tokens.claims import IssuedToken
+
+_TOKEN: Final = "_xgen_token"  # noqa: S105
+"""The key of the token in Flask's session."""
+_LOGIN_KEYS: Final = ("_user_id", "_fresh", "_id", "_remember_seconds")
+_NOBODY: Final = ""
+"""Whose the token of a sign-in is that was refused: it lets in nobody any more."""
+FORGOTTEN: Final = "xgen_flask_sessions.forgotten"
+"""In the environ of a request that has forgotten a sign-in."""
+
+
+def find_token() -> tuple[str, str] | None:
+    """Return the token of the current request's Flask-Login session, and whose that one is.
+
+    The token counts for that user only. One whose sign-in was refused before still tells why.
+    """
+    user_id, token = session.get("_user_id"), session.get(_TOKEN)
+    if user_id is not None and token:
+        return token, user_id
+    remembered = _find_remembered()
+    if remembered is None and token:
+        return token, _NOBODY
+    return remembered
+
+
+def _find_remembered() -> tuple[str, str] | None:
+    token = request.cookies.get(_cookie_name())
+    remembered = _remembered_user() if token else None
+    return (token, remembered) if token and remembered is not None else None
+
+
+def tokens_held() -> list[str]:
+    """Return every token of a Flask-Login session that the browser holds, in force or not."""
+    held = (session.get(_TOKEN), request.cookies.get(_cookie_name()))
+    return [token for token in held if token]
+
+
+def drop_unreadable_remember_cookie() -> None:
+    """Have Flask-Login take no notice of a remember cookie that tells nothing, and remove it.
+
+    Such as one that was signed with an earlier key, or by another application on this host.
+    """
+    cookie = request.cookies.get(_remember_cookie_name())
+    if cookie is not None and current_app.secret_key and _decoded(cookie) is None:
+        session["_remember"] = "clear"
+
+
+def _remembered_user() -> str | None:
+    """Return whom the remember cookie names, if Flask-Login goes by it."""
+    cookie = request.cookies.get(_remember_cookie_name())
+    if not cookie or not current_app.secret_key or session.get("_remember") == "clear":
+        return None
+    return _decoded(cookie)
+
+
+def _decoded(cookie: str) -> str | None:
+    try:
+        user_id = decode_cookie(cookie)
+    except TypeError:  # it is not ASCII
+        return None
+    return None if user_id is None else str(user_id)
+
+
+def settle_in() -> None:
+    """Put the token of a session that a remember cookie brought back into Flask's session."""
+    if _TOKEN not in session:
+        session[_TOKEN] = request.cookies.get(_cookie_name())
+
+
+def begin(response: Response, issued: IssuedToken, *, remembered: bool) -> None:
+    """Keep the token of a session that was just begun.
+
+    :param remembered: Whether beside a remember cookie as well.
+    """
+    session[_TOKEN] = issued.token
+    if remembered:
+        _set_remember_cookie(response, issued)
+    else:
+        clean_up(response)
+
+
+def keep(response: Response, issued: IssuedToken) -> None:
+    """Put a renewed token where the old one was."""
+    session[_TOKEN] = issued.token
+    if _cookie_name() in request.cookies:
+        _set_remember_cookie(response, issued)
+
+
+def drop_token() -> None:
+    """Take the token out of Flask's session, where another is to come, or none."""
+    session.pop(_TOKEN, None)
+    request.environ[FORGOTTEN] = True
+
+
+def forget() -> None:
+    """Take the sign-in out of Flask's session, and have Flask-Login remember nothing.
+
+    The token stays until somebody signs in or out, for the browser's other tabs to be told why.
+    What is in cookies of ours goes at the end of the request, by :func:`clean_up`.
+    """
+    for key in _LOGIN_KEYS:
+        session.pop(key, None)
+    if _remember_cookie_name() in request.cookies:
+        session["_remember"] = "clear"
+    else:
+        session.pop("_remember", None)
+    request.environ[FORGOTTEN] = True
+
+
+def clean_up(response: Response) -> None:
+    """Remove the cookie beside the remember cookie from the browser, if it is there."""
+    if _cookie_name() in request.cookies:
+        response.delete_cookie(_cookie_name(), **_attributes())
+
+
+def _set_remember_cookie(response: Response, issued: IssuedToken) -> None:
+    """Put a token beside the remember cookie, with that one's attributes."""
+    response.set_cookie(
+        _cookie_name(),
+        issued.token,
+        max_age=clock.seconds_until(issued.expires_us),
+        **_attributes(),
+    )
+
+
+def _remember_cookie_name() -> str:
+    return str(current_app.config.get("REMEMBER_COOKIE_NAME", COOKIE_NAME))
+
+
+def _cookie_name() -> str:
+    return f"{_remember_cookie_name()}_session"
+
+
+def _attributes() -> dict[str, Any]:
+    config = current_app.config
+    return {
+        "domain": config.get("REMEMBER_COOKIE_DOMAIN"),
+        "path": config.get("REMEMBER_COOKIE_PATH", "/"),
+        "secure": config.get("REMEMBER_COOKIE_SECURE", COOKIE_SECURE),
+        "httponly": config.get("REMEMBER_COOKIE_HTTPONLY", COOKIE_HTTPONLY),
+        "samesite": config.get("REMEMBER_COOKIE_SAMESITE", COOKIE_SAMESITE),
+    }

@@ -1,0 +1,221 @@
+"""Records what ``login_user()`` and ``logout_user()`` do, when the request that did it is over.
+
+The sign-in page is the host's, and so is the transaction that it works in: the record is made in
+one of its own, on a connection of its own, and takes no lock on the host's tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+from flask import Flask, Response, current_app, request, session
+from flask_login import COOKIE_DURATION, user_logged_in, user_logged_out
+
+from .. import clock
+from ..errors import (
+    LedgerUnavailable,
+    TokenError,
+    UserInactive,
+    XgenSessionsError,
+)
+from ..lifecycle import (
+    cause,
+    lifetime_us,
+    origin,
+    sign,
+)
+from ..signals import session_ended, session_issued
+from ..state import State, get_state
+from ..store import commit_hooks, ledger
+from ..store.ledger import Cause
+from ..store.transactions import HeldByHost
+from ..tokens.claims import IssuedToken
+from . import login_browser
+from .cookie import unset_cookie
+from .problems import refuse
+
+_PENDING: Final = "xgen_flask_sessions.web.login_bridge"
+_SHORTEST: Final = timedelta(seconds=1)
+_LONGEST: Final = timedelta(days=3650)
+_ONLY_HERE: Final = "You are signed out in this browser, but that could not be recorded."
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What the current request did, to be recorded when it is over."""
+
+    state: State
+    user_id: str | None = None
+    """Who signed in."""
+    invalid_before_us: int = 0
+    """The user's invalidation timestamp at that moment: a later one is after the sign-in."""
+    error: XgenSessionsError | None = None
+    """Why the sign-in cannot be recorded, known so early."""
+    remember: bool = False
+    lifetime: timedelta | None = None
+    """How long a remember cookie lives."""
+    ended: list[str] = field(default_factory=list)
+    """The tokens of sessions that it ended."""
+
+
+def watch(app: Flask) -> None:
+    """Record the sign-ins and sign-outs by Flask-Login in *app*."""
+    user_logged_in.connect(_note_login, app)
+    user_logged_out.connect(_note_logout, app)
+    app.after_request(_record)
+
+
+def is_signing_in(user_id: str) -> bool:
+    """Say whether the current request signed that user in by ``login_user()``."""
+    pending = _find_pending()
+    return pending is not None and pending.user_id == user_id
+
+
+def _note_login(_: Flask, user: Any) -> None:
+    pending = _get_pending()
+    state = pending.state
+    pending.ended += _tokens_in_browser(state)  # nobody could sign out of them any more
+    login_browser.drop_token()
+    pending.user_id = state.users.id_of(user)
+    if not state.users.is_active(user):
+        pending.error = UserInactive()
+        return
+    try:
+        pending.invalid_before_us = state.denylist.invalid_before_us(pending.user_id)
+    except XgenSessionsError as error:
+        pending.error = error
+    pending.remember = session.get("_remember") == "set"
+    pending.lifetime = _remember_duration() if pending.remember else None
+
+
+def _remember_duration() -> timedelta:
+    seconds = session.get("_remember_seconds")
+    duration = current_app.config.get("REMEMBER_COOKIE_DURATION", COOKIE_DURATION)
+    if seconds is not None or not isinstance(duration, timedelta):
+        duration = timedelta(seconds=duration if seconds is None else seconds)
+    return max(_SHORTEST, min(duration, _LONGEST))
+
+
+def _note_logout(_: Flask, user: Any) -> None:  # noqa: ARG001
+    pending = _get_pending()
+    pending.ended += _tokens_in_browser(pending.state)
+    login_browser.drop_token()
+    pending.user_id = None
+
+
+def _tokens_in_browser(state: State) -> list[str]:
+    cookie = request.cookies.get(state.settings.cookie_name)
+    return [*login_browser.tokens_held(), *([cookie] if cookie else [])]
+
+
+def _find_pending() -> _Pending | None:
+    pending: _Pending | None = request.environ.get(_PENDING)
+    return pending if pending is not None and pending.state is get_state() else None
+
+
+def _get_pending() -> _Pending:
+    pending = _find_pending()
+    if pending is None:
+        pending = request.environ[_PENDING] = _Pending(get_state())
+    return pending
+
+
+def _record(response: Response) -> Response:
+    """Record what the request did; a sign-in that cannot be recorded has not been made."""
+    environ = request._get_current_object().environ  # type: ignore[attr-defined]
+    pending = _find_pending() if _PENDING in environ else None
+    if pending is not None:
+        del environ[_PENDING]
+        return _settle(pending, response)
+    if login_browser.FORGOTTEN in environ:
+        login_browser.clean_up(response)
+    return response
+
+
+def _settle(pending: _Pending, response: Response) -> Response:
+    state = pending.state
+    try:
+        issued = _record_login(state, pending)
+    except XgenSessionsError as error:
+        login_browser.forget()
+        response = refuse(error)
+        login_browser.clean_up(response)
+        return response
+    reason = None if issued is None else "signed in again"
+    try:
+        for token in pending.ended:
+            _end(state, token, reason, response)
+    except LedgerUnavailable:
+        if issued is None:
+            response = refuse(LedgerUnavailable(_ONLY_HERE))
+    if pending.ended and _still_has_cookie(state, response):
+        unset_cookie(response)
+    if issued is None:
+        login_browser.clean_up(response)
+    else:
+        login_browser.begin(response, issued, remembered=pending.remember)
+    return response
+
+
+def _still_has_cookie(state: State, response: Response) -> bool:
+    name = state.settings.cookie_name
+    set_anew = any(each.startswith(f"{name}=") for each in response.headers.getlist("Set-Cookie"))
+    return name in request.cookies and not set_anew
+
+
+def _record_login(state: State, pending: _Pending) -> IssuedToken | None:
+    user_id = pending.user_id
+    if user_id is None:
+        return None
+    if isinstance(pending.error, UserInactive):
+        raise pending.error
+    if pending.error is not None:
+        raise LedgerUnavailable from pending.error
+    ip, agent = origin()
+    with state.transactions.write_separately(join=True) as own:
+        recorded = ledger.issue(
+            own,
+            user_id,
+            lifetime_us=lifetime_us(pending.lifetime or state.settings.lifetime),
+            ip=ip,
+            user_agent=agent,
+            unless_forced_out_since=pending.invalid_before_us,
+        )
+        issued = sign(state, recorded, {})
+        state.pruning.schedule(own)
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        commit_hooks.on_commit(
+            own, partial(session_issued.send, app, issued=issued, user_id=user_id)
+        )
+    return issued
+
+
+def _end(state: State, token: str, reason: str | None, response: Response) -> None:
+    try:
+        claims = state.codec.decode(token, now_us=clock.now_us())
+    except TokenError:
+        return  # expired, or none of ours: nothing is left to end
+    why = cause(state, claims.user_id, reason)
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    try:
+        _end_session(app, claims.session_id, why)
+    except HeldByHost:  # which has let go when the answer has been sent
+        response.call_on_close(partial(_end_afterwards, app, claims.session_id, why))
+
+
+def _end_session(app: Flask, session_id: str, why: Cause) -> None:
+    with get_state().transactions.write_separately(join=False) as own:
+        revocation = ledger.end_session(own, session_id, why)
+        if revocation is not None:
+            commit_hooks.on_commit(own, partial(session_ended.send, app, revocation=revocation))
+
+
+def _end_afterwards(app: Flask, session_id: str, why: Cause) -> None:
+    with app.app_context():
+        try:
+            _end_session(app, session_id, why)
+        except LedgerUnavailable:
+            app.logger.exception("The end of a session could not be recorded.")

@@ -1,0 +1,184 @@
+"""Who is calling? The token of the current request, and the door for APIs that need no user row.
+
+The token is checked once in a request, at first use. The result hangs on the request itself, not
+on ``g``, which outlives a request where an application context is held open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any, Literal, NamedTuple, ParamSpec
+
+from flask import Request, current_app, has_request_context, request
+from werkzeug.local import LocalProxy
+
+from ..errors import (
+    AuthenticationError,
+    CrossSiteRequest,
+    DatabaseUnavailable,
+    TokenAmbiguous,
+    TokenInvalid,
+    TokenMissing,
+    XgenSessionsError,
+)
+from ..signals import token_rejected
+from ..state import State, get_state
+from ..tokens.claims import VerifiedToken
+from . import login_browser
+from .marks import checks_caller
+from .problems import refuse
+from .same_site import is_same_site
+
+_P = ParamSpec("_P")
+_ENVIRON_KEY = "xgen_flask_sessions.outcome"
+
+
+TokenLocation = Literal["header", "cookie", "login"]
+"""Where a token may be: ``login`` is a session of Flask-Login's."""
+
+
+class Outcome(NamedTuple):
+    """What became of the current request's token: one of *token* and *error* is set."""
+
+    token: VerifiedToken | None
+    error: XgenSessionsError | None
+    source: TokenLocation | None = None
+    """Where the token was."""
+
+
+def outcome() -> Outcome:
+    """Return what became of the current request's token, checking it at the first call."""
+    state = get_state()
+    current: Request = request._get_current_object()  # type: ignore[attr-defined]
+    environ = current.environ
+    kept: tuple[State, Outcome] | None = environ.get(_ENVIRON_KEY)
+    if kept is not None and kept[0] is state:
+        return kept[1]
+    source = None
+    try:
+        token, source, user_id = _find_token(current, state)
+        verified = state.checker.verify(token)
+        if user_id is not None:
+            _require_user(verified, user_id)
+        result = Outcome(verified, None, source)
+    except XgenSessionsError as error:
+        return reject(error, source)
+    environ[_ENVIRON_KEY] = (state, result)
+    return result
+
+
+def reject(error: XgenSessionsError, source: TokenLocation | None = None) -> Outcome:
+    """Make *error* the current request's outcome, and tell whoever listens of a refusal.
+
+    :param source: Where the token was, if one was found.
+    """
+    state = get_state()
+    kept = request.environ.get(_ENVIRON_KEY)
+    result = Outcome(None, error, source)
+    request.environ[_ENVIRON_KEY] = (state, result)
+    told_before = kept is not None and kept[0] is state and kept[1].error is not None
+    if not told_before and not isinstance(error, TokenMissing):
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        token_rejected.send(app, error=error)
+    return result
+
+
+def recheck_token() -> None:
+    """Ask the database once more about the current request's token, if it has one.
+
+    For the transaction of an act that who was forced out since the request began must not do.
+
+    :raises AuthenticationError: It has been revoked.
+    :raises DenylistUnavailable: The database cannot be asked.
+    """
+    token = outcome().token if has_request_context() else None
+    if token is None:
+        return
+    try:
+        get_state().strict_checker.recheck(token)
+    except AuthenticationError as error:
+        reject(error, outcome().source)
+        raise
+
+
+def verify_login() -> VerifiedToken:
+    """Return the checked token of the current request's Flask-Login session.
+
+    :raises TokenError: There is none, or it is refused.
+    :raises DenylistUnavailable: The database cannot be asked.
+    """
+    result = outcome()
+    if result.source == "login" and result.token is not None:
+        return result.token
+    if result.source == "login" or isinstance(result.error, DatabaseUnavailable):
+        raise result.error or TokenMissing()
+    found = login_browser.find_token()
+    if found is None:
+        raise TokenInvalid("The sign-in is not on record.")
+    token, user_id = found
+    verified = get_state().checker.verify(token)
+    _require_user(verified, user_id)
+    return verified
+
+
+def _require_user(verified: VerifiedToken, user_id: str) -> None:
+    if verified.user_id != user_id:
+        raise TokenInvalid("The sign-in is another user's.")
+
+
+def _find_token(request: Request, state: State) -> tuple[str, TokenLocation, str | None]:
+    """Return the current request's token, where it is, and whose it must be."""
+    settings = state.settings
+    locations = settings.token_locations
+    scheme, _, token = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    # RFC 9110, section 11.1: case does not matter
+    in_header = "headers" in locations and scheme.lower() == "bearer"
+    cookie = None
+    if "cookies" in locations and "HTTP_COOKIE" in request.environ:  # else nothing to parse
+        cookie = request.cookies.get(settings.cookie_name) or None
+    if in_header and cookie:
+        raise TokenAmbiguous
+    if in_header:
+        token = token.strip(" ")
+        if not token:
+            raise TokenInvalid("The Authorization header has no token.")
+        return token, "header", None
+    found = login_browser.find_token() if not cookie and state.records_logins else None
+    if not cookie and found is None:
+        raise TokenMissing
+    if not is_same_site(request, settings.trusted_origins):
+        raise CrossSiteRequest
+    if found is not None:
+        return found[0], "login", found[1]
+    return str(cookie), "cookie", None
+
+
+def token_required(view: Callable[_P, Any]) -> Callable[_P, Any]:
+    """Let only requests with a valid token into *view*; no user row is read.
+
+    The others are answered with 401 and problem details, a page navigation with a redirect to
+    the sign-in page. In the view, :data:`current_token` is the token.
+    """
+    is_async = iscoroutinefunction(view)
+
+    @checks_caller
+    @wraps(view)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> Any:
+        error = outcome().error
+        if error is not None:
+            return refuse(error)
+        if is_async:
+            return current_app.ensure_sync(view)(*args, **kwargs)
+        return view(*args, **kwargs)
+
+    return checked
+
+
+def _current_token() -> VerifiedToken | None:
+    return outcome().token if has_request_context() else None
+
+
+current_token: VerifiedToken = LocalProxy(_current_token)  # type: ignore[assignment]
+"""The current request's :class:`~xgen_flask_sessions.VerifiedToken`; false where it has none."""

@@ -1,0 +1,121 @@
+"""Changes of a user that end the user's sessions, in the transaction that makes the change.
+
+Knows which attributes those are; sees what any session flushes, and its ``UPDATE`` and ``DELETE``
+statements for the user model. What passes by the ORM, or is done outside of any application
+context, it does not see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, Final
+
+import sqlalchemy as sa
+from flask import current_app, has_app_context, has_request_context
+from sqlalchemy import event
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session, object_session
+
+from ..lifecycle import cause
+from ..signals import user_forced_out
+from ..state import State
+from ..store import commit_hooks, ledger
+from ..users.triggers import Triggers
+from .request_token import outcome
+
+_DELETED: Final = "user deleted"
+
+
+def watch(triggers: Triggers) -> None:
+    """Watch what any session flushes of the model, and what statements it runs, if asked to."""
+    model = triggers.mapper.class_
+    if not triggers.attributes:
+        return
+    if not event.contains(model, "after_delete", _after_delete):
+        event.listen(model, "after_delete", _after_delete, propagate=True)
+        event.listen(model, "after_update", _after_update, propagate=True)
+    if not event.contains(Session, "do_orm_execute", _do_orm_execute):
+        event.listen(Session, "do_orm_execute", _do_orm_execute)
+
+
+def _state() -> State | None:
+    """Return the current application's state, if it asks for this at all."""
+    state: State | None = current_app.extensions.get("xgen_sessions") if has_app_context() else None
+    return state if state is not None and state.triggers.attributes else None
+
+
+def _after_delete(_: Mapper[Any], __: sa.Connection, user: Any) -> None:
+    state = _state()
+    if state is not None:
+        _end_sessions(state, _session_of(user), state.users.ids_of_flushed(user), _DELETED)
+
+
+def _after_update(_: Mapper[Any], __: sa.Connection, user: Any) -> None:
+    state = _state()
+    if state is None:
+        return
+    attributes = sa.inspect(user).attrs
+    changed = [name for name in state.triggers.attributes if attributes[name].history.has_changes()]
+    reason = _reason(state, changed, activated=state.users.is_active(user))
+    if reason is not None:
+        _end_sessions(state, _session_of(user), state.users.ids_of_flushed(user), reason)
+
+
+def _session_of(user: Any) -> Session:
+    session = object_session(user)
+    if session is None:
+        raise RuntimeError("A user is flushed by no session.")
+    return session
+
+
+def _reason(state: State, changed: Iterable[str], *, activated: bool) -> str | None:
+    """Return why sessions are to end, or ``None`` if nothing of weight has changed."""
+    active = state.triggers.active
+    weighty = sorted(name for name in changed if name != active or not activated)
+    if not weighty:
+        return None
+    return "made inactive" if weighty == [active] else f"{', '.join(weighty)} changed"
+
+
+def _do_orm_execute(execution: ORMExecuteState) -> Any:
+    state = _state()
+    if state is None or not (execution.is_update or execution.is_delete):
+        return None
+    mapper, own = execution.bind_mapper, state.triggers.mapper
+    if mapper is None or not (mapper.isa(own) or own.isa(mapper)):
+        return None
+    reason = _DELETED if execution.is_delete else _reason_of(state, execution)
+    if reason is None:
+        return None
+    session = execution.session
+    user_ids = state.users.ids_of_target(execution)
+    result = execution.invoke_statement()
+    _end_sessions(state, session, user_ids, reason)
+    return result
+
+
+def _reason_of(state: State, execution: ORMExecuteState) -> str | None:
+    """Return why sessions are to end by an ``UPDATE``; every row that it hits counts as changed."""
+    values: dict[str, Any] = {}
+    for key, value in (getattr(execution.statement, "_values", None) or {}).items():
+        values[getattr(key, "key", key)] = getattr(value, "value", value)
+    parameters: Any = execution.parameters or []
+    for row in [parameters] if isinstance(parameters, dict) else parameters:
+        values |= row
+    by_column = state.triggers.by_column
+    changed = {by_column.get(name, name): value for name, value in values.items()}
+    activated = _is_true(changed.get(state.triggers.active))
+    return _reason(state, state.triggers.attributes & set(changed), activated=activated)
+
+
+def _is_true(value: object) -> bool:
+    return isinstance(value, sa.True_) or (isinstance(value, int) and value == 1)
+
+
+def _end_sessions(state: State, session: Session, user_ids: Iterable[str], reason: str) -> None:
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    actor = outcome().token if has_request_context() else None
+    why = cause(state, actor.user_id if actor else None, reason)
+    for user_id in user_ids:
+        revocation = ledger.force_logout(session, user_id, why)
+        commit_hooks.on_commit(session, partial(user_forced_out.send, app, revocation=revocation))

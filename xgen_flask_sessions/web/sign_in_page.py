@@ -1,0 +1,68 @@
+"""Calls for a host's own pages about the current request: sign-in forms and protected answers."""
+
+from __future__ import annotations
+
+from flask import request
+
+from ..errors import TokenMissing, XgenSessionsError
+from ..lifecycle import origin
+from ..state import get_state
+from .request_token import outcome
+from .same_site import is_local_path
+from .same_site import is_same_site as is_request_same_site
+
+
+def rejection() -> XgenSessionsError | None:
+    """Return why the current request's token is refused, or ``None``.
+
+    It is ``None`` for a valid token and for a request without one. A sign-in page can tell people
+    with it that an administrator ended their session: the error is then a ``SessionRevoked`` whose
+    ``forced`` is true.
+    """
+    error = outcome().error
+    return None if isinstance(error, TokenMissing) else error
+
+
+def is_same_site() -> bool:
+    """Return whether the current request comes from this site, or from no browser at all.
+
+    A sign-in form that checks it prevents another site from signing a browser in.
+    """
+    return is_request_same_site(request, get_state().settings.trusted_origins)
+
+
+def check_sign_in_rate(username: str) -> None:
+    """Check whether a password for *username* may be tried. Call it before checking one.
+
+    It counts the failures that :func:`count_failed_sign_in` recorded: for the same username from
+    the same address, and from the same address in all. Failures from other addresses do not count,
+    so that they cannot lock a user out.
+
+    :param username: As it was typed.
+    :raises RateLimited: Too many have failed; its ``retry_after_s`` is the wait in seconds.
+    """
+    get_state().rates.sign_in.check(origin()[0], username)
+
+
+def count_failed_sign_in(username: str) -> None:
+    """Count a wrong password for *username*, from the current request's address."""
+    get_state().rates.sign_in.failed(origin()[0], username)
+
+
+def require_database() -> None:
+    """Check that the database answers, before a sign-in page waits for it.
+
+    A driver waits for a silent server without a limit; this waits for the deadline.
+
+    :raises DenylistUnavailable: It does not answer in time.
+    """
+    get_state().denylist.require_reachable()
+
+
+def next_path(default: str = "/") -> str:
+    """Return the path to go to after signing in: the request's ``next`` if it is on this site.
+
+    :param default: The path otherwise.
+    """
+    target = request.values.get("next", "")
+    return target if is_local_path(target) else default

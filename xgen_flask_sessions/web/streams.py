@@ -1,0 +1,155 @@
+"""Answers that go on, such as server-sent events: they end when the session does."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from flask import Flask, current_app
+
+from ..errors import TokenMissing, XgenSessionsError
+from ..state import get_state
+from ..tokens.claims import VerifiedToken
+from .request_token import outcome
+
+_NOTHING: Final = object()
+_END: Final = object()
+_AHEAD: Final = 16
+"""How much of the source is read before it is sent."""
+_TURN_S: Final = 0.5
+"""How often to look whether somebody still wants it."""
+
+
+def while_valid(
+    source: Iterable[Any],
+    *,
+    every: float = 1.0,
+    heartbeat: str | bytes | None = None,
+) -> Iterator[Any]:
+    """Return a stream that ends once the current request's token is no longer valid.
+
+    For long answers, such as server-sent events::
+
+        return Response(sessions.while_valid(events()), mimetype="text/event-stream")
+
+    The token is checked again every second (or *every* seconds), also while *source* is silent; if
+    it cannot be checked, the stream ends, too. *source* runs in a thread of its own, with an
+    application context and without a request context. It is closed with the stream; a source that
+    is blocked then is closed after its next item.
+
+    :param source: The items of the stream.
+    :param every: Seconds between two checks.
+    :param heartbeat: Sent after a check if no item was, such as a comment of an event stream: a
+        server notices only by sending that a client has gone.
+    :raises TokenError: The request has no valid token.
+    :raises DenylistUnavailable: The database cannot be asked.
+    """
+    result = outcome()
+    if result.token is None:
+        raise result.error or TokenMissing()
+    if every <= 0:
+        raise ValueError("every is a number of seconds over 0.")
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    return _Stream(app, source, result.token, every, heartbeat)
+
+
+class _Stream(Iterator[Any]):
+    """What the server iterates, and closes in the end, be it before the first item."""
+
+    def __init__(
+        self,
+        app: Flask,
+        source: Iterable[Any],
+        token: VerifiedToken,
+        every: float,
+        heartbeat: str | bytes | None,
+    ) -> None:
+        self._app, self._source, self._token = app, source, token
+        self._every, self._heartbeat = every, heartbeat
+        self._feed: _Feed | None = None
+        self._said, self._due = False, 0.0
+
+    def __next__(self) -> Any:
+        if self._feed is None:
+            self._feed = _Feed(self._app, self._source)
+            self._due = time.monotonic() + self._every
+        while True:
+            item = self._feed.take(self._due - time.monotonic())
+            if time.monotonic() >= self._due:
+                if not _is_valid(self._app, self._token):
+                    self.close()
+                    raise StopIteration
+                silent = item is _NOTHING and not self._said
+                self._said, self._due = False, time.monotonic() + self._every
+                if silent and self._heartbeat is not None:
+                    return self._heartbeat
+            if item is _END:
+                raise StopIteration
+            if item is not _NOTHING:
+                self._said = True
+                return item
+
+    def close(self) -> None:
+        """Read the source no further, and close it."""
+        if self._feed is not None:
+            self._feed.close()
+        elif hasattr(self._source, "close"):
+            self._source.close()
+
+
+def _is_valid(app: Flask, token: VerifiedToken) -> bool:
+    with app.app_context():
+        try:
+            get_state().checker.recheck(token)
+        except XgenSessionsError:  # what cannot be checked does not pass either
+            return False
+    return True
+
+
+class _Feed:
+    """Reads a source in a thread of its own, so that one can stop waiting for it."""
+
+    def __init__(self, app: Flask, source: Iterable[Any]) -> None:
+        self._app, self._source = app, source
+        self._items: queue.Queue[Any] = queue.Queue(_AHEAD)
+        self._closed = threading.Event()
+        self._error: BaseException | None = None
+        threading.Thread(target=self._read, name="xgen-sessions-stream", daemon=True).start()
+
+    def take(self, seconds: float) -> Any:
+        """Return the next item, or that there is none yet or no more; raise the source's error."""
+        try:
+            item = self._items.get(timeout=max(0.001, seconds))
+        except queue.Empty:
+            return _NOTHING
+        if item is _END and self._error is not None:
+            raise self._error
+        return item
+
+    def close(self) -> None:
+        """Read no further."""
+        self._closed.set()
+
+    def _read(self) -> None:
+        try:
+            with self._app.app_context(), contextlib.ExitStack() as stack:
+                if hasattr(self._source, "close"):
+                    stack.callback(self._source.close)
+                for item in self._source:
+                    if not self._put(item):
+                        return
+        except BaseException as error:
+            self._error = error
+        self._put(_END)
+
+    def _put(self, item: Any) -> bool:
+        """Hand an item on as soon as there is room; return whether anybody wants more."""
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Full):
+                self._items.put(item, timeout=_TURN_S)
+                return not self._closed.is_set()
+        return False

@@ -54,7 +54,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Standing:
+class TokenStatus:
     """What the database holds of one user."""
 
     invalid_before_us: int
@@ -150,7 +150,7 @@ class Trial:
         return attempts
 
     def _judge(
-        self, before: Mapping[str, Standing], attempts: list[Attempt], killed: float
+        self, before: Mapping[str, TokenStatus], attempts: list[Attempt], killed: float
     ) -> None:
         """Compare what was answered with what is found."""
         after = self._look()
@@ -165,7 +165,7 @@ class Trial:
             self._judge_user(user, by_user.get(user), before[user], after[user])
 
     def _judge_user(
-        self, user: str, attempt: Attempt | None, before: Standing, after: Standing
+        self, user: str, attempt: Attempt | None, before: TokenStatus, after: TokenStatus
     ) -> None:
         revoked = _is_revoked(before, after)
         if not revoked and before != after:
@@ -224,7 +224,7 @@ class Trial:
                     self.tally.wrong.append("a fresh sign-in is refused")
         connection.close()
 
-    def _look(self) -> dict[str, Standing]:
+    def _look(self) -> dict[str, TokenStatus]:
         """Read what the database holds of every user."""
         tables = self._host.db.metadata.tables
         logins, sessions = tables["xgen_user_logins"].c, tables["xgen_sessions"].c
@@ -238,7 +238,7 @@ class Trial:
                 sa.select(logins.user_id, logins.invalid_before_us, logins.active_until_us)
             ).all()
         return {
-            user: Standing(invalid_us, until_us, opened[user], audited[user])
+            user: TokenStatus(invalid_us, until_us, opened[user], audited[user])
             for user, invalid_us, until_us in rows
         }
 
@@ -284,7 +284,7 @@ def _doors(token: str, *, by_cookie: bool) -> list[tuple[str, dict[str, str]]]:
     ]
 
 
-def _is_revoked(before: Standing, after: Standing) -> bool:
+def _is_revoked(before: TokenStatus, after: TokenStatus) -> bool:
     """Say whether one whole force logout lies between the two."""
     return (
         after.invalid_before_us > before.invalid_before_us

@@ -224,7 +224,7 @@ class Host:
     def dispose(self) -> None:
         """Close every connection, and end what works in the background."""
         state = self.app.extensions["xgen_sessions"]
-        for background in (state.watch, state.relaying):
+        for background in (state.watch, state.relay):
             if background is not None:
                 background.stop()
         with self.app.app_context():

@@ -15,9 +15,9 @@ from xgen_flask_sessions import clock
 from xgen_flask_sessions.changes import Event
 from xgen_flask_sessions.clock import SECOND_US
 from xgen_flask_sessions.denylist.checker import TokenChecker
-from xgen_flask_sessions.denylist.strict import Denylist
+from xgen_flask_sessions.denylist.strict import StrictDenylist
 from xgen_flask_sessions.errors import DenylistUnavailable, SessionRevoked, TokenExpired
-from xgen_flask_sessions.feed.publisher import Relay
+from xgen_flask_sessions.feed.publisher import Publisher
 from xgen_flask_sessions.feed.redis_stream import Keys, RedisFeed
 from xgen_flask_sessions.feed.snapshot import Snapshot, read_snapshot
 from xgen_flask_sessions.store import feed_table, ledger
@@ -51,7 +51,7 @@ class Deployment:
         ) else sa.create_engine(url)  # fmt: skip
         Base.metadata.create_all(self.engine)
         self.codec = TokenCodec([load_key(SECRET, "HS256")], issuer=issuer)
-        denylist = Denylist(lambda: self.engine, self.engine.connect, 10)
+        denylist = StrictDenylist(lambda: self.engine, self.engine.connect, 10)
         self.strict = TokenChecker(self.codec, denylist)
         self.redis: Any = redis.Redis.from_url(REDIS, decode_responses=True)
         self._open: list[Any] = [self.redis]
@@ -136,7 +136,7 @@ class Relayer:
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
-        self.relay = Relay(REDIS, deployment.issuer)
+        self.relay = Publisher(REDIS, deployment.issuer)
         self.newest: Event | None = None
         self._begun = False
         self.snapshots = 0

@@ -13,7 +13,7 @@ from freezegun import freeze_time
 from tests.conftest import MakeHost
 from tests.hosts import Host
 from xgen_flask_sessions import SessionRevoked, TokenExpired, TokenInvalid
-from xgen_flask_sessions.tokens.cache import CheckedTokens
+from xgen_flask_sessions.tokens.cache import TokenCache
 from xgen_flask_sessions.tokens.codec import TokenCodec
 from xgen_flask_sessions.tokens.keys import load_key
 
@@ -84,11 +84,11 @@ def test_forged_tokens_take_no_room() -> None:
         with pytest.raises(TokenInvalid):
             codec.decode(f"a.{number}.c", now_us=0)
 
-    assert codec.checked.size == 0
+    assert codec.cache.size == 0
 
 
 def test_memory_is_bounded() -> None:
-    kept: CheckedTokens[int] = CheckedTokens()
+    kept: TokenCache[int] = TokenCache()
     for number in range(10_000):
         kept.put(f"token {number}", number)
     kept.put("x" * 5000, 1)
@@ -100,7 +100,7 @@ def test_memory_is_bounded() -> None:
 
 
 def test_a_forked_process_waits_for_nobody() -> None:
-    kept: CheckedTokens[int] = CheckedTokens()
+    kept: TokenCache[int] = TokenCache()
     with kept._lock:  # as another thread may hold it just now
         child = os.fork()
         if child == 0:
@@ -112,7 +112,7 @@ def test_a_forked_process_waits_for_nobody() -> None:
 
 def test_what_is_done_in_the_forked_process() -> None:
     """The same without a fork, where it can be seen line by line."""
-    kept: CheckedTokens[int] = CheckedTokens()
+    kept: TokenCache[int] = TokenCache()
     with kept._lock:
         kept._reset_after_fork()
         kept.put("token", 1)

@@ -64,7 +64,7 @@ def test_what_is_on_record_comes_back_as_it_is(
 
     with connection_of(host) as (connection, engine):
         ask = asking(connection, engine.dialect)
-        sql, parameters = compiled(STATEMENTS["standing"], engine)
+        sql, parameters = compiled(STATEMENTS["status"], engine)
         for token in (open_token, ended, open_token):
             row = rows[token.jti]
             assert list(ask(sql, parameters(token.jti)) or ()) == [
@@ -86,7 +86,7 @@ def test_what_is_on_record_comes_back_as_it_is(
 def test_what_is_not_on_record_has_no_row(host: Host) -> None:
     with connection_of(host) as (connection, engine):
         ask = asking(connection, engine.dialect)
-        sql, parameters = compiled(STATEMENTS["standing"], engine)
+        sql, parameters = compiled(STATEMENTS["status"], engine)
         for jti in ("f" * 32, "' OR '1'='1", "", "%s"):
             assert ask(sql, parameters(jti)) is None
         assert list(ask("SELECT 1", ()) or ()) == [1]
@@ -96,7 +96,7 @@ def test_a_driver_fails_with_its_own_errors(make_host: MakeHost, database_url: s
     host = make_host(database_url, create_all=False)
     with connection_of(host) as (connection, engine):
         ask = asking(connection, engine.dialect)
-        sql, parameters = compiled(STATEMENTS["standing"], engine)
+        sql, parameters = compiled(STATEMENTS["status"], engine)
         for _ in range(2):
             with pytest.raises(engine.dialect.loaded_dbapi.Error, match="xgen_sessions"):
                 ask(sql, parameters("f" * 32))
@@ -120,7 +120,7 @@ def prepared(host: Host) -> int:
     """Return how many statements a connection of psycopg's has prepared once it was asked."""
     with connection_of(host) as (connection, engine):
         ask = asking(connection, engine.dialect)
-        sql, parameters = compiled(STATEMENTS["standing"], engine)
+        sql, parameters = compiled(STATEMENTS["status"], engine)
         assert ask(sql, parameters("f" * 32)) is None
         found = connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()
         return int(found[0])
@@ -156,7 +156,7 @@ def traced(host: Host) -> Iterator[tuple[Ask, str, Callable[[str], Any], list[st
         own = Connection(connection, engine.dialect)
         connection.set_trace_callback(ran.append)
         ask = partial(own.fetch_one, due=inf)
-        yield ask, *compiled(STATEMENTS["standing"], engine), ran
+        yield ask, *compiled(STATEMENTS["status"], engine), ran
 
 
 def test_sqlite_is_asked_anew_once_another_process_has_committed(
@@ -195,7 +195,7 @@ def test_of_attached_files_sqlite_keeps_no_row(make_host: MakeHost, tmp_path: Pa
     with closing(sqlite3.connect(tmp_path / "main.db", isolation_level=None)) as connection:
         connection.execute(f"ATTACH '{tmp_path}/own.db' AS attached").close()
         with connection_of(host) as (_, engine):
-            sql, parameters = compiled(STATEMENTS["standing"], engine)
+            sql, parameters = compiled(STATEMENTS["status"], engine)
             ask = partial(Connection(connection, engine.dialect).fetch_one, due=inf)
         assert list(ask(sql, parameters(token.jti)) or ())[4] is None
         in_another_process(tmp_path / "own.db", "UPDATE xgen_sessions SET ended_us = 5")

@@ -1,4 +1,4 @@
-"""Rate limits: force logouts of one administrator, failed sign-ins; in memory and in Redis."""
+"""RateLimit limits: force logouts of one administrator, failed sign-ins; in memory and in Redis."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.test_force_logout import in_threads
 from tests.test_login_management import FORCE_LOGOUT, form_for, page_of, sign_in, with_screen
 from xgen_flask_sessions import ConfigurationError, RateLimited
 from xgen_flask_sessions import rate_limits as rates_module
-from xgen_flask_sessions.rate_limits import Rates
+from xgen_flask_sessions.rate_limits import RateLimits
 from xgen_flask_sessions.settings import Settings
 from xgen_flask_sessions.standalone import passwords
 
@@ -333,9 +333,9 @@ def test_a_host_s_own_sign_in_page_has_the_same(make_host: MakeHost, sqlite_url:
 # --- Storages --------------------------------------------------------------------------------
 
 
-def rates(**settings: Any) -> Rates:
+def rates(**settings: Any) -> RateLimits:
     config = {"SECRET_KEY": "x" * 32} | {f"XGEN_SESSIONS_{k}": v for k, v in settings.items()}
-    return Rates(Settings.from_config(config))
+    return RateLimits(Settings.from_config(config))
 
 
 def test_several_processes_share_redis(
@@ -363,7 +363,7 @@ def test_redis_counts_clicks_at_the_same_moment(redis_issuer: str) -> None:
     ]
     counted: list[bool] = []
 
-    def count(each: Rates) -> None:
+    def count(each: RateLimits) -> None:
         counted.append(each.force_logout.count("1"))
 
     in_threads([partial(count, each) for each in both * 8])

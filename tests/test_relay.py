@@ -19,7 +19,7 @@ from xgen_flask_sessions.changes import Change, Event
 from xgen_flask_sessions.clock import now_us
 from xgen_flask_sessions.errors import ConfigurationError
 from xgen_flask_sessions.feed import publisher as relay_module
-from xgen_flask_sessions.feed.publisher import Relay
+from xgen_flask_sessions.feed.publisher import Publisher
 from xgen_flask_sessions.feed.redis_stream import Keys, RedisFeed, RedisUnavailable
 from xgen_flask_sessions.feed.revoked import Revocations
 
@@ -218,7 +218,7 @@ def test_a_redis_restored_to_an_older_state_is_brought_up(deployment: Deployment
 
 
 def test_no_redis_costs_no_time(redis_issuer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    relay = Relay(NOWHERE, redis_issuer)
+    relay = Publisher(NOWHERE, redis_issuer)
 
     monkeypatch.setattr(relay_module, "_PAUSE_S", 60)
     with pytest.raises(RedisUnavailable):
@@ -248,12 +248,12 @@ def test_a_missing_driver_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
 
     with pytest.raises(ConfigurationError, match=r"xgen-flask-sessions\[redis\]"):
-        Relay(NOWHERE, "xgen")
+        Publisher(NOWHERE, "xgen")
 
 
 def test_a_wrong_url_is_told_of_without_repeating_it() -> None:
     with pytest.raises(ConfigurationError, match="redis://host") as refused:
-        Relay("http://:secret@host", "xgen")
+        Publisher("http://:secret@host", "xgen")
 
     assert "secret" not in str(refused.value)
 

@@ -287,9 +287,9 @@ def test_it_can_be_stopped(relaying: Host, verifier: Verifier) -> None:
     assert relaying.status(token) == 200
     until(lambda: passes(verifier, token.token))
     state: State = relaying.app.extensions["xgen_sessions"]
-    assert state.relaying is not None
+    assert state.relay is not None
 
-    state.relaying.stop()
+    state.relay.stop()
 
     until(lambda: not passes(verifier, token.token))
     # A request has it begin again.

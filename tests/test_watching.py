@@ -31,10 +31,10 @@ from xgen_flask_sessions import (
 )
 from xgen_flask_sessions.connections.pool import DeadlinePool
 from xgen_flask_sessions.denylist import watch
-from xgen_flask_sessions.denylist.strict import Denylist, Standing
+from xgen_flask_sessions.denylist.strict import StrictDenylist, TokenStatus
 from xgen_flask_sessions.denylist.watch import Watch
 from xgen_flask_sessions.feed import follower, wakeups
-from xgen_flask_sessions.feed.follower import FeedReader, News
+from xgen_flask_sessions.feed.follower import Batch, FeedReader
 from xgen_flask_sessions.feed.wakeups import Notifications
 from xgen_flask_sessions.state import State
 from xgen_flask_sessions.store import feed_table, ledger
@@ -83,13 +83,13 @@ class Watched:
 @pytest.fixture
 def make_watched(make_host: MakeHost, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Watched]:
     asked: list[str] = []
-    ask = Denylist.standing
+    ask = StrictDenylist.status
 
-    def counted(self: Denylist, jti: str) -> Standing | None:
+    def counted(self: StrictDenylist, jti: str) -> TokenStatus | None:
         asked.append(jti)
         return ask(self, jti)
 
-    monkeypatch.setattr(Denylist, "standing", counted)
+    monkeypatch.setattr(StrictDenylist, "status", counted)
 
     def make(*args: Any, **config: Any) -> Watched:
         host = make_host(*args, **{"XGEN_SESSIONS_CONSISTENCY": "watch", **config})
@@ -157,7 +157,7 @@ def test_the_process_that_revokes_refuses_from_its_next_call_on(
     host, user = watched.host, watched.host.add_user()
     token = host.issue(user)
     watched.warm(token)
-    monkeypatch.setattr(FeedReader, "read", lambda _: follower.News(False, []))
+    monkeypatch.setattr(FeedReader, "read", lambda _: follower.Batch(False, []))
 
     host.force_logout(user)
 
@@ -180,7 +180,7 @@ def test_an_administrator_forced_out_elsewhere_forces_out_nobody_any_more(
     admin, token = host.issue(boss), host.issue(user)
     watched.warm(admin, token)
     monkeypatch.setattr(feed_table, "_listeners", set())
-    monkeypatch.setattr(FeedReader, "read", lambda _: follower.News(False, []))
+    monkeypatch.setattr(FeedReader, "read", lambda _: follower.Batch(False, []))
     make_host(url).force_logout(boss)
     assert not watched.refused(admin)  # so far as the memory knows
 
@@ -213,7 +213,7 @@ def test_a_renewed_token_ends_after_its_grace(
     watched.warm(old)
     new = host.renew(old)
     with host.app.app_context():
-        until(lambda: getattr(watched.watch.standing(old.jti), "end_reason", "") == "renewed")
+        until(lambda: getattr(watched.watch.status(old.jti), "end_reason", "") == "renewed")
     watched.warm(old, new)
 
     until(lambda: watched.asks(lambda: host.verify(old)) == 0)
@@ -358,7 +358,7 @@ def test_who_is_too_far_behind_begins_anew(
         source = watched.host.app.extensions["xgen_sessions"].denylist.source()
     reader = FeedReader(source)
     host.force_logout(user)
-    assert reader.read().anew
+    assert reader.read().resync
     host.force_logout(user)
     assert [event.position for event in reader.read().events] == [2]
 
@@ -366,7 +366,7 @@ def test_who_is_too_far_behind_begins_anew(
         host.force_logout(user)
 
     assert len(host.rows("xgen_feed")) <= 5 + 3
-    assert reader.read().anew
+    assert reader.read().resync
     assert reader.newest is not None
     assert reader.newest.position == 14
     assert reader.read() == (False, [])
@@ -380,7 +380,7 @@ def test_a_feed_of_many_pages_is_read_whole(
     with host.app.app_context():
         source = watched.host.app.extensions["xgen_sessions"].denylist.source()
         reader = FeedReader(source)
-        assert reader.read().anew
+        assert reader.read().resync
         changes = [feed_table.Change("user", f"u{number}", None, number) for number in range(2500)]
         for change in changes:
             feed_table.add(host.db.session(), change)
@@ -444,7 +444,7 @@ def test_changes_are_forgotten_only_where_nothing_older_counts(watched: Watched)
         """All of the memory is given up in the midst of a look into it."""
 
         def get(self, key: str, default: Any = None) -> Any:
-            watch._take(News(True, []))
+            watch._take(Batch(True, []))
             return super().get(key, default)
 
     watch._changed = Emptied(watch._changed)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 SECOND_US = 1_000_000
 """Microseconds in one second."""
 
-MATTERS_FOR_US = 600 * SECOND_US
+MAX_RELEVANCE_US = 600 * SECOND_US
 """How long after its expiry a token may still be accepted: the longest leeway, and clocks apart."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -17,12 +17,12 @@ from .admin.views import ASSETS, LoginManagementView
 from .api.views import create_blueprint
 from .cli.commands import commands
 from .denylist.checker import TokenChecker
-from .denylist.strict import Denylist
+from .denylist.strict import StrictDenylist
 from .denylist.watch import Watch
 from .errors import ConfigurationError, XgenSessionsError
-from .feed.relay import Relaying
+from .feed.relay import Relay
 from .feed.wakeups import ByDatabase, Interval
-from .rate_limits import Rates
+from .rate_limits import RateLimits
 from .roster.roster import Roster
 from .runtime import has_green_threads
 from .settings import Settings, load_keys
@@ -127,14 +127,14 @@ class XgenSessions:
             audience=settings.audience,
             leeway_us=settings.leeway // timedelta(microseconds=1),
         )
-        denylist = Denylist(
+        denylist = StrictDenylist(
             engine_of(db),
             lambda: db.session.connection(),
             settings.deadline.total_seconds(),
         )
         strict = TokenChecker(codec, denylist)
         watch = _watch(settings, db, denylist) if settings.consistency == "watch" else None
-        relaying = _relaying(settings, denylist) if settings.redis_url is not None else None
+        relay = _relay(settings, denylist) if settings.redis_url is not None else None
         state = State(
             settings=settings,
             db=db,
@@ -143,7 +143,7 @@ class XgenSessions:
             strict_checker=strict,
             denylist=denylist,
             watch=watch,
-            relaying=relaying,
+            relay=relay,
             transactions=Transactions(
                 get_session=lambda: db.session(),
                 get_engine=lambda: db.engine,
@@ -155,7 +155,7 @@ class XgenSessions:
             authority=Authority(users, can_view, can_force_logout),
             triggers=Triggers(user_model, revoke_on, fields.active),
             records_logins=login_manager is not None,
-            rates=Rates(settings),
+            rate_limits=RateLimits(settings),
             pruning=PiggybackPruning(settings.retention, settings.leeway),
             form_secret=_form_secret(settings) if admin is not None else b"",
         )
@@ -166,8 +166,8 @@ class XgenSessions:
         copy_tables(db.metadata)
         revoke_on_changes.watch(state.triggers)
         app.register_error_handler(XgenSessionsError, refuse)
-        if relaying is not None:
-            app.before_request(relaying.ensure_running)
+        if relay is not None:
+            app.before_request(relay.ensure_running)
         app.cli.add_command(commands)
         app.jinja_env.globals.update(template_globals())
         blueprint = create_blueprint(settings.url_prefix, ASSETS)
@@ -198,7 +198,7 @@ class XgenSessions:
     while_valid = staticmethod(streams.while_valid)
 
 
-def _watch(settings: Settings, db: SQLAlchemy, denylist: Denylist) -> Watch:
+def _watch(settings: Settings, db: SQLAlchemy, denylist: StrictDenylist) -> Watch:
     if has_green_threads():
         raise ConfigurationError(
             "XGEN_SESSIONS_CONSISTENCY='watch' needs real threads, and gevent or eventlet stands "
@@ -212,14 +212,14 @@ def _watch(settings: Settings, db: SQLAlchemy, denylist: Denylist) -> Watch:
     return Watch(denylist, ByDatabase(Interval()), settings.max_staleness.total_seconds())
 
 
-def _relaying(settings: Settings, denylist: Denylist) -> Relaying:
+def _relay(settings: Settings, denylist: StrictDenylist) -> Relay:
     if has_green_threads():
         raise ConfigurationError(
             "XGEN_SESSIONS_REDIS_URL needs real threads, and gevent or eventlet stands in for them "
             "here; leave it out, and run 'flask xgen-sessions relay' with it beside this."
         )
     url = cast("str", settings.redis_url)
-    return Relaying(url, settings.issuer, denylist.source)
+    return Relay(url, settings.issuer, denylist.source)
 
 
 def _form_secret(settings: Settings) -> bytes:

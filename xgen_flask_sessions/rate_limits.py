@@ -1,4 +1,4 @@
-"""Rate limits: how often something may be done within a moving window. No Flask here.
+"""RateLimit limits: how often something may be done within a moving window. No Flask here.
 
 Counted in memory, for one process, or in Redis, for all of them, by the library ``limits``.
 
@@ -109,7 +109,7 @@ def _open(url: str, key_prefix: str) -> Storage:
         ) from None
 
 
-class Rate:
+class RateLimit:
     """How often one thing may be done by one key, such as an administrator.
 
     :param name: What is done; part of the storage's keys.
@@ -162,7 +162,7 @@ class Rate:
         return self._name, hashlib.sha256(text).hexdigest()
 
 
-class SignInRate:
+class SignInRateLimit:
     """How often a sign-in may fail: for a username from one address, and from one address at all.
 
     Nobody is locked out from elsewhere: another address's failures do not count.
@@ -174,8 +174,8 @@ class SignInRate:
         per_address: limits.RateLimitItem | None,
         store: _Store,
     ) -> None:
-        self._per_username = Rate("sign-in", per_username, store)
-        self._per_address = Rate("sign-in-address", per_address, store)
+        self._per_username = RateLimit("sign-in", per_username, store)
+        self._per_address = RateLimit("sign-in-address", per_address, store)
 
     def check(self, address: str | None, username: str) -> None:
         """Look whether a password may be tried. Call it before one is checked.
@@ -199,7 +199,7 @@ class SignInRate:
             self._per_address.count(_network(address))
 
 
-class Rates:
+class RateLimits:
     """The limits of one application.
 
     :param settings: Says how often, and where it is counted.
@@ -209,8 +209,10 @@ class Rates:
     def __init__(self, settings: Settings) -> None:
         # Deployments with one issuer are one deployment.
         store = _Store(settings.rate_limit_storage, f"xgen_sessions:{settings.issuer}")
-        self.force_logout = Rate("force-logout", settings.force_logout_limit, store)
-        self.sign_in = SignInRate(settings.sign_in_limit, settings.sign_in_address_limit, store)
+        self.force_logout = RateLimit("force-logout", settings.force_logout_limit, store)
+        self.sign_in = SignInRateLimit(
+            settings.sign_in_limit, settings.sign_in_address_limit, store
+        )
 
 
 def _network(address: str | None) -> str:

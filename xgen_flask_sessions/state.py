@@ -9,11 +9,11 @@ from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
 
 from .denylist.checker import TokenChecker
-from .denylist.strict import Denylist
+from .denylist.strict import StrictDenylist
 from .denylist.watch import Watch
 from .errors import ConfigurationError
-from .feed.relay import Relaying
-from .rate_limits import Rates
+from .feed.relay import Relay
+from .rate_limits import RateLimits
 from .roster.roster import Roster
 from .settings import Settings
 from .store.pruning import PiggybackPruning
@@ -34,10 +34,10 @@ class State:
     checker: TokenChecker
     strict_checker: TokenChecker
     """The same, but that it asks the database at each call, whatever the host wants otherwise."""
-    denylist: Denylist
+    denylist: StrictDenylist
     watch: Watch | None
     """The denylist in memory, if the host wants it so."""
-    relaying: Relaying | None
+    relay: Relay | None
     """Takes the feed to Redis, if the host has one."""
     transactions: Transactions
     users: UserDirectory
@@ -46,7 +46,7 @@ class State:
     triggers: Triggers
     records_logins: bool
     """Whether the application has Flask-Login, whose sessions are recorded too."""
-    rates: Rates
+    rate_limits: RateLimits
     pruning: PiggybackPruning
     form_secret: bytes = field(repr=False)
 

@@ -139,8 +139,8 @@ def _verifications(host: Host) -> list[Callable[[], object]]:
 
 
 def _look_ups(host: Host) -> list[Callable[[], object]]:
-    standing = _state(host).denylist.standing
-    return [lambda jti=jti: standing(jti) for jti in _some_jtis(host, LOOK_UPS)]  # type: ignore[misc]
+    status = _state(host).denylist.status
+    return [lambda jti=jti: status(jti) for jti in _some_jtis(host, LOOK_UPS)]  # type: ignore[misc]
 
 
 @contextmanager

@@ -40,9 +40,9 @@ STEPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "our functions before and after each request": ("open", ("plain",)),
     "the driver: the look-up and its round trip": ("driver", ("open",)),
     "the connection from the pool, and its deadline": ("pool", ("driver",)),
-    "the engine, and what the row says": ("standing", ("pool",)),
+    "the engine, and what the row says": ("status", ("pool",)),
     "the claims, signature checked before; expiry": ("decode", ("open",)),
-    "token against row; the VerifiedToken": ("verify", ("standing", "decode", "-open")),
+    "token against row; the VerifiedToken": ("verify", ("status", "decode", "-open")),
     "finding the token, keeping the outcome": ("outcome", ("verify",)),
     "token_required around the view": ("whole", ("outcome",)),
 }
@@ -87,7 +87,7 @@ def _parts(site: Site, token: str) -> Iterator[_Parts]:
 
 def _views(parts: _Parts) -> dict[str, Callable[[], str]]:
     state, token, jti, connection = parts.state, parts.token, parts.jti, parts.connection
-    statement = STATEMENTS["standing"]
+    statement = STATEMENTS["status"]
     sql, parameters = compiled(statement, parts.engine)
     ask = asking(connection, parts.engine.dialect)
     if isinstance(ask, KeepingSQLite):  # the row is read once, and then kept
@@ -116,7 +116,7 @@ def _views(parts: _Parts) -> dict[str, Callable[[], str]]:
         "cursor": by_cursor,
         "driver": calling(lambda: ask(sql, parameters(jti))),
         "pool": calling(lambda: parts.pool.fetch_one(sql, parameters(jti))),
-        "standing": calling(lambda: state.denylist.standing(jti)),
+        "status": calling(lambda: state.denylist.status(jti)),
         "decode": calling(lambda: state.codec.decode(token, now_us=clock.now_us())),
         "verify": calling(lambda: state.checker.verify(token)),
         "outcome": calling(outcome),

@@ -66,7 +66,7 @@ def _host_of(deployment: Deployment) -> Iterator[Host]:
     """Lend one of the application's processes its host; leave no thread of it to the next."""
     settings = {} if deployment.redis is None else deployment.redis.settings()
     host = make_app(deployment.url, create_all=False, XGEN_SESSIONS_CONSISTENCY="watch", **settings)
-    relaying = _state(host).relaying
+    relaying = _state(host).relay
     try:
         yield host
     finally:
@@ -77,7 +77,7 @@ def _host_of(deployment: Deployment) -> Iterator[Host]:
 
 def _relay(host: Host) -> None:
     """Have the host take its feed to Redis, if it has one, as any request would."""
-    relaying = _state(host).relaying
+    relaying = _state(host).relay
     if relaying is not None:
         with host.app.app_context():
             relaying.ensure_running()

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from tests.private_server import PrivateServer
 from tests.redis_place import RedisPlace
 from tests.wire import Wire, wire_to
-from xgen_flask_sessions.feed.follower import FeedReader, News
+from xgen_flask_sessions.feed.follower import Batch, FeedReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def cuttable(directory: Path) -> Iterator[None]:
     flag = directory / _CUT
     read = FeedReader.read
 
-    def read_unless_cut(reader: FeedReader) -> News:
+    def read_unless_cut(reader: FeedReader) -> Batch:
         if flag.exists():
             raise OSError("The feed is cut.")
         news = read(reader)

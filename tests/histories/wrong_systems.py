@@ -20,9 +20,9 @@ from sqlalchemy.orm import Session
 from xgen_flask_sessions import SessionRevoked, clock
 from xgen_flask_sessions.clock import SECOND_US
 from xgen_flask_sessions.denylist import strict
-from xgen_flask_sessions.denylist.strict import Denylist, Standing
+from xgen_flask_sessions.denylist.strict import StrictDenylist, TokenStatus
 from xgen_flask_sessions.denylist.watch import Watch
-from xgen_flask_sessions.feed.follower import FeedReader, News
+from xgen_flask_sessions.feed.follower import Batch, FeedReader
 from xgen_flask_sessions.feed.redis_stream import Read
 from xgen_flask_sessions.state import get_state
 from xgen_flask_sessions.store import ledger, stamps
@@ -31,21 +31,21 @@ from xgen_flask_sessions.store.tables import FORCE_LOGOUT, RENEWED, SessionRecor
 from xgen_flask_sessions.verifier import Verifier, _Reading, _View
 
 
-def _ended_by_row(standing: Standing, now_us: int) -> bool:
+def _ended_by_row(status: TokenStatus, now_us: int) -> bool:
     """Say whether the session was ended by itself; force logouts go by the cut-off alone."""
-    if standing.ended_us is None or standing.end_reason == FORCE_LOGOUT:
+    if status.ended_us is None or status.end_reason == FORCE_LOGOUT:
         return False
-    return standing.end_reason != RENEWED or standing.ended_us <= now_us
+    return status.end_reason != RENEWED or status.ended_us <= now_us
 
 
-def _revoked_by_whole_seconds(standing: Standing, now_us: int) -> bool:
-    if standing.issued_us // SECOND_US < standing.invalid_before_us // SECOND_US:
+def _revoked_by_whole_seconds(status: TokenStatus, now_us: int) -> bool:
+    if status.issued_us // SECOND_US < status.invalid_before_us // SECOND_US:
         return True
-    return _ended_by_row(standing, now_us)
+    return _ended_by_row(status, now_us)
 
 
-def _revoked_by_microseconds(standing: Standing, now_us: int) -> bool:
-    return standing.issued_us <= standing.invalid_before_us or _ended_by_row(standing, now_us)
+def _revoked_by_microseconds(status: TokenStatus, now_us: int) -> bool:
+    return status.issued_us <= status.invalid_before_us or _ended_by_row(status, now_us)
 
 
 def _newest_value(dialect: str, *values: Any) -> Any:
@@ -57,20 +57,20 @@ def _check_then_renew(
     session: Session, jti: str, *, usual_us: int, require_active: Callable[[str], None]
 ) -> Issue:
     """Renew as the package does, but look before the locks are held and not again."""
-    standing = get_state().denylist.standing(jti)
-    if standing is None or standing.is_revoked(clock.now_us()):
+    status = get_state().denylist.status(jti)
+    if status is None or status.is_revoked(clock.now_us()):
         raise SessionRevoked
     everyone_us = stamps.lock_everyone(session)
-    require_active(standing.user_id)
+    require_active(status.user_id)
     now = clock.now_us()
     expires_us = (now + usual_us) // SECOND_US * SECOND_US
     stamp, _ = stamps.next_stamp(
-        session, standing.user_id, now, everyone_us=everyone_us, expires_us=expires_us
+        session, status.user_id, now, everyone_us=everyone_us, expires_us=expires_us
     )
     issued = Issue(
-        user_id=standing.user_id,
+        user_id=status.user_id,
         jti=uuid.uuid4().hex,
-        session_id=standing.session_id,
+        session_id=status.session_id,
         issued_us=stamp,
         expires_us=expires_us,
     )
@@ -93,9 +93,9 @@ def _beat_without_bound(self: Watch, reader: FeedReader) -> None:
     self._fresh_until_s = math.inf
 
 
-def _take_every_second(self: Watch, news: News) -> None:
+def _take_every_second(self: Watch, batch: Batch) -> None:
     """Lose every second event."""
-    _take(self, News(news.anew, [each for each in news.events if each.position % 2]))
+    _take(self, Batch(batch.resync, [each for each in batch.events if each.position % 2]))
 
 
 def _keep_as_of_now(self: Watch, jti: str, kept: Any) -> None:
@@ -108,23 +108,23 @@ def _show_without_bound(self: Verifier, reading: _Reading, asked_s: float, read:
     self._view = _View(reading.revocations, math.inf)
 
 
-def _answer_slowly(self: Denylist, jti: str) -> Standing | None:
+def _answer_slowly(self: StrictDenylist, jti: str) -> TokenStatus | None:
     """Answer as the database does, some time later."""
-    standing = _standing(self, jti)
+    status = _status(self, jti)
     time.sleep(_SLOW_S)
-    return standing
+    return status
 
 
-_take, _keep, _standing = Watch._take, Watch._keep, Denylist.standing
+_take, _keep, _status = Watch._take, Watch._keep, StrictDenylist.status
 _SLOW_S = 0.04
-_SLOWLY = (Denylist, "standing", _answer_slowly)
+_SLOWLY = (StrictDenylist, "status", _answer_slowly)
 
 _PATCHES: Mapping[str, tuple[tuple[object, str, object], ...]] = {
     "right": (),
-    "whole-second": ((strict.Standing, "is_revoked", _revoked_by_whole_seconds),),
+    "whole-second": ((strict.TokenStatus, "is_revoked", _revoked_by_whole_seconds),),
     "node-clock": (
         (stamps, "_greatest", _newest_value),
-        (strict.Standing, "is_revoked", _revoked_by_microseconds),
+        (strict.TokenStatus, "is_revoked", _revoked_by_microseconds),
     ),
     "check-then-renew": ((ledger, "renew", _check_then_renew),),
     "slow": (_SLOWLY,),

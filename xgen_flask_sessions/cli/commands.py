@@ -50,7 +50,7 @@ commands = AppGroup("xgen-sessions", help="See who is signed in, and sign them o
 
 
 @contextmanager
-def failing_plainly(*expected: type[Exception]) -> Iterator[None]:
+def cli_errors(*expected: type[Exception]) -> Iterator[None]:
     """Turn what goes wrong into one line on stderr and exit code 1.
 
     :param expected: Further errors whose message is for people.
@@ -98,7 +98,7 @@ _reason_option = click.option("--reason", callback=_reason, help="Why, for the a
 @click.option("--sort", type=click.Choice(COLUMNS), default=DEFAULT, show_default=True)
 @click.option("--order", type=click.Choice(["asc", "desc"]), help="As the column asks for.")
 @json_option
-@failing_plainly()
+@cli_errors()
 def list_users(page: int, text: str, sort: Column, order: str | None, as_json: bool) -> None:
     """List who is signed in, newest last login first."""
     state = get_state()
@@ -131,7 +131,7 @@ def list_users(page: int, text: str, sort: Column, order: str | None, as_json: b
 @click.argument("user", callback=_text)
 @_id_option
 @json_option
-@failing_plainly()
+@cli_errors()
 def show(user: str, by_id: bool, as_json: bool) -> None:
     """Show the active sessions of USER, newest first."""
     state = get_state()
@@ -157,7 +157,7 @@ def show(user: str, by_id: bool, as_json: bool) -> None:
 @_id_option
 @_reason_option
 @json_option
-@failing_plainly()
+@cli_errors()
 def force_logout(
     user: str | None, everyone: bool, by_id: bool, reason: str | None, as_json: bool
 ) -> None:
@@ -187,7 +187,7 @@ def force_logout(
 @click.argument("session_id", callback=_text)
 @_reason_option
 @json_option
-@failing_plainly()
+@cli_errors()
 def end(session_id: str, reason: str | None, as_json: bool) -> None:
     """End the session SESSION_ID, now."""
     state = get_state()
@@ -203,7 +203,7 @@ def end(session_id: str, reason: str | None, as_json: bool) -> None:
 
 @commands.command("prune")
 @json_option
-@failing_plainly()
+@cli_errors()
 def prune(as_json: bool) -> None:
     """Delete what ended or expired longer ago than the retention."""
     deleted = lifecycle.prune()
@@ -215,7 +215,7 @@ def prune(as_json: bool) -> None:
 
 @commands.command("upgrade")
 @json_option
-@failing_plainly()
+@cli_errors()
 def upgrade(as_json: bool) -> None:
     """Make the tables, or bring them to this release."""
     try:
@@ -231,7 +231,7 @@ def upgrade(as_json: bool) -> None:
 
 
 @commands.command("jwks")
-@failing_plainly()
+@cli_errors()
 def jwks() -> None:
     """Print the public keys as a JWK Set, for services that verify tokens."""
     settings = get_state().settings
@@ -244,19 +244,19 @@ def jwks() -> None:
 
 
 @commands.command("relay")
-@failing_plainly()
+@cli_errors()
 def relay() -> None:
     """Take revocations to Redis until told to stop.
 
     Every server of the application does so too, from its first request on.
     """
-    relaying = get_state().relaying
-    if relaying is None:
+    publisher_thread = get_state().relay
+    if publisher_thread is None:
         raise click.ClickException(
             "There is no Redis to take them to; set XGEN_SESSIONS_REDIS_URL."
         )
     click.echo("Taking revocations to Redis. Ctrl+C stops it.")
-    relaying.run()
+    publisher_thread.run()
 
 
 @commands.command("doctor")
@@ -269,7 +269,7 @@ def relay() -> None:
 )
 @click.option("--strict", is_flag=True, help="End with 1 for warnings, too.")
 @json_option
-@failing_plainly()
+@cli_errors()
 def doctor(opened: tuple[str, ...], strict: bool, as_json: bool) -> None:
     """Look for what is set up wrongly, and prove that revoking works."""
     unknown = examination.unknown_endpoints(current_app, opened)

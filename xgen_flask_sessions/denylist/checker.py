@@ -8,13 +8,13 @@ from .. import clock
 from ..errors import SessionRevoked, TokenInvalid
 from ..tokens.claims import Claims, VerifiedToken, verified_token
 from ..tokens.codec import TokenCodec
-from .strict import Standing
+from .strict import TokenStatus
 
 
-class Standings(Protocol):
+class Denylist(Protocol):
     """Knows how tokens stand."""
 
-    def standing(self, jti: str) -> Standing | None:
+    def status(self, jti: str) -> TokenStatus | None:
         """Return how the token *jti* stands, or ``None`` if no such token was recorded.
 
         :raises DenylistUnavailable: It cannot be told.
@@ -28,7 +28,7 @@ class TokenChecker:
     :param denylist: Knows what was revoked.
     """
 
-    def __init__(self, codec: TokenCodec, denylist: Standings) -> None:
+    def __init__(self, codec: TokenCodec, denylist: Denylist) -> None:
         self._codec = codec
         self._denylist = denylist
 
@@ -43,7 +43,7 @@ class TokenChecker:
         """
         now_us = clock.now_us()
         claims = self._codec.decode(token, now_us=now_us)
-        self._require_standing(claims, now_us)
+        self._require_valid(claims, now_us)
         return verified_token(claims)
 
     def recheck(self, verified: VerifiedToken) -> None:
@@ -55,18 +55,18 @@ class TokenChecker:
         """
         now_us = clock.now_us()
         self._codec.require_unexpired(verified.expires_us, now_us=now_us)
-        self._require_standing(verified, now_us)
+        self._require_valid(verified, now_us)
 
-    def _require_standing(self, token: Claims | VerifiedToken, now_us: int) -> None:
-        standing = self._denylist.standing(token.jti)
-        if standing is None:
+    def _require_valid(self, token: Claims | VerifiedToken, now_us: int) -> None:
+        status = self._denylist.status(token.jti)
+        if status is None:
             raise TokenInvalid("The token is not on record.")
         if (
-            standing.issued_us != token.issued_us
-            or standing.expires_us != token.expires_us
-            or standing.user_id != token.user_id
-            or standing.session_id != token.session_id
+            status.issued_us != token.issued_us
+            or status.expires_us != token.expires_us
+            or status.user_id != token.user_id
+            or status.session_id != token.session_id
         ):
             raise TokenInvalid("The token differs from its record.")
-        if standing.is_revoked(now_us):
-            raise SessionRevoked(forced=standing.forced, user_id=token.user_id)
+        if status.is_revoked(now_us):
+            raise SessionRevoked(forced=status.forced, user_id=token.user_id)

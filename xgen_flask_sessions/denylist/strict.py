@@ -26,7 +26,7 @@ from ..store.tables import (
 )
 
 
-class Standing(NamedTuple):
+class TokenStatus(NamedTuple):
     """What the database says of one token."""
 
     user_id: str
@@ -73,7 +73,7 @@ def _user_us() -> sa.ScalarSelect[int]:
 
 
 STATEMENTS: Final[dict[str, Any]] = {
-    "standing": sa.select(
+    "status": sa.select(
         SessionRecord.user_id,
         SessionRecord.session_id,
         SessionRecord.issued_us,
@@ -90,7 +90,7 @@ STATEMENTS: Final[dict[str, Any]] = {
 """What is asked, each about one token or user."""
 
 
-class Denylist:
+class StrictDenylist:
     """Asks the database, on connections of its own, and waits no longer than the deadline.
 
     A transaction of the host's, which may see an old snapshot, has no part in the answer.
@@ -113,16 +113,16 @@ class Denylist:
         self._source: _Database | None = None
         self._lock = threading.Lock()
 
-    def standing(self, jti: str) -> Standing | None:
+    def status(self, jti: str) -> TokenStatus | None:
         """Return how the token *jti* stands, or ``None`` if no such token was recorded.
 
         :raises DenylistUnavailable: The database could not be asked, or not in time.
         """
-        row = self._ask("standing", jti)
+        row = self._ask("status", jti)
         if row is None:
             return None
         *own, user_us, everyone_us = row
-        return Standing._make((*own, max(user_us, everyone_us or 0)))
+        return TokenStatus._make((*own, max(user_us, everyone_us or 0)))
 
     def invalid_before_us(self, user_id: str) -> int:
         """Return the later of a user's and everyone's invalidation timestamp; 0 without any.

@@ -13,14 +13,14 @@ from collections.abc import Set
 from typing import Final, NamedTuple
 
 from .. import runtime
-from ..feed.follower import FeedReader, Follower, News
-from ..feed.wakeups import Wake
+from ..feed.follower import Batch, FeedReader, Follower
+from ..feed.wakeups import Wakeup
 from ..store import feed_table
 from ..store.feed_table import Change
-from .strict import Denylist, Standing
+from .strict import StrictDenylist, TokenStatus
 
 MAX_TOKENS: Final = 32_768
-"""Of which the standing is kept in memory; the one that was kept the longest makes room."""
+"""Of which the status is kept in memory; the one that was kept the longest makes room."""
 
 KEPT_S: Final = 30.0
 """After which a token is asked about again, revoked or not. Less than a renewed token's grace."""
@@ -32,20 +32,20 @@ _IDLE_S: Final = 30.0
 
 
 class _Kept(NamedTuple):
-    standing: Standing
+    status: TokenStatus
     until_s: float
     generation: int
 
 
 class Watch:
-    """Answers as :class:`Denylist` does, from memory where that is as good.
+    """Answers as :class:`StrictDenylist` does, from memory where that is as good.
 
     :param denylist: Is asked for what is not in memory.
     :param wake: How to notice that the feed has grown.
     :param max_staleness_s: How old an answer may be at most, in seconds.
     """
 
-    def __init__(self, denylist: Denylist, wake: Wake, max_staleness_s: float) -> None:
+    def __init__(self, denylist: StrictDenylist, wake: Wakeup, max_staleness_s: float) -> None:
         self._denylist = denylist
         self._max_staleness_s = max_staleness_s
         self._kept: dict[str, _Kept] = {}
@@ -66,7 +66,7 @@ class Watch:
             is_wanted=lambda: runtime.elapsed() - self._asked_s < _IDLE_S,
             on_fork=self._forget,
         )
-        feed_table.tell(self)
+        feed_table.subscribe(self)
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
@@ -75,7 +75,7 @@ class Watch:
 
     @property
     def size(self) -> int:
-        """Of how many tokens the standing is in memory."""
+        """Of how many tokens the status is in memory."""
         return len(self._kept)
 
     def is_fresh(self) -> bool:
@@ -86,7 +86,7 @@ class Watch:
         """Have the feed be followed no more, until the next token is checked."""
         self._follower.stop()
 
-    def standing(self, jti: str) -> Standing | None:
+    def status(self, jti: str) -> TokenStatus | None:
         """Return how the token *jti* stands, or ``None`` if no such token was recorded.
 
         :raises DenylistUnavailable: The database had to be asked, and could not be, or not in
@@ -99,17 +99,17 @@ class Watch:
                 kept is not None
                 and now_s < kept.until_s
                 # In this order: the floor is raised before the changes are forgotten.
-                and kept.generation >= self._changed.get(kept.standing.user_id, 0)
+                and kept.generation >= self._changed.get(kept.status.user_id, 0)
                 and kept.generation >= self._floor
             ):
-                return kept.standing
+                return kept.status
         else:
             self._follow()
         generation = self._generation  # before the database is asked
-        standing = self._denylist.standing(jti)
-        if standing is not None:
-            self._keep(jti, _Kept(standing, now_s + KEPT_S, generation))
-        return standing
+        status = self._denylist.status(jti)
+        if status is not None:
+            self._keep(jti, _Kept(status, now_s + KEPT_S, generation))
+        return status
 
     def _keep(self, jti: str, kept: _Kept) -> None:
         with self._lock:
@@ -132,11 +132,11 @@ class Watch:
         """Have what this process itself has ended be refused from its next call on."""
         self._drop({change.user_id})
 
-    def _take(self, news: News) -> None:
-        if news.anew:
+    def _take(self, batch: Batch) -> None:
+        if batch.resync:
             self._drop({None})
-        elif news.events:
-            self._drop({event.change.user_id for event in news.events})
+        elif batch.events:
+            self._drop({event.change.user_id for event in batch.events})
 
     def _drop(self, users: Set[str | None]) -> None:
         """Let nothing count that was asked about these users; ``None`` stands for everyone."""

@@ -19,7 +19,7 @@ from ..connections.pool import (
 from ..runtime import has_green_threads, reset_after_fork, start
 from ..store import feed_table
 from ..store.feed_table import Event
-from .wakeups import Wake
+from .wakeups import Wakeup
 
 _log = logging.getLogger(__name__)
 
@@ -28,10 +28,10 @@ _LONGEST_PAUSE_S: Final = 1.0
 """How long to wait after a failure before trying again; twice as long after each."""
 
 
-class News(NamedTuple):
+class Batch(NamedTuple):
     """What was added to the feed since it was read last."""
 
-    anew: bool
+    resync: bool
     """Whether what was known before counts no more: the feed is another one, or too far on."""
     events: list[Event]
 
@@ -58,7 +58,7 @@ class FeedReader:
             self._connection = self.source.pool.open()
         return self._connection
 
-    def read(self) -> News:
+    def read(self) -> Batch:
         """Read what has been added since the last call: all that was committed before this one.
 
         :raises Exception: One of the pool's ``errors``; the next call tries again.
@@ -69,7 +69,7 @@ class FeedReader:
             self.close()
             raise
 
-    def _read(self) -> News:
+    def _read(self) -> Batch:
         if not self._begun:
             return self._begin()
         events: list[Event] = []
@@ -86,13 +86,13 @@ class FeedReader:
                 events += found
                 self.newest = found[-1]
             if is_last_page:
-                return News(False, events)
+                return Batch(False, events)
 
-    def _begin(self) -> News:
+    def _begin(self) -> Batch:
         newest = self._fetch(self._newest, ())
         self.newest = newest[0] if newest else None
         self._begun = True
-        return News(True, [])
+        return Batch(True, [])
 
     def _fetch(self, sql: str, parameters: Any) -> list[Event]:
         due = time.monotonic() + self.source.pool.deadline_s
@@ -138,7 +138,7 @@ class Follower:
         self,
         name: str,
         beat: Callable[[FeedReader], object],
-        wake: Wake,
+        wake: Wakeup,
         *,
         rest_s: float,
         is_wanted: Callable[[], bool] = lambda: True,

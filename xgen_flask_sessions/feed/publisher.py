@@ -150,7 +150,7 @@ class _Answer(NamedTuple):
     snapshot_position: int
 
 
-class Relay:
+class Publisher:
     """Makes Redis's feed contain what the database's does.
 
     Each call is over in a fraction of a second, or raises :class:`RedisUnavailable`. After one

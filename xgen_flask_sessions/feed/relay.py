@@ -17,7 +17,7 @@ from ..connections.side_engines import unpooled_engine
 from ..errors import ConfigurationError
 from ..runtime import start
 from .follower import FeedReader, FeedSource, Follower
-from .publisher import Relay
+from .publisher import Publisher
 from .redis_stream import SHORTEST_STALENESS_S
 from .snapshot import Snapshot, read_snapshot
 from .wakeups import ByDatabase, Commits
@@ -32,7 +32,7 @@ _REST_S = SHORTEST_STALENESS_S / 4
 whatever the application allows itself."""
 
 
-class Relaying:
+class Relay:
     """Relays the feed for as long as the process lives, once it has begun.
 
     :param redis_url: Where Redis is.
@@ -45,7 +45,7 @@ class Relaying:
     def __init__(
         self, redis_url: str, issuer: str, find_source: Callable[[], FeedSource | None]
     ) -> None:
-        self._make_relay = partial(Relay, redis_url, issuer, self._do_aside)
+        self._make_relay = partial(Publisher, redis_url, issuer, self._do_aside)
         self._relay = self._make_relay()
         self._aside: threading.Thread | None = None
         self._find_source = find_source
@@ -68,11 +68,11 @@ class Relaying:
                 self.follower.ensure_running(source)
 
     def stop(self) -> None:
-        """Relay no more, until :meth:`ensure_running` is called again."""
+        """Publisher no more, until :meth:`ensure_running` is called again."""
         self.follower.stop()
 
     def run(self) -> None:
-        """Relay until the process ends; within an application context.
+        """Publisher until the process ends; within an application context.
 
         :raises ConfigurationError: There is nothing to relay from.
         """
@@ -92,9 +92,9 @@ class Relaying:
 
     def _beat(self, reader: FeedReader) -> None:
         mark = self._relay.mark()
-        news = reader.read()
+        batch = reader.read()
         read = partial(_read_snapshot, reader.source.engine)
-        self._relay.publish(mark, news.events, reader.newest, read)
+        self._relay.publish(mark, batch.events, reader.newest, read)
 
 
 def _compact(work: Callable[[], object]) -> None:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, cast
 import sqlalchemy as sa
 
 from ..changes import Change, Event
-from ..clock import MATTERS_FOR_US
+from ..clock import MAX_RELEVANCE_US
 from ..store import feed_table
 from ..store.stamps import by_index
 from ..store.tables import (
@@ -50,7 +50,7 @@ def read_snapshot(connection: sa.Connection, now_us: int) -> Snapshot:
     changes = [
         change
         for read in (_everyone, _users, _sessions_ended)
-        for change in read(connection, now_us - MATTERS_FOR_US)
+        for change in read(connection, now_us - MAX_RELEVANCE_US)
     ]
     return Snapshot(newest.position, newest.id, changes)
 

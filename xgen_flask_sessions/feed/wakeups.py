@@ -22,7 +22,7 @@ _LISTEN_S: Final = 2.0
 """How long it may take to begin to listen, in seconds."""
 
 
-class Wake(Protocol):
+class Wakeup(Protocol):
     """Waits until the feed may have grown."""
 
     def wait(self, connection: Connection, seconds: float) -> None:
@@ -120,7 +120,7 @@ class Commits:
 
     def __init__(self) -> None:
         self._reset()
-        feed_table.tell(self)
+        feed_table.subscribe(self)
         reset_after_fork(self._reset)
 
     def _reset(self) -> None:
@@ -141,9 +141,9 @@ class ByDatabase:
     :param otherwise: For one that cannot tell by itself.
     """
 
-    def __init__(self, otherwise: Wake) -> None:
+    def __init__(self, otherwise: Wakeup) -> None:
         self._otherwise = otherwise
-        self._own: dict[str, Wake] = {"sqlite": ChangeCounter(), "postgresql": Notifications()}
+        self._own: dict[str, Wakeup] = {"sqlite": ChangeCounter(), "postgresql": Notifications()}
 
     def wait(self, connection: Connection, seconds: float) -> None:
         """Return when the feed may have grown, and no later than in *seconds*."""

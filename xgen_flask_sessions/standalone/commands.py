@@ -13,14 +13,14 @@ import click
 from flask import Flask
 from flask.cli import AppGroup, ScriptInfo
 
-from xgen_flask_sessions.cli.commands import commands as plugin_commands
 from xgen_flask_sessions.cli.commands import (
-    failing_plainly,
+    cli_errors,
     json_option,
     operator,
     page_option,
     search_option,
 )
+from xgen_flask_sessions.cli.commands import commands as plugin_commands
 from xgen_flask_sessions.cli.terminal import print_json, print_table, shown
 from xgen_flask_sessions.standalone import (
     accounts,
@@ -36,7 +36,7 @@ THREADS = 8
 
 
 def _load_app(instance: str | None = None) -> Flask:
-    with failing_plainly(AccountError):
+    with cli_errors(AccountError):
         return create_app(instance)
 
 
@@ -58,7 +58,7 @@ def cli() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
 @click.option("--instance", metavar="PATH", help="In the place of XGEN_INSTANCE_PATH.")
-@failing_plainly(AccountError)
+@cli_errors(AccountError)
 def serve(host: str, port: int, instance: str | None) -> None:
     """Serve the Admin Center until it is told to stop."""
     from waitress.server import create_server
@@ -92,9 +92,9 @@ def serve(host: str, port: int, instance: str | None) -> None:
 def _relay(app: Flask) -> None:
     """Begin to take revocations to Redis, if there is one, before anybody asks for anything."""
     with app.app_context():
-        relaying = get_state().relaying
-        if relaying is not None:
-            relaying.ensure_running()
+        relay = get_state().relay
+        if relay is not None:
+            relay.ensure_running()
 
 
 def _url_of(server: Any, host: str) -> str:
@@ -136,7 +136,7 @@ def users() -> None:
 @click.option("--roles", default="", help="With commas between them.")
 @click.option("--superuser", is_flag=True)
 @json_option
-@failing_plainly(AccountError)
+@cli_errors(AccountError)
 def create_user(
     username: str,
     password: str,
@@ -161,7 +161,7 @@ def create_user(
 @search_option
 @page_option
 @json_option
-@failing_plainly(AccountError)
+@cli_errors(AccountError)
 def list_users(text: str, page: int, as_json: bool) -> None:
     """List the users."""
     _prepare()
@@ -181,7 +181,7 @@ def list_users(text: str, page: int, as_json: bool) -> None:
 @_password_option
 @click.option("--keep-sessions", is_flag=True, help="Leave the user's sessions as they are.")
 @json_option
-@failing_plainly(AccountError)
+@cli_errors(AccountError)
 def set_password(username: str, password: str, keep_sessions: bool, as_json: bool) -> None:
     """Give USERNAME another password, and end all sessions of that user."""
     _prepare()
@@ -202,7 +202,7 @@ def set_password(username: str, password: str, keep_sessions: bool, as_json: boo
 @click.option("--seed", "randomness", type=int, help="A number; the same one gives the same names.")
 @json_option
 @click.pass_context
-@failing_plainly(AccountError)
+@cli_errors(AccountError)
 def seed_database(
     context: click.Context, number: int, sessions: int, randomness: int | None, as_json: bool
 ) -> None:

@@ -52,7 +52,7 @@ class Listener(Protocol):
 _listeners: Final[weakref.WeakSet[Listener]] = weakref.WeakSet()
 
 
-def tell(listener: Listener) -> None:
+def subscribe(listener: Listener) -> None:
     """Tell *listener* of this process's changes for as long as it lives."""
     _listeners.add(listener)
 

@@ -15,14 +15,13 @@ import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from .. import clock
-from ..clock import MATTERS_FOR_US
+from ..clock import MAX_RELEVANCE_US
 from . import commit_hooks
 from .stamps import (
     MYSQL,
@@ -166,7 +165,7 @@ def _prunable(before_us: int) -> list[_Prunable]:
     jti, user = sessions.jti, sessions.user_id
     # An end is kept as long as the token: services without the database are told of it by Redis,
     # which is told of it again, when it has lost it, by what is on record.
-    expired_us = clock.now_us() - MATTERS_FOR_US
+    expired_us = clock.now_us() - MAX_RELEVANCE_US
     ended = (sessions.ended_us < before_us) & (sessions.expires_us < expired_us)
     expired = sessions.ended_us.is_(None) & (sessions.expires_us < before_us)
     told = (revocations.kind == "session") & (revocations.revoked_us < before_us)

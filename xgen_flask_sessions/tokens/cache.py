@@ -18,7 +18,7 @@ _MAX_LENGTH: Final = 1024
 """Of a token, in characters; longer ones are checked each time. So 4 MB of tokens at most."""
 
 
-class CheckedTokens(Generic[_T]):
+class TokenCache(Generic[_T]):
     """What the most recent genuine tokens say, by their exact text."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from jwt.utils import base64url_decode
 
 from ..clock import SECOND_US
 from ..errors import ConfigurationError, TokenExpired, TokenInvalid
-from .cache import CheckedTokens
+from .cache import TokenCache
 from .claims import (
     MAX_TOKEN_BYTES,
     RESERVED_CLAIMS,
@@ -58,7 +58,7 @@ class TokenCodec:
         self._audience = audience
         self._leeway_us = leeway_us
         self._jws = jwt.PyJWS(options={"enforce_minimum_key_length": True})
-        self.checked: CheckedTokens[Claims] = CheckedTokens()
+        self.cache: TokenCache[Claims] = TokenCache()
         """What genuine tokens say, by these keys."""
 
     def encode(self, claims: Claims) -> str:
@@ -104,10 +104,10 @@ class TokenCodec:
         :raises TokenInvalid: Anything about it is not as :meth:`encode` makes it.
         :raises TokenExpired: It is genuine and its ``exp`` has passed.
         """
-        claims = self.checked.get(token) if isinstance(token, str) else None
+        claims = self.cache.get(token) if isinstance(token, str) else None
         if claims is None:
             claims = self._check(token)
-            self.checked.put(token, claims)
+            self.cache.put(token, claims)
         self.require_unexpired(claims.expires_us, now_us=now_us)
         return claims
 

@@ -34,7 +34,7 @@ def force_out(caller: Any, user_id: str, reason: str | None = None) -> Revocatio
     superuser = is_superuser(state, user_id)
     if not state.authority.may_force_logout(caller, superuser=superuser):
         raise Forbidden("You may not force out this user.")
-    state.rates.force_logout.take(state.users.id_of(caller))
+    state.rate_limits.force_logout.take(state.users.id_of(caller))
 
     def authorize(session: Session) -> None:
         state.authority.check_force_logout(session, caller, user_id)

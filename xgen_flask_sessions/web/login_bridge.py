@@ -116,7 +116,7 @@ class LoginBridge:
                 reject(error)
             # Beside a remember cookie, Flask-Login would not look for another token.
             return self._load_user(request)
-        login_browser.settle_in()
+        login_browser.restore_token()
         return user
 
     def _load_user(self, request: Request) -> Any | None:

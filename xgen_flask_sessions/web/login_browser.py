@@ -78,7 +78,7 @@ def _decoded(cookie: str) -> str | None:
     return None if user_id is None else str(user_id)
 
 
-def settle_in() -> None:
+def restore_token() -> None:
     """Put the token of a session that a remember cookie brought back into Flask's session."""
     if _TOKEN not in session:
         session[_TOKEN] = request.cookies.get(_cookie_name())

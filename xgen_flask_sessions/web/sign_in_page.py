@@ -41,12 +41,12 @@ def check_sign_in_rate(username: str) -> None:
     :param username: As it was typed.
     :raises RateLimited: Too many have failed; its ``retry_after_s`` is the wait in seconds.
     """
-    get_state().rates.sign_in.check(origin()[0], username)
+    get_state().rate_limits.sign_in.check(origin()[0], username)
 
 
 def count_failed_sign_in(username: str) -> None:
     """Count a wrong password for *username*, from the current request's address."""
-    get_state().rates.sign_in.failed(origin()[0], username)
+    get_state().rate_limits.sign_in.failed(origin()[0], username)
 
 
 def require_database() -> None:

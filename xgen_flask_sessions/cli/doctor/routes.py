@@ -26,7 +26,7 @@ from xgen_flask_sessions.web.login_bridge import LoginBridge
 from xgen_flask_sessions.web.marks import is_checking_caller, is_open_to_all
 from xgen_flask_sessions.web.request_token import token_required
 
-Standing = Literal["checked", "own rule", "open", "unchecked"]
+RouteStatus = Literal["checked", "own rule", "open", "unchecked"]
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, section 9.2.1
 _LOGIN_CHECKS = (login_required, fresh_login_required)
@@ -45,14 +45,14 @@ def examine_routes(app: Flask, opened: Collection[str]) -> Iterator[Finding]:
     """
     yield from _examine_login_manager(app)
     survey = _Survey(app, opened)
-    routes: dict[Standing, list[Route]] = {standing: [] for standing in get_args(Standing)}
+    routes: dict[RouteStatus, list[Route]] = {status: [] for status in get_args(RouteStatus)}
     for rule in app.url_map.iter_rules():
         view = app.view_functions.get(rule.endpoint)
         if view is not None and not rule.build_only:
-            standing, methods = survey.standing(rule, view)
+            status, methods = survey.status(rule, view)
             shown = ("WEBSOCKET",) if rule.websocket else tuple(methods)
             found = Route(methods=shown, path=rule.rule, endpoint=rule.endpoint)
-            routes[standing].append(found)
+            routes[status].append(found)
     yield from _report(routes)
 
 
@@ -75,7 +75,7 @@ def _examine_login_manager(app: Flask) -> Iterator[Finding]:
         )
 
 
-def _report(routes: dict[Standing, list[Route]]) -> Iterator[Finding]:
+def _report(routes: dict[RouteStatus, list[Route]]) -> Iterator[Finding]:
     yield Finding(
         level="ok",
         code="routes-checked",
@@ -132,7 +132,7 @@ class _Survey:
         self._open_endpoints = {*opened, *_static_endpoints(app)}
         self._sign_in_places = set(_sign_in_places(app, manager))
 
-    def standing(self, rule: Rule, view: Any) -> tuple[Standing, list[str]]:
+    def status(self, rule: Rule, view: Any) -> tuple[RouteStatus, list[str]]:
         """Return how a route stands, and the methods for which it does."""
         methods = _methods_of(rule, view)
         unchecked = [

@@ -1,8 +1,11 @@
-"""The OpenAPI document: it says of every call what is there, and nothing else."""
+"""The OpenAPI document is data; these tests compare it with the application."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections import defaultdict
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -14,16 +17,39 @@ from werkzeug.test import Client
 from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
 from xgen_flask_sessions import XgenSessionsError
+from xgen_flask_sessions.roster.listing import COLUMNS, DEFAULT, FALLING, MAX_TEXT, OWN
+from xgen_flask_sessions.roster.roster import parse_page
+from xgen_flask_sessions.store.tables import MAX_REASON
 
 URL = "/sessions/openapi.json"
-HTTP_CODES = {"http_error", "rate_limited"}
-"""What answers with a code of its own and is no class in ``errors``, or not only there."""
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+HTTP_ERRORS = {"400": {"http_error"}, "413": {"http_error"}}
+"""The codes, by status, of errors that Flask raises and that have no class in ``errors``."""
 
 
 def document_of(host: Host, url: str = URL) -> Any:
     answer = host.client().get(url)
     assert answer.status_code == 200
     return answer.get_json()
+
+
+def resolved_document_of(host: Host) -> Any:
+    """Return the document with each ``$ref`` replaced by its target."""
+    document = document_of(host)
+
+    def resolve(node: Any) -> Any:
+        if isinstance(node, list):
+            return [resolve(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" not in node:
+            return {name: resolve(value) for name, value in node.items()}
+        target = document
+        for name in node["$ref"].removeprefix("#/").split("/"):
+            target = target[name]
+        return resolve(target)
+
+    return resolve(document)
 
 
 def operations(document: Any) -> dict[tuple[str, str], Any]:
@@ -36,22 +62,29 @@ def operations(document: Any) -> dict[tuple[str, str], Any]:
     }
 
 
-def codes_in(document: Any) -> set[str]:
+def problem_members(answer: Any) -> Any:
+    """Return the schemas of the members that one problem document differs by from the others."""
+    content = answer.get("content", {}).get("application/problem+json")
+    return content["schema"]["allOf"][1]["properties"] if content else {}
+
+
+def codes_of(answer: Any) -> set[str]:
     """Return every ``code`` that an answer may have."""
-    return {
-        code
-        for operation in operations(document).values()
-        for answer in operation["responses"].values()
-        for content in answer.get("content", {}).values()
-        for part in content["schema"].get("allOf", ())
-        for code in part.get("properties", {}).get("code", {}).get("enum", ())
-    }
+    return set(problem_members(answer).get("code", {}).get("enum", ()))
 
 
 def leaves(kind: type[XgenSessionsError]) -> set[type[XgenSessionsError]]:
-    """Return the errors that are raised: those that say what their code is."""
+    """Return the error classes that are raised: those that define a code."""
     below = {leaf for child in kind.__subclasses__() for leaf in leaves(child)}
     return below | ({kind} if "code" in vars(kind) and kind is not XgenSessionsError else set())
+
+
+def codes_by_status() -> dict[str, set[str]]:
+    """Return every code that the application can answer with, by status."""
+    codes = defaultdict(set, HTTP_ERRORS)
+    for error in leaves(XgenSessionsError):
+        codes[str(error.status)] = codes[str(error.status)] | {error.code}
+    return dict(codes)
 
 
 def test_it_is_a_valid_document_of_openapi_3_1(sqlite_host: Host) -> None:
@@ -63,19 +96,169 @@ def test_it_is_a_valid_document_of_openapi_3_1(sqlite_host: Host) -> None:
 
 def test_it_has_every_route_and_no_other(sqlite_host: Host) -> None:
     routes = {
-        (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule.removeprefix("/sessions")))
+        (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule.removeprefix("/sessions"))): (
+            rule.endpoint.removeprefix("xgen_sessions.")
+        )
         for rule in sqlite_host.app.url_map.iter_rules()
         if rule.endpoint.startswith("xgen_sessions.") and rule.endpoint != "xgen_sessions.static"
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
 
-    assert set(operations(document_of(sqlite_host))) == routes
+    found = operations(document_of(sqlite_host))
+
+    assert {key: operation["operationId"] for key, operation in found.items()} == routes
 
 
-def test_it_has_every_code_and_no_other(sqlite_host: Host) -> None:
-    codes = {error.code for error in leaves(XgenSessionsError)}
+def test_every_operation_has_its_path_s_parameters_and_one_tag(sqlite_host: Host) -> None:
+    document = resolved_document_of(sqlite_host)
+    tags = [tag["name"] for tag in document["tags"]]
 
-    assert codes_in(document_of(sqlite_host)) == codes | HTTP_CODES
+    for path, item in document["paths"].items():
+        parameters = [(each["in"], each["name"]) for each in item.get("parameters", ())]
+        assert parameters == [("path", name) for name in re.findall(r"{(\w+)}", path)]
+    for operation in operations(document).values():
+        (tag,) = operation["tags"]
+        assert tag in tags
+
+
+def test_every_component_is_used(sqlite_host: Host) -> None:
+    document = document_of(sqlite_host)
+    text = json.dumps(document)
+
+    del document["components"]["securitySchemes"]  # named, not referenced
+    for kind, components in document["components"].items():
+        for name in components:
+            assert f'{{"$ref": "#/components/{kind}/{name}"}}' in text
+
+
+def test_each_status_has_the_codes_of_its_errors_and_no_other(sqlite_host: Host) -> None:
+    codes: defaultdict[str, set[str]] = defaultdict(set)
+    for operation in operations(resolved_document_of(sqlite_host)).values():
+        for status, answer in operation["responses"].items():
+            codes[status] |= codes_of(answer)
+
+    assert {status: found for status, found in codes.items() if found} == codes_by_status()
+
+
+def test_every_protected_operation_has_the_codes_of_its_refusals(sqlite_host: Host) -> None:
+    codes = codes_by_status()
+
+    for (method, path), operation in operations(resolved_document_of(sqlite_host)).items():
+        if operation.get("security") == []:
+            continue
+        for status in ("400", "401", "503"):
+            assert codes_of(operation["responses"][status]) == codes[status], (method, path)
+        forbidden = {"cross_site"} if method != "GET" else set()
+        forbidden |= {"forbidden"} if path.startswith("/users") else set()
+        assert codes_of(operation["responses"].get("403", {})) == forbidden, (method, path)
+
+
+def test_problems_have_the_status_and_the_title_of_their_response(sqlite_host: Host) -> None:
+    document = resolved_document_of(sqlite_host)
+
+    for operation in operations(document).values():
+        for status, answer in operation["responses"].items():
+            if int(status) < 400:
+                continue
+            problem, _ = answer["content"]["application/problem+json"]["schema"]["allOf"]
+            assert problem == document["components"]["schemas"]["Problem"]
+            members = problem_members(answer)
+            title = members["title"]
+            assert members["status"] == {"const": int(status)}
+            # Python 3.13 renamed the title of 413.
+            assert HTTPStatus(int(status)).phrase in title.get("enum", [title.get("const")])
+
+
+def test_responses_have_their_headers(sqlite_host: Host) -> None:
+    more = {
+        "302": {"Location"},
+        "401": {"WWW-Authenticate"},
+        "429": {"Retry-After"},
+        "503": {"Retry-After"},
+    }
+
+    for key, operation in operations(resolved_document_of(sqlite_host)).items():
+        if operation.get("security") == []:
+            continue
+        for status, answer in operation["responses"].items():
+            headers = answer.get("headers", {})
+            assert headers.keys() == {"Cache-Control"} | more.get(status, set()), (key, status)
+            assert all(header["required"] for header in headers.values())
+
+
+def test_parameters_have_the_values_and_limits_of_the_application(sqlite_host: Host) -> None:
+    document = document_of(sqlite_host)
+    parameters = {each["name"]: each for each in document["paths"]["/users"]["get"]["parameters"]}
+    page, sort = parameters["page"]["schema"], parameters["sort"]["schema"]
+
+    assert sort == {"enum": list(COLUMNS), "default": DEFAULT}
+    assert f"only {OWN[0]}, {OWN[1]} and {OWN[2]} are" in parameters["sort"]["description"]
+    assert f"desc for {' and '.join(FALLING)}," in parameters["order"]["description"]
+    assert parameters["q"]["schema"]["maxLength"] == MAX_TEXT
+    assert document["components"]["schemas"]["Reason"]["properties"]["reason"]["maxLength"] == (
+        MAX_REASON
+    )
+    for number, is_valid in (
+        (page["minimum"] - 1, False),
+        (page["minimum"], True),
+        (page["maximum"], True),
+        (page["maximum"] + 1, False),
+    ):
+        assert parse_page(str(number)) == (number if is_valid else None)
+
+
+def test_parameters_are_those_that_the_api_reads(sqlite_host: Host) -> None:
+    admin = sqlite_host.issue(sqlite_host.add_user("admin", is_superuser=True))
+    parameters = document_of(sqlite_host)["paths"]["/users"]["get"]["parameters"]
+    schemas = {each["name"]: each["schema"] for each in parameters}
+
+    def status(**query: object) -> int:
+        return (
+            sqlite_host.client()
+            .get("/sessions/users", query_string=query, headers=bearer(admin))
+            .status_code
+        )
+
+    assert schemas.keys() == {"page", "sort", "order", "q"}
+    assert schemas["order"]["enum"] == [x for x in ("asc", "desc", "up") if status(order=x) == 200]
+    for bad in ({"page": 0}, {"sort": "x"}, {"order": "x"}, {"q": "x" * (MAX_TEXT + 1)}):
+        assert status(**bad) == 400
+
+
+def test_schemas_have_the_members_that_the_api_answers(sqlite_host: Host) -> None:
+    schemas = document_of(sqlite_host)["components"]["schemas"]
+    user = sqlite_host.add_user("bob")
+    token = sqlite_host.issue(user)
+    admin = sqlite_host.issue(sqlite_host.add_user("admin", is_superuser=True))
+
+    def call(method: str, path: str, by: Any = admin) -> Any:
+        client = sqlite_host.client()
+        return client.open(f"/sessions{path}", method=method, headers=bearer(by)).get_json()
+
+    own, users, others = call("GET", "/"), call("GET", "/users"), call("GET", f"/users/{user}")
+    answers = {
+        "SessionList": own,
+        "Session": own["sessions"][0],
+        "UserSessions": others,
+        "UserPage": users,
+        "Summary": users["summary"],
+        "User": users["users"][0],
+        "RenewedByHeader": call("POST", "/renew"),
+        "RenewedByCookie": sqlite_host.cookie_client(admin).post("/sessions/renew").get_json(),
+        "ForcedOut": call("POST", f"/users/{user}/force-logout"),
+        "Problem": call("GET", "/", by=token),
+    }
+
+    for name, answer in answers.items():
+        assert schemas[name]["properties"].keys() == answer.keys(), name
+        optional = {"forced"} if name == "Problem" else set()
+        assert set(schemas[name]["required"]) == answer.keys() - optional, name
+        for member, schema in schemas[name]["properties"].items():
+            assert schema.keys() & {"type", "const", "$ref"}, (name, member)
+            is_time = RFC_3339.fullmatch(str(answer[member])) is not None
+            assert (schema.get("format") == "date-time") == is_time, (name, member)
+    assert schemas.keys() - answers.keys() == {"Reason"}
+    assert schemas["Reason"]["properties"].keys() == {"reason"}
 
 
 def test_every_operation_is_closed_but_this_one(sqlite_host: Host) -> None:

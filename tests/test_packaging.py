@@ -55,6 +55,7 @@ def test_wheel_carries_everything(wheel: Path) -> None:
         "admin/static/session-guard.js",
         "admin/static/xgen-sessions.css",
         "web/translations/ko/LC_MESSAGES/xgen_sessions.po",
+        "api/openapi.json",
         "migrations/env.py",
         "migrations/versions/0001_create_tables.py",
         "standalone/templates/xgen_standalone/sign_in.html",

@@ -20,8 +20,9 @@ from xgen_flask_sessions.errors import DenylistUnavailable, SessionRevoked, Toke
 from xgen_flask_sessions.feed.publisher import Publisher
 from xgen_flask_sessions.feed.redis_stream import Keys, RedisFeed
 from xgen_flask_sessions.feed.snapshot import Snapshot, read_snapshot
-from xgen_flask_sessions.store import feed_table, ledger
-from xgen_flask_sessions.store.ledger import Cause, Issue
+from xgen_flask_sessions.store import feed_table, revocations, sign_ins
+from xgen_flask_sessions.store.revocations import Cause
+from xgen_flask_sessions.store.sign_ins import Issue
 from xgen_flask_sessions.store.tables import Base
 from xgen_flask_sessions.tokens.claims import Claims
 from xgen_flask_sessions.tokens.codec import TokenCodec
@@ -75,21 +76,21 @@ class Deployment:
 
     def sign_in(self, user_id: str, lifetime_s: int = 86_400) -> str:
         us = lifetime_s * SECOND_US
-        return self.sign(self.change(lambda s: ledger.issue(s, user_id, lifetime_us=us)))
+        return self.sign(self.change(lambda s: sign_ins.issue(s, user_id, lifetime_us=us)))
 
     def renew(self, token: str) -> str:
         jti = self.claims(token).jti
-        return self.sign(self.change(lambda s: ledger.renew(s, jti, usual_us=DAY_US)))
+        return self.sign(self.change(lambda s: sign_ins.renew(s, jti, usual_us=DAY_US)))
 
     def end(self, token: str) -> None:
         session_id = self.claims(token).session_id
-        self.change(lambda s: ledger.end_session(s, session_id, NOBODY))
+        self.change(lambda s: revocations.end_session(s, session_id, NOBODY))
 
     def force_out(self, user_id: str) -> None:
-        self.change(lambda s: ledger.force_logout(s, user_id, NOBODY))
+        self.change(lambda s: revocations.force_logout(s, user_id, NOBODY))
 
     def force_out_everyone(self) -> None:
-        self.change(lambda s: ledger.force_logout_everyone(s, NOBODY))
+        self.change(lambda s: revocations.force_logout_everyone(s, NOBODY))
 
     def claims(self, token: str) -> Claims:
         return self.codec.decode(token, now_us=0)

@@ -677,7 +677,7 @@ def test_a_deadlock_that_undoes_the_hosts_whole_transaction_says_so(
     with host.app.app_context():
         host.find_user(alice).department = "changed"
         sa.event.listen(host.db.engine, "before_cursor_execute", fail)
-        with pytest.raises(LedgerUnavailable, match="undid the whole transaction"):
+        with pytest.raises(LedgerUnavailable, match="rolled back the whole transaction"):
             host.sessions.force_logout(alice, commit=False)
         sa.event.remove(host.db.engine, "before_cursor_execute", fail)
         host.db.session.commit()
@@ -755,7 +755,7 @@ def test_everyone_is_forced_out_though_somebody_else_waited_in_a_ring(
             raise failures.pop()
         return invalidate(session, now)
 
-    monkeypatch.setattr("xgen_flask_sessions.store.ledger.invalidate_everyone", fail_at_first)
+    monkeypatch.setattr("xgen_flask_sessions.store.revocations.invalidate_everyone", fail_at_first)
     with host.app.app_context():
         if begun:  # what the host has begun would be lost
             host.find_user(user).department = "changed"

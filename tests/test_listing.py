@@ -28,8 +28,9 @@ from xgen_flask_sessions.roster.listing import (
     OWN,
     Listing,
 )
-from xgen_flask_sessions.store import ledger
-from xgen_flask_sessions.store.ledger import Cause, PastSignIn
+from xgen_flask_sessions.store import revocations
+from xgen_flask_sessions.store.revocations import Cause
+from xgen_flask_sessions.store.sign_ins import PastSignIn, record_past
 
 NAMES = ["Bora Lim", "bora", "김민준", "이서연", "  ", "", None, "100% _sure\\", "Zoe"]
 DEPARTMENTS = ["Platform", "인사팀", "", None]
@@ -69,9 +70,9 @@ def fill(host: Host, users: int) -> list[Row]:
                 PastSignIn(user_id=user_id, signed_in_us=when, expires_us=until,
                            ip=address, login=login) for when, until in spans
             ]  # fmt: skip
-            ledger.record_many(host.db.session(), past)
+            record_past(host.db.session(), past)
             if number % 13 == 7:
-                ledger.force_logout(host.db.session(), user_id, Cause())
+                revocations.force_logout(host.db.session(), user_id, Cause())
             elif sign_ins:
                 newest = max(at) if login else None
                 name = (person.display_name or "").strip() or None

@@ -18,10 +18,10 @@ from freezegun import freeze_time
 
 from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
-from xgen_flask_sessions import UserInactive, clock
+from xgen_flask_sessions import UserInactive, XgenSessions, clock
 from xgen_flask_sessions.clock import SECOND_US
-from xgen_flask_sessions.store import ledger
-from xgen_flask_sessions.store.ledger import PastSignIn
+from xgen_flask_sessions.store import sign_ins
+from xgen_flask_sessions.store.sign_ins import PastSignIn
 
 SCREEN = "/admin/admin-active-sessions/"
 FORCE_LOGOUT = SCREEN + "force-logout"
@@ -155,7 +155,7 @@ def test_thousands_are_told_apart(one_host: Host) -> None:
         for number in range(1, 1235)
     ]
     with one_host.app.app_context():
-        ledger.record_many(one_host.db.session(), many)
+        sign_ins.record_past(one_host.db.session(), many)
         one_host.db.session.commit()
 
     page = page_of(admin)
@@ -642,7 +642,7 @@ def host_with_sign_in_of_its_own(make_host: MakeHost, database_url: str) -> Host
         def host_sign_in(user_id: str) -> Response:
             response = Response("in")
             login_user(find(user_id))
-            sessions = app.extensions["xgen_sessions"].sessions
+            sessions = XgenSessions()
             sessions.set_cookie(response, sessions.issue(user_id))
             return response
 

@@ -253,7 +253,7 @@ class TestUpgrade:
             cwd=installed.parent, capture_output=True, text=True, check=True,
         )  # fmt: skip
 
-        assert answer.stdout == f"{installed / 'migrate.py'} {ALL}\n"
+        assert answer.stdout == f"{installed / 'store' / 'migrate.py'} {ALL}\n"
 
     def test_refuses_the_tables_of_a_newer_release(self, engine: sa.Engine) -> None:
         upgrade(engine)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from freezegun import freeze_time
 
 from tests.hosts import Host
+from xgen_flask_sessions.store import dialects
 from xgen_flask_sessions.store.pruning import PIGGYBACK_ROWS, QUIET, due_statement
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
@@ -136,7 +137,9 @@ def test_the_look_up_reads_the_ends_of_indexes(host: Host, due: int) -> None:
     fill(host, rows=4000, users=2000)
 
     dialect = host.dialect
-    plan = explain(host, due_statement(NOON_US + due, PIGGYBACK_ROWS, dialect))
+    with host.app.app_context():
+        statement = due_statement(NOON_US + due, PIGGYBACK_ROWS, dialects.of(host.db.session()))
+    plan = explain(host, statement)
 
     text = "\n".join(" ".join(line) for line in plan)
     assert text.count("ix_xgen_sessions_open") >= 2

@@ -21,7 +21,7 @@ from tests.hosts import Host, bearer
 from tests.standalone import ADMIN_PASSWORD, PAGE, Center, MakeCenter, body_of
 from tests.test_force_logout import in_threads
 from tests.test_login_management import FORCE_LOGOUT, form_for, page_of, sign_in, with_screen
-from xgen_flask_sessions import ConfigurationError, RateLimited
+from xgen_flask_sessions import ConfigurationError, RateLimited, XgenSessions
 from xgen_flask_sessions import rate_limits as rates_module
 from xgen_flask_sessions.rate_limits import RateLimits
 from xgen_flask_sessions.settings import Settings
@@ -308,7 +308,7 @@ def with_password_page(app: Flask) -> dict[str, Any]:
 
     @app.post("/own-sign-in")
     def own_sign_in() -> Response:
-        sessions = app.extensions["xgen_sessions"].sessions
+        sessions = XgenSessions()
         sessions.check_sign_in_rate(request.form["username"])
         if request.form["password"] != "right":
             sessions.count_failed_sign_in(request.form["username"])

@@ -17,7 +17,7 @@ from xgen_flask_sessions import (
     VerifiedToken,
     session_issued,
 )
-from xgen_flask_sessions.store import ledger
+from xgen_flask_sessions.store import sign_ins
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 NOON_US = int(NOON.timestamp()) * 1_000_000
@@ -281,7 +281,7 @@ def test_a_token_whose_row_goes_while_it_is_renewed_is_not_renewed(host: Host) -
             session.execute(sa.delete(rows).where(rows.c.jti == token.jti))
 
         with pytest.raises(SessionRevoked):
-            ledger.renew(session, token.jti, usual_us=1, require_active=delete)
+            sign_ins.renew(session, token.jti, usual_us=1, require_active=delete)
         session.rollback()
 
     assert host.verify(token)

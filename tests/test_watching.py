@@ -37,7 +37,8 @@ from xgen_flask_sessions.feed import follower, wakeups
 from xgen_flask_sessions.feed.follower import Batch, FeedReader
 from xgen_flask_sessions.feed.wakeups import Notifications
 from xgen_flask_sessions.state import State
-from xgen_flask_sessions.store import feed_table, ledger
+from xgen_flask_sessions.store import feed_table, revocations, sign_ins
+from xgen_flask_sessions.store.dialects.postgresql import CHANNEL
 
 BOUND_S = 12.0
 """So that no busy machine is over it between two lines of a test."""
@@ -217,7 +218,7 @@ def test_a_renewed_token_ends_after_its_grace(
     watched.warm(old, new)
 
     until(lambda: watched.asks(lambda: host.verify(old)) == 0)
-    late = time.time() + ledger.RENEWAL_GRACE_US / 1e6 + 1
+    late = time.time() + sign_ins.RENEWAL_GRACE_US / 1e6 + 1
     with freeze_time(time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(late))):
         assert watched.refused(old)
         assert not watched.refused(new)
@@ -472,7 +473,7 @@ def test_a_notification_that_came_with_an_answer_ends_the_next_wait(
 
     def notify() -> None:
         with engine.begin() as other:
-            other.execute(sa.text(f"NOTIFY {feed_table.CHANNEL}"))
+            other.execute(sa.text(f"NOTIFY {CHANNEL}"))
 
     assert waited(0.05) >= 0.05
     notify()
@@ -524,8 +525,8 @@ def test_positions_are_in_the_order_of_the_commits(watched: Watched) -> None:
     with host.app.app_context():
         engine = host.db.engine
         with Session(engine) as first, Session(engine) as second:
-            ledger.force_logout(first, alice, ledger.Cause())
-            ledger.force_logout(second, bora, ledger.Cause())
+            revocations.force_logout(first, alice, revocations.Cause())
+            revocations.force_logout(second, bora, revocations.Cause())
             second.commit()
             first.commit()
 

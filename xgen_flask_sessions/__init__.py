@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         token_rejected,
         user_forced_out,
     )
-    from .store.ledger import Revocation
+    from .store.revocations import Revocation
     from .tokens.claims import IssuedToken, VerifiedToken
     from .users.directory import UserFields
     from .web.marks import open_to_all
@@ -113,7 +113,7 @@ _MODULES: Final = {
         "XgenSessionsError",
     ),
     "extension": ("XgenSessions",),
-    "store.ledger": ("Revocation",),
+    "store.revocations": ("Revocation",),
     "web.marks": ("open_to_all",),
     "signals": ("session_ended", "session_issued", "token_rejected", "user_forced_out"),
     "users.directory": ("UserFields",),

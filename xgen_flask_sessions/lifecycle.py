@@ -18,8 +18,9 @@ from sqlalchemy.orm import Session
 from .roster.devices import clean_address, clean_user_agent
 from .signals import session_ended, session_issued, user_forced_out
 from .state import State, get_state
-from .store import commit_hooks, ledger, pruning
-from .store.ledger import Cause, Issue, Revocation
+from .store import commit_hooks, pruning, revocations, sign_ins
+from .store.revocations import Cause, Revocation
+from .store.sign_ins import Issue
 from .store.tables import MAX_REASON
 from .text import clean_text
 from .tokens.claims import (
@@ -59,8 +60,8 @@ def issue(
     check_extra_claims(extra)
     span_us = lifetime_us(state.settings.lifetime if lifetime is None else lifetime)
     ip, agent = origin()
-    with state.transactions.write(commit=commit, locks_everyone=True) as session:
-        recorded = ledger.issue(
+    with state.transactions.write(commit=commit) as session:
+        recorded = sign_ins.issue(
             session,
             user_id,
             lifetime_us=span_us,
@@ -84,8 +85,8 @@ def renew(verified: VerifiedToken, *, commit: bool = True) -> IssuedToken:
     :raises LedgerUnavailable: The database cannot be written; nothing was done.
     """
     state = get_state()
-    with state.transactions.write(commit=commit, locks_everyone=True) as session:
-        recorded = ledger.renew(
+    with state.transactions.write(commit=commit) as session:
+        recorded = sign_ins.renew(
             session,
             verified.jti,
             usual_us=lifetime_us(state.settings.lifetime),
@@ -142,7 +143,7 @@ def force_logout_authorized(
     """
     with get_state().transactions.write(commit=commit) as session:
         authorize(session)
-        revocation = ledger.force_logout(session, user_id, why)
+        revocation = revocations.force_logout(session, user_id, why)
     _announce(session, commit, user_forced_out.send, revocation=revocation)
     return revocation
 
@@ -157,7 +158,7 @@ def force_logout_everyone(
 
     def end_all() -> Revocation:
         with transactions.write(commit=commit, bounded=False, read_committed=True) as session:
-            return ledger.force_logout_everyone(
+            return revocations.force_logout_everyone(
                 session,
                 why,
                 require_allowed=lambda: state.authority.check_rank(session, actor, None),
@@ -191,7 +192,7 @@ def end_session(
         owner = state.roster.owner_of(session, session_id)
         if owner is not None:
             state.authority.check_rank(session, actor, owner)
-        revocation = ledger.end_session(session, session_id, why)
+        revocation = revocations.end_session(session, session_id, why)
     if revocation is not None:
         _announce(session, commit, session_ended.send, revocation=revocation)
     return revocation
@@ -279,7 +280,7 @@ def cause(state: State, actor: Any, reason: str | None) -> Cause:
     name = None if actor is None else state.users.id_of(actor)
     if reason is not None and len(reason) > MAX_REASON:
         raise ValueError(f"A reason has at most {MAX_REASON} characters.")
-    return Cause(actor=name, ip=origin()[0], reason=clean_text(reason, MAX_REASON))
+    return Cause(actor=name, actor_ip=origin()[0], reason=clean_text(reason, MAX_REASON))
 
 
 def _announce(session: Session, commit: bool, send: Callable[..., object], **values: Any) -> None:

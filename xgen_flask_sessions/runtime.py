@@ -9,7 +9,8 @@ import time
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from types import MethodType
+from typing import Any, Final, cast
 
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
@@ -18,7 +19,9 @@ elapsed: Callable[[], float] = (
 )
 """Seconds that only ever rise, including the time for which the machine was suspended."""
 
-_resets: Final[list[weakref.WeakMethod[Any]]] = []
+_resets: Final[weakref.WeakKeyDictionary[object, Callable[[Any], object]]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def has_green_threads() -> bool:
@@ -47,17 +50,16 @@ def reset_after_fork(reset: Callable[[], object]) -> None:
     Objects are reset in the order in which they registered. Threads do not survive a fork, and a
     lock may have been held by a thread that did not.
 
-    :param reset: The bound method.
+    :param reset: The bound method; one for each object.
     """
-    _resets.append(weakref.WeakMethod(reset, _resets.remove))
+    method = cast("MethodType", reset)
+    _resets[method.__self__] = method.__func__
 
 
 def reset_all() -> None:
     """Call every method that :func:`reset_after_fork` registered; runs in a forked child."""
-    for reference in _resets:
-        reset = reference()
-        if reset is not None:
-            reset()
+    for owner, reset in list(_resets.items()):
+        reset(owner)
 
 
 os.register_at_fork(after_in_child=reset_all)

@@ -21,7 +21,7 @@ from tests.benchmarks.filling import AGENT
 from tests.hosts import Host, make_app
 from xgen_flask_sessions import clock
 from xgen_flask_sessions.state import State
-from xgen_flask_sessions.store import ledger
+from xgen_flask_sessions.store import sign_ins
 from xgen_flask_sessions.store.tables import SessionRecord, UserLogin
 
 USERS = 1000
@@ -100,8 +100,8 @@ def _recording(host: Host, choose: random.Random, *, user_row: bool) -> Callable
             require: dict[str, Any] = {}
             if user_row:
                 require = {"require_active": partial(state.users.require_active, user_id)}
-            with state.transactions.write(commit=True, locks_everyone=True) as session:
-                ledger.issue(
+            with state.transactions.write(commit=True) as session:
+                sign_ins.issue(
                     session,
                     user_id,
                     lifetime_us=_DAY_US,

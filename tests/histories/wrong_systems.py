@@ -25,8 +25,10 @@ from xgen_flask_sessions.denylist.watch import Watch
 from xgen_flask_sessions.feed.follower import Batch, FeedReader
 from xgen_flask_sessions.feed.redis_stream import Read
 from xgen_flask_sessions.state import get_state
-from xgen_flask_sessions.store import ledger, stamps
-from xgen_flask_sessions.store.ledger import Issue
+from xgen_flask_sessions.store import sign_ins, stamps
+from xgen_flask_sessions.store.dialects import Dialect
+from xgen_flask_sessions.store.dialects.sqlite import SQLite
+from xgen_flask_sessions.store.sign_ins import Issue
 from xgen_flask_sessions.store.tables import FORCE_LOGOUT, RENEWED, SessionRecord
 from xgen_flask_sessions.verifier import Verifier, _Reading, _View
 
@@ -48,7 +50,7 @@ def _revoked_by_microseconds(status: TokenStatus, now_us: int) -> bool:
     return status.issued_us <= status.invalid_before_us or _ended_by_row(status, now_us)
 
 
-def _newest_value(dialect: str, *values: Any) -> Any:
+def _newest_value(dialect: Dialect, *values: Any) -> Any:
     """Take this node's own time, whatever is in the row."""
     return values[-1]
 
@@ -82,7 +84,7 @@ def _check_then_renew(
             SessionRecord.jti != issued.jti,
             SessionRecord.ended_us.is_(None),
         )
-        .values(ended_us=now + ledger.RENEWAL_GRACE_US, end_reason=RENEWED)
+        .values(ended_us=now + sign_ins.RENEWAL_GRACE_US, end_reason=RENEWED)
     )
     return issued
 
@@ -123,10 +125,11 @@ _PATCHES: Mapping[str, tuple[tuple[object, str, object], ...]] = {
     "right": (),
     "whole-second": ((strict.TokenStatus, "is_revoked", _revoked_by_whole_seconds),),
     "node-clock": (
-        (stamps, "_greatest", _newest_value),
+        (Dialect, "_greatest", _newest_value),
+        (SQLite, "_greatest", _newest_value),
         (strict.TokenStatus, "is_revoked", _revoked_by_microseconds),
     ),
-    "check-then-renew": ((ledger, "renew", _check_then_renew),),
+    "check-then-renew": ((sign_ins, "renew", _check_then_renew),),
     "slow": (_SLOWLY,),
     "watch-without-bound": ((Watch, "_beat", _beat_without_bound),),
     "watch-with-losses": ((Watch, "_take", _take_every_second),),

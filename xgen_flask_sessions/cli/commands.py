@@ -30,7 +30,7 @@ from ..roster.roster import ActiveSession, ActiveUser
 from ..settings import load_keys
 from ..state import get_state
 from ..store import migrate
-from ..store.ledger import Revocation
+from ..store.revocations import Revocation
 from ..store.tables import MAX_REASON
 from ..text import clean_text
 from ..tokens.claims import MAX_USER_ID_LENGTH

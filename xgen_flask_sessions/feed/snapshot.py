@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ..changes import Change, Event
 from ..clock import MAX_RELEVANCE_US
 from ..store import feed_table
-from ..store.stamps import by_index
+from ..store.dialects.base import by_index
 from ..store.tables import (
     EVERYONE,
     FORCE_LOGOUT,

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from ..connections.pool import Connection
 from ..runtime import reset_after_fork
 from ..store import feed_table
+from ..store.dialects.postgresql import CHANNEL
 
 COUNTER_S: Final = 0.01
 """How often SQLite's change counter is looked at, in seconds."""
@@ -68,7 +69,7 @@ class Notifications:
     def wait(self, connection: Connection, seconds: float) -> None:
         driver = connection.dbapi_connection
         if connection not in self._told:
-            connection.execute(f"LISTEN {feed_table.CHANNEL}", time.monotonic() + _LISTEN_S)
+            connection.execute(f"LISTEN {CHANNEL}", time.monotonic() + _LISTEN_S)
             self._told[connection] = _told(driver)
             return  # it may have grown before
         if not hasattr(driver, "fileno"):

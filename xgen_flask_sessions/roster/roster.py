@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from .. import clock
 from ..clock import from_datetime
-from ..store.stamps import MYSQL, dialect_of, of_session
+from ..store import dialects
 from ..store.tables import RevocationRecord, SessionRecord, UserLogin
 from ..tokens.claims import is_session_id, is_user_id
 from ..users.directory import Profile, UserDirectory, batches
@@ -160,7 +160,7 @@ class Roster:
                 if active_users is None
                 else active_users
             )
-            lookups = find_lookups(listing, host, now, dialect_of(session))
+            lookups = find_lookups(listing, host, now, dialects.of(session).names[0])
             ids = _read(session, lookups, skipped, size, total)
         pages = max(1, -(-total // size))
         return Page(self._active(session, ids, now) if ids else [], number, pages, total)
@@ -207,7 +207,7 @@ class Roster:
             return None
         return session.scalar(
             sa.select(SessionRecord.user_id)
-            .where(of_session(session_id, dialect_of(session)))
+            .where(dialects.of(session).of_session(session_id))
             .limit(1)
         )
 
@@ -251,27 +251,17 @@ class Roster:
 
     def database_now_us(self, session: Session) -> int | None:
         """Return the database's own time in microseconds; ``None`` if it goes by this machine's."""
-        dialect = session.connection().dialect.name
-        if dialect == "sqlite":
-            return None
-        # PostgreSQL's now() would be the start of the transaction.
-        function = (
-            sa.func.clock_timestamp() if dialect == "postgresql" else sa.func.utc_timestamp(6)
+        time = dialects.of(session).current_time
+        return (
+            None if time is None else from_datetime(session.execute(sa.select(time)).scalar_one())
         )
-        return from_datetime(session.execute(sa.select(function)).scalar_one())
 
     def refuses_old_snapshots(self, session: Session) -> bool:
         """Say whether MariaDB fails statements that meet what was changed since a snapshot.
 
         It does so at REPEATABLE READ with ``innodb_snapshot_isolation``, the default from 11.6 on.
         """
-        connection = session.connection()
-        if connection.dialect.name not in MYSQL:
-            return False
-        query = sa.text("SHOW VARIABLES LIKE 'innodb_snapshot_isolation'")
-        variable = connection.execute(query).one_or_none()
-        switched_on = variable is not None and variable[1] in ("ON", "1")
-        return switched_on and connection.get_isolation_level() == "REPEATABLE READ"
+        return dialects.of(session).refuses_old_snapshots(session.connection())
 
     def _active(self, session: Session, ids: list[str], now: int) -> list[ActiveUser]:
         """Return the users of these ids that are (still) active, in the same order."""

@@ -18,8 +18,8 @@ from xgen_flask_sessions.standalone.models import (
     user_roles,
 )
 from xgen_flask_sessions.standalone.passwords import UNUSABLE
-from xgen_flask_sessions.store import ledger
-from xgen_flask_sessions.store.ledger import PastSignIn
+from xgen_flask_sessions.store import sign_ins
+from xgen_flask_sessions.store.sign_ins import PastSignIn
 from xgen_flask_sessions.store.tables import TABLES
 
 BATCH: Final = 5000
@@ -101,7 +101,7 @@ def seed(users: int, sessions: int, *, randomness: int | None = None) -> Iterato
         ]
         ids = _insert_users(people)
         _insert_roles(chance, ids, roles)
-        ledger.record_many(
+        sign_ins.record_past(
             db.session(),
             [
                 _sign_in(chance, str(user_id), login=not person["username"].startswith(_SILENT))

@@ -10,22 +10,17 @@ from __future__ import annotations
 import uuid
 import weakref
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from ..changes import KEPT as KEPT
 from ..changes import Change as Change
 from ..changes import Event as Event
-from . import commit_hooks
-from .stamps import MYSQL, connection_of
-from .tables import FeedEvent, FeedHead
-
-CHANNEL: Final = "xgen_sessions"
-"""What PostgreSQL's LISTEN and NOTIFY name the feed."""
+from . import commit_hooks, dialects
+from .tables import FeedEvent
 
 PAGE: Final = 1000
 """Events that are read at once."""
@@ -33,7 +28,6 @@ PAGE: Final = 1000
 _TRIM_EVERY: Final = 100
 
 _events = cast("sa.Table", FeedEvent.__table__)
-_head = cast("sa.Table", FeedHead.__table__)
 
 
 def add(session: Session, change: Change) -> None:
@@ -63,81 +57,19 @@ def _tell(change: Change) -> None:
 
 
 def _append_all(session: Session, changes: Sequence[Change]) -> None:
-    append(connection_of(session), changes)
+    append(dialects.connection_of(session), changes)
 
 
 def append(connection: sa.Connection, changes: Sequence[Change]) -> int:
-    """Add changes to the feed; nobody else adds any until the transaction has ended.
+    """Append changes to the feed; its head stays locked until the transaction ends.
 
     :returns: The position of the last one.
     """
-    rows = [
-        {
-            f"new_{name}": value
-            for name, value in {"id": uuid.uuid4().hex, **change._asdict()}.items()
-        }
-        for change in changes
-    ]
-    dialect = connection.dialect.name
-    if dialect == "postgresql" and len(rows) == 1:
-        position: int = connection.execute(_append_one(), {"count": 1, **rows[0]}).scalar_one()
-    else:
-        position = connection.execute(_advance(dialect), {"count": len(rows)}).scalar_one()
-        for place, row in enumerate(rows, position - len(rows) + 1):
-            row["new_position"] = place
-        connection.execute(_insert(), rows)
-        if dialect == "postgresql":
-            connection.execute(sa.select(sa.func.pg_notify(CHANNEL, "")))
+    rows = [{"id": uuid.uuid4().hex, **change._asdict()} for change in changes]
+    position = dialects.of(connection).append_events(connection, rows)
     if position // _TRIM_EVERY != (position - len(rows)) // _TRIM_EVERY:
         connection.execute(sa.delete(_events).where(_events.c.position <= position - KEPT))
     return position
-
-
-@cache
-def _advance(dialect: str) -> Any:
-    """Return what moves the head of the feed, locks it, and returns where it is."""
-    count: sa.ColumnElement[int] = sa.bindparam("count", type_=sa.BigInteger())
-    values = {"name": "head", "position": count}
-    if dialect in MYSQL:
-        made = mysql.insert(_head).values(values)
-        return made.on_duplicate_key_update(position=_head.c.position + count).returning(
-            _head.c.position
-        )
-    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    return (
-        insert(_head)
-        .values(values)
-        .on_conflict_do_update(index_elements=["name"], set_={"position": _head.c.position + count})
-        .returning(_head.c.position)
-    )
-
-
-@cache
-def _insert() -> Any:
-    return sa.insert(_events).values(
-        {
-            name: sa.bindparam(f"new_{name}", type_=column.type)
-            for name, column in _columns().items()
-        }
-    )
-
-
-@cache
-def _append_one() -> Any:
-    """Return what moves PostgreSQL's head, adds one event there, and tells who listens."""
-    head = _advance("postgresql").cte("head")
-    columns = _columns()
-    del columns["position"]
-    values = [sa.bindparam(f"new_{name}", type_=column.type) for name, column in columns.items()]
-    return (
-        sa.insert(_events)
-        .from_select(["position", *columns], sa.select(head.c.position, *values))
-        .returning(_events.c.position, sa.func.pg_notify(CHANNEL, ""))
-    )
-
-
-def _columns() -> dict[str, sa.Column[Any]]:
-    return dict(_events.c.items())
 
 
 def _at_most(count: int, statement: sa.Select[Any]) -> sa.Select[Any]:

@@ -10,9 +10,8 @@ The verifier takes a missing row for a refusal, so that a deleted one can revive
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -22,13 +21,10 @@ from sqlalchemy.orm import Session
 
 from .. import clock
 from ..clock import MAX_RELEVANCE_US
-from . import commit_hooks
-from .stamps import (
-    MYSQL,
-    by_index,
-    connection_of,
-    lock_everyone,
-)
+from . import commit_hooks, dialects
+from .dialects import Dialect
+from .dialects.base import by_index
+from .stamps import lock_everyone
 from .tables import RevocationRecord, SessionRecord, UserLogin
 
 PRUNE_BATCH = 100
@@ -78,7 +74,7 @@ def find(session: Session, *, before_us: int, skipped: Collection[str]) -> list[
     :returns: The batches, for :func:`prune`; none when no rows are left but of these.
     """
     limit = BATCHES_AT_A_LOOK * PRUNE_BATCH
-    due = _find_due(connection_of(session), before_us, limit, skipped)
+    due = _find_due(dialects.connection_of(session), before_us, limit, skipped)
     return [due[first : first + PRUNE_BATCH] for first in range(0, len(due), PRUNE_BATCH)]
 
 
@@ -91,7 +87,7 @@ def prune(session: Session, batch: list[Any], *, skipped: set[str]) -> int:
     """
     lock_everyone(session)
     due = [row for row in batch if row.login not in skipped]
-    deleted, locked = _delete(connection_of(session), due)
+    deleted, locked = _delete(dialects.connection_of(session), due)
     skipped |= locked
     return deleted
 
@@ -128,7 +124,7 @@ class PiggybackPruning:
 
     def _prune_last(self, session: Session, before_us: int) -> None:
         session.flush()  # what the host has changed takes locks that must not come after ours
-        connection = connection_of(session)
+        connection = dialects.connection_of(session)
         due = _find_due(connection, before_us, PIGGYBACK_ROWS)
         if not due or (_try_to_delete(connection, due) == len(due) < PIGGYBACK_ROWS):
             self._clear_us = before_us
@@ -187,7 +183,7 @@ def _prunable(before_us: int) -> list[_Prunable]:
 def due_statement(
     before_us: int,
     limit: int,
-    dialect: str,
+    dialect: Dialect,
     skipped: Collection[str] = (),
 ) -> sa.CompoundSelect[Any]:
     """Return the look-up that finds rows to delete: table, key, and the owner's row to lock.
@@ -199,9 +195,6 @@ def due_statement(
     parts = []
     for kind in _prunable(before_us):
         login = sa.select(_logins.c.user_id).where(_logins.c.user_id == kind.owner)
-        # PostgreSQL keeps to the order of the index only if all of it is named, MariaDB only if
-        # what is empty in every row is not.
-        order = kind.order[-1:] if dialect in MYSQL else kind.order
         part = (
             sa.select(
                 sa.literal(kind.key.table.name, sa.String).label("place"),
@@ -209,7 +202,7 @@ def due_statement(
                 login.scalar_subquery().label("login"),
             )
             .where(kind.past)
-            .order_by(*order)
+            .order_by(*dialect.order_of_index(kind.order))
             .limit(limit)
         )
         if skipped:
@@ -224,8 +217,7 @@ def _find_due(
     limit: int,
     skipped: Collection[str] = (),
 ) -> list[Any]:
-    dialect = connection.dialect.name
-    statement = due_statement(before_us, limit, dialect, skipped)
+    statement = due_statement(before_us, limit, dialects.of(connection), skipped)
     return list(connection.execute(statement))
 
 
@@ -236,7 +228,7 @@ def _delete(connection: sa.Connection, due: list[Any]) -> tuple[int, set[str]]:
     """
     # Where somebody deleted an owner's row by hand, there is nothing to lock.
     owners = {row.login for row in due if row.login is not None}
-    free = _lock(connection, owners)
+    free = dialects.of(connection).lock_free_logins(connection, owners) if owners else owners
     deleted = 0
     for key in (_sessions.c.jti, _revocations.c.id):
         ids = [
@@ -245,37 +237,5 @@ def _delete(connection: sa.Connection, due: list[Any]) -> tuple[int, set[str]]:
             if row.place == key.table.name and (row.login is None or row.login in free)
         ]
         if ids:
-            deleted += _delete_rows(connection, key, ids)
+            deleted += dialects.of(connection).delete_rows(connection, key, ids)
     return deleted, owners - free
-
-
-def _lock(connection: sa.Connection, owners: set[str]) -> set[str]:
-    """Lock the rows of ``xgen_user_logins`` that can be had at once, and return whose they are."""
-    key = _logins.c.user_id
-    if not owners or connection.dialect.name == "sqlite":  # where this transaction is the writer
-        return owners
-    if connection.dialect.name in MYSQL:
-        found = _one_by_one(connection, f"SELECT {key}", key, owners, "FOR UPDATE SKIP LOCKED")
-    else:
-        query = sa.select(key).where(key.in_(owners)).with_for_update(skip_locked=True)
-        found = connection.execute(query)
-    return set(found.scalars())
-
-
-def _delete_rows(connection: sa.Connection, key: sa.Column[str], ids: list[str]) -> int:
-    if connection.dialect.name in MYSQL:
-        return _one_by_one(connection, f"DELETE {key.table}", key, ids).rowcount
-    return connection.execute(sa.delete(key.table).where(key.in_(ids))).rowcount
-
-
-def _one_by_one(
-    connection: sa.Connection, verb: str, key: sa.Column[str], ids: Iterable[str], lock: str = ""
-) -> sa.CursorResult[Any]:
-    """Have MariaDB look up each row by its key; for ``IN`` it may read, and lock, a whole table."""
-    statement = (
-        f"{verb} FROM JSON_TABLE(:ids, '$[*]' COLUMNS (id VARCHAR(255) "
-        "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin PATH '$')) AS due "
-        f"STRAIGHT_JOIN {key.table} FORCE INDEX (PRIMARY) ON {key} = due.id {lock}"
-    )
-    # In the order of the keys, in which two that delete the same ones never wait in a ring.
-    return connection.execute(sa.text(statement), {"ids": json.dumps(sorted(ids))})

@@ -15,15 +15,8 @@ from sqlalchemy.orm import Session, SessionTransaction
 from ..connections.deadlines import watchdog
 from ..connections.side_engines import side_engine
 from ..errors import DenylistUnavailable, LedgerUnavailable
-from . import commit_hooks
+from . import commit_hooks, dialects
 from .reachability import Reachability
-from .stamps import (
-    dialect_of,
-    forget_lock_wait,
-    limit_lock_wait,
-    write_first,
-)
-from .tables import UserLogin
 
 _T = TypeVar("_T")
 
@@ -38,17 +31,10 @@ UNREACHABLE = (
 
 
 _RETRIES: Final = 3
-_SNAPSHOTS: Final = ("REPEATABLE READ", "SERIALIZABLE")
-_NEEDS_READ_COMMITTED: Final = (
-    "Nothing was done. A force logout of everyone must read rows that others have committed: use "
-    "READ COMMITTED, or the command force-logout --everyone."
-)
 _COMMIT_UNKNOWN: Final = (
     "The database went away during the commit. Check whether the change was made."
 )
-
-_BIND: Final = {"clause": UserLogin.__table__}
-"""Selects the database that holds the tables."""
+_ALL_UNDONE: Final = "The database rolled back the whole transaction. Nothing was done."
 
 
 class HeldByHost(Exception):
@@ -76,24 +62,21 @@ class Transactions:
         *,
         commit: bool,
         bounded: bool = True,
-        locks_everyone: bool = False,
         read_committed: bool = False,
     ) -> Iterator[Session]:
         """Lend the host's session for a change.
 
         :param commit: Commit at the end; otherwise work in a savepoint of the host's transaction.
         :param bounded: Apply the deadline.
-        :param locks_everyone: The change begins with :func:`~.stamps.lock_everyone`.
         :param read_committed: The change must see rows that others committed while it waited.
         :raises LedgerUnavailable: The database cannot be written in time. The change is rolled
             back, within the host's transaction to the savepoint.
         """
         session = self.get_session()
-        later = locks_everyone and commit  # else a savepoint comes before
-        limit = self._in_time(session, later=later) if bounded else nullcontext()
+        limit = self._in_time(session) if bounded else nullcontext()
         with _changing(session, commit, limit):
             if read_committed:
-                _require_read_committed(session)
+                dialects.of(session).require_read_committed(session)
             yield session
         self.reachability.note_answer()
 
@@ -111,7 +94,8 @@ class Transactions:
             try:
                 return change()
             except LedgerUnavailable as error:
-                if not retries or not _is_deadlock(error):
+                original = getattr(error.__cause__, "orig", None)
+                if not retries or not dialects.of(self.get_session()).is_deadlock(original):
                     raise
                 retries -= 1
 
@@ -134,65 +118,35 @@ class Transactions:
                     raise HeldByHost
                 session = self.get_session()
             commit = session is not self.get_session()
-            with _changing(session, commit, self._in_time(session, later=False)):
+            with _changing(session, commit, self._in_time(session)):
                 yield session
         self.reachability.note_answer()
 
     def _is_held_by_host(self, own: Session, *, shared: bool) -> bool:
-        """Return whether the host's uncommitted changes keep *own* from writing (SQLite only)."""
-        host = self.get_session()
-        if dialect_of(own) != "sqlite" or not host.in_transaction():
+        """Return whether the host's uncommitted changes keep *own* from writing."""
+        host, dialect = self.get_session(), dialects.of(own)
+        if not dialect.has_one_writer or not host.in_transaction():
             return False
-        if shared:
-            return _is_writing(host)
-        try:
-            own.execute(sa.text("PRAGMA busy_timeout = 0"))
-            forget_lock_wait(own.connection())
-            write_first(own)
-        except sa_exc.OperationalError:
-            return _is_writing(host)
-        finally:
-            own.rollback()
-        return False
+        if not shared and dialect.can_write_now(own):
+            return False
+        connection: Any = dialects.connection_of(host).connection.dbapi_connection
+        return bool(connection.in_transaction)
 
     @contextmanager
-    def _in_time(self, session: Session, *, later: bool) -> Iterator[None]:
+    def _in_time(self, session: Session) -> Iterator[None]:
         """Apply the deadline to every call of the session within the block."""
         due = time.monotonic() + self.deadline_s
         try:
             connection = self.reachability.connection(session)
         except DenylistUnavailable as error:
             raise LedgerUnavailable from error
-        with watchdog.limit(connection.connection, due):
-            # Before the cut: a wait that the server itself ends costs no connection.
-            limit_lock_wait(connection, int(self.deadline_s * 900), later=later)
+        # Before the cut: a wait that the server itself ends costs no connection.
+        milliseconds = int(self.deadline_s * 900)
+        with (
+            watchdog.limit(connection.connection, due),
+            dialects.of(connection).lock_wait(connection, milliseconds),
+        ):
             yield
-
-
-def _is_writing(session: Session) -> bool:
-    connection: Any = session.connection(bind_arguments=_BIND).connection.dbapi_connection
-    return bool(connection.in_transaction)
-
-
-def _require_read_committed(session: Session) -> None:
-    """Make PostgreSQL read rows as they are now, not as they were when the transaction began.
-
-    :raises LedgerUnavailable: The host has begun a transaction that reads a snapshot.
-    """
-    if dialect_of(session) != "postgresql":
-        return
-    if not session.in_transaction():
-        options = {"isolation_level": "READ COMMITTED"}
-        session.connection(bind_arguments=_BIND, execution_options=options)
-    elif session.connection(bind_arguments=_BIND).get_isolation_level() in _SNAPSHOTS:
-        raise LedgerUnavailable(_NEEDS_READ_COMMITTED)
-
-
-def _is_deadlock(error: LedgerUnavailable) -> bool:
-    original = getattr(error.__cause__, "orig", None)
-    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
-    arguments = getattr(original, "args", None) or (None,)
-    return state == _PG_DEADLOCK or arguments[0] == _DEADLOCK
 
 
 @contextmanager
@@ -205,7 +159,7 @@ def _changing(
             with nullcontext() if commit else _savepoint(session):
                 yield
         except BaseException as error:
-            lost = not commit and _is_transaction_lost(error)
+            lost = not commit and _is_transaction_lost(session, error)
             if commit or lost:
                 _roll_back(session)
             if isinstance(error, UNREACHABLE):
@@ -227,7 +181,7 @@ def _commit(session: Session) -> None:
         session.commit()
     except UNREACHABLE as error:
         _roll_back(session)
-        if _sqlite_error(error) in _NOT_COMMITTED:
+        if dialects.of(session).is_commit_undone(getattr(error, "orig", None)):
             raise LedgerUnavailable from error
         raise LedgerUnavailable(_COMMIT_UNKNOWN) from error
     except BaseException:
@@ -243,36 +197,21 @@ def _roll_back(session: Session) -> None:
         session.invalidate()
 
 
-def _sqlite_error(error: Exception) -> str:
-    return getattr(getattr(error, "orig", None), "sqlite_errorname", "")
-
-
-_NOT_COMMITTED = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_IOERR_WRITE")
-"""Errors of SQLite after which the commit has certainly not happened."""
-
-_DEADLOCK, _NO_SAVEPOINT = 1213, 1305
-_PG_DEADLOCK: Final = "40P01"
-_ALL_UNDONE = "The database undid the whole transaction. Nothing of it was done."
-
-
-def _is_transaction_lost(error: BaseException | None) -> bool:
-    """Return whether the whole transaction is lost: with its connection, or rolled back.
-
-    MariaDB rolls it back after a deadlock; SQLite when the disk is full or a wait was interrupted.
-    """
+def _is_transaction_lost(session: Session, error: BaseException | None) -> bool:
+    """Return whether the whole transaction is lost: with its connection, or rolled back."""
+    dialect = dialects.of(session)
     while error is not None:
         if getattr(error, "connection_invalidated", False):
             return True
-        arguments = getattr(getattr(error, "orig", None), "args", None) or (None,)
-        if arguments[0] in (_DEADLOCK, _NO_SAVEPOINT):
-            return True
-        if str(arguments[0]).startswith("no such savepoint"):
+        original = getattr(error, "orig", None)
+        if original is not None and dialect.is_transaction_lost(original):
             return True
         error = error.__context__
     return False
 
 
 def _savepoint(session: Session) -> SessionTransaction:
-    # SQLite's driver begins at the first write: without one, the savepoint's end would commit.
-    write_first(session)
+    # SQLite's driver begins at the first write: otherwise the savepoint's end would commit.
+    connection = dialects.connection_of(session)
+    dialects.of(connection).begin_write(connection)
     return session.begin_nested()

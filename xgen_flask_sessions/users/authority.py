@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from ..errors import Forbidden
-from ..store.stamps import write_first
+from ..store.stamps import begin_write
 from .directory import UserDirectory, unwrap
 
 Permission = Callable[[Any], bool]
@@ -93,7 +93,7 @@ class Authority:
 
     def _lock(self, session: Session, actor: Any, user_id: str | None) -> tuple[Any, Any]:
         """Lock who acts and who is acted on, and return both as they are now."""
-        write_first(session)
+        begin_write(session)
         actor_id = self._users.id_of(actor) if self._users.is_row(actor) else None
         found = self._users.lock([each for each in (actor_id, user_id) if each is not None])
         return (

@@ -13,7 +13,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapper, ORMExecuteState, QueryableAttribute, Session, lazyload
 
 from ..errors import ConfigurationError, UserInactive
-from ..store.stamps import write_first
+from ..store.stamps import begin_write
 from ..store.tables import UserLogin
 from ..tokens.claims import check_user_id, is_user_id
 from .table import HostTable, find_host_table
@@ -194,7 +194,7 @@ class UserDirectory:
         :returns: The users' ids.
         """
         session, statement = execution.session, cast("Any", execution.statement)
-        write_first(session)
+        begin_write(session)
         mapper = cast("Mapper[Any]", execution.bind_mapper)
         # Of the class that the statement names: a subclass in the same table has its own rows.
         query = sa.select(getattr(mapper.class_, self._id_name)).with_for_update()

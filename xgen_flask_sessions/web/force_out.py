@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from .. import lifecycle
 from ..errors import Forbidden, NotFound
 from ..state import State, get_state
-from ..store.ledger import Revocation
+from ..store.revocations import Revocation
 from .request_token import recheck_token
 
 

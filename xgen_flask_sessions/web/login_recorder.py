@@ -29,8 +29,8 @@ from ..lifecycle import (
 )
 from ..signals import session_ended, session_issued
 from ..state import State, get_state
-from ..store import commit_hooks, ledger
-from ..store.ledger import Cause
+from ..store import commit_hooks, revocations, sign_ins
+from ..store.revocations import Cause
 from ..store.transactions import HeldByHost
 from ..tokens.claims import IssuedToken
 from . import login_browser
@@ -176,7 +176,7 @@ def _record_login(state: State, pending: _Pending) -> IssuedToken | None:
         raise LedgerUnavailable from pending.error
     ip, agent = origin()
     with state.transactions.write_separately(join=True) as own:
-        recorded = ledger.issue(
+        recorded = sign_ins.issue(
             own,
             user_id,
             lifetime_us=lifetime_us(pending.lifetime or state.settings.lifetime),
@@ -208,7 +208,7 @@ def _end(state: State, token: str, reason: str | None, response: Response) -> No
 
 def _end_session(app: Flask, session_id: str, why: Cause) -> None:
     with get_state().transactions.write_separately(join=False) as own:
-        revocation = ledger.end_session(own, session_id, why)
+        revocation = revocations.end_session(own, session_id, why)
         if revocation is not None:
             commit_hooks.on_commit(own, partial(session_ended.send, app, revocation=revocation))
 

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapper, ORMExecuteState, Session, object_session
 from ..lifecycle import cause
 from ..signals import user_forced_out
 from ..state import State
-from ..store import commit_hooks, ledger
+from ..store import commit_hooks, revocations
 from ..users.triggers import Triggers
 from .request_token import outcome
 
@@ -117,5 +117,5 @@ def _end_sessions(state: State, session: Session, user_ids: Iterable[str], reaso
     actor = outcome().token if has_request_context() else None
     why = cause(state, actor.user_id if actor else None, reason)
     for user_id in user_ids:
-        revocation = ledger.force_logout(session, user_id, why)
+        revocation = revocations.force_logout(session, user_id, why)
         commit_hooks.on_commit(session, partial(user_forced_out.send, app, revocation=revocation))

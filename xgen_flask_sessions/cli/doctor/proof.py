@@ -26,8 +26,9 @@ from xgen_flask_sessions.errors import (
     XgenSessionsError,
 )
 from xgen_flask_sessions.state import State
-from xgen_flask_sessions.store import ledger
-from xgen_flask_sessions.store.ledger import Cause, Issue
+from xgen_flask_sessions.store import revocations, sign_ins
+from xgen_flask_sessions.store.revocations import Cause
+from xgen_flask_sessions.store.sign_ins import Issue
 from xgen_flask_sessions.tokens.claims import Claims
 
 _T = TypeVar("_T")
@@ -123,12 +124,12 @@ class _Trial:
         self._require_refused(undone, TokenInvalid, "a sign-in that was undone counts")
         first, _ = self._change(self._sign_in)
         self._require_accepted(first, "a sign-in is refused")
-        self._change(lambda session: ledger.force_logout(session, self.user_id, _CAUSE))
+        self._change(lambda session: revocations.force_logout(session, self.user_id, _CAUSE))
         self._require_refused(first, SessionRevoked, "a token outlives a force logout")
         second, session_id = self._change(self._sign_in)  # the clock need not have moved
         self._require_accepted(second, "a sign-in right after a force logout is refused")
         self._require_refused(first, SessionRevoked, "a sign-in revives a token forced out")
-        self._change(lambda session: ledger.end_session(session, session_id, _CAUSE))
+        self._change(lambda session: revocations.end_session(session, session_id, _CAUSE))
         self._require_refused(second, SessionRevoked, "a token outlives the end of its session")
 
     def clear(self) -> None:
@@ -136,11 +137,11 @@ class _Trial:
 
         :raises SQLAlchemyError: The database refused.
         """
-        self._change(lambda session: ledger.forget(session, self.user_id))
+        self._change(lambda session: revocations.forget(session, self.user_id))
 
     def _sign_in(self, session: Session) -> tuple[str, str]:
         """Return the token and the id of a new session."""
-        recorded = ledger.issue(session, self.user_id, lifetime_us=_LIFETIME_US)
+        recorded = sign_ins.issue(session, self.user_id, lifetime_us=_LIFETIME_US)
         return self._state.codec.encode(_claims(recorded)), recorded.session_id
 
     def _change(self, step: Callable[[Session], _T]) -> _T:

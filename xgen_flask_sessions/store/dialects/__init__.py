@@ -1,0 +1,31 @@
+"""The differences between databases: one class for each, one method for each difference."""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from .base import LOGINS
+from .base import Dialect as Dialect
+from .mariadb import MariaDB
+from .postgresql import PostgreSQL
+from .sqlite import SQLite
+
+_DEFAULT: Final = Dialect()
+_DIALECTS: Final[dict[str, Dialect]] = {
+    name: dialect for dialect in (SQLite(), PostgreSQL(), MariaDB()) for name in dialect.names
+}
+
+
+def of(bind: Session | sa.Connection) -> Dialect:
+    """Return the dialect of the database that holds the tables."""
+    if isinstance(bind, Session):
+        bind = cast("sa.Connection", bind.get_bind(clause=LOGINS))
+    return _DIALECTS.get(bind.dialect.name, _DEFAULT)
+
+
+def connection_of(session: Session) -> sa.Connection:
+    """Return the session's connection to the database that holds the tables."""
+    return session.connection(bind_arguments={"clause": LOGINS})

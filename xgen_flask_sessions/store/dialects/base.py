@@ -1,0 +1,273 @@
+"""The behaviour that databases share, one method for each difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, Final, Literal, cast
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Session
+
+from ..tables import (
+    EVERYONE,
+    FORCE_LOGOUT,
+    FeedEvent,
+    FeedHead,
+    RevocationRecord,
+    SessionRecord,
+    UserLogin,
+)
+
+LoginUpdate = Literal["lock", "stamp", "sign in", "invalidate"]
+"""The update of a user's row: none, a new stamp, a sign-in, or a new invalidation timestamp."""
+
+LOCK_WAIT: Final = "xgen_sessions_lock_wait"
+"""Key in ``connection.info`` of the lock wait: set (SQLite), or still to be set (PostgreSQL)."""
+
+MARIADB: Final = ("mysql", "mariadb")
+"""The names that SQLAlchemy has for MariaDB's dialect."""
+
+LOGINS: Final = cast("sa.Table", UserLogin.__table__)
+SESSIONS: Final = cast("sa.Table", SessionRecord.__table__)
+REVOCATIONS: Final = cast("sa.Table", RevocationRecord.__table__)
+EVENTS: Final = cast("sa.Table", FeedEvent.__table__)
+_HEAD: Final = cast("sa.Table", FeedHead.__table__)
+_row = LOGINS.c
+
+SELECT_EVERYONE: Final = sa.select(_row.invalid_before_us).where(_row.user_id == EVERYONE)
+LOCK_SHARED: Final = SELECT_EVERYONE.with_for_update(read=True)
+LOCK_EXCLUSIVELY: Final = SELECT_EVERYONE.with_for_update()
+INSERT_SESSION: Final = sa.insert(SESSIONS)
+INSERT_REVOCATION: Final = sa.insert(REVOCATIONS)
+
+
+def by_index(statement: Any, table: sa.Table, name: str) -> Any:
+    """Make MariaDB use an index, so that it does not scan and lock a whole small table."""
+    for dialect in MARIADB:
+        statement = statement.with_hint(
+            text=f"FORCE INDEX ({name})", selectable=table, dialect_name=dialect
+        )
+    return statement
+
+
+# A renewed token's row stays as it is: the timestamp revokes it, and it is not counted.
+# Expiry is kept out of the index: MariaDB would also lock the row next to the range, which may be
+# another user's, and two such users would wait for each other.
+_now = sa.bindparam("new_revoked_us", type_=sa.BigInteger())
+END_ALL: Final = (
+    sa.update(SESSIONS)
+    .where(SESSIONS.c.ended_us.is_(None), SESSIONS.c.expires_us + 0 > _now)
+    .values(ended_us=_now, end_reason=FORCE_LOGOUT)
+)
+"""Marks every active session as ended by a force logout; parameter ``new_revoked_us``."""
+END_ALL_OF_USER: Final = by_index(
+    END_ALL.where(SESSIONS.c.user_id == sa.bindparam("new_user_id")),
+    SESSIONS,
+    "ix_xgen_sessions_user",
+)
+
+
+def new_login(user_id: str, **values: Any) -> dict[str, Any]:
+    """Return the values of a user's first row of ``xgen_user_logins``."""
+    zeros = {"last_issued_us": 0, "invalid_before_us": 0, "active_until_us": 0}
+    return {"user_id": user_id, **zeros, **values}
+
+
+def prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}_{name}": value for name, value in values.items()}
+
+
+def parameters(table: sa.Table, names: Iterable[str], prefix: str = "new") -> list[Any]:
+    return [sa.bindparam(f"{prefix}_{name}", type_=table.c[name].type) for name in names]
+
+
+class Dialect:
+    """The behaviour that most databases share."""
+
+    names: tuple[str, ...] = ()
+    has_one_writer = False
+    """Whether only one connection at a time can write."""
+    current_time: sa.ColumnElement[Any] | None = None
+    """The server's own time; ``None`` if the database has no clock of its own."""
+
+    @contextmanager
+    def lock_wait(self, connection: sa.Connection, milliseconds: int) -> Iterator[None]:  # noqa: ARG002
+        """Limit the wait for each lock within the block, on the server's side.
+
+        A server may not notice that its client has given up.
+        """
+        yield
+
+    def begin_write(self, connection: sa.Connection) -> None:
+        """Prepare a transaction that reads rows before it changes them."""
+
+    def can_write_now(self, session: Session) -> bool:  # noqa: ARG002
+        """Return whether a new session can write without waiting for another one to end."""
+        return True
+
+    def require_read_committed(self, session: Session) -> None:
+        """Make the session's transaction read rows that others commit while it waits.
+
+        :raises LedgerUnavailable: The host has begun a transaction that reads a snapshot.
+        """
+
+    def refuses_old_snapshots(self, connection: sa.Connection) -> bool:  # noqa: ARG002
+        """Return whether a statement fails if its row changed since the snapshot was taken."""
+        return False
+
+    def lock_everyone(self, connection: sa.Connection, *, exclusively: bool = False) -> int:
+        """Lock the row ``*`` and return everyone's invalidation timestamp."""
+        everyone_us = self._lock_everyone(connection, exclusively)
+        if everyone_us is None:  # a migration makes the row, create_all() does not
+            self.update_login(connection, "lock", new_login(EVERYONE))
+            everyone_us = self._lock_everyone(connection, exclusively)
+        return cast("int", everyone_us)
+
+    def _lock_everyone(self, connection: sa.Connection, exclusively: bool) -> int | None:
+        return connection.scalar(LOCK_EXCLUSIVELY if exclusively else LOCK_SHARED)
+
+    def update_login(
+        self, connection: sa.Connection, update: LoginUpdate, new: Mapping[str, Any]
+    ) -> tuple[int, int]:
+        """Insert or update a row of ``xgen_userLOGINS``, in one statement that locks it.
+
+        :param update: The update.
+        :param new: The values of the row if it is the user's first.
+        :returns: Its ``last_issued_us`` and ``invalid_before_us`` afterwards.
+        """
+        statement = self._login_statements[update]
+        row = connection.execute(statement, prefixed("login", new)).one()
+        return row.last_issued_us, row.invalid_before_us
+
+    def insert_sign_in(
+        self, connection: sa.Connection, login: Mapping[str, Any], row: Mapping[str, Any]
+    ) -> int:
+        """Lock the user's row, take its next stamp, insert the session, and return the stamp.
+
+        :param login: The user's row if it is the first.
+        :param row: The session's row without its stamp.
+        """
+        stamp, _ = self.update_login(connection, "sign in", login)
+        connection.execute(INSERT_SESSION, {**row, "issued_us": stamp, "signed_in_us": stamp})
+        return stamp
+
+    def end_sessions(
+        self, connection: sa.Connection, user_id: str, revocation: Mapping[str, Any]
+    ) -> int:
+        """End a user's active sessions, record the revocation, and return how many ended.
+
+        :param revocation: The audit record without ``sessions_ended``.
+        """
+        values = {"new_user_id": user_id, "new_revoked_us": revocation["revoked_us"]}
+        ended = connection.execute(END_ALL_OF_USER, values).rowcount
+        connection.execute(INSERT_REVOCATION, {**revocation, "sessions_ended": ended})
+        return ended
+
+    def append_events(self, connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> int:
+        """Append events to the feed, and return the position of the last one.
+
+        The feed's head stays locked until the transaction ends.
+
+        :param rows: The events without their positions.
+        """
+        position: int = connection.execute(self._advance_head, {"count": len(rows)}).scalar_one()
+        first = position - len(rows) + 1
+        numbered = [{**row, "position": first + index} for index, row in enumerate(rows)]
+        connection.execute(sa.insert(EVENTS), numbered)
+        return position
+
+    def newest_stamp(self, connection: sa.Connection) -> int:
+        """Return the newest stamp of all users; the row ``*`` must be locked exclusively."""
+        return connection.scalar(sa.select(sa.func.max(_row.last_issued_us))) or 0
+
+    def of_session(self, session_id: str) -> sa.ColumnElement[bool]:
+        """Return the condition for all rows of a session."""
+        return SessionRecord.session_id == session_id
+
+    def order_of_index(self, columns: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the part of an index's columns to order by, so that the index is used."""
+        return columns
+
+    def lock_free_logins(self, connection: sa.Connection, user_ids: set[str]) -> set[str]:
+        """Lock the users' rows that are not locked, and return the ids of these users."""
+        key = _row.user_id
+        query = sa.select(key).where(key.in_(user_ids)).with_for_update(skip_locked=True)
+        return set(connection.scalars(query))
+
+    def delete_rows(self, connection: sa.Connection, key: sa.Column[str], ids: list[str]) -> int:
+        """Delete rows by their key, and return how many there were."""
+        return connection.execute(sa.delete(key.table).where(key.in_(ids))).rowcount
+
+    def is_deadlock(self, error: BaseException | None) -> bool:  # noqa: ARG002
+        """Return whether a driver's error means that the database broke a deadlock."""
+        return False
+
+    def is_transaction_lost(self, error: BaseException) -> bool:  # noqa: ARG002
+        """Return whether a driver's error means that the whole transaction was rolled back."""
+        return False
+
+    def is_commit_undone(self, error: BaseException | None) -> bool:  # noqa: ARG002
+        """Return whether a driver's error at a commit proves that it did not happen."""
+        return False
+
+    @cached_property
+    def _login_statements(self) -> dict[LoginUpdate, Any]:
+        updates: tuple[LoginUpdate, ...] = ("lock", "stamp", "sign in", "invalidate")
+        return {update: self._login_statement(update) for update in updates}
+
+    def _login_statement(self, update: LoginUpdate) -> Any:
+        names = ["user_id", "last_issued_us", "invalid_before_us", "active_until_us"]
+        if update == "sign in":
+            names += ["last_login_us", "last_ip"]
+        values = dict(zip(names, parameters(LOGINS, names, "login"), strict=True))
+        returning = (_row.last_issued_us, _row.invalid_before_us)
+        return self._upsert(LOGINS, values, lambda new: self._set(update, new)).returning(
+            *returning
+        )
+
+    def _set(self, update: LoginUpdate, new: Any) -> dict[str, Any]:
+        """Return the columns that an update sets, if the row exists."""
+        if update == "lock":
+            return {"last_issued_us": _row.last_issued_us}
+        if update == "invalidate":
+            raised = self._greatest(
+                _row.invalid_before_us, _row.last_issued_us, new.invalid_before_us
+            )
+            return {"active_until_us": 0, "invalid_before_us": raised}
+        stamp = self._greatest(
+            _row.last_issued_us + 1, _row.invalid_before_us + 1, new.last_issued_us
+        )
+        active = self._greatest(_row.active_until_us, new.active_until_us)
+        login = {"last_login_us": stamp, "last_ip": sa.func.coalesce(new.last_ip, _row.last_ip)}
+        # MariaDB assigns from left to right and reads assigned values: the stamp comes last.
+        return {
+            **(login if update == "sign in" else {}),
+            "active_until_us": active,
+            "last_issued_us": stamp,
+        }
+
+    @cached_property
+    def _advance_head(self) -> Any:
+        count: sa.ColumnElement[int] = sa.bindparam("count", type_=sa.BigInteger())
+        values = {"name": "head", "position": count}
+        updated = {"position": _HEAD.c.position + count}
+        return self._upsert(_HEAD, values, lambda _: updated).returning(_HEAD.c.position)
+
+    def _upsert(self, table: sa.Table, values: Any, updated: Any) -> Any:
+        statement = self._insert(table).values(values)
+        return statement.on_conflict_do_update(
+            index_elements=list(table.primary_key), set_=updated(statement.excluded)
+        )
+
+    def _insert(self, table: sa.Table) -> Any:
+        return postgresql.insert(table)
+
+    def _greatest(self, *values: Any) -> sa.ColumnElement[int]:
+        return sa.func.greatest(*values, type_=sa.BigInteger())
+
+
+def first_argument(error: BaseException | None) -> Any:
+    return (getattr(error, "args", None) or (None,))[0]

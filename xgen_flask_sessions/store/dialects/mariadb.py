@@ -1,0 +1,89 @@
+"""MariaDB: locks gaps between rows, and rolls a whole transaction back after a deadlock."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Iterable
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+from .base import LOGINS, MARIADB, SELECT_EVERYONE, Dialect, first_argument
+
+
+class MariaDB(Dialect):
+    """MariaDB: locks gaps between rows, and rolls the whole transaction back after a deadlock."""
+
+    names = MARIADB
+    current_time = sa.func.utc_timestamp(6)
+    _DEADLOCK: Final = 1213
+    _NO_SAVEPOINT: Final = 1305
+
+    def __init__(self) -> None:
+        self._with_everyone: weakref.WeakSet[sa.Engine] = weakref.WeakSet()
+
+    def refuses_old_snapshots(self, connection: sa.Connection) -> bool:
+        """Return whether ``innodb_snapshot_isolation`` is in force (default from 11.6 on)."""
+        query = sa.text("SHOW VARIABLES LIKE 'innodb_snapshot_isolation'")
+        variable = connection.execute(query).one_or_none()
+        is_on = variable is not None and variable[1] in ("ON", "1")
+        return is_on and connection.get_isolation_level() == "REPEATABLE READ"
+
+    def newest_stamp(self, connection: sa.Connection) -> int:
+        """Return the newest stamp, by a locking read: a plain one may read an older snapshot."""
+        newest = sa.select(sa.func.max(LOGINS.c.last_issued_us)).with_for_update()
+        return connection.scalar(newest) or 0
+
+    def order_of_index(self, columns: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the last column: MariaDB ignores an index for columns that are always empty."""
+        return columns[-1:]
+
+    def lock_free_logins(self, connection: sa.Connection, user_ids: set[str]) -> set[str]:
+        """Lock the users' rows one by one; see :meth:`_by_key`."""
+        key = LOGINS.c.user_id
+        found = self._by_key(connection, f"SELECT {key}", key, user_ids, "FOR UPDATE SKIP LOCKED")
+        return set(found.scalars())
+
+    def delete_rows(self, connection: sa.Connection, key: sa.Column[str], ids: list[str]) -> int:
+        """Delete rows one by one; see :meth:`_by_key`."""
+        return self._by_key(connection, f"DELETE {key.table}", key, ids).rowcount
+
+    def is_deadlock(self, error: BaseException | None) -> bool:
+        """Return whether MariaDB broke a deadlock."""
+        return bool(first_argument(error) == self._DEADLOCK)
+
+    def is_transaction_lost(self, error: BaseException) -> bool:
+        """Return whether MariaDB rolled back: after a deadlock, its savepoints are gone, too."""
+        return first_argument(error) in (self._DEADLOCK, self._NO_SAVEPOINT)
+
+    def _lock_everyone(self, connection: sa.Connection, exclusively: bool) -> int | None:
+        # A lock on a row that does not exist locks its neighbours.
+        if connection.engine not in self._with_everyone:
+            if connection.scalar(SELECT_EVERYONE) is None:
+                return None
+            self._with_everyone.add(connection.engine)
+        return super()._lock_everyone(connection, exclusively)
+
+    @staticmethod
+    def _by_key(
+        connection: sa.Connection,
+        verb: str,
+        key: sa.Column[str],
+        ids: Iterable[str],
+        lock: str = "",
+    ) -> sa.CursorResult[Any]:
+        """Look up each row by its key: for ``IN``, MariaDB may read and lock a whole table."""
+        statement = (
+            f"{verb} FROM JSON_TABLE(:ids, '$[*]' COLUMNS (id VARCHAR(255) "
+            "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin PATH '$')) AS due "
+            f"STRAIGHT_JOIN {key.table} FORCE INDEX (PRIMARY) ON {key} = due.id {lock}"
+        )
+        # In the order of the keys: two transactions that delete the same rows never deadlock.
+        return connection.execute(sa.text(statement), {"ids": json.dumps(sorted(ids))})
+
+    def _upsert(self, table: sa.Table, values: Any, updated: Any) -> Any:
+        statement = mysql.insert(table).values(values)
+        # A list keeps the order of the assignments.
+        return statement.on_duplicate_key_update(list(updated(statement.inserted).items()))

@@ -1,0 +1,216 @@
+"""PostgreSQL: joined statements save round trips, and commits notify listeners."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, cast
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ...connections.drivers import schema_options
+from ...errors import LedgerUnavailable
+from ..tables import SessionRecord
+from .base import (
+    END_ALL_OF_USER,
+    EVENTS,
+    LOCK_EXCLUSIVELY,
+    LOCK_SHARED,
+    LOCK_WAIT,
+    LOGINS,
+    REVOCATIONS,
+    SESSIONS,
+    Dialect,
+    LoginUpdate,
+    parameters,
+    prefixed,
+)
+
+CHANNEL: Final = "xgen_sessions"
+"""The channel of LISTEN and NOTIFY on which the feed announces events."""
+
+_EVERYONE_KEY: Final = 0x7867656E_2A
+"""The advisory lock for the row ``*``."""
+
+_NEEDS_READ_COMMITTED: Final = (
+    "Nothing was done. A force logout of everyone must read rows that others have committed: use "
+    "READ COMMITTED, or the command force-logout --everyone."
+)
+
+
+@dataclass(eq=False)
+class _Pending:
+    """A limit of the lock wait that is still to be sent."""
+
+    milliseconds: int
+
+
+class PostgreSQL(Dialect):
+    """PostgreSQL: joined statements save round trips, and commits notify listeners."""
+
+    names = ("postgresql",)
+    current_time = sa.func.clock_timestamp()  # now() is the start of the transaction
+    _key = sa.literal(_EVERYONE_KEY, sa.BigInteger)
+    _queue_shared = sa.select(sa.func.pg_advisory_xact_lock_shared(_key))
+    _queue_exclusively = sa.select(sa.func.pg_advisory_xact_lock(_key))
+
+    def __init__(self) -> None:
+        self._joined: weakref.WeakKeyDictionary[sa.Engine, dict[bool, str]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    @contextmanager
+    def lock_wait(self, connection: sa.Connection, milliseconds: int) -> Iterator[None]:
+        """Limit the wait for each lock; the limit is sent with the first statement."""
+        info, pending = connection.info, _Pending(milliseconds)
+        info[LOCK_WAIT] = pending
+        try:
+            yield
+        finally:
+            # After the commit, another thread may use the connection.
+            if info.get(LOCK_WAIT) is pending:
+                del info[LOCK_WAIT]
+
+    def begin_write(self, connection: sa.Connection) -> None:
+        """Send the limit of the lock wait, if that is still to be done."""
+        pending = connection.info.pop(LOCK_WAIT, None)
+        if pending is not None:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {pending.milliseconds}")
+
+    def require_read_committed(self, session: Session) -> None:
+        """Begin the transaction as READ COMMITTED, or check the one that the host has begun."""
+        bind = {"clause": LOGINS}
+        if not session.in_transaction():
+            options = {"isolation_level": "READ COMMITTED"}
+            session.connection(bind_arguments=bind, execution_options=options)
+            return
+        level = session.connection(bind_arguments=bind).get_isolation_level()
+        if level in ("REPEATABLE READ", "SERIALIZABLE"):
+            raise LedgerUnavailable(_NEEDS_READ_COMMITTED)
+
+    def update_login(
+        self, connection: sa.Connection, update: LoginUpdate, new: Mapping[str, Any]
+    ) -> tuple[int, int]:
+        """Insert or update a row; see :meth:`Dialect.update_login`."""
+        self.begin_write(connection)
+        return super().update_login(connection, update, new)
+
+    def insert_sign_in(
+        self, connection: sa.Connection, login: Mapping[str, Any], row: Mapping[str, Any]
+    ) -> int:
+        """Take the stamp and insert the session in one statement."""
+        values = prefixed("login", login) | prefixed("new", row)
+        stamp: int = connection.execute(self._sign_in, values).scalar_one()
+        return stamp
+
+    def end_sessions(
+        self, connection: sa.Connection, user_id: str, revocation: Mapping[str, Any]
+    ) -> int:
+        """End the sessions and record the revocation in one statement."""
+        values = prefixed("new", {**revocation, "user_id": user_id})
+        ended: int = connection.execute(self._end_sessions, values).scalar_one()
+        return ended
+
+    def append_events(self, connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> int:
+        """Append one event in one statement; notify the listeners."""
+        if len(rows) == 1:
+            values = {"count": 1, **prefixed("new", rows[0])}
+            position: int = connection.execute(self._append_one, values).scalar_one()
+            return position
+        position = super().append_events(connection, rows)
+        connection.execute(sa.select(sa.func.pg_notify(CHANNEL, "")))
+        return position
+
+    def of_session(self, session_id: str) -> sa.ColumnElement[bool]:
+        """Return the condition for all rows of a session.
+
+        The first row has the session's id as its key; the index holds only the others.
+        """
+        own = SessionRecord.session_id == session_id
+        first = SessionRecord.jti == session_id
+        return (own & first) | (own & (SessionRecord.session_id != SessionRecord.jti))
+
+    def is_deadlock(self, error: BaseException | None) -> bool:
+        """Return whether PostgreSQL broke a deadlock (SQLSTATE 40P01)."""
+        return "40P01" in (getattr(error, "sqlstate", None), getattr(error, "pgcode", None))
+
+    def _lock_everyone(self, connection: sa.Connection, exclusively: bool) -> int | None:
+        # Its row locks are unfair: shared ones overtake an exclusive one that waits.
+        queue = self._queue_exclusively if exclusively else self._queue_shared
+        if connection.info.get(LOCK_WAIT) is not None and _takes_several_statements(connection):
+            return self._lock_in_one_message(connection, queue, exclusively)
+        self.begin_write(connection)
+        connection.execute(queue)
+        return super()._lock_everyone(connection, exclusively)
+
+    def _lock_in_one_message(
+        self, connection: sa.Connection, queue: Any, exclusively: bool
+    ) -> int | None:
+        """Set the lock wait, queue and lock the row ``*`` in one round trip instead of three.
+
+        They stay three statements, so that the row is read after the wait in the queue.
+        """
+        joined = self._joined.setdefault(connection.engine, {})
+        if exclusively not in joined:
+            lock = LOCK_EXCLUSIVELY if exclusively else LOCK_SHARED
+            joined[exclusively] = "; ".join(_literal(each, connection) for each in (queue, lock))
+        milliseconds = connection.info.pop(LOCK_WAIT).milliseconds
+        limit = f"SELECT set_config('lock_timeout', '{milliseconds}', true)"
+        result = connection.exec_driver_sql(f"{limit}; {joined[exclusively]}")
+        cursor: Any = result.cursor
+        while cursor.nextset():
+            pass
+        row = cursor.fetchone()
+        result.close()
+        return None if row is None else cast("int", row[0])
+
+    @cached_property
+    def _sign_in(self) -> Any:
+        login = self._login_statements["sign in"].cte("login")
+        names = ("jti", "session_id", "user_id", "expires_us", "ip", "user_agent")
+        stamp = login.c.last_issued_us
+        values = sa.select(*parameters(SESSIONS, names), stamp, stamp)
+        return (
+            sa.insert(SESSIONS)
+            .from_select([*names, "issued_us", "signed_in_us"], values)
+            .returning(SESSIONS.c.issued_us)
+        )
+
+    @cached_property
+    def _end_sessions(self) -> Any:
+        ended = END_ALL_OF_USER.returning(SESSIONS.c.jti).cte("ended")
+        names = [column.name for column in REVOCATIONS.c if column.name != "sessions_ended"]
+        count = sa.select(sa.func.count()).select_from(ended).scalar_subquery()
+        values = sa.select(*parameters(REVOCATIONS, names), count)
+        return (
+            sa.insert(REVOCATIONS)
+            .from_select([*names, "sessions_ended"], values)
+            .returning(REVOCATIONS.c.sessions_ended)
+        )
+
+    @cached_property
+    def _append_one(self) -> Any:
+        head = self._advance_head.cte("head")
+        names = [column.name for column in EVENTS.c if column.name != "position"]
+        values = sa.select(head.c.position, *parameters(EVENTS, names))
+        return (
+            sa.insert(EVENTS)
+            .from_select(["position", *names], values)
+            .returning(EVENTS.c.position, sa.func.pg_notify(CHANNEL, ""))
+        )
+
+
+def _takes_several_statements(connection: sa.Connection) -> bool:
+    """Return whether psycopg sends several statements in one message: not where it prepares all."""
+    driver: Any = connection.connection.dbapi_connection
+    return connection.dialect.driver == "psycopg" and driver.prepare_threshold != 0
+
+
+def _literal(statement: Any, connection: sa.Connection) -> str:
+    options = schema_options(connection.engine)
+    values = {"literal_binds": True}
+    return str(statement.compile(dialect=connection.dialect, compile_kwargs=values, **options))

@@ -1,0 +1,76 @@
+"""SQLite: one writer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.orm import Session
+
+from ..tables import EVERYONE
+from .base import LOCK_WAIT, LOGINS, Dialect, first_argument
+
+
+class SQLite(Dialect):
+    """SQLite: one writer at a time, whose lock a transaction takes with its first write."""
+
+    names = ("sqlite",)
+    has_one_writer = True
+    _take_lock = (
+        sa.update(LOGINS)
+        .where(LOGINS.c.user_id == EVERYONE)
+        .values(invalid_before_us=LOGINS.c.invalid_before_us)
+        .returning(LOGINS.c.invalid_before_us)
+    )
+
+    @contextmanager
+    def lock_wait(self, connection: sa.Connection, milliseconds: int) -> Iterator[None]:
+        """Limit SQLite's wait for its write lock; no deadline interrupts that wait."""
+        if connection.info.get(LOCK_WAIT) != milliseconds:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {milliseconds}")
+            connection.info[LOCK_WAIT] = milliseconds
+        yield
+
+    def begin_write(self, connection: sa.Connection) -> None:
+        """Take the write lock before a row is read, so that no read is stale."""
+        connection.execute(self._take_lock).close()
+
+    def can_write_now(self, session: Session) -> bool:
+        """Return whether the write lock is free."""
+        try:
+            session.execute(sa.text("PRAGMA busy_timeout = 0"))
+            connection = session.connection()
+            connection.info.pop(LOCK_WAIT, None)
+            self.begin_write(connection)
+        except exc.OperationalError:
+            return False
+        finally:
+            session.rollback()
+        return True
+
+    def lock_free_logins(self, connection: sa.Connection, user_ids: set[str]) -> set[str]:  # noqa: ARG002
+        """Return all users: this transaction is the only writer."""
+        return user_ids
+
+    def is_transaction_lost(self, error: BaseException) -> bool:
+        """Return whether SQLite rolled back: the disk is full, or a wait was interrupted."""
+        return str(first_argument(error)).startswith("no such savepoint")
+
+    def is_commit_undone(self, error: BaseException | None) -> bool:
+        """Return whether SQLite failed before it wrote the commit."""
+        name = getattr(error, "sqlite_errorname", "")
+        return name in ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_IOERR_WRITE")
+
+    def _lock_everyone(self, connection: sa.Connection, exclusively: bool) -> int | None:  # noqa: ARG002
+        everyone_us: int | None = connection.scalar(self._take_lock)
+        return everyone_us
+
+    def _insert(self, table: sa.Table) -> Any:
+        return sqlite.insert(table)
+
+    def _greatest(self, *values: Any) -> sa.ColumnElement[int]:
+        return sa.func.max(*values, type_=sa.BigInteger())

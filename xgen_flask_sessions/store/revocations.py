@@ -1,0 +1,165 @@
+"""Revocations: force logouts, ends of single sessions, and their audit records.
+
+Each function works in the session that it is given; the caller commits and authorizes. Locks are
+taken in the order that :mod:`.sign_ins` states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, cast
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from .. import clock
+from ..changes import Change
+from . import dialects, feed_table
+from .dialects.base import END_ALL, INSERT_REVOCATION, by_index
+from .sign_ins import new_id
+from .stamps import begin_write, invalidate, invalidate_everyone, lock_everyone
+from .tables import ENDED, RENEWED, SIGNED_OUT, RevocationRecord, SessionRecord, UserLogin
+
+Kind = Literal["user", "session", "everyone"]
+"""What a revocation ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation:
+    """What was revoked, as in the audit record."""
+
+    id: str
+    kind: Kind
+    user_id: str | None
+    session_id: str | None
+    invalid_before_us: int | None
+    """Tokens issued at or before it are refused; ``None`` for a single session."""
+    revoked_us: int
+    sessions_ended: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Who asked for a revocation, from where, and why."""
+
+    actor: str | None = None
+    """A user id, or the name of another actor, such as a command."""
+    actor_ip: str | None = None
+    reason: str | None = None
+
+
+_logins = cast("sa.Table", UserLogin.__table__)
+_sessions = cast("sa.Table", SessionRecord.__table__)
+_revocations = cast("sa.Table", RevocationRecord.__table__)
+
+
+def force_logout(session: Session, user_id: str, cause: Cause) -> Revocation:
+    """End every session of one user, and with them every token issued until now."""
+    now = clock.now_us()
+    invalid_before_us = invalidate(session, user_id, now)
+    feed_table.add(session, Change("user", user_id, None, invalid_before_us))
+    values = _revocation_values("user", now, user_id=user_id, invalid_before_us=invalid_before_us)
+    # A statement of its own: it must see the rows that the one before has waited for.
+    connection = dialects.connection_of(session)
+    ended = dialects.of(connection).end_sessions(connection, user_id, values | asdict(cause))
+    return Revocation(**values, sessions_ended=ended)
+
+
+def force_logout_everyone(
+    session: Session, cause: Cause, *, require_allowed: Callable[[], None] = lambda: None
+) -> Revocation:
+    """End every session of every user.
+
+    :param require_allowed: Called under the lock; raises if whoever asks may not.
+    """
+    lock_everyone(session, exclusively=True)
+    require_allowed()
+    now = clock.now_us()
+    invalid_before_us = invalidate_everyone(session, now)
+    feed_table.add(session, Change("everyone", None, None, invalid_before_us))
+    session.execute(
+        sa.update(_logins).where(UserLogin.active_until_us > 0).values(active_until_us=0)
+    )
+    ended = _rowcount(dialects.connection_of(session).execute(END_ALL, {"new_revoked_us": now}))
+    values = _revocation_values("everyone", now, invalid_before_us=invalid_before_us)
+    return _audit(session, cause, values, ended)
+
+
+def end_session(session: Session, session_id: str, cause: Cause) -> Revocation | None:
+    """End one session, with every token of it.
+
+    :returns: ``None`` if there is no such session or it has ended before.
+    """
+    begin_write(session)
+    own = dialects.of(session).of_session(session_id)
+    user_id = session.scalar(sa.select(SessionRecord.user_id).where(own).limit(1))
+    if user_id is None:
+        return None
+    session.execute(
+        sa.select(UserLogin.user_id).where(UserLogin.user_id == user_id).with_for_update()
+    )
+    now = clock.now_us()
+    reason = SIGNED_OUT if cause.actor in (None, user_id) else ENDED
+    end = by_index(
+        sa.update(_sessions).where(own).values(ended_us=now, end_reason=reason),
+        _sessions,
+        "ix_xgen_sessions_session",
+    )
+    ended = _rowcount(session.execute(end.where(SessionRecord.ended_us.is_(None))))
+    cut_short = _rowcount(session.execute(end.where(SessionRecord.end_reason == RENEWED)))
+    if ended or cut_short:
+        feed_table.add(session, Change("session", user_id, session_id, now))
+    if not ended:
+        return None
+    latest = by_index(
+        sa.select(sa.func.coalesce(sa.func.max(_sessions.c.expires_us + 0), 0)).where(
+            _sessions.c.user_id == user_id, _sessions.c.ended_us.is_(None)
+        ),
+        _sessions,
+        "ix_xgen_sessions_user",
+    ).scalar_subquery()
+    session.execute(
+        sa.update(_logins).where(UserLogin.user_id == user_id).values(active_until_us=latest)
+    )
+    values = _revocation_values("session", now, user_id=user_id, session_id=session_id)
+    return _audit(session, cause, values, ended)
+
+
+def forget(session: Session, user_id: str) -> None:
+    """Delete every row of a user, the audit records included, and with them every token."""
+    begin_write(session)
+    for key in (_logins.c.user_id, _sessions.c.jti, _revocations.c.id):
+        own = sa.select(key).where(key.table.c.user_id == user_id)
+        keys = session.scalars(own).all()  # deleted by key: no neighbour is locked
+        session.execute(sa.delete(key.table).where(key.in_(keys)))
+    feed_table.add(session, Change("user", user_id, None, clock.now_us()))
+
+
+def _rowcount(result: sa.Result[Any]) -> int:
+    return cast("sa.CursorResult[Any]", result).rowcount
+
+
+def _revocation_values(
+    kind: Kind,
+    now: int,
+    *,
+    user_id: str | None = None,
+    session_id: str | None = None,
+    invalid_before_us: int | None = None,
+) -> dict[str, Any]:
+    """Return the fields of a :class:`Revocation`, but for how many sessions it ended."""
+    return {
+        "id": new_id(),
+        "kind": kind,
+        "user_id": user_id,
+        "session_id": session_id,
+        "invalid_before_us": invalid_before_us,
+        "revoked_us": now,
+    }
+
+
+def _audit(session: Session, cause: Cause, values: dict[str, Any], ended: int) -> Revocation:
+    revocation = Revocation(**values, sessions_ended=ended)
+    dialects.connection_of(session).execute(INSERT_REVOCATION, asdict(revocation) | asdict(cause))
+    return revocation

@@ -1,4 +1,4 @@
-"""What waits for the commit, whoever commits: last steps before it, and news after it."""
+"""Steps before and after the commit of a session, whether the plugin or the host commits it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ _Entry = tuple[SessionTransaction | None, _T]
 
 
 def on_commit(session: Session, send: Callable[[], object]) -> None:
-    """Call *send* when the session's current transaction is committed, and never if it is not."""
+    """Call *send* once the session's current transaction is committed."""
     _add(session, _NEWS, send)
 
 
 def before_commit(session: Session, name: str, step: Callable[[], object]) -> None:
-    """Call *step* late in the session's current transaction, if it is committed.
+    """Call *step* just before the session's current transaction is committed.
 
-    :param name: What it is called; of several of one name, only the first is called.
+    A step that locks other users' rows runs late, because a transaction that goes on after such a
+    lock can deadlock.
 
-    Not sooner: whoever has others' rows locked and then goes on may be waited for in a ring.
+    :param name: Identifies the step; of several with one name, only the first is called.
     """
     session.info.setdefault(_LAST_STEPS, {}).setdefault(name, step)
 
@@ -38,10 +39,10 @@ def before_commit(session: Session, name: str, step: Callable[[], object]) -> No
 def before_commit_with(
     session: Session, item: _T, step: Callable[[Session, Sequence[_T]], object]
 ) -> None:
-    """Call *step* as the very last thing in the session's current transaction, if it is committed.
+    """Call *step* as the last statement before the session's current transaction is committed.
 
-    :param item: What to call it with, together with all others that were given and not undone
-        with a savepoint. What comes only while the commit is under way is a call of its own.
+    :param item: Passed to *step* in one sequence with the other items; items of a savepoint that
+        was rolled back are left out. An item added during the commit causes a call of its own.
     """
     if session.info.get(_COMMITTING):
         step(session, [item])
@@ -55,12 +56,12 @@ def _add(session: Session, key: str, what: Any) -> None:
 
 
 def take_last_steps(session: Session) -> None:
-    """Take the last steps now: the commit must follow.
+    """Run the steps before the commit now; the commit must follow.
 
-    What goes wrong in one is raised, with nothing committed.
+    :raises Exception: The first error of a step. The transaction is not committed.
     """
     info = session.info
-    session.flush()  # what it locks, and what it collects, comes before the very last thing
+    session.flush()  # it takes locks and adds items, both of which come before the last step
     while _LAST_STEPS in info:
         for step in info.pop(_LAST_STEPS).values():
             step()
@@ -72,24 +73,24 @@ def take_last_steps(session: Session) -> None:
         for step, items in together.items():
             step(session, items)
     except BaseException:
-        del info[_COMMITTING]  # whoever tries to commit again is to begin with them again
+        del info[_COMMITTING]  # a second attempt to commit runs the steps again
         raise
     info.pop(_COLLECTED, None)
 
 
 def _before_commit(session: Session) -> None:
-    if not session.in_nested_transaction():  # else a savepoint's release
+    if not session.in_nested_transaction():  # otherwise a savepoint is released
         take_last_steps(session)
 
 
 def _after_commit(session: Session) -> None:
     if session.in_nested_transaction():
-        return  # a savepoint's release: nothing is committed yet
+        return  # a savepoint was released; the commit is still to come
     entries: list[_Entry[Callable[[], object]]] = session.info.pop(_NEWS, [])
     for _, send in entries:
         try:
             send()
-        except Exception:  # everything is committed: the rest must be told of as well
+        except Exception:  # the change is committed: the other receivers must still run
             _log.exception("A receiver of a signal failed.")
 
 
@@ -100,7 +101,7 @@ def _after_soft_rollback(session: Session, previous: SessionTransaction) -> None
 
 
 def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
-    if transaction.parent is None:  # close() and reset() tell of no rollback
+    if transaction.parent is None:  # close() and reset() emit no rollback event
         for key in (_NEWS, _LAST_STEPS, _COLLECTED, _COMMITTING):
             session.info.pop(key, None)
 
@@ -113,7 +114,7 @@ def _is_in(transaction: SessionTransaction | None, outer: SessionTransaction) ->
     return False
 
 
-# Of every session, be it of the host's own making: nothing that ends tokens may go untold.
+# For every session, including those that the host makes: each revocation must be announced.
 event.listen(Session, "before_commit", _before_commit)
 event.listen(Session, "after_commit", _after_commit)
 event.listen(Session, "after_soft_rollback", _after_soft_rollback)

@@ -1,8 +1,8 @@
-"""The feed of revocations: what those who hold the denylist in memory must learn of.
+"""The feed: changes in the order of their commits, for processes with the denylist in memory.
 
-Events are added as the last thing in the transaction that revokes, under the lock of one row that
-is held until the commit. So their positions are in the order of the commits and without a gap, and
-who has read one has read all before it.
+A transaction appends its changes as its last statement, under the lock of one row that it holds
+until the commit. So positions rise in the order of the commits, without a gap, and a reader that
+has read one event has read all before it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from . import commit_hooks, dialects
 from .tables import FeedEvent
 
 PAGE: Final = 1000
-"""Events that are read at once."""
+"""Events that one query reads."""
 
 _TRIM_EVERY: Final = 100
 
@@ -31,27 +31,27 @@ _events = cast("sa.Table", FeedEvent.__table__)
 
 
 def add(session: Session, change: Change) -> None:
-    """Have the session's transaction add a change to the feed, as its last step."""
+    """Append a change to the feed as the last statement of the session's transaction."""
     commit_hooks.before_commit_with(session, change, _append_all)
-    commit_hooks.on_commit(session, partial(_tell, change))
+    commit_hooks.on_commit(session, partial(_notify, change))
 
 
 class Listener(Protocol):
-    """Is told what this process itself adds to a feed, whichever database that is in."""
+    """Receives the changes that this process itself commits, to any database."""
 
     def committed(self, change: Change) -> None:
-        """Take note of a change that has just been committed."""
+        """Handle a change that has just been committed."""
 
 
 _listeners: Final[weakref.WeakSet[Listener]] = weakref.WeakSet()
 
 
 def subscribe(listener: Listener) -> None:
-    """Tell *listener* of this process's changes for as long as it lives."""
+    """Send this process's changes to *listener* for as long as it lives."""
     _listeners.add(listener)
 
 
-def _tell(change: Change) -> None:
+def _notify(change: Change) -> None:
     for listener in list(_listeners):
         listener.committed(change)
 
@@ -73,7 +73,7 @@ def append(connection: sa.Connection, changes: Sequence[Change]) -> int:
 
 
 def _at_most(count: int, statement: sa.Select[Any]) -> sa.Select[Any]:
-    """Limit *statement* without parameters."""
+    """Limit *statement* by literals, without parameters."""
     none: sa.ColumnElement[int] = sa.literal_column("0")
     some: sa.ColumnElement[int] = sa.literal_column(str(count))
     return statement.limit(some).offset(none)
@@ -82,7 +82,7 @@ def _at_most(count: int, statement: sa.Select[Any]) -> sa.Select[Any]:
 _read = (_events.c.position, _events.c.id, *(_events.c[name] for name in Change._fields))
 
 NEWEST: Final = _at_most(1, sa.select(*_read).order_by(_events.c.position.desc()))
-"""Reads the last event."""
+"""Selects the last event."""
 
 SINCE: Final = _at_most(
     PAGE,
@@ -90,10 +90,10 @@ SINCE: Final = _at_most(
     .where(_events.c.position >= sa.bindparam("about", type_=sa.BigInteger()))
     .order_by(_events.c.position),
 )
-"""Reads the events from a position on, that one included."""
+"""Selects the events from a position on, including the one at that position."""
 
 
 def event_of(row: Sequence[Any]) -> Event:
-    """Return what a row of :data:`NEWEST` or :data:`SINCE` tells."""
+    """Return the event in a row of :data:`NEWEST` or :data:`SINCE`."""
     position, event_id, *change = row
     return Event(position, event_id, Change(*change))

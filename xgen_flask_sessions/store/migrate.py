@@ -1,7 +1,7 @@
-"""The plugin's own migrations: bring its tables to this release, or adopt tables made otherwise.
+"""The plugin's migrations: upgrade its tables, or adopt tables that the host made.
 
-Alembic runs on one connection and in one transaction, with a version table of its own; the host's
-tables, history and logging are left alone.
+Alembic runs on one connection and in one transaction, with a version table of its own. The host's
+tables, history and logging stay unchanged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LOCK_KEY = 0x7867656E
 
 
 def options(connection: sa.Connection) -> dict[str, Any]:
-    """Return what Alembic is to know of: these tables, where they are, and no others."""
+    """Return Alembic's options, restricted to the plugin's tables and their schema."""
     schema = _schema(connection)
 
     def is_ours(name: str | None, kind: str, parents: Any) -> bool:
@@ -48,14 +48,13 @@ def options(connection: sa.Connection) -> dict[str, Any]:
 def upgrade(engine: sa.Engine) -> list[str]:
     """Bring the tables to this release.
 
-    Tables made by ``db.create_all()`` or by the host's own migrations, of this release or of an
-    earlier one, are adopted if they are as one of the migrations leaves them: its version is
-    recorded, and those after it are run. Processes that upgrade at the same time do it one after
-    the other.
+    Tables that ``db.create_all()`` or the host's migrations made are adopted if they equal the
+    result of one of the plugin's migrations: that version is recorded, and later ones are run.
+    Processes that upgrade at the same time take turns.
 
     :param engine: The database.
-    :returns: The revisions recorded now, oldest first; none if there was nothing to do.
-    :raises ConfigurationError: No migration leaves the tables as they are; nothing was changed.
+    :returns: The revisions recorded now, oldest first; empty if the tables were up to date.
+    :raises ConfigurationError: The tables equal the result of no migration; they are unchanged.
     """
     with engine.connect() as connection, connection.begin():
         _lock_out_others(connection)
@@ -70,10 +69,10 @@ def upgrade(engine: sa.Engine) -> list[str]:
 
 
 def pending(engine: sa.Engine) -> bool:
-    """Say whether the tables lack something that :func:`upgrade` is for.
+    """Return whether :func:`upgrade` has something to do.
 
-    Tables without a recorded version, which the host's own migrations look after, lack nothing
-    as long as they are what this release needs.
+    Tables without a recorded version belong to the host's migrations: they are up to date if they
+    equal this release's.
 
     :param engine: The database.
     :raises ConfigurationError: A newer release made the tables.
@@ -100,7 +99,7 @@ def _directory() -> Path:
 
 
 def _lock_out_others(connection: sa.Connection) -> None:
-    """Let no other process upgrade until this connection's transaction ends or it is closed."""
+    """Make other upgrades wait until this connection's transaction ends or it is closed."""
     dialect = connection.dialect.name
     if dialect == "sqlite":
         # Its driver begins no transaction for CREATE TABLE.
@@ -115,7 +114,7 @@ def _lock_out_others(connection: sa.Connection) -> None:
 
 
 def _recorded(connection: sa.Connection) -> str | None:
-    """Return the recorded version; ``None`` also if the version table is there and empty."""
+    """Return the recorded version, or ``None`` without one."""
     return MigrationContext.configure(connection, opts=options(connection)).get_current_revision()
 
 
@@ -138,9 +137,9 @@ def _present(connection: sa.Connection) -> bool:
 
 
 def _schema(connection: sa.Connection) -> str | None:
-    """Return where a ``schema_translate_map`` has the tables; ``None`` for the default schema.
+    """Return the schema that ``schema_translate_map`` maps the tables to; ``None`` is the default.
 
-    Statements are translated by themselves, but not what looks at the schema.
+    SQLAlchemy translates statements, but not inspections of the schema.
     """
     schemas = connection.get_execution_options().get("schema_translate_map") or {}
     schema: str | None = schemas.get(None)
@@ -157,9 +156,9 @@ def _metadata(schema: str | None) -> sa.MetaData:
 
 
 def _find_revision(connection: sa.Connection, revisions: list[str]) -> str:
-    """Return the newest of *revisions* that leaves tables as these are.
+    """Return the newest of *revisions* whose result equals these tables.
 
-    :raises ConfigurationError: None does.
+    :raises ConfigurationError: There is none.
     """
     differences = _differences(connection)
     for revision in reversed(revisions):
@@ -173,7 +172,7 @@ def _find_revision(connection: sa.Connection, revisions: list[str]) -> str:
 
 
 def _differences_after(revision: str) -> list[str]:
-    """Return what :func:`_differences` says of new tables after that migration."""
+    """Return the differences of new tables after that migration."""
     engine = sa.create_engine("sqlite://")
     try:
         with engine.begin() as connection:
@@ -184,7 +183,7 @@ def _differences_after(revision: str) -> list[str]:
 
 
 def _differences(connection: sa.Connection) -> list[str]:
-    """Return in words what it would take to make the tables those of the models."""
+    """Describe the changes that would make the tables equal to the models."""
     opts = options(connection)
     context = MigrationContext.configure(connection, opts=opts)
     return list(map(_describe, _flat(compare_metadata(context, opts["target_metadata"]))))

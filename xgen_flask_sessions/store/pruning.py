@@ -1,11 +1,11 @@
-"""Rows that nobody needs any more: found, and deleted a few at a time.
+"""Deletion of rows past the retention, a few at a time.
 
-It is done on the way, at the end of transactions that sign in or renew, and by ``prune``, in the
-same manner: the owners' rows of ``xgen_user_logins`` are locked first, and those that
-somebody else holds are passed over with all their sessions. So nobody is waited for, and rows are
-only deleted where nobody else can be at work on them.
+Transactions that sign in or renew delete a few rows before their commit; ``prune`` deletes the
+rest. Both first lock the owners' rows of ``xgen_user_logins`` and skip the owners that another
+transaction has locked. So pruning waits for no other transaction, and deletes only rows that no
+other transaction uses.
 
-The verifier takes a missing row for a refusal, so that a deleted one can revive nothing.
+The verifier refuses a token without a row, so that a deleted row revives no token.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from .stamps import lock_everyone
 from .tables import RevocationRecord, SessionRecord, UserLogin
 
 PRUNE_BATCH = 100
-"""Rows that :func:`prune` deletes in one transaction: others wait for no longer than it takes."""
+"""Rows that :func:`prune` deletes in one transaction; other transactions wait for one batch."""
 
 BATCHES_AT_A_LOOK = 10
-"""For how many of them :func:`find` looks: it passes over all that was deleted and not cleared."""
+"""Batches that :func:`find` returns: each search skips deleted index entries again."""
 
 REST = 4
-"""How long pruning rests after each, in times of what it took: sign-ins come before it."""
+"""The rest after each batch, as a multiple of its duration, so that sign-ins come first."""
 
 PIGGYBACK_ROWS = 10
 """The most rows that one sign-in deletes. It adds one, and its sign-out another."""
 
 CLOCKS_APART = timedelta(minutes=5)
-"""How far the clocks of two machines may be apart before one deletes what the other accepts."""
+"""The greatest difference between clocks at which no machine deletes an accepted token's row."""
 
 _logins = cast("sa.Table", UserLogin.__table__)
 _sessions = cast("sa.Table", SessionRecord.__table__)
@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 
 
 QUIET = timedelta(seconds=1)
-"""How long a process does not look again on the way, once it has found nothing left."""
+"""How long a process waits before it searches again after it found no rows."""
 
 
 def kept_from(retention: timedelta, leeway: timedelta) -> int:
@@ -66,12 +66,11 @@ def kept_from(retention: timedelta, leeway: timedelta) -> int:
 def find(session: Session, *, before_us: int, skipped: Collection[str]) -> list[list[Any]]:
     """Find rows that ended or expired before *before_us* (microseconds), for a few batches.
 
-    Of those that ended, the ones whose token has expired as well, however long ago it ended.
+    A row that ended is found once its token has expired, too. Audit records of single sessions are
+    included; those of force logouts are kept.
 
-    Records of single sessions' ends are among them; those of force logouts are not.
-
-    :param skipped: Whose rows are left alone.
-    :returns: The batches, for :func:`prune`; none when no rows are left but of these.
+    :param skipped: The ids of users whose rows are skipped.
+    :returns: The batches for :func:`prune`; empty if only skipped rows are left.
     """
     limit = BATCHES_AT_A_LOOK * PRUNE_BATCH
     due = _find_due(dialects.connection_of(session), before_us, limit, skipped)
@@ -81,8 +80,8 @@ def find(session: Session, *, before_us: int, skipped: Collection[str]) -> list[
 def prune(session: Session, batch: list[Any], *, skipped: set[str]) -> int:
     """Delete one batch of rows.
 
-    :param batch: What :func:`find` found.
-    :param skipped: Whose rows are left alone; who is locked by somebody else is added.
+    :param batch: A batch of :func:`find`.
+    :param skipped: The ids of users whose rows are skipped; users with locked rows are added.
     :returns: How many rows were deleted.
     """
     lock_everyone(session)
@@ -123,7 +122,7 @@ class PiggybackPruning:
             )
 
     def _prune_last(self, session: Session, before_us: int) -> None:
-        session.flush()  # what the host has changed takes locks that must not come after ours
+        session.flush()  # the host's changes must take their locks before the plugin's
         connection = dialects.connection_of(session)
         due = _find_due(connection, before_us, PIGGYBACK_ROWS)
         if not due or (_try_to_delete(connection, due) == len(due) < PIGGYBACK_ROWS):
@@ -131,14 +130,14 @@ class PiggybackPruning:
 
 
 def _try_to_delete(connection: sa.Connection, due: list[Any]) -> int:
-    """Delete rows as :func:`_delete` does, or none if the database forbids it."""
+    """Delete rows like :func:`_delete`, or none if the database forbids it."""
     savepoint = connection.begin_nested()
     try:
         deleted, _ = _delete(connection, due)
     except sa.exc.DBAPIError as error:
         if error.connection_invalidated:
             raise
-        savepoint.rollback()  # raises if the database has undone more than that
+        savepoint.rollback()  # raises if the database rolled back more than the savepoint
         _log.warning("Rows past the retention could not be deleted: %s", error.orig)
         return 0
     savepoint.commit()
@@ -147,7 +146,7 @@ def _try_to_delete(connection: sa.Connection, due: list[Any]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Prunable:
-    """One kind of rows that may go, and the index that has them side by side."""
+    """One kind of rows to delete, and the index in which they are adjacent."""
 
     key: sa.Column[str]
     owner: sa.Column[str]
@@ -159,8 +158,8 @@ class _Prunable:
 def _prunable(before_us: int) -> list[_Prunable]:
     sessions, revocations = _sessions.c, _revocations.c
     jti, user = sessions.jti, sessions.user_id
-    # An end is kept as long as the token: services without the database are told of it by Redis,
-    # which is told of it again, when it has lost it, by what is on record.
+    # An end is kept as long as the token: if Redis loses the feed, the snapshot for services
+    # without the database is read from these rows.
     expired_us = clock.now_us() - MAX_RELEVANCE_US
     ended = (sessions.ended_us < before_us) & (sessions.expires_us < expired_us)
     expired = sessions.ended_us.is_(None) & (sessions.expires_us < before_us)
@@ -186,11 +185,11 @@ def due_statement(
     dialect: Dialect,
     skipped: Collection[str] = (),
 ) -> sa.CompoundSelect[Any]:
-    """Return the look-up that finds rows to delete: table, key, and the owner's row to lock.
+    """Return the query for rows to delete: table, key, and the owner's row to lock.
 
-    :param skipped: Whose rows are not looked for.
+    Each part reads an index from its end, up to *limit* entries.
 
-    Each part is read from the end of an index, and no further than *limit*.
+    :param skipped: The ids of users whose rows are skipped.
     """
     parts = []
     for kind in _prunable(before_us):
@@ -222,11 +221,11 @@ def _find_due(
 
 
 def _delete(connection: sa.Connection, due: list[Any]) -> tuple[int, set[str]]:
-    """Delete the rows of owners that nobody else has locked.
+    """Delete the rows of owners whose rows are not locked.
 
-    :returns: How many those were, and who is locked.
+    :returns: How many rows were deleted, and the ids of the locked owners.
     """
-    # Where somebody deleted an owner's row by hand, there is nothing to lock.
+    # A row whose owner's row was deleted manually needs no lock.
     owners = {row.login for row in due if row.login is not None}
     free = dialects.of(connection).lock_free_logins(connection, owners) if owners else owners
     deleted = 0

@@ -22,12 +22,12 @@ from .stamps import begin_write, invalidate, invalidate_everyone, lock_everyone
 from .tables import ENDED, RENEWED, SIGNED_OUT, RevocationRecord, SessionRecord, UserLogin
 
 Kind = Literal["user", "session", "everyone"]
-"""What a revocation ends."""
+"""The extent of a revocation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
-    """What was revoked, as in the audit record."""
+    """A revocation, as its audit record has it."""
 
     id: str
     kind: Kind
@@ -41,7 +41,7 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """Who asked for a revocation, from where, and why."""
+    """The cause of a revocation: its actor, the actor's address and a reason."""
 
     actor: str | None = None
     """A user id, or the name of another actor, such as a command."""
@@ -71,7 +71,7 @@ def force_logout_everyone(
 ) -> Revocation:
     """End every session of every user.
 
-    :param require_allowed: Called under the lock; raises if whoever asks may not.
+    :param require_allowed: Called under the lock; raises if the actor may not do it.
     """
     lock_everyone(session, exclusively=True)
     require_allowed()

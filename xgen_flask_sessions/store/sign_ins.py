@@ -33,7 +33,7 @@ _sessions = cast("sa.Table", SessionRecord.__table__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issue:
-    """A token to be signed: what was recorded for it. Times are microseconds."""
+    """A record whose token is still to be signed. Times are microseconds."""
 
     user_id: str
     jti: str
@@ -67,14 +67,14 @@ def issue(
 ) -> Issue:
     """Record a sign-in.
 
-    :param user_id: Who signs in.
-    :param lifetime_us: How long the token is good for, in microseconds.
+    :param user_id: The user's id.
+    :param lifetime_us: How long the token is valid, in microseconds.
     :param ip: The source address, already cleaned.
     :param user_agent: The ``User-Agent``, already cleaned.
     :param require_active: Called under the locks; raises if the user may not sign in.
-    :param unless_forced_out_since: For a sign-in that was decided on earlier: the invalidation
-        timestamp of then.
-    :raises SessionRevoked: There was a force logout since.
+    :param unless_forced_out_since: The invalidation timestamp at the time of the sign-in, if it is
+        recorded later.
+    :raises SessionRevoked: There was a force logout in between.
     """
     everyone_us = lock_everyone(session)
     require_active()
@@ -107,9 +107,9 @@ def issue(
 
 
 def record_past(session: Session, sign_ins: Iterable[PastSignIn]) -> None:
-    """Record sign-ins of the past, of users that the ledger does not know yet.
+    """Record past sign-ins of users without any record.
 
-    What everyone's invalidation timestamp came after is recorded as ended by it.
+    A sign-in before everyone's invalidation timestamp is recorded as ended by it.
 
     :param sign_ins: In any order; of one user, no two at the same microsecond.
     """
@@ -175,7 +175,7 @@ def renew(
     stamp, invalid_before_us = next_stamp(
         session, old.user_id, now, everyone_us=everyone_us, expires_us=expires_us
     )
-    # Read again, now that nobody else can end it.
+    # Read again under the lock: no other transaction can end it any more.
     old = session.execute(record.with_for_update()).one_or_none()
     if old is None:
         raise SessionRevoked

@@ -1,4 +1,4 @@
-"""Write transactions: what commits them, and what an error undoes."""
+"""Write transactions: their commit, their rollback, and their deadline."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ autodoc_class_signature = "separated"
 autoclass_content = "class"
 
 html_theme = "furo"
-html_title = f"xgen_flask_sessions {release}"
+html_title = f"xgen-flask-sessions {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False

@@ -63,6 +63,9 @@ def _section(name: str, command: click.Command) -> str:
 
 def _row(context: click.Context, option: click.Option) -> list[str]:
     names, text = option.get_help_record(context) or ("", "")
+    if isinstance(option.type, click.Choice):  # too long for one line
+        names = names.partition(" ")[0]
+        text = f"{', '.join(f'`{choice}`' for choice in option.type.choices)}. {text}"
     return [f"`{names}`", text]
 
 

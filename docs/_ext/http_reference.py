@@ -37,19 +37,42 @@ class HttpReference(MarkdownDirective):
     def markdown(self) -> str:
         """Return the API as Markdown."""
         api = document()
-        lines: list[str] = []
+        shared = _shared(api)
+        lines = ["## Answers of every protected call\n", _answers(shared)]
         for tag in api["tags"]:
             lines += [f"## {tag['description'].rstrip('.')}\n"]
             for method, path, operation in operations(api):
                 if tag["name"] in operation["tags"]:
-                    lines += _operation(api, method, path, operation)
+                    lines += _operation(api, method, path, operation, shared)
         lines += ["## Schemas\n"]
         for name, schema in api["components"]["schemas"].items():
             lines += _schema(api, name, schema)
         return "\n".join(lines)
 
 
-def _operation(api: dict[str, Any], method: str, path: str, operation: dict[str, Any]) -> list[str]:
+def _rows(api: dict[str, Any], operation: dict[str, Any]) -> list[list[str]]:
+    found = sorted(operation["responses"].items())
+    answers = [(status, _resolved(api, answer)) for status, answer in found]
+    return [[status, answer["description"], _content(answer)] for status, answer in answers]
+
+
+def _shared(api: dict[str, Any]) -> list[list[str]]:
+    """Return the answers that every protected operation has."""
+    protected = [_rows(api, each) for _, _, each in operations(api) if each.get("security") != []]
+    return [row for row in protected[0] if all(row in rows for rows in protected)]
+
+
+def _answers(rows: list[list[str]]) -> str:
+    return table(["Status", "Meaning", "Body, or `code`"], rows)
+
+
+def _operation(
+    api: dict[str, Any],
+    method: str,
+    path: str,
+    operation: dict[str, Any],
+    shared: list[list[str]],
+) -> list[str]:
     lines = [f"### `{method} {api['servers'][0]['url']}{path}`\n", operation["summary"] + "\n"]
     parameters = [_resolved(api, each) for each in operation["parameters"]]
     if parameters:
@@ -61,11 +84,7 @@ def _operation(api: dict[str, Any], method: str, path: str, operation: dict[str,
     if "requestBody" in operation:
         needed = "required" if operation["requestBody"].get("required") else "optional"
         lines.append(f"Body ({needed}): {_bodies(operation['requestBody'])}\n")
-    rows = (
-        [status, _resolved(api, answer)["description"], _content(_resolved(api, answer))]
-        for status, answer in sorted(operation["responses"].items())
-    )
-    lines.append(table(["Status", "Meaning", "Body, or `code`"], rows))
+    lines.append(_answers([row for row in _rows(api, operation) if row not in shared]))
     return lines
 
 

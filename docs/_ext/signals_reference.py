@@ -25,7 +25,9 @@ class SignalsReference(MarkdownDirective):
 
     def markdown(self) -> str:
         """Return a heading and the documentation of each signal."""
-        return "\n".join(f"## `{name}`\n\n{text}\n" for name, text in documented().items())
+        return "\n".join(
+            f"## `{name}`\n\n```{{eval-rst}}\n{text}\n```\n" for name, text in documented().items()
+        )
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

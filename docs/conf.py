@@ -28,12 +28,15 @@ exclude_patterns = ["_build"]
 nitpicky = True
 nitpick_ignore_regex = [
     # Types of other projects, whose documentation is not linked, and type variables.
-    ("py:.*", r"(flask|flask_admin|flask_login|flask_sqlalchemy|sqlalchemy|sa|os|collections)\..*"),
+    (
+        "py:.*",
+        r"(flask|werkzeug|flask_admin|flask_login|flask_sqlalchemy|sqlalchemy|sa|os|collections)\..*",
+    ),
     ("py:.*", r"(Any|App|Flask|Admin|LoginManager|SQLAlchemy|Response|Iterable|Iterator|Mapping)"),
     ("py:.*", r"(Collection|Callable|Sequence|timedelta|ClassVar|Permission|optional|_P|P|_F|F)"),
     ("py:.*", r"(datetime\.timedelta|typing\..*|ParamSpec|Kind|Self|~?_?F|.*\._[A-Z]+)"),
 ]
-suppress_warnings = ["config.cache"]
+smartquotes = False  # settings and texts stay as they are typed
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 4

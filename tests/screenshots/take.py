@@ -42,7 +42,6 @@ DOCUMENTED = {
     ("login-management", "en", 390): "login-management-phone",
     ("users", "en", 1440): "user-management",
     ("workspace", "en", 1440): "workspace",
-    ("sign-in", "en", 1440): "sign-in",
 }
 """The pictures in the documentation, by page, language and width."""
 

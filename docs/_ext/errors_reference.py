@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http import HTTPStatus
+from itertools import groupby
 
 from generated import MarkdownDirective, code, table
 from sphinx.application import Sphinx
@@ -21,31 +23,31 @@ def error_classes(
 
 
 class ErrorsReference(MarkdownDirective):
-    """A table of the codes, by status."""
+    """A section for each code, by status."""
 
     def markdown(self) -> str:
-        """Return the table."""
+        """Return the sections."""
+        lines: list[str] = []
         found = sorted(error_classes(), key=lambda each: (each.status, each.code))
-        return table(
-            ["Status", "`code`", "Exception", "Meaning", "`detail`", "`WWW-Authenticate`"],
-            (
-                [
-                    str(each.status),
-                    code(each.code),
-                    code(each.__name__),
-                    (each.__doc__ or "").partition("\n")[0],
-                    each.default_detail,
-                    _challenge(each),
-                ]
-                for each in found
-            ),
-        )
+        for status, errors in groupby(found, key=lambda each: each.status):
+            lines.append(f"## {status} {HTTPStatus(status).phrase}\n")
+            lines += map(_section, errors)
+        return "\n".join(lines)
+
+
+def _section(error: type[XgenSessionsError]) -> str:
+    meaning = (error.__doc__ or "").partition("\n")[0]
+    rows = [["Exception", code(error.__name__)], ["`detail`", error.default_detail]]
+    if error.status == HTTPStatus.UNAUTHORIZED or error.oauth_error:
+        rows.append(["`WWW-Authenticate`", code(_challenge(error))])
+    if error.retry_after_s is not None:
+        rows.append(["`Retry-After`", str(error.retry_after_s)])
+    return f"### {code(error.code)}\n\n{meaning}\n\n{table(['', ''], rows)}"
 
 
 def _challenge(error: type[XgenSessionsError]) -> str:
-    if error.oauth_error:
-        return code(f'error="{error.oauth_error}"')
-    return "without an error code" if error.status == 401 else ""
+    reason = f', error="{error.oauth_error}"' if error.oauth_error else ""
+    return f'Bearer realm="xgen"{reason}'
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -27,8 +27,8 @@ class TablesReference(MarkdownDirective):
 
     def markdown(self) -> str:
         """Return a heading, a table of the columns, and the indexes of each table."""
-        mappers = {each.local_table.name: each for each in TablesBase.registry.mappers}
-        return "\n".join(_section(mappers[name]) for name in TablesBase.metadata.tables)
+        mappers = {each.local_table: each for each in TablesBase.registry.mappers}
+        return "\n".join(_section(mappers[each]) for each in TablesBase.metadata.tables.values())
 
 
 def _section(mapper: Mapper[object]) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import uuid
@@ -740,12 +741,13 @@ class TestStandaloneAdminCenter:
 def test_the_example_application_has_no_complaints_but_those_of_plain_http(
     tmp_path: Path,
 ) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (example,) = [block for block in blocks if " Flask(" in block]
-    (tmp_path / "app.py").write_text(example)
-    command = ["-m", "flask", "--app", "app", "xgen-sessions", "doctor", "--json"]
+    shutil.copy(ROOT / "examples" / "app.py", tmp_path)
+    command = ["-m", "flask", "--app", "app"]
+    environment = {"FLASK_SECRET_KEY": secrets.token_hex(32)}
+    call(*command, "create-admin", "--password", "x", cwd=tmp_path, **environment)
 
-    result = call(*command, "--open", "admin.index", cwd=tmp_path)
+    doctor = [*command, "xgen-sessions", "doctor", "--json", "--open", "admin.index"]
+    result = call(*doctor, cwd=tmp_path, **environment)
 
     assert result.returncode == 0, result.stderr
     # Its people are signed in by tokens, so that Flask's own cookie matters little.

@@ -1,9 +1,8 @@
-"""The README's service on FastAPI, beside a running Admin Center, with a Redis between them."""
+"""The example of a service, beside a running Admin Center, with a Redis between them."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -19,26 +18,22 @@ import redis
 from tests.admin_center import PASSWORD, AdminCenter
 from tests.conftest import REDIS
 from tests.ports import free_port
-from tests.test_readme import README
 from xgen_flask_sessions.feed.redis_stream import Keys
 
 SECRET = "a secret of the deployment, of enough bytes"
 BOUND_S = 2.0
-"""The verifier's largest staleness, which the README says."""
+"""The verifier's staleness bound."""
 PATIENCE_S = 60.0
-EXAMPLES = [
-    block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "FastAPI(" in block
-]
+EXAMPLE = Path(__file__).parents[1] / "examples" / "service.py"
 
 
 @contextmanager
-def served(example: str, directory: Path, **environment: str) -> Iterator[httpx.Client]:
+def served(**environment: str) -> Iterator[httpx.Client]:
     """Run the example and lend a client of it."""
-    (directory / "api.py").write_text(example)
     port = free_port()
-    command = [sys.executable, "-W", "error", "-m", "uvicorn", "api:app", "--port", str(port)]
+    command = [sys.executable, "-W", "error", "-m", "uvicorn", "service:app", "--port", str(port)]
     process = subprocess.Popen(
-        command, cwd=directory, env={**os.environ, **environment},
+        command, cwd=EXAMPLE.parent, env={**os.environ, **environment},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
@@ -84,13 +79,14 @@ def center(tmp_path: Path, redis_issuer: str) -> Iterator[AdminCenter]:
 
 
 def test_who_is_forced_out_is_refused_by_the_service(
-    center: AdminCenter, tmp_path: Path, redis_issuer: str
+    center: AdminCenter, redis_issuer: str
 ) -> None:
-    environment = {"XGEN_SESSIONS_SECRET_KEY": SECRET, "XGEN_SESSIONS_REDIS_URL": REDIS}
-    # Of an issuer of this test's own: others use the same Redis.
-    (example,) = EXAMPLES
-    example = example.replace("redis_url=", f"issuer={redis_issuer!r}, redis_url=", 1)
-    with served(example, tmp_path, **environment) as api:
+    environment = {
+        "XGEN_SESSIONS_SECRET_KEY": SECRET,
+        "XGEN_SESSIONS_REDIS_URL": REDIS,
+        "XGEN_SESSIONS_ISSUER": redis_issuer,  # others use the same Redis
+    }
+    with served(**environment) as api:
         ada, admin = sign_in(center, "ada"), sign_in(center, "admin")
 
         def orders(headers: dict[str, str]) -> Any:

@@ -1,5 +1,7 @@
 """The ``XGEN_SESSIONS_*`` settings: read once, checked once, frozen."""
 
+# ruff: noqa: RUF009 - _setting() is dataclasses.field() with documentation.
+
 from __future__ import annotations
 
 import re
@@ -28,45 +30,147 @@ _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 _RATE_STORAGES = ("memory", "redis", "rediss", "redis+unix")
 
 
+def _setting(
+    doc: str, default: object = None, *, shown: str | None = None, secret: bool = False
+) -> Any:
+    """Declare one setting together with its documentation.
+
+    :param doc: Plain sentences for the configuration reference.
+    :param default: The value if the key is left out; :meth:`Settings.from_config` reads it here.
+    :param shown: The text for the default in the reference, where the value does not say it.
+    :param secret: Whether to keep the value out of ``repr()``.
+    """
+    metadata = {"doc": doc, "default": default, "shown": shown}
+    return field(repr=not secret, metadata=metadata)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What ``init_app`` read from ``app.config``; see :meth:`from_config`."""
+    """The settings that ``init_app`` read from ``app.config``; see :meth:`from_config`."""
 
-    secret_key: bytes | None = field(repr=False)
-    algorithm: str
-    private_key: bytes | None = field(repr=False)
-    public_key: bytes | None = field(repr=False)
-    previous_keys: tuple[bytes, ...] = field(repr=False)
-    issuer: str
-    audience: str | None
-    lifetime: timedelta
-    leeway: timedelta
-    token_locations: tuple[Literal["headers", "cookies"], ...]
-    cookie_name: str
-    cookie_secure: bool
-    cookie_samesite: Literal["Lax", "Strict", "None"]
-    url_prefix: str
-    timezone: ZoneInfo
-    confirm_force_logout: bool
-    retention: timedelta
-    deadline: timedelta
-    write_deadline: timedelta
-    consistency: Literal["strict", "watch"]
-    max_staleness: timedelta
-    redis_url: str | None = field(repr=False)
-    trusted_origins: frozenset[str]
-    force_logout_limit: limits.RateLimitItem | None
-    sign_in_limit: limits.RateLimitItem | None
-    sign_in_address_limit: limits.RateLimitItem | None
-    rate_limit_storage: str = field(repr=False)
+    secret_key: bytes | None = _setting(
+        "Signs tokens with HS256. It needs at least 32 bytes. Every process of the deployment "
+        "needs the same one.",
+        shown="the application's ``SECRET_KEY``",
+        secret=True,
+    )
+    algorithm: str = _setting(
+        "The signature algorithm: ``HS256``, ``RS256``, ``ES256`` or ``EdDSA``. The last three "
+        "need the extra ``crypto``.",
+        "HS256",
+    )
+    private_key: bytes | None = _setting(
+        "The private key in PEM, for ``RS256``, ``ES256`` and ``EdDSA``.", secret=True
+    )
+    public_key: bytes | None = _setting(
+        "The public key in PEM, for ``RS256``, ``ES256`` and ``EdDSA``. With the public key alone, "
+        "the application verifies tokens and cannot issue any.",
+        secret=True,
+    )
+    previous_keys: tuple[bytes, ...] = _setting(
+        "Keys that no longer sign and still verify: secrets, or keys in PEM. A token names its key "
+        "by ``kid`` (RFC 7638).",
+        (),
+        secret=True,
+    )
+    issuer: str = _setting(
+        "The claim ``iss``. Every process of the deployment needs the same one.", "xgen"
+    )
+    audience: str | None = _setting("The claim ``aud``.")
+    lifetime: timedelta = _setting(
+        "The lifetime of a token: a ``timedelta`` or whole seconds, from one second to ten years.",
+        timedelta(hours=24),
+    )
+    leeway: timedelta = _setting(
+        "The time that a token remains valid after its ``exp``: a ``timedelta`` or whole seconds, "
+        "up to 5 minutes.",
+        timedelta(0),
+    )
+    token_locations: tuple[Literal["headers", "cookies"], ...] = _setting(
+        "The places where a request may carry its token: ``headers``, ``cookies`` or both.",
+        ("headers", "cookies"),
+    )
+    cookie_name: str = _setting("The name of the cookie that holds the token.", "xgen_token")
+    cookie_secure: bool = _setting(
+        "Send the cookie over HTTPS only. Switch it off only for plain HTTP on your own machine.",
+        True,
+    )
+    cookie_samesite: Literal["Lax", "Strict", "None"] = _setting(
+        "The cookie's ``SameSite`` attribute: ``Lax``, ``Strict`` or ``None``. ``None`` needs "
+        "``XGEN_SESSIONS_COOKIE_SECURE``.",
+        "Lax",
+    )
+    url_prefix: str = _setting("The path of the JSON API.", "/sessions")
+    timezone: ZoneInfo = _setting(
+        "The time zone of the times on the screen and in the terminal, such as ``Asia/Seoul``.",
+        "UTC",
+    )
+    confirm_force_logout: bool = _setting("Ask for confirmation before a force logout.", False)
+    retention: timedelta = _setting(
+        "The time that ended and expired sessions stay in the table: a ``timedelta`` or whole "
+        "seconds. A row stays at least for the leeway and five minutes, because clocks differ.",
+        timedelta(days=30),
+    )
+    deadline: timedelta = _setting(
+        "The time that the database has to check a token: a ``timedelta`` or whole seconds, from "
+        "0.1 seconds to a minute. After it, the answer is 503.",
+        timedelta(seconds=2),
+    )
+    write_deadline: timedelta = _setting(
+        "The time that the database has for a sign-in, a renewal, the end of a session, or the "
+        "force logout of one user: a ``timedelta`` or whole seconds, from 0.1 seconds to a minute. "
+        "After it, the answer is 503 and the change is not made.",
+        timedelta(seconds=10),
+    )
+    consistency: Literal["strict", "watch"] = _setting(
+        "``strict`` reads the database at every check. ``watch`` keeps answers in memory and "
+        "follows the feed of revocations.",
+        "strict",
+    )
+    max_staleness: timedelta = _setting(
+        "The staleness bound of ``watch``: the greatest age of an answer from memory. A "
+        "``timedelta`` or whole seconds, from 0.2 seconds to a minute.",
+        timedelta(seconds=2),
+    )
+    redis_url: str | None = _setting(
+        "The Redis that receives the feed of revocations for other processes, such as "
+        "``redis://host:6379/0``. It needs the extra ``redis``.",
+        secret=True,
+    )
+    trusted_origins: frozenset[str] = _setting(
+        "Other origins that may use the cookie for calls that change something, such as "
+        "``https://app.example.com``.",
+        (),
+    )
+    force_logout_limit: limits.RateLimitItem | None = _setting(
+        "Force logouts of one administrator, on the screen and by the API together. ``None`` or "
+        "an empty string sets no limit.",
+        "120/minute",
+    )
+    sign_in_limit: limits.RateLimitItem | None = _setting(
+        "Failed sign-ins for one username from one address. ``None`` or an empty string sets no "
+        "limit.",
+        "10/minute",
+    )
+    sign_in_address_limit: limits.RateLimitItem | None = _setting(
+        "Failed sign-ins from one address for all usernames together. ``None`` or an empty string "
+        "sets no limit.",
+        "100/minute",
+    )
+    rate_limit_storage: str = _setting(
+        "The store of the rate limits' counters. ``memory://`` counts in each process by itself; "
+        "``redis://host:6379/0`` counts for several processes and needs the extra ``redis``.",
+        "memory://",
+        secret=True,
+    )
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
         """Read and check the settings.
 
         :param config: The application's configuration.
-        :raises ConfigurationError: A value is wrong or a key is unknown; the message names both
-            the key and the mend.
+        :raises ConfigurationError: A value is wrong or a key is unknown; the message names the
+            key and the fix.
         """
         known = [PREFIX + each.name.upper() for each in fields(cls)]
         unknown = sorted(key for key in config if key.startswith(PREFIX) and key not in known)
@@ -74,75 +178,74 @@ class Settings:
             raise ConfigurationError(
                 f"{unknown[0]} is not a setting; take it out. Known ones: {', '.join(known)}."
             )
-        reader = _Reader(config)
-        algorithm = reader.choice("ALGORITHM", "HS256", ALGORITHMS)
+        defaults = {each.name.upper(): each.metadata["default"] for each in fields(cls)}
+        reader = _Reader(config, defaults)
+        algorithm = reader.choice("ALGORITHM", ALGORITHMS)
         return cls(
             secret_key=reader.secret(required=algorithm == "HS256"),
             algorithm=algorithm,
             private_key=reader.pem("PRIVATE_KEY", algorithm),
             public_key=reader.pem("PUBLIC_KEY", algorithm),
             previous_keys=reader.key_list("PREVIOUS_KEYS"),
-            issuer=reader.text("ISSUER", "xgen"),
+            issuer=reader.text("ISSUER"),
             audience=reader.optional_text("AUDIENCE"),
-            lifetime=reader.duration("LIFETIME", timedelta(hours=24), timedelta(seconds=1)),
-            leeway=reader.duration("LEEWAY", timedelta(0), most=timedelta(minutes=5)),
+            lifetime=reader.duration("LIFETIME", timedelta(seconds=1)),
+            leeway=reader.duration("LEEWAY", most=timedelta(minutes=5)),
             token_locations=reader.locations(),
             cookie_name=reader.cookie_name(),
-            cookie_secure=reader.flag("COOKIE_SECURE", default=True),
+            cookie_secure=reader.flag("COOKIE_SECURE"),
             cookie_samesite=reader.samesite(),
             url_prefix=reader.url_prefix(),
             timezone=reader.timezone(),
-            confirm_force_logout=reader.flag("CONFIRM_FORCE_LOGOUT", default=False),
-            retention=reader.duration("RETENTION", timedelta(days=30)),
-            deadline=reader.deadline("DEADLINE", timedelta(seconds=2)),
-            write_deadline=reader.deadline("WRITE_DEADLINE", timedelta(seconds=10)),
+            confirm_force_logout=reader.flag("CONFIRM_FORCE_LOGOUT"),
+            retention=reader.duration("RETENTION"),
+            deadline=reader.deadline("DEADLINE"),
+            write_deadline=reader.deadline("WRITE_DEADLINE"),
             consistency=reader.consistency(),
             max_staleness=reader.duration(
-                "MAX_STALENESS",
-                timedelta(seconds=2),
-                timedelta(milliseconds=200),
-                timedelta(minutes=1),
+                "MAX_STALENESS", timedelta(milliseconds=200), timedelta(minutes=1)
             ),
             redis_url=reader.redis_url(),
             trusted_origins=reader.origins(),
-            force_logout_limit=reader.rate("FORCE_LOGOUT_LIMIT", "120/minute"),
-            sign_in_limit=reader.rate("SIGN_IN_LIMIT", "10/minute"),
-            sign_in_address_limit=reader.rate("SIGN_IN_ADDRESS_LIMIT", "100/minute"),
+            force_logout_limit=reader.rate("FORCE_LOGOUT_LIMIT"),
+            sign_in_limit=reader.rate("SIGN_IN_LIMIT"),
+            sign_in_address_limit=reader.rate("SIGN_IN_ADDRESS_LIMIT"),
             rate_limit_storage=reader.rate_storage(),
         )
 
 
 class _Reader:
-    """Typed look-ups in the configuration with messages that name the key and the mend."""
+    """Typed look-ups in the configuration with messages that name the key and the fix."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
         self._config = config
+        self._defaults = defaults
 
-    def _get(self, name: str, default: object = None) -> Any:
+    def _get(self, name: str) -> Any:
         value = self._config.get(PREFIX + name)
-        return default if value is None else value
+        return self._defaults[name] if value is None else value
 
-    def _fail(self, name: str, mend: str) -> NoReturn:
+    def _fail(self, name: str, fix: str) -> NoReturn:
         # The value is not repeated: it may be a secret.
-        raise ConfigurationError(f"{PREFIX}{name} {mend}")
+        raise ConfigurationError(f"{PREFIX}{name} {fix}")
 
-    def text(self, name: str, default: str) -> str:
-        value = self._get(name, default)
+    def text(self, name: str) -> str:
+        value = self._get(name)
         if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
             self._fail(name, f"must be a string of 1 to {_MAX_TEXT} characters.")
         return value
 
     def optional_text(self, name: str) -> str | None:
-        return None if self._get(name) is None else self.text(name, "")
+        return None if self._get(name) is None else self.text(name)
 
-    def flag(self, name: str, *, default: bool) -> bool:
-        value = self._get(name, default)
+    def flag(self, name: str) -> bool:
+        value = self._get(name)
         if not isinstance(value, bool):
             self._fail(name, "must be True or False.")
         return value
 
-    def choice(self, name: str, default: str, allowed: Sequence[str]) -> str:
-        value = self._get(name, default)
+    def choice(self, name: str, allowed: Sequence[str]) -> str:
+        value = self._get(name)
         if value not in allowed:
             self._fail(name, f"must be one of {', '.join(allowed)}.")
         return cast("str", value)
@@ -150,11 +253,10 @@ class _Reader:
     def duration(
         self,
         name: str,
-        default: timedelta,
         least: timedelta = timedelta(0),
         most: timedelta = _DECADE,
     ) -> timedelta:
-        value = self._get(name, default)
+        value = self._get(name)
         if isinstance(value, int) and not isinstance(value, bool):
             value = timedelta(seconds=min(value, 10**11)) if value >= 0 else None
         if not isinstance(value, timedelta) or not least <= value <= most:
@@ -165,8 +267,8 @@ class _Reader:
             )
         return value
 
-    def deadline(self, name: str, default: timedelta) -> timedelta:
-        return self.duration(name, default, timedelta(milliseconds=100), timedelta(minutes=1))
+    def deadline(self, name: str) -> timedelta:
+        return self.duration(name, timedelta(milliseconds=100), timedelta(minutes=1))
 
     def _bytes(self, name: str, value: object) -> bytes:
         if isinstance(value, str):
@@ -179,7 +281,9 @@ class _Reader:
         return value
 
     def secret(self, *, required: bool) -> bytes | None:
-        value = self._get("SECRET_KEY", self._config.get("SECRET_KEY"))
+        value = self._get("SECRET_KEY")
+        if value is None:
+            value = self._config.get("SECRET_KEY")
         if value is None and not required:
             return None
         if value is None:
@@ -208,7 +312,7 @@ class _Reader:
         return self._bytes(name, value)
 
     def key_list(self, name: str) -> tuple[bytes, ...]:
-        value = self._get(name, ())
+        value = self._get(name)
         if not isinstance(value, list | tuple):
             self._fail(name, "must be a list of keys that may still verify, newest first.")
         keys = tuple(self._bytes(name, key) for key in value)
@@ -218,7 +322,7 @@ class _Reader:
         return keys
 
     def locations(self) -> tuple[Literal["headers", "cookies"], ...]:
-        value = self._get("TOKEN_LOCATIONS", ("headers", "cookies"))
+        value = self._get("TOKEN_LOCATIONS")
         if (
             not isinstance(value, list | tuple)
             or not value
@@ -228,7 +332,7 @@ class _Reader:
         return tuple(value)
 
     def cookie_name(self) -> str:
-        name = self.text("COOKIE_NAME", "xgen_token")
+        name = self.text("COOKIE_NAME")
         if not _COOKIE_NAME.fullmatch(name):
             self._fail("COOKIE_NAME", "must be a cookie name (RFC 6265, section 4.1.1).")
         if name == self._config.get("SESSION_COOKIE_NAME", "session"):
@@ -236,26 +340,26 @@ class _Reader:
         return name
 
     def samesite(self) -> Literal["Lax", "Strict", "None"]:
-        value = self.choice("COOKIE_SAMESITE", "Lax", ("Lax", "Strict", "None"))
+        value = self.choice("COOKIE_SAMESITE", ("Lax", "Strict", "None"))
         if value == "None" and self._get("COOKIE_SECURE") is False:
             self._fail("COOKIE_SAMESITE", "can be 'None' only with COOKIE_SECURE on.")
         return cast('Literal["Lax", "Strict", "None"]', value)
 
     def url_prefix(self) -> str:
-        value = self.text("URL_PREFIX", "/sessions")
+        value = self.text("URL_PREFIX")
         if not _URL_PREFIX.fullmatch(value):
             self._fail("URL_PREFIX", "must be a path such as '/sessions', without a final slash.")
         return value
 
     def timezone(self) -> ZoneInfo:
-        value = self.text("TIMEZONE", "UTC")
+        value = self.text("TIMEZONE")
         try:
             return ZoneInfo(value)
         except (OSError, ValueError, LookupError):
             self._fail("TIMEZONE", "must be an IANA zone such as 'Asia/Seoul'.")
 
     def origins(self) -> frozenset[str]:
-        value = self._get("TRUSTED_ORIGINS", ())
+        value = self._get("TRUSTED_ORIGINS")
         if not isinstance(value, list | tuple | set | frozenset):
             self._fail("TRUSTED_ORIGINS", "must be a list such as ['https://app.example.com'].")
         if not all(_is_origin(origin) for origin in value):
@@ -264,7 +368,8 @@ class _Reader:
             )
         return frozenset(value)
 
-    def rate(self, name: str, default: str) -> limits.RateLimitItem | None:
+    def rate(self, name: str) -> limits.RateLimitItem | None:
+        default = self._defaults[name]
         value = self._config.get(PREFIX + name, default)
         if value is None or value == "":
             return None
@@ -285,7 +390,7 @@ class _Reader:
         return limit
 
     def consistency(self) -> Literal["strict", "watch"]:
-        value = self.choice("CONSISTENCY", "strict", ("strict", "watch"))
+        value = self.choice("CONSISTENCY", ("strict", "watch"))
         return cast('Literal["strict", "watch"]', value)
 
     def redis_url(self) -> str | None:
@@ -295,7 +400,7 @@ class _Reader:
         return value
 
     def rate_storage(self) -> str:
-        value = self.text("RATE_LIMIT_STORAGE", "memory://")
+        value = self.text("RATE_LIMIT_STORAGE")
         if value.partition("://")[0] not in _RATE_STORAGES or "://" not in value:
             self._fail(
                 "RATE_LIMIT_STORAGE",

@@ -1,6 +1,7 @@
-"""Take the README's screenshots, and more of them to look at: python -m tests.screenshots.take.
+"""Take the screenshots of the documentation and the README: python -m tests.screenshots.take.
 
-Each page is photographed from a running Admin Center, in both languages and at both widths.
+Each page is photographed from a running Admin Center, in both languages and at both widths. With
+``--all DIRECTORY``, every picture is written there as well.
 """
 
 from __future__ import annotations
@@ -34,11 +35,15 @@ SIGN_INS = [
     ("admin", IPHONE, "203.0.113.9"),
 ]
 LANGUAGES = {"en": "en-US", "ko": "ko-KR"}
-README_SHOTS = {
-    "login-management-en": ("login-management", "en", 1440),
-    "login-management-ko": ("login-management", "ko", 1440),
-    "login-management-phone": ("login-management", "en", 390),
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+DOCUMENTED = {
+    ("login-management", "en", 1440): "login-management-en",
+    ("login-management", "ko", 1440): "login-management-ko",
+    ("login-management", "en", 390): "login-management-phone",
+    ("users", "en", 1440): "user-management",
+    ("workspace", "en", 1440): "workspace",
 }
+"""The pictures in the documentation, by page, language and width."""
 
 
 def main() -> None:
@@ -92,21 +97,19 @@ def _open(
 
 
 def _photograph(page: Page, language: str, width: int, everything: Path | None) -> None:
+    def shoot(name: str) -> None:
+        documented = DOCUMENTED.get((name, language, width))
+        if documented is not None:
+            page.screenshot(path=IMAGES / f"{documented}.png")
+        if everything is not None:
+            everything.mkdir(parents=True, exist_ok=True)
+            path = everything / f"{name}-{language}-{width}.png"
+            page.screenshot(path=path, full_page=True)
+
     page.goto(SCREEN)
     page.locator("[data-xs-expand]").first.click()
     page.wait_for_selector(".xs-sessions")
     page.mouse.move(0, 0)
-    for name, shot in README_SHOTS.items():
-        if shot == ("login-management", language, width):
-            page.screenshot(path=Path(__file__).with_name(f"{name}.png"))
-    if everything is None:
-        return
-    everything.mkdir(parents=True, exist_ok=True)
-
-    def shoot(name: str) -> None:
-        path = everything / f"{name}-{language}-{width}.png"
-        page.screenshot(path=path, full_page=True)
-
     shoot("login-management")
     page.goto("/")
     page.wait_for_timeout(500)

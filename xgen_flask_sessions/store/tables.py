@@ -39,23 +39,30 @@ class Base(DeclarativeBase):
 
 
 class SessionRecord(Base):
-    """One JWT issued."""
+    """One row for each JWT issued."""
 
     __tablename__ = "xgen_sessions"
 
     jti: Mapped[str] = mapped_column(_ID, primary_key=True)
+    """The token's id, its claim ``jti``."""
     session_id: Mapped[str] = mapped_column(_ID)
-    """The sign-in it belongs to: the first JWT's ``jti``, the tokens' ``sid``."""
+    """The session that the token belongs to: the ``jti`` of its first token, the claim ``sid``."""
     user_id: Mapped[str] = mapped_column(_USER_ID)
+    """The user, by Flask-Login's ``get_id()``."""
     issued_us: Mapped[int] = mapped_column(sa.BigInteger)
-    """The stamp: strictly rising per user, and the token's ``iat_us``."""
+    """The stamp: strictly rising per user, the token's ``iat_us``."""
     signed_in_us: Mapped[int] = mapped_column(sa.BigInteger)
+    """The time of the sign-in. A renewed token keeps it."""
     expires_us: Mapped[int] = mapped_column(sa.BigInteger)
+    """The time at which the token expires, its ``exp``."""
     ended_us: Mapped[int | None] = mapped_column(sa.BigInteger)
-    """Empty while open. Lies ahead only with ``end_reason`` "renewed"."""
+    """Empty while the token is open. It lies in the future only with the reason "renewed"."""
     end_reason: Mapped[str | None] = mapped_column(sa.String(32))
+    """"force logout", "signed out", "renewed" or "ended"."""
     ip: Mapped[str | None] = mapped_column(_IP)
+    """The address of the sign-in."""
     user_agent: Mapped[str | None] = mapped_column(sa.String(MAX_USER_AGENT))
+    """The ``User-Agent`` of the sign-in."""
 
     __table_args__ = (
         sa.Index("ix_xgen_sessions_user", "user_id", "ended_us", "expires_us"),
@@ -69,18 +76,22 @@ class SessionRecord(Base):
 
 
 class UserLogin(Base):
-    """One user that ever signed in; and ``*``, for everyone."""
+    """One row for each user that ever signed in, and one row ``*`` for everyone."""
 
     __tablename__ = "xgen_user_logins"
 
     user_id: Mapped[str] = mapped_column(_USER_ID, primary_key=True)
+    """The user, by Flask-Login's ``get_id()``; ``*`` for everyone."""
     last_issued_us: Mapped[int] = mapped_column(sa.BigInteger)
+    """The newest stamp of the user."""
     invalid_before_us: Mapped[int] = mapped_column(sa.BigInteger)
-    """The invalidation timestamp: tokens issued at or before it are refused. It never falls."""
+    """The invalidation timestamp: a token with a stamp at or before it is refused. Never falls."""
     last_login_us: Mapped[int | None] = mapped_column(sa.BigInteger)
+    """The time of the newest sign-in."""
     last_ip: Mapped[str | None] = mapped_column(_IP)
+    """The address of the newest sign-in."""
     active_until_us: Mapped[int] = mapped_column(sa.BigInteger)
-    """The latest expiry of the sessions not ended; 0 without any."""
+    """The latest expiry of the sessions that have not ended; 0 without any."""
 
     __table_args__ = (
         sa.Index("ix_xgen_user_logins_active", "active_until_us"),
@@ -91,21 +102,30 @@ class UserLogin(Base):
 
 
 class RevocationRecord(Base):
-    """One revocation: the audit record, written in the transaction that revokes."""
+    """One row for each revocation: the audit record, written in the transaction that revokes."""
 
     __tablename__ = "xgen_revocations"
 
     id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    """The revocation's id."""
     kind: Mapped[str] = mapped_column(sa.String(16))
     """``user``, ``session`` or ``everyone``."""
     user_id: Mapped[str | None] = mapped_column(_USER_ID)
+    """The user whose sessions ended."""
     session_id: Mapped[str | None] = mapped_column(_ID)
+    """The session that ended, for the kind ``session``."""
     invalid_before_us: Mapped[int | None] = mapped_column(sa.BigInteger)
+    """The invalidation timestamp that was written; empty for the kind ``session``."""
     revoked_us: Mapped[int] = mapped_column(sa.BigInteger)
+    """The time of the revocation."""
     actor: Mapped[str | None] = mapped_column(_USER_ID)
+    """The user id of the administrator, or the name of the command that acted."""
     actor_ip: Mapped[str | None] = mapped_column(_IP)
+    """The address that the revocation was requested from."""
     reason: Mapped[str | None] = mapped_column(sa.String(MAX_REASON))
+    """The reason that was given."""
     sessions_ended: Mapped[int] = mapped_column(sa.Integer)
+    """The number of sessions that the revocation ended."""
 
     __table_args__ = (
         sa.Index("ix_xgen_revocations_user", "user_id", "revoked_us"),
@@ -115,18 +135,20 @@ class RevocationRecord(Base):
 
 
 class FeedEvent(Base):
-    """One change for processes that hold the denylist in memory, in the order of the commits."""
+    """One row for each event of the feed, in the order of the commits."""
 
     __tablename__ = "xgen_feed"
 
     position: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
-    """1, 2, 3 and so on: a reader that sees one sees all before it."""
+    """1, 2, 3 and so on, without a gap: a reader of one event has read all events before it."""
     id: Mapped[str] = mapped_column(_ID)
-    """Distinguishes it from another event at the same position, as after a restored backup."""
+    """Distinguishes the event from another at the same position, as after a restored backup."""
     kind: Mapped[str] = mapped_column(sa.String(16))
     """``user``, ``session``, ``everyone`` or ``renewed``."""
     user_id: Mapped[str | None] = mapped_column(_USER_ID)
+    """The user whose tokens are refused."""
     session_id: Mapped[str | None] = mapped_column(_ID)
+    """The session that ended or was renewed."""
     cut_us: Mapped[int] = mapped_column(sa.BigInteger)
     """The invalidation timestamp; for a renewal, the new token's stamp."""
     until_us: Mapped[int | None] = mapped_column(sa.BigInteger)
@@ -136,12 +158,14 @@ class FeedEvent(Base):
 
 
 class FeedHead(Base):
-    """One row: the feed's last position. An appending transaction locks it until its commit."""
+    """One row: the end of the feed. A transaction that adds events locks it until the commit."""
 
     __tablename__ = "xgen_feed_head"
 
     name: Mapped[str] = mapped_column(sa.String(16), primary_key=True)
+    """Always ``head``."""
     position: Mapped[int] = mapped_column(sa.BigInteger)
+    """The position of the last event."""
 
     __table_args__ = (BYTEWISE,)
 

@@ -17,8 +17,7 @@ from tests.private_server import PrivateServer
 from tests.private_servers import KINDS
 from tests.templates import keep_compiled
 from tests.tracing import install_in_turn
-from xgen_flask_sessions import rate_limits
-from xgen_flask_sessions.feed import redis_stream
+from xgen_flask_sessions.connections import redis_client
 from xgen_flask_sessions.store.tables import VERSION_TABLE
 
 if TYPE_CHECKING:
@@ -72,8 +71,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def patience_with_redis() -> Iterator[None]:
     """Have Redis be waited for longer: on a busy machine it may stand still for a while."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(redis_stream, "TIMEOUT_S", 20.0)
-        patch.setattr(rate_limits, "_REDIS_SECONDS", 20.0)
+        patch.setattr(redis_client, "TIMEOUT_S", 20.0)
         yield
 
 

@@ -20,9 +20,9 @@ from tests.conftest import MakeHost
 from tests.hosts import Host, NamedUser
 from xgen_flask_sessions import DenylistUnavailable
 from xgen_flask_sessions.connections import drivers
-from xgen_flask_sessions.connections.drivers import Ask, asking
+from xgen_flask_sessions.connections.drivers import Lookup, compile_lookup, fast_lookup
 from xgen_flask_sessions.connections.opening import open_unpooled
-from xgen_flask_sessions.connections.pool import Connection, compiled
+from xgen_flask_sessions.connections.pool import Connection
 from xgen_flask_sessions.denylist.strict import STATEMENTS
 
 ODD_IDS = [
@@ -63,8 +63,8 @@ def test_what_is_on_record_comes_back_as_it_is(
     rows = {row["jti"]: row for row in host.rows("xgen_sessions")}
 
     with connection_of(host) as (connection, engine):
-        ask = asking(connection, engine.dialect)
-        sql, parameters = compiled(STATEMENTS["status"], engine)
+        ask = fast_lookup(connection, engine.dialect)
+        sql, parameters = compile_lookup(STATEMENTS["status"], engine)
         for token in (open_token, ended, open_token):
             row = rows[token.jti]
             assert list(ask(sql, parameters(token.jti)) or ()) == [
@@ -78,15 +78,15 @@ def test_what_is_on_record_comes_back_as_it_is(
                 0,
             ]
         host.force_logout(user_id)
-        cut_off, of_user = compiled(STATEMENTS["cut-off"], engine)
+        cut_off, of_user = compile_lookup(STATEMENTS["cut-off"], engine)
         answer = list(ask(cut_off, of_user(user_id)) or ())
         assert answer == [host.login_row(user_id)["invalid_before_us"], 0]
 
 
 def test_what_is_not_on_record_has_no_row(host: Host) -> None:
     with connection_of(host) as (connection, engine):
-        ask = asking(connection, engine.dialect)
-        sql, parameters = compiled(STATEMENTS["status"], engine)
+        ask = fast_lookup(connection, engine.dialect)
+        sql, parameters = compile_lookup(STATEMENTS["status"], engine)
         for jti in ("f" * 32, "' OR '1'='1", "", "%s"):
             assert ask(sql, parameters(jti)) is None
         assert list(ask("SELECT 1", ()) or ()) == [1]
@@ -95,8 +95,8 @@ def test_what_is_not_on_record_has_no_row(host: Host) -> None:
 def test_a_driver_fails_with_its_own_errors(make_host: MakeHost, database_url: str) -> None:
     host = make_host(database_url, create_all=False)
     with connection_of(host) as (connection, engine):
-        ask = asking(connection, engine.dialect)
-        sql, parameters = compiled(STATEMENTS["status"], engine)
+        ask = fast_lookup(connection, engine.dialect)
+        sql, parameters = compile_lookup(STATEMENTS["status"], engine)
         for _ in range(2):
             with pytest.raises(engine.dialect.loaded_dbapi.Error, match="xgen_sessions"):
                 ask(sql, parameters("f" * 32))
@@ -119,8 +119,8 @@ def test_a_table_that_was_changed_meanwhile_is_read_as_it_is(host: Host) -> None
 def prepared(host: Host) -> int:
     """Return how many statements a connection of psycopg's has prepared once it was asked."""
     with connection_of(host) as (connection, engine):
-        ask = asking(connection, engine.dialect)
-        sql, parameters = compiled(STATEMENTS["status"], engine)
+        ask = fast_lookup(connection, engine.dialect)
+        sql, parameters = compile_lookup(STATEMENTS["status"], engine)
         assert ask(sql, parameters("f" * 32)) is None
         found = connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()
         return int(found[0])
@@ -149,14 +149,14 @@ def test_gevent_sees_each_wait(
 
 
 @contextmanager
-def traced(host: Host) -> Iterator[tuple[Ask, str, Callable[[str], Any], list[str]]]:
+def traced(host: Host) -> Iterator[tuple[Lookup, str, Callable[[str], Any], list[str]]]:
     """Lend what asks a connection to SQLite, the question, and all that is run on it."""
     ran: list[str] = []
     with connection_of(host) as (connection, engine):
         own = Connection(connection, engine.dialect)
         connection.set_trace_callback(ran.append)
         ask = partial(own.fetch_one, due=inf)
-        yield ask, *compiled(STATEMENTS["status"], engine), ran
+        yield ask, *compile_lookup(STATEMENTS["status"], engine), ran
 
 
 def test_sqlite_is_asked_anew_once_another_process_has_committed(
@@ -195,7 +195,7 @@ def test_of_attached_files_sqlite_keeps_no_row(make_host: MakeHost, tmp_path: Pa
     with closing(sqlite3.connect(tmp_path / "main.db", isolation_level=None)) as connection:
         connection.execute(f"ATTACH '{tmp_path}/own.db' AS attached").close()
         with connection_of(host) as (_, engine):
-            sql, parameters = compiled(STATEMENTS["status"], engine)
+            sql, parameters = compile_lookup(STATEMENTS["status"], engine)
             ask = partial(Connection(connection, engine.dialect).fetch_one, due=inf)
         assert list(ask(sql, parameters(token.jti)) or ())[4] is None
         in_another_process(tmp_path / "own.db", "UPDATE xgen_sessions SET ended_us = 5")

@@ -141,7 +141,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path, caplog: pytest.LogCaptureF
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({}, "No key"),
+        ({}, "There is no key"),
         ({"secret_key": "short"}, "at least 32"),
         ({"public_keys": [private_pem("ES256")]}, "public keys in PEM"),
         ({"public_keys": [SECRET]}, "public keys in PEM"),

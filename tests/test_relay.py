@@ -21,7 +21,7 @@ from xgen_flask_sessions.errors import ConfigurationError
 from xgen_flask_sessions.feed import publisher as relay_module
 from xgen_flask_sessions.feed.publisher import Publisher
 from xgen_flask_sessions.feed.redis_stream import Keys, RedisFeed, RedisUnavailable
-from xgen_flask_sessions.feed.revoked import Revocations
+from xgen_flask_sessions.feed.revoked import RevokedTokens
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -87,7 +87,7 @@ def test_what_was_read_too_long_ago_changes_nothing(deployment: Deployment) -> N
     early.beat()
     late.beat()
     deployment.force_out("ada")
-    mark = early.relay.mark()
+    mark = early.relay.redis_time_us()
     events = early.read()
     deployment.force_out("bob")
     late.beat()
@@ -106,7 +106,7 @@ def test_the_heartbeat_is_from_before_the_database_was_read(deployment: Deployme
     relayer = deployment.relayer()
     relayer.beat()
 
-    mark = relayer.relay.mark()
+    mark = relayer.relay.redis_time_us()
     relayer.publish(mark, relayer.read())
 
     assert int(deployment.meta()["heartbeat"]) == mark
@@ -153,7 +153,7 @@ def test_many_events_go_in_pages(deployment: Deployment, monkeypatch: pytest.Mon
     for user in range(10):
         deployment.force_out(f"user {user}")
     other.read()
-    mark = relayer.relay.mark()
+    mark = relayer.relay.redis_time_us()
 
     relayer.publish(mark, relayer.read())
 
@@ -222,9 +222,9 @@ def test_no_redis_costs_no_time(redis_issuer: str, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(relay_module, "_PAUSE_S", 60)
     with pytest.raises(RedisUnavailable):
-        within(1, relay.mark)
+        within(1, relay.redis_time_us)
     with pytest.raises(RedisUnavailable, match="a moment ago"):
-        relay.mark()
+        relay.redis_time_us()
     with pytest.raises(RedisUnavailable):
         within(1, lambda: RedisFeed(NOWHERE, redis_issuer).wait(0, 1))
 
@@ -278,7 +278,7 @@ def test_another_history_is_noticed_by_the_event_before(deployment: Deployment) 
     events = [Event(1, "another", change), Event(2, "its successor", change)]
     other.newest = events[-1]
 
-    other.publish(other.relay.mark(), events)
+    other.publish(other.relay.redis_time_us(), events)
 
     assert deployment.meta()["history"] != history
     assert deployment.positions() == [1]
@@ -299,7 +299,7 @@ def test_the_heartbeat_never_falls(deployment: Deployment) -> None:
     early, late = deployment.relayer(), deployment.relayer()
     early.beat()
     late.beat()
-    mark = early.relay.mark()
+    mark = early.relay.redis_time_us()
     events = early.read()
     late.beat()
     heartbeat = deployment.meta()["heartbeat"]
@@ -347,7 +347,7 @@ def test_a_restored_database_is_noticed_though_the_clock_was_set_back(
     other.newest = Event(1, "another", Change("user", "bob", None, 1))
 
     for _ in range(2):  # the first may have read too long ago
-        other.publish(other.relay.mark(), [])
+        other.publish(other.relay.redis_time_us(), [])
 
     assert deployment.meta()["history"] != history
 
@@ -370,7 +370,7 @@ def test_a_mark_from_before_the_clock_was_set_back_is_no_sign_of_life(
     deployment: Deployment,
 ) -> None:
     relayer = deployment.relayer()
-    later = relayer.relay.mark() + 3600 * 10**6
+    later = relayer.relay.redis_time_us() + 3600 * 10**6
 
     relayer.publish(later, relayer.read())
     assert deployment.meta()["heartbeat"] == "0"
@@ -404,10 +404,10 @@ def test_what_does_not_follow_is_not_read(deployment: Deployment) -> None:
 
 def test_renewals_long_over_take_one_place() -> None:
     with freeze_time("2026-05-25 12:00") as clock:
-        revocations = Revocations()
+        revocations = RevokedTokens()
         for number in range(1, 1000):
             until_us = now_us() + 60_000_000
-            revocations.take(Change("renewed", "ada", "session", number, until_us))
+            revocations.apply(Change("renewed", "ada", "session", number, until_us))
             clock.tick(60)
 
         assert len(revocations._renewals["session"]) <= 12

@@ -27,6 +27,9 @@ from xgen_flask_sessions.verifier import Verifier
 
 NOON = datetime(2026, 5, 25, 12, tzinfo=UTC)
 
+TIMED = ("xgen_flask_sessions.verifier", "xgen_flask_sessions.feed.redis_denylist")
+"""The modules of a service that measure seconds."""
+
 
 @pytest.fixture
 def deployment(sqlite_url: str, redis_issuer: str) -> Iterator[Deployment]:
@@ -134,7 +137,8 @@ def test_nothing_passes_once_relays_have_stalled(
     deployment.relayer().beat()
     verifier.step()
     assert answer(verifier, token) == "good"
-    monkeypatch.setattr("xgen_flask_sessions.verifier.elapsed", lambda: elapsed() + LONG_S + 0.1)
+    for module in TIMED:
+        monkeypatch.setattr(f"{module}.elapsed", lambda: elapsed() + LONG_S + 0.1)
     assert answer(verifier, token) == "unavailable"
 
 
@@ -162,14 +166,16 @@ def test_a_clock_set_back_makes_no_sign_of_life_younger(
         return found._replace(now_us=found.heartbeat_us + 1)
 
     monkeypatch.setattr(RedisFeed, "read", read_set_back)
-    monkeypatch.setattr("xgen_flask_sessions.verifier.elapsed", lambda: elapsed() + LONG_S / 2)
+    for module in TIMED:
+        monkeypatch.setattr(f"{module}.elapsed", lambda: elapsed() + LONG_S / 2)
     verifier.step()
     assert answer(verifier, token) == "good"
-    monkeypatch.setattr("xgen_flask_sessions.verifier.elapsed", lambda: elapsed() + LONG_S + 0.1)
+    for module in TIMED:
+        monkeypatch.setattr(f"{module}.elapsed", lambda: elapsed() + LONG_S + 0.1)
     verifier.step()
     assert answer(verifier, token) == "unavailable"
 
-    verifier._lose()  # nor does it when the feed is loaded again
+    verifier._denylist._lose()  # nor does it when the feed is loaded again
     verifier.step()
     assert answer(verifier, token) == "unavailable"
     deployment.relayer().beat()
@@ -201,7 +207,8 @@ def test_the_log_says_once_why_nothing_passes(
 
     with monkeypatch.context() as patch:
         later_s = elapsed() + LONG_S + 1
-        patch.setattr("xgen_flask_sessions.verifier.elapsed", lambda: later_s)
+        for module in TIMED:
+            patch.setattr(f"{module}.elapsed", lambda: later_s)
         patch.setattr(
             RedisFeed,
             "read",
@@ -214,7 +221,7 @@ def test_the_log_says_once_why_nothing_passes(
 
     deployment.redis.delete(deployment.keys.stream)
     (reason,) = said("WARNING")
-    assert "not whole" in reason
+    assert "incomplete" in reason
     deployment.lose_feed()  # another reason is told of, too
     (reason,) = said("WARNING")
     assert "no feed" in reason
@@ -239,7 +246,7 @@ def test_a_redis_that_is_lost_is_told_of_once_nothing_passes(
     )
     with service, monkeypatch.context() as patch:
         assert service.ready(30)
-        patch.setattr("xgen_flask_sessions.verifier._PAUSE_S", 0.01)
+        patch.setattr("xgen_flask_sessions.feed.redis_denylist._PAUSE_S", 0.01)
         patch.setattr(RedisFeed, "read", read)
 
         def fails(times: int) -> None:
@@ -249,7 +256,8 @@ def test_a_redis_that_is_lost_is_told_of_once_nothing_passes(
         within(30, lambda: fails(5))
         assert service.ready()
         assert caplog.records == []  # what is known still counts
-        patch.setattr("xgen_flask_sessions.verifier.elapsed", lambda: elapsed() + LONG_S + 1)
+        for module in TIMED:
+            patch.setattr(f"{module}.elapsed", lambda: elapsed() + LONG_S + 1)
         times = asked
         within(30, lambda: fails(times + 5))
 
@@ -313,9 +321,9 @@ def test_compaction_interrupts_nobody(
 
     assert deployment.meta()["history"] == history
     assert deployment.meta()["epoch"] != epoch
-    assert not verifier._follow(verifier.source)  # there is a newer snapshot
+    assert not verifier._denylist._follow(verifier.source)  # there is a newer snapshot
     assert answer(verifier, token) == "forced out"
-    assert verifier._load(verifier.source)
+    assert verifier._denylist._load(verifier.source)
     assert answer(verifier, token) == "forced out"
 
 
@@ -333,14 +341,14 @@ def test_memory_is_let_go_of_with_what_has_expired(
             deployment.renew(deployment.sign_in(f"renewed {user}", 60))
         relayer.beat()
         verifier.step()
-        assert verifier._reading is not None
-        assert verifier._reading.revocations.size == 90
+        assert verifier._denylist._reading is not None
+        assert verifier._denylist._reading.revoked.size == 90
 
         clock.tick(timedelta(minutes=15))
         relayer.beat()
         verifier.step()
 
-        assert verifier._reading.revocations.size == 0
+        assert verifier._denylist._reading.revoked.size == 0
 
 
 def test_a_snapshot_of_several_parts_is_whole(

@@ -118,9 +118,9 @@ def test_no_call_waits_where_there_is_no_redis() -> None:
     assert not verifier.ready()
 
     with pytest.raises(DenylistUnavailable):
-        within(0.5, verifier._first_view)
+        within(0.5, verifier._denylist.first_view)
     with pytest.raises(DenylistUnavailable):
-        within(0.01, verifier._first_view)
+        within(0.01, verifier._denylist.first_view)
     verifier.close()
 
 
@@ -133,7 +133,7 @@ def test_a_lost_redis_is_logged_and_what_is_not_understood_is_refused(
         assert verifier.ready(30)
         deployment.redis.hset(deployment.keys.meta, "heartbeat", "no number")
         until(verifier, token, "unavailable")
-    assert "Revocations cannot be heard of." in caplog.text
+    assert "The feed cannot be followed." in caplog.text
 
     verifier = Verifier(redis_url="redis://127.0.0.1:1/0", secret_key=SECRET)
     assert not verifier.ready(0.3)
@@ -194,7 +194,7 @@ def test_what_is_known_does_not_come_along_into_a_forked_process(deployment: Dep
     verifier.step()
     assert verifier.ready()
 
-    verifier._reset()
+    verifier._denylist._reset()
 
     assert not verifier.ready()
 

@@ -428,7 +428,7 @@ def test_a_reader_whose_connection_stays_in_a_transaction_is_of_no_use(
     reader.read()
     reader.connection.dbapi_connection.execute("BEGIN")
 
-    with pytest.raises(OSError, match="see the past"):
+    with pytest.raises(OSError, match="read an old snapshot"):
         reader.read()
     sqlite_host.force_logout(sqlite_host.add_user())
     reader.read()
@@ -645,7 +645,7 @@ def test_the_thread_ends_as_well_where_the_feed_stays_away(
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
     told = [each.getMessage() for each in caplog.records if each.thread == thread.ident]
-    assert told == ["The feed of revocations cannot be read: The feed is cut."]
+    assert told == ["The feed cannot be read: The feed is cut."]
 
 
 def test_sqlite_in_memory_is_asked_each_time(make_watched: Callable[..., Watched]) -> None:

@@ -1,6 +1,6 @@
 """Time, as the whole package counts it: integer microseconds since the epoch, UTC.
 
-One unit everywhere makes comparisons exact and the same on every database.
+One unit makes comparisons exact, and the same on every database.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from datetime import UTC, datetime, timedelta, tzinfo
 SECOND_US = 1_000_000
 """Microseconds in one second."""
 
-MAX_RELEVANCE_US = 600 * SECOND_US
-"""How long after its expiry a token may still be accepted: the longest leeway, and clocks apart."""
+MAX_LEEWAY = timedelta(minutes=5)
+"""The longest ``XGEN_SESSIONS_LEEWAY``."""
+
+MAX_RELEVANCE_US = 2 * (MAX_LEEWAY // timedelta(microseconds=1))
+"""Time after its expiry in which a token may still be accepted: the leeway, and a slow clock."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -1,11 +1,12 @@
-"""RateLimit limits: how often something may be done within a moving window. No Flask here.
+"""Rate limits: how often an act is allowed within a moving window.
 
-Counted in memory, for one process, or in Redis, for all of them, by the library ``limits``.
+Hits are counted by the library ``limits``: in memory, for one process, or in Redis, for all of
+them.
 
-A limit slows down who guesses passwords, or a script that has run wild; what is revoked does not
-depend on it. So where the storage cannot be reached, nothing is limited, and a line in the log
-says so: an administrator who has to end a session must not wait for Redis, and nobody is to lock
-all users out by taking it away.
+A limit slows down attackers who guess passwords, and scripts out of control; revocations do not
+depend on it. So if the storage cannot be reached, there is no limit, and the log says so: an
+administrator who has to end a session must not wait for Redis, and an attacker must not be able to
+lock all users out by stopping it.
 """
 
 from __future__ import annotations
@@ -26,24 +27,23 @@ from limits.errors import StorageError
 from limits.storage import MemoryStorage, Storage, storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 
+from .connections.redis_client import client_options
 from .errors import ConfigurationError, RateLimited
 from .settings import PREFIX, Settings
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
-_REDIS_SECONDS: Final = 0.5
-"""How long Redis may take for an answer."""
 _PAUSE_SECONDS: Final = 5
-"""How long a storage is left alone that could not be reached: each call would wait for it."""
+"""Seconds for which the storage is not asked after it did not answer."""
 _SWEEP: Final = 1000
-"""Keys kept in memory before the first look for those that can go."""
+"""Keys in memory before the first removal of empty ones."""
 
 
 class _Memory(MemoryStorage):
-    """The library's, which keeps a list for each key for ever: an attacker makes up many."""
+    """The library's storage with a removal of empty keys: an attacker can invent many."""
 
-    STORAGE_SCHEME = []  # not to be found in the place of the library's own
+    STORAGE_SCHEME = []  # do not register it in place of the library's own
 
     def __init__(self) -> None:
         super().__init__(wrap_exceptions=True)
@@ -51,8 +51,8 @@ class _Memory(MemoryStorage):
         self._sweep_at = _SWEEP
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Count one, if the limit is not reached; see the library."""
-        with self._lock:  # a list is not to go between another thread's two looks at it
+        """Count a hit, if the limit is not reached; see the library."""
+        with self._lock:  # the library reads a list twice and expects it to stay
             if len(self.events) >= self._sweep_at:
                 for empty in [known for known, hits in list(self.events.items()) if not hits]:
                     del self.events[empty]
@@ -61,14 +61,14 @@ class _Memory(MemoryStorage):
 
 
 class _Store:
-    """Where the hits are counted; does without it while it cannot be reached."""
+    """The storage of the hits; there is no limit while it cannot be reached."""
 
     def __init__(self, url: str, key_prefix: str) -> None:
         self._limiter = MovingWindowRateLimiter(_open(url, key_prefix))
         self._down_until = -math.inf
 
     def ask(self, question: Callable[[MovingWindowRateLimiter], _T], without: _T) -> _T:
-        """Return the storage's answer, or *without* where there is none."""
+        """Return the storage's answer, or *without* if it does not answer."""
         if time.monotonic() < self._down_until:
             return without
         try:
@@ -76,7 +76,7 @@ class _Store:
         except StorageError as error:
             self._down_until = time.monotonic() + _PAUSE_SECONDS
             _log.error(
-                "The storage of the rate limits cannot be used, so nothing is limited: %s",
+                "The storage of the rate limits cannot be used, so there is no limit: %s",
                 error.storage_error,
             )
             return without
@@ -86,16 +86,8 @@ def _open(url: str, key_prefix: str) -> Storage:
     if url.startswith("memory:"):
         return _Memory()
     try:
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        options: dict[str, Any] = {
-            "key_prefix": key_prefix,
-            "wrap_exceptions": True,
-            "socket_timeout": _REDIS_SECONDS,
-            "socket_connect_timeout": _REDIS_SECONDS,
-            "retry": Retry(NoBackoff(), 1),  # once: an idle connection may have been closed
-        }
+        options: dict[str, Any] = {"key_prefix": key_prefix, "wrap_exceptions": True}
+        options |= client_options()
         return cast("Storage", storage_from_string(url, **options))
     except (ImportError, StorageMisfit) as error:
         raise ConfigurationError(
@@ -110,11 +102,11 @@ def _open(url: str, key_prefix: str) -> Storage:
 
 
 class RateLimit:
-    """How often one thing may be done by one key, such as an administrator.
+    """The limit of one act for each key, such as an administrator.
 
-    :param name: What is done; part of the storage's keys.
-    :param limit: How often; ``None`` for as often as one likes.
-    :param store: Where it is counted.
+    :param name: The act; part of the storage's keys.
+    :param limit: The limit; ``None`` for no limit.
+    :param store: The storage of the hits.
     """
 
     def __init__(self, name: str, limit: limits.RateLimitItem | None, store: _Store) -> None:
@@ -123,17 +115,17 @@ class RateLimit:
         self._store = store
 
     def take(self, *key: str) -> None:
-        """Count one, before it is done.
+        """Count a hit before the act.
 
-        :raises RateLimited: It was done too often; nothing was counted.
+        :raises RateLimited: The limit is reached; the hit was not counted.
         """
         if self._limit is not None and not self.count(*key):
             raise self._refusal(self._limit, key)
 
     def check(self, *key: str) -> None:
-        """Look whether it may be done, and count nothing.
+        """Check the limit without counting a hit.
 
-        :raises RateLimited: It was done too often.
+        :raises RateLimited: The limit is reached.
         """
         limit = self._limit
         if limit is None:
@@ -142,7 +134,7 @@ class RateLimit:
             raise self._refusal(limit, key)
 
     def count(self, *key: str) -> bool:
-        """Count one; return whether that was within the limit. Nothing is counted beyond it."""
+        """Count a hit within the limit; return whether the limit was not reached."""
         limit = self._limit
         if limit is None:
             return True
@@ -152,20 +144,20 @@ class RateLimit:
         free_at = self._store.ask(
             lambda limiter: limiter.get_window_stats(limit, *self._path(key)).reset_time, 0.0
         )
-        # At the very end of the window it is still too early, and Redis rounds times.
+        # The end of the window itself is too early, and Redis rounds times.
         wait_s = math.floor(free_at - time.time() + 0.0001) + 1
         return RateLimited(retry_after_s=max(1, wait_s))
 
     def _path(self, key: tuple[str, ...]) -> tuple[str, str]:
-        # A digest: names are personal, may be long, and hold what keys are put together with.
+        # A digest: names are personal, may be long, and may contain separators.
         text = "\0".join(key).encode("utf-8", "surrogatepass")
         return self._name, hashlib.sha256(text).hexdigest()
 
 
 class SignInRateLimit:
-    """How often a sign-in may fail: for a username from one address, and from one address at all.
+    """How often a sign-in may fail: for a username from one address, and from one address in all.
 
-    Nobody is locked out from elsewhere: another address's failures do not count.
+    Failures from other addresses do not count, so that they cannot lock a user out.
     """
 
     def __init__(
@@ -178,22 +170,22 @@ class SignInRateLimit:
         self._per_address = RateLimit("sign-in-address", per_address, store)
 
     def check(self, address: str | None, username: str) -> None:
-        """Look whether a password may be tried. Call it before one is checked.
+        """Check whether a password may be tried. Call it before checking one.
 
-        Calls that come at the same moment all pass: a server of *n* threads may try *n* - 1
-        passwords more than the limit says.
+        Simultaneous calls all pass: a server with *n* threads may try *n* - 1 passwords more than
+        the limit.
 
-        :param address: Where it is tried from, already cleaned; ``None`` if that is not known.
+        :param address: The client's address, already cleaned; ``None`` if it is unknown.
         :param username: As it was typed.
         :raises RateLimited: Too many have failed.
         """
         self._per_username.check(_network(address), _plain(username))
-        # Who has no address has nothing in common but that.
+        # Clients without an address do not share one.
         if address is not None:
             self._per_address.check(_network(address))
 
     def failed(self, address: str | None, username: str) -> None:
-        """Count a sign-in that failed; parameters as of :meth:`check`."""
+        """Count a failed sign-in; parameters as in :meth:`check`."""
         self._per_username.count(_network(address), _plain(username))
         if address is not None:
             self._per_address.count(_network(address))
@@ -202,8 +194,8 @@ class SignInRateLimit:
 class RateLimits:
     """The limits of one application.
 
-    :param settings: Says how often, and where it is counted.
-    :raises ConfigurationError: The storage cannot be used by this installation.
+    :param settings: The limits and the URL of the storage.
+    :raises ConfigurationError: The storage's driver is not installed.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -216,16 +208,16 @@ class RateLimits:
 
 
 def _network(address: str | None) -> str:
-    """Return what one attacker has of addresses: of IPv6, that is a /64 (RFC 6177)."""
+    """Return the addresses that one attacker controls: for IPv6, a /64 (RFC 6177)."""
     if address is None or ":" not in address:
         return address or ""
     return str(ipaddress.ip_network(f"{address}/64", strict=False))
 
 
 def _plain(username: str) -> str:
-    """Return what all spellings have in common that a host may take for one user.
+    """Return the common form of all spellings that a host may treat as one user.
 
-    Case, accents and what cannot be seen make no difference to many a collation.
+    Many collations ignore case, accents and invisible characters.
     """
     letters = unicodedata.normalize("NFKD", username).casefold()
     seen = (char for char in letters if unicodedata.category(char) not in _UNSEEN)

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import limits
 
+from .clock import MAX_LEEWAY
 from .errors import ConfigurationError
 from .tokens.keys import MIN_SECRET_BYTES, Key, load_key
 
@@ -190,7 +191,7 @@ class Settings:
             issuer=reader.text("ISSUER"),
             audience=reader.optional_text("AUDIENCE"),
             lifetime=reader.duration("LIFETIME", timedelta(seconds=1)),
-            leeway=reader.duration("LEEWAY", most=timedelta(minutes=5)),
+            leeway=reader.duration("LEEWAY", most=MAX_LEEWAY),
             token_locations=reader.locations(),
             cookie_name=reader.cookie_name(),
             cookie_secure=reader.flag("COOKIE_SECURE"),

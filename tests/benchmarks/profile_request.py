@@ -21,8 +21,8 @@ import sqlalchemy as sa
 
 from tests.conftest import SERVERS
 from xgen_flask_sessions import clock
-from xgen_flask_sessions.connections.drivers import KeepingSQLite, asking
-from xgen_flask_sessions.connections.pool import DeadlinePool, compiled
+from xgen_flask_sessions.connections.drivers import CachingSQLite, compile_lookup, fast_lookup
+from xgen_flask_sessions.connections.pool import DeadlinePool
 from xgen_flask_sessions.denylist.strict import STATEMENTS
 from xgen_flask_sessions.state import State
 from xgen_flask_sessions.web.request_token import outcome
@@ -88,10 +88,10 @@ def _parts(site: Site, token: str) -> Iterator[_Parts]:
 def _views(parts: _Parts) -> dict[str, Callable[[], str]]:
     state, token, jti, connection = parts.state, parts.token, parts.jti, parts.connection
     statement = STATEMENTS["status"]
-    sql, parameters = compiled(statement, parts.engine)
-    ask = asking(connection, parts.engine.dialect)
-    if isinstance(ask, KeepingSQLite):  # the row is read once, and then kept
-        keeping, ask = ask, ask.kept
+    sql, parameters = compile_lookup(statement, parts.engine)
+    ask = fast_lookup(connection, parts.engine.dialect)
+    if isinstance(ask, CachingSQLite):  # the row is read once, and then kept
+        keeping, ask = ask, ask.cached
         ask(sql, parameters(jti))
         keeping(sql, parameters(jti))
     made = statement.compile(dialect=parts.engine.dialect)

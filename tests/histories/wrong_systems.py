@@ -23,6 +23,7 @@ from xgen_flask_sessions.denylist import strict
 from xgen_flask_sessions.denylist.strict import StrictDenylist, TokenStatus
 from xgen_flask_sessions.denylist.watch import Watch
 from xgen_flask_sessions.feed.follower import Batch, FeedReader
+from xgen_flask_sessions.feed.redis_denylist import Reading, RedisDenylist, View
 from xgen_flask_sessions.feed.redis_stream import Read
 from xgen_flask_sessions.state import get_state
 from xgen_flask_sessions.store import sign_ins, stamps
@@ -30,7 +31,6 @@ from xgen_flask_sessions.store.dialects import Dialect
 from xgen_flask_sessions.store.dialects.sqlite import SQLite
 from xgen_flask_sessions.store.sign_ins import Issue
 from xgen_flask_sessions.store.tables import FORCE_LOGOUT, RENEWED, SessionRecord
-from xgen_flask_sessions.verifier import Verifier, _Reading, _View
 
 
 def _ended_by_row(status: TokenStatus, now_us: int) -> bool:
@@ -105,9 +105,9 @@ def _keep_as_of_now(self: Watch, jti: str, kept: Any) -> None:
     _keep(self, jti, kept._replace(generation=self._generation))
 
 
-def _show_without_bound(self: Verifier, reading: _Reading, asked_s: float, read: Read) -> None:
+def _show_without_bound(self: RedisDenylist, reading: Reading, asked_s: float, read: Read) -> None:
     """Trust the memory for good once the feed was read."""
-    self._view = _View(reading.revocations, math.inf)
+    self.view = View(reading.revoked, math.inf)
 
 
 def _answer_slowly(self: StrictDenylist, jti: str) -> TokenStatus | None:
@@ -131,11 +131,11 @@ _PATCHES: Mapping[str, tuple[tuple[object, str, object], ...]] = {
     ),
     "check-then-renew": ((sign_ins, "renew", _check_then_renew),),
     "slow": (_SLOWLY,),
-    "watch-without-bound": ((Watch, "_beat", _beat_without_bound),),
+    "watch-without-bound": ((Watch, "_poll", _beat_without_bound),),
     "watch-with-losses": ((Watch, "_take", _take_every_second),),
     "service-without-bound": (
-        (Verifier, "_show", _show_without_bound),
-        (Verifier, "_lose", lambda _: None),
+        (RedisDenylist, "_show", _show_without_bound),
+        (RedisDenylist, "_lose", lambda _: None),
     ),
     "watch-keeping-late": (_SLOWLY, (Watch, "_keep", _keep_as_of_now)),
 }

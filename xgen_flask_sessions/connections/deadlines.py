@@ -1,8 +1,8 @@
-"""No database call takes longer than it may: a thread that cuts off those that do.
+"""Deadlines for database calls: a thread breaks the connection of a call that exceeds its own.
 
-Drivers wait for a server's answer for as long as it takes. Of a server that is paused, or behind
-a network that drops everything, no answer ever comes. Breaking the connection's socket ends the
-wait at once, with the driver's own error.
+A driver waits for the server's answer without a limit. A server that is paused, or behind a
+network that drops every packet, never answers. Shutting down the connection's socket ends the wait
+at once, with the driver's own error.
 """
 
 from __future__ import annotations
@@ -19,54 +19,56 @@ from typing import Any, Final, Protocol
 from ..runtime import reset_after_fork, start
 
 _TICK_S: Final = 0.05
-"""How often the thread looks."""
+"""Seconds between two checks of the deadlines."""
 _IDLE_TICKS: Final = 40
+"""Checks without a call after which the thread sleeps until the next call."""
 
 
-class Holder(Protocol):
-    """Has a connection to itself, until it has given it back."""
+class HasDriverConnection(Protocol):
+    """A wrapper around a driver's connection, such as SQLAlchemy's pooled connection."""
 
     @property
     def dbapi_connection(self) -> Any:
-        """The driver's own connection object; ``None`` once it was given back."""
+        """The driver's own connection object; ``None`` once it was returned to its pool."""
 
 
 class Watchdog:
-    """Watches the calls of one process, and starts its thread at the first of them."""
+    """Watches the calls of one process, in a thread that the first call starts."""
 
     def __init__(self) -> None:
         self._reset()
         reset_after_fork(self._reset)
 
     def _reset(self) -> None:
-        self._calls: dict[object, tuple[float, Holder]] = {}
+        self._calls: dict[object, tuple[float, HasDriverConnection]] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._asleep = False
 
     @contextmanager
-    def limit(self, holder: Holder, due: float) -> Iterator[None]:
+    def limit(self, connection: HasDriverConnection, due: float) -> Iterator[None]:
         """Break a connection if the block has not ended in time.
 
-        A driver whose connections cannot be broken from here waits as it likes to.
+        Has no effect on a driver that :func:`break_connection` does not know.
 
-        :param holder: Who has the connection; once it has given it back, nothing is broken.
-        :param due: When the block is to have ended, by ``time.monotonic()``.
+        :param connection: The connection that the block uses. It is not broken after its return to
+            the pool.
+        :param due: The deadline, as a value of ``time.monotonic()``.
         """
-        call = self.begin(holder, due)
+        call = self.begin(connection, due)
         try:
             yield
         finally:
             self.end(call)
 
-    def begin(self, holder: Holder, due: float) -> object:
+    def begin(self, connection: HasDriverConnection, due: float) -> object:
         """Begin to watch a call, as :meth:`limit` does, at less cost.
 
-        :returns: What :meth:`end` is to be given, without fail.
+        :returns: A handle. The caller must pass it to :meth:`end`, also after an error.
         """
         call = object()
-        self._calls[call] = (due, holder)
+        self._calls[call] = (due, connection)
         if self._thread is None or self._asleep:
             try:
                 self._wake_up()
@@ -76,9 +78,9 @@ class Watchdog:
         return call
 
     def end(self, call: object) -> None:
-        """Watch a call no more: from here on, nothing is broken for its sake."""
+        """Stop watching a call. After the return, its connection is not broken any more."""
         if self._calls.pop(call, None) is None:
-            with self._lock:  # until what is being broken for its sake is broken
+            with self._lock:  # wait until the thread has finished breaking the connection
                 pass
 
     def _wake_up(self) -> None:
@@ -100,24 +102,24 @@ class Watchdog:
             idle = 0 if self._calls else idle + 1
             if idle > _IDLE_TICKS:
                 self._asleep = True
-                if not self._calls:  # looked at after the flag is up: no call goes unseen
+                if not self._calls:  # checked after the flag is set, so that no call is missed
                     self._wake.wait()
                 self._asleep = False
                 idle = 0
             with self._lock:
                 now = time.monotonic()
-                for call, (due, holder) in self._calls.copy().items():
-                    # Whoever takes the call out, here or in end(), has it.
+                for call, (due, connection) in self._calls.copy().items():
+                    # pop() decides between this thread and end(): only one of them gets the call.
                     if due <= now and self._calls.pop(call, None) is not None:
-                        break_connection(holder.dbapi_connection)
+                        break_connection(connection.dbapi_connection)
 
 
 def break_connection(dbapi_connection: Any) -> None:
-    """End whatever another thread waits for on a driver's connection, with an error there.
+    """Make the call that another thread is running on a driver's connection fail.
 
-    Known are psycopg and psycopg2 (``fileno()``), PyMySQL (its socket) and sqlite3.
+    Supports psycopg and psycopg2 (``fileno()``), PyMySQL (its socket) and sqlite3.
     """
-    # What has just been closed, or given back, needs no breaking.
+    # The connection may have been closed, or returned to its pool, a moment ago.
     with contextlib.suppress(Exception):
         if hasattr(dbapi_connection, "interrupt"):
             dbapi_connection.interrupt()
@@ -129,4 +131,4 @@ def break_connection(dbapi_connection: Any) -> None:
 
 
 watchdog: Final = Watchdog()
-"""The one of this process."""
+"""The watchdog of this process."""

@@ -1,13 +1,14 @@
-"""Asks a driver one question at the least cost it can be asked at.
+"""The differences between database drivers: fast look-ups, connection set-up, SQL parameters.
 
-Of a look-up over TCP, most of the time goes into the driver, not into the network or the server.
-So the statement is prepared on the server, and of the driver only the part is used that the
-answer needs. A file of SQLite is asked whether anything was committed since the last answer. Any
-other driver is asked as all drivers are, by a cursor.
+Most of the time of a look-up over TCP is spent in the driver, not in the network or the server. So
+the server prepares the statement, and the look-up bypasses the parts of the driver that the answer
+does not need. A look-up in an SQLite file first checks whether anything was committed since the
+last answer. Any other driver is used through a cursor.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sqlite3
@@ -18,50 +19,116 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 Row = Sequence[Any] | None
-Ask = Callable[[str, Any], Row]
-"""Runs a statement with its parameters, as compiled for the driver, and returns its first row."""
+Lookup = Callable[[str, Any], Row]
+"""Runs a statement with its parameters, as compiled for the driver, and returns the first row."""
+MakeParameters = Callable[[Any], Any]
+"""Returns the driver's parameters for the one value of a statement."""
 
 _PLACEHOLDER: Final = re.compile(r"%\(\w+\)s")
 _INTEGERS: Final = frozenset({20, 21, 23})
-"""PostgreSQL's type numbers of int8, int2 and int4."""
+"""PostgreSQL's type OIDs of int8, int2 and int4."""
 _MAX_ROWS: Final = 1024
-"""That a connection to SQLite keeps: 1 MB at most."""
+"""Rows that one SQLite connection caches, 1 MB at most."""
 
 
 def schema_options(engine: sa.Engine) -> dict[str, Any]:
-    """Return what has a statement compiled with the engine's ``schema_translate_map`` in it."""
+    """Return the compile options that apply the engine's ``schema_translate_map``."""
     schemas = engine.get_execution_options().get("schema_translate_map")
     if not schemas:
         return {}
     return {"schema_translate_map": schemas, "render_schema_translate": True}
 
 
-def suited(statement: sa.Select[Any], dialect: sa.Dialect) -> sa.Select[Any]:
-    """Return *statement* as :func:`asking` wants it for that dialect.
+def compile_statement(statement: sa.Select[Any], engine: sa.Engine) -> tuple[str, MakeParameters]:
+    """Compile a statement with at most one parameter for the driver of *engine*.
 
-    PyMySQL reads each column's description in Python: one column, in JSON, is read faster than
-    seven. What integers and strings it holds is the same.
+    :returns: The SQL, and the function that makes the driver's parameters.
     """
-    if not _reads_json(dialect):
-        return statement
-    return statement.with_only_columns(
-        sa.func.json_array(*statement.selected_columns), maintain_column_froms=True
-    )
+    compiled = statement.compile(dialect=engine.dialect, **schema_options(engine))
+    if not compiled.params:
+        return str(compiled), lambda _: ()
+    (name,) = compiled.params
+    if compiled.positional:
+        return str(compiled), lambda value: (value,)
+    return str(compiled), lambda value: {name: value}
 
 
-def asking(dbapi_connection: Any, dialect: sa.Dialect) -> Ask:
-    """Return what asks one connection.
+def compile_lookup(statement: sa.Select[Any], engine: sa.Engine) -> tuple[str, MakeParameters]:
+    """Compile a statement with one parameter for :func:`fast_lookup`.
 
-    :param dbapi_connection: The driver's own connection object, in autocommit.
-    :param dialect: What the statements are compiled for.
+    PyMySQL parses the description of each column in Python, so it is given one column in JSON,
+    which is read faster than seven. Integers and strings keep their values.
+
+    :returns: The SQL, and the function that makes the driver's parameters.
+    """
+    if _reads_json(engine.dialect):
+        statement = statement.with_only_columns(
+            sa.func.json_array(*statement.selected_columns), maintain_column_froms=True
+        )
+    return compile_statement(statement, engine)
+
+
+def fast_lookup(dbapi_connection: Any, dialect: sa.Dialect) -> Lookup:
+    """Return the fastest look-up that the driver of a connection supports.
+
+    :param dbapi_connection: The driver's own connection object, in autocommit mode.
+    :param dialect: The dialect that the statements are compiled for.
     """
     if dialect.driver == "psycopg" and _may_prepare(dbapi_connection):
         return _Psycopg(dbapi_connection)
     if _reads_json(dialect):
         return _PyMySQL(dbapi_connection)
     if isinstance(dbapi_connection, sqlite3.Connection):
-        return KeepingSQLite(dbapi_connection)
+        return CachingSQLite(dbapi_connection)
     return _Cursor(dbapi_connection)
+
+
+def configure(dbapi_connection: Any, dialect: sa.Dialect, deadline_s: float) -> None:
+    """Switch a new connection to autocommit and limit its statements to *deadline_s* seconds.
+
+    A server does not notice that the client gave up, so it is told to cancel the statement itself.
+    """
+    dialect.set_isolation_level(dbapi_connection, "AUTOCOMMIT")
+    if dialect.name == "sqlite":
+        _configure_sqlite(dbapi_connection, deadline_s)
+    limit = _statement_limit(dialect, dbapi_connection, deadline_s)
+    if limit is not None:
+        cursor = dbapi_connection.cursor()
+        cursor.execute(limit)
+        cursor.close()
+
+
+def _configure_sqlite(dbapi_connection: Any, deadline_s: float) -> None:
+    """Switch a file to its write-ahead log, so that readers and the writer work side by side."""
+    if hasattr(dbapi_connection, "autocommit"):  # Python 3.12: overrides the isolation level
+        dbapi_connection.autocommit = True
+    # A read-only file, or one that stays locked, keeps its journal mode.
+    dbapi_connection.execute(f"PRAGMA busy_timeout = {int(deadline_s * 250)}").close()
+    with contextlib.suppress(dbapi_connection.OperationalError):
+        dbapi_connection.execute("PRAGMA journal_mode = WAL").close()
+    dbapi_connection.execute(f"PRAGMA busy_timeout = {int(deadline_s * 1000)}").close()
+
+
+def _statement_limit(dialect: Any, dbapi_connection: Any, seconds: float) -> str | None:
+    if dialect.name == "postgresql":
+        # A pooler that supports no prepared statements would pass the setting on to other clients.
+        if getattr(dbapi_connection, "prepare_threshold", 0) is None:
+            return None
+        return f"SET statement_timeout = {int(seconds * 1000)}"
+    if dialect.name in ("mysql", "mariadb"):
+        if dialect.is_mariadb:
+            return f"SET SESSION max_statement_time = {seconds}"
+        return f"SET SESSION max_execution_time = {int(seconds * 1000)}"
+    return None
+
+
+def require_autocommit(connection: Any) -> None:
+    """Raise if a connection of sqlite3 is in a transaction.
+
+    :raises OSError: It is in a transaction.
+    """
+    if getattr(connection, "in_transaction", False):  # only sqlite3 has it
+        raise OSError("The connection is in a transaction and would read an old snapshot.")
 
 
 def _reads_json(dialect: sa.Dialect) -> bool:
@@ -69,10 +136,10 @@ def _reads_json(dialect: sa.Dialect) -> bool:
 
 
 def _may_prepare(connection: Any) -> bool:
-    """Say whether a connection of psycopg's may be asked past its cursor.
+    """Return whether a look-up may use libpq directly on a connection of psycopg.
 
-    Not where the host said that nothing is to be prepared, as behind some poolers; nor where
-    gevent has to see each wait.
+    It may not if the host disabled prepared statements, as behind some poolers, or if gevent has
+    to see each wait.
     """
     monkey = sys.modules.get("gevent.monkey")
     patched = monkey is not None and (
@@ -85,17 +152,8 @@ def _may_prepare(connection: Any) -> bool:
     )
 
 
-def require_autocommit(connection: Any) -> None:
-    """Make sure that a connection is in no transaction of sqlite3's.
-
-    :raises OSError: It is.
-    """
-    if getattr(connection, "in_transaction", False):  # of sqlite3
-        raise OSError("The connection is in a transaction: it would go on to see the past.")
-
-
 class _Cursor:
-    """The way that every driver has."""
+    """Looks up with a cursor, as every driver can."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -111,11 +169,11 @@ class _Cursor:
         return row
 
 
-class KeepingSQLite:
-    """Rows read before, as long as nobody has committed anything to the file since.
+class CachingSQLite:
+    """Caches rows of an SQLite file until another connection commits to it.
 
-    That is what ``PRAGMA data_version`` says, for whatever process has committed; asking it takes
-    the same locks as a query and reads no page. The connection itself writes nothing.
+    ``PRAGMA data_version`` changes with each commit of another connection, in any process. Reading
+    it takes the same locks as a query but reads no page. This connection itself never writes.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -125,10 +183,10 @@ class KeepingSQLite:
         self._rows: dict[tuple[str, Any], Row] = {}
         databases = self._execute("PRAGMA database_list").fetchall()
         attached = {name for _, name, _ in databases} - {"main", "temp"}
-        self._most = 0 if attached else _MAX_ROWS  # the version tells of "main" only
+        self._max_rows = 0 if attached else _MAX_ROWS  # the version covers only "main"
 
-    def kept(self, sql: str, parameters: Any) -> Row:
-        """Return the row that was read before, if it still is as it was; ``None`` otherwise.
+    def cached(self, sql: str, parameters: Any) -> Row:
+        """Return the cached row, or ``None`` if there is none or it may be outdated.
 
         Waits no longer than SQLite's own ``busy_timeout``.
         """
@@ -139,18 +197,18 @@ class KeepingSQLite:
         return self._rows.get((sql, parameters))
 
     def __call__(self, sql: str, parameters: Any) -> Row:
-        # What was committed since kept() was called makes the version differ the next time.
+        # A commit since cached() was called changes the version, which the next call notices.
         row: Row = self._execute(sql, parameters).fetchone()
         require_autocommit(self._connection)
-        if row is not None and self._most:
-            if len(self._rows) >= self._most:
+        if row is not None and self._max_rows:
+            if len(self._rows) >= self._max_rows:
                 self._rows.clear()
             self._rows[sql, parameters] = row
         return row
 
 
 class _Psycopg:
-    """libpq, without psycopg's cursor around it."""
+    """Looks up with libpq, without psycopg's cursor."""
 
     def __init__(self, connection: Any) -> None:
         import psycopg
@@ -187,30 +245,30 @@ class _Psycopg:
         return int(value) if result.ftype(column) in _INTEGERS else value.decode()
 
     def _fail(self, result: Any) -> None:
-        if self._connection.closed:  # has no error code
+        if self._connection.closed:  # the result has no error code
             raise self._errors.OperationalError(result.error_message.decode(errors="replace"))
         raise self._errors.error_from_result(result, encoding="utf-8")
 
 
 class _PyMySQL:
-    """Statements prepared by SQL, whose one column is JSON."""
+    """Looks up with ``PREPARE`` and ``EXECUTE``; the one column is JSON."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._prepared: dict[str, str] = {}
-        self._plain = _Cursor(connection)
+        self._cursor = _Cursor(connection)
 
     def __call__(self, sql: str, parameters: Mapping[str, str] | tuple[()]) -> Row:
         if not parameters:
-            return self._plain(sql, parameters)
+            return self._cursor(sql, parameters)
         name = self._prepared.get(sql) or self._prepare(sql)
         (value,) = parameters.values()
-        row = self._plain(f"EXECUTE {name} USING {self._connection.escape(value)}", None)
+        row = self._cursor(f"EXECUTE {name} USING {self._connection.escape(value)}", None)
         return None if row is None else json.loads(row[0])
 
     def _prepare(self, sql: str) -> str:
         name = f"xgen_{len(self._prepared)}"
         text = self._connection.escape(_PLACEHOLDER.sub("?", sql))
-        self._plain(f"PREPARE {name} FROM {text}", None)
+        self._cursor(f"PREPARE {name} FROM {text}", None)
         self._prepared[sql] = name
         return name

@@ -1,4 +1,4 @@
-"""Token in, :class:`VerifiedToken` out: signature, claims, expiry and denylist. No Flask."""
+"""Token in, :class:`VerifiedToken` out: signature, claims, expiry and denylist."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .strict import TokenStatus
 
 
 class Denylist(Protocol):
-    """Knows how tokens stand."""
+    """Knows the status of tokens."""
 
     def status(self, jti: str) -> TokenStatus | None:
-        """Return how the token *jti* stands, or ``None`` if no such token was recorded.
+        """Return the status of the token *jti*, or ``None`` if it was never recorded.
 
-        :raises DenylistUnavailable: It cannot be told.
+        :raises DenylistUnavailable: The status is unknown.
         """
 
 
 class TokenChecker:
     """Checks tokens against keys and denylist.
 
-    :param codec: Checks what the token itself tells.
-    :param denylist: Knows what was revoked.
+    :param codec: Checks signatures and claims.
+    :param denylist: Knows revocations.
     """
 
     def __init__(self, codec: TokenCodec, denylist: Denylist) -> None:
@@ -33,13 +33,13 @@ class TokenChecker:
         self._denylist = denylist
 
     def verify(self, token: str) -> VerifiedToken:
-        """Check one token, with one look into the database.
+        """Check one token, with at most one query.
 
         :param token: The compact JWS, as sent.
-        :raises TokenInvalid: It is no token of this deployment, or not one on record.
+        :raises TokenInvalid: This deployment did not issue it.
         :raises TokenExpired: Its ``exp`` has passed.
         :raises SessionRevoked: Its session, its user or everyone was signed out after its issue.
-        :raises DenylistUnavailable: The database cannot be asked; the token must not pass.
+        :raises DenylistUnavailable: Its status is unknown; the token must not pass.
         """
         now_us = clock.now_us()
         claims = self._codec.decode(token, now_us=now_us)
@@ -47,11 +47,11 @@ class TokenChecker:
         return verified_token(claims)
 
     def recheck(self, verified: VerifiedToken) -> None:
-        """Check again, later, a token that :meth:`verify` let pass.
+        """Check a token again that :meth:`verify` accepted earlier.
 
         :raises TokenExpired: Its ``exp`` has passed since.
         :raises SessionRevoked: It was signed out since.
-        :raises DenylistUnavailable: The database cannot be asked; the token must not pass.
+        :raises DenylistUnavailable: Its status is unknown; the token must not pass.
         """
         now_us = clock.now_us()
         self._codec.require_unexpired(verified.expires_us, now_us=now_us)

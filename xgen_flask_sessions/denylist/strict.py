@@ -1,6 +1,6 @@
-"""Is a token revoked? The one read behind every verification.
+"""Whether a token is revoked, asked of the database: the one read behind every verification.
 
-Knows the tables and how to ask them in a single round trip; knows neither tokens nor Flask.
+Knows the tables and asks them in one round trip; knows neither tokens nor Flask.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import aliased
 
-from ..connections.pool import DeadlinePool, compiled
+from ..connections.drivers import compile_lookup
+from ..connections.pool import DeadlinePool
 from ..errors import DenylistUnavailable
 from ..store.tables import (
     EVERYONE,
@@ -27,7 +28,7 @@ from ..store.tables import (
 
 
 class TokenStatus(NamedTuple):
-    """What the database says of one token."""
+    """The database's record of one token."""
 
     user_id: str
     session_id: str
@@ -39,10 +40,10 @@ class TokenStatus(NamedTuple):
     """The later of the user's and everyone's invalidation timestamp."""
 
     def is_revoked(self, now_us: int) -> bool:
-        """Say whether the token is to be refused.
+        """Return whether the token must be refused.
 
-        Only a renewed token's end lies ahead, so only there the clock is asked: an end recorded
-        by a machine whose clock runs ahead holds at once.
+        Only the end of a renewed token lies in the future, so the clock counts only for it: an end
+        recorded by a machine whose clock is ahead takes effect at once.
 
         :param now_us: This machine's time in microseconds.
         """
@@ -54,7 +55,7 @@ class TokenStatus(NamedTuple):
 
     @property
     def forced(self) -> bool:
-        """Whether a force logout ended it, rather than the user."""
+        """Whether a force logout ended it, not the user."""
         if self.end_reason in (None, RENEWED):
             return self.issued_us <= self.invalid_before_us
         return self.end_reason == FORCE_LOGOUT
@@ -87,18 +88,18 @@ STATEMENTS: Final[dict[str, Any]] = {
     .where(SessionRecord.jti == sa.bindparam("about", type_=sa.String())),
     "cut-off": sa.select(_user_us(), _everyone_us()),
 }
-"""What is asked, each about one token or user."""
+"""The queries, each about one token or user."""
 
 
 class StrictDenylist:
-    """Asks the database, on connections of its own, and waits no longer than the deadline.
+    """Asks the database, on its own connections and within the deadline.
 
-    A transaction of the host's, which may see an old snapshot, has no part in the answer.
+    The host's transaction, which may read an old snapshot, does not affect the answer.
 
     :param get_engine: Returns the engine of the database that holds the tables.
-    :param get_host_connection: Returns the connection that the host works on just now; it is
-        asked where there is no other, as with SQLite in memory.
-    :param deadline_s: How many seconds an answer may take.
+    :param get_host_connection: Returns the host's current connection, which is used if there can
+        be no other, as with SQLite in memory.
+    :param deadline_s: Seconds that an answer may take.
     """
 
     def __init__(
@@ -114,9 +115,9 @@ class StrictDenylist:
         self._lock = threading.Lock()
 
     def status(self, jti: str) -> TokenStatus | None:
-        """Return how the token *jti* stands, or ``None`` if no such token was recorded.
+        """Return the status of the token *jti*, or ``None`` if it was never recorded.
 
-        :raises DenylistUnavailable: The database could not be asked, or not in time.
+        :raises DenylistUnavailable: The database does not answer in time.
         """
         row = self._ask("status", jti)
         if row is None:
@@ -127,15 +128,15 @@ class StrictDenylist:
     def invalid_before_us(self, user_id: str) -> int:
         """Return the later of a user's and everyone's invalidation timestamp; 0 without any.
 
-        :raises DenylistUnavailable: The database could not be asked, or not in time.
+        :raises DenylistUnavailable: The database does not answer in time.
         """
         row = self._ask("cut-off", user_id)
         return max(us or 0 for us in row or (0,))
 
     def require_reachable(self) -> None:
-        """Make sure that the database answers, before something waits for it without a deadline.
+        """Check that the database answers, before a call waits for it without a deadline.
 
-        :raises DenylistUnavailable: It does not, or not in time.
+        :raises DenylistUnavailable: It does not answer in time.
         """
         source = self._get_source()
         if source is None:
@@ -146,29 +147,29 @@ class StrictDenylist:
             raise DenylistUnavailable from error
 
     def warm_up(self) -> None:
-        """Switch a file of SQLite to its write-ahead log, before a transaction keeps that off."""
+        """Switch an SQLite file to its write-ahead log, before a transaction prevents it."""
         if self._get_engine().dialect.name == "sqlite":
             with suppress(DenylistUnavailable):
                 self.require_reachable()
 
     def source(self) -> _Database | None:
-        """Return the database to ask; ``None`` if there is only the host's one connection."""
+        """Return the database to ask; ``None`` if the host's connection is the only one."""
         return self._get_source()
 
-    def _ask(self, question: str, about: str) -> Sequence[Any] | None:
+    def _ask(self, query: str, about: str) -> Sequence[Any] | None:
         source = self._source
         if source is None or source.engine is not self._get_engine():
             source = self._get_source()
         if source is None:
-            return self._ask_host(question, about)
-        sql, parameters = source.questions[question]
+            return self._ask_host(query, about)
+        sql, parameters = source.queries[query]
         try:
             return source.pool.fetch_one(sql, parameters(about))
         except source.pool.errors as error:
             raise DenylistUnavailable from error
 
     def _get_source(self) -> _Database | None:
-        """Return where to ask; ``None`` if there is only the host's one connection."""
+        """Return the database to ask; ``None`` if the host's connection is the only one."""
         engine = self._get_engine()
         source = self._source
         if source is not None and source.engine is engine:
@@ -177,26 +178,27 @@ class StrictDenylist:
             return None
         with self._lock:
             if self._source is None or self._source.engine is not engine:
-                questions = {
-                    name: compiled(statement, engine) for name, statement in STATEMENTS.items()
+                queries = {
+                    name: compile_lookup(statement, engine)
+                    for name, statement in STATEMENTS.items()
                 }
                 pool = DeadlinePool(engine, self._deadline_s)
-                self._source = _Database(engine, pool, questions)
+                self._source = _Database(engine, pool, queries)
             return self._source
 
-    def _ask_host(self, question: str, about: str) -> Sequence[Any] | None:
+    def _ask_host(self, query: str, about: str) -> Sequence[Any] | None:
         try:
-            # Giving its only connection back would undo what the host has not committed.
+            # To return the only connection would roll back the host's uncommitted changes.
             connection = self._get_host_connection()
-            return connection.execute(STATEMENTS[question], {"about": about}).one_or_none()
+            return connection.execute(STATEMENTS[query], {"about": about}).one_or_none()
         except SQLAlchemyError as error:
             raise DenylistUnavailable from error
 
 
 @dataclass(frozen=True, slots=True)
 class _Database:
-    """Where to ask, and how."""
+    """A database to ask, and the compiled queries."""
 
     engine: sa.Engine
     pool: DeadlinePool
-    questions: dict[str, tuple[str, Callable[[str], Any]]]
+    queries: dict[str, tuple[str, Callable[[str], Any]]]

@@ -1,9 +1,9 @@
-"""The denylist in memory: what the database said of a token holds until the feed says otherwise.
+"""The denylist in memory: answers of the database that hold until the feed says otherwise.
 
-A token is asked about once, strictly, and then not again while its user's tokens are left alone.
-Only while the process hears from the feed does its memory count. Whoever read the feed to its end
-at some moment knows all that was committed before it; so an answer from memory is never older than
-the largest staleness allowed, whatever fails, and without any clock of another machine.
+The database is asked once about a token, and again only after a change of its user. The memory is
+valid only while the process hears from the feed. A reader that read the feed to its end knows
+everything committed before that; so an answer is never older than the staleness bound, whatever
+fails, and independent of other machines' clocks.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ..store.feed_table import Change
 from .strict import StrictDenylist, TokenStatus
 
 MAX_TOKENS: Final = 32_768
-"""Of which the status is kept in memory; the one that was kept the longest makes room."""
+"""Tokens in memory; a new one replaces the oldest."""
 
 KEPT_S: Final = 30.0
-"""After which a token is asked about again, revoked or not. Less than a renewed token's grace."""
+"""Seconds after which the database is asked again. Less than a renewed token's grace period."""
 
 MAX_USERS: Final = 10_000
-"""Whose last changes are remembered; when there are more, all of the memory is given up."""
+"""Users whose last change is in memory; with more, the whole memory is invalidated."""
 
 _IDLE_S: Final = 30.0
 
@@ -38,30 +38,30 @@ class _Kept(NamedTuple):
 
 
 class Watch:
-    """Answers as :class:`StrictDenylist` does, from memory where that is as good.
+    """A denylist that answers from memory within the staleness bound.
 
-    :param denylist: Is asked for what is not in memory.
-    :param wake: How to notice that the feed has grown.
-    :param max_staleness_s: How old an answer may be at most, in seconds.
+    :param denylist: Answers for tokens that are not in memory.
+    :param wakeup: Notices that the feed has grown.
+    :param max_staleness_s: The staleness bound, in seconds.
     """
 
-    def __init__(self, denylist: StrictDenylist, wake: Wakeup, max_staleness_s: float) -> None:
+    def __init__(self, denylist: StrictDenylist, wakeup: Wakeup, max_staleness_s: float) -> None:
         self._denylist = denylist
         self._max_staleness_s = max_staleness_s
         self._kept: dict[str, _Kept] = {}
         self._lock = threading.Lock()
         self._generation = 0
-        """Rises with each change. What was asked before a change counts no more for its user."""
+        """Rises with each change. A user's answers from before a change are invalid."""
         self._floor = 0
-        """The generation from which on anything counts."""
+        """Answers of earlier generations are invalid for every user."""
         self._changed: dict[str, int] = {}
-        """The generation of a user's last change."""
+        """The generation of each user's last change."""
         self._fresh_until_s = 0.0
         self._asked_s = 0.0
         self._follower = Follower(
             "xgen-sessions-watch",
-            self._beat,
-            wake,
+            self._poll,
+            wakeup,
             rest_s=max_staleness_s / 4,
             is_wanted=lambda: runtime.elapsed() - self._asked_s < _IDLE_S,
             on_fork=self._forget,
@@ -75,22 +75,21 @@ class Watch:
 
     @property
     def size(self) -> int:
-        """Of how many tokens the status is in memory."""
+        """The number of tokens in memory."""
         return len(self._kept)
 
     def is_fresh(self) -> bool:
-        """Say whether the memory counts just now."""
+        """Return whether the memory is valid now."""
         return runtime.elapsed() < self._fresh_until_s
 
     def stop(self) -> None:
-        """Have the feed be followed no more, until the next token is checked."""
+        """Stop following the feed, until the next token is checked."""
         self._follower.stop()
 
     def status(self, jti: str) -> TokenStatus | None:
-        """Return how the token *jti* stands, or ``None`` if no such token was recorded.
+        """Return the status of the token *jti*, or ``None`` if it was never recorded.
 
-        :raises DenylistUnavailable: The database had to be asked, and could not be, or not in
-            time.
+        :raises DenylistUnavailable: The database had to be asked and does not answer in time.
         """
         now_s = self._asked_s = runtime.elapsed()
         if now_s < self._fresh_until_s:
@@ -98,7 +97,7 @@ class Watch:
             if (
                 kept is not None
                 and now_s < kept.until_s
-                # In this order: the floor is raised before the changes are forgotten.
+                # In this order: the floor rises before the changes are cleared.
                 and kept.generation >= self._changed.get(kept.status.user_id, 0)
                 and kept.generation >= self._floor
             ):
@@ -120,26 +119,26 @@ class Watch:
 
     def _follow(self) -> None:
         source = self._denylist.source()
-        if source is not None:  # else there is only the host's one connection, which is asked
+        if source is not None:  # otherwise the host's only connection is asked each time
             self._follower.ensure_running(source)
 
-    def _beat(self, reader: FeedReader) -> None:
+    def _poll(self, reader: FeedReader) -> None:
         heard_s = runtime.elapsed()
         self._take(reader.read())
         self._fresh_until_s = heard_s + self._max_staleness_s
 
     def committed(self, change: Change) -> None:
-        """Have what this process itself has ended be refused from its next call on."""
-        self._drop({change.user_id})
+        """Invalidate answers after this process's own change, without waiting for the feed."""
+        self._invalidate({change.user_id})
 
     def _take(self, batch: Batch) -> None:
         if batch.resync:
-            self._drop({None})
+            self._invalidate({None})
         elif batch.events:
-            self._drop({event.change.user_id for event in batch.events})
+            self._invalidate({event.change.user_id for event in batch.events})
 
-    def _drop(self, users: Set[str | None]) -> None:
-        """Let nothing count that was asked about these users; ``None`` stands for everyone."""
+    def _invalidate(self, users: Set[str | None]) -> None:
+        """Invalidate cached answers for these users; ``None`` means everyone."""
         with self._lock:
             self._generation += 1
             if None in users or len(self._changed) + len(users) > MAX_USERS:

@@ -1,4 +1,4 @@
-"""Reads the feed as it grows, in a thread of its own: what a process learns from, and when."""
+"""Reads the feed as it grows, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import sqlalchemy as sa
 
-from ..connections.pool import (
-    Connection,
-    DeadlinePool,
-    leave_to_parent,
-    rendered,
-)
+from ..connections.drivers import compile_statement
+from ..connections.pool import Connection, DeadlinePool, leave_to_parent
 from ..runtime import has_green_threads, reset_after_fork, start
 from ..store import feed_table
 from ..store.feed_table import Event
@@ -25,41 +21,41 @@ _log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 1.0
-"""How long to wait after a failure before trying again; twice as long after each."""
+"""Seconds to wait before a retry: doubled after each failure."""
 
 
 class Batch(NamedTuple):
-    """What was added to the feed since it was read last."""
+    """The events appended since the last read."""
 
     resync: bool
-    """Whether what was known before counts no more: the feed is another one, or too far on."""
+    """Whether all earlier knowledge is invalid: the feed is another one, or too far ahead."""
     events: list[Event]
 
 
 class FeedReader:
     """Reads the feed in the order of the commits, on a connection of its own.
 
-    :param source: Opens connections, and is what the statements are for.
+    :param source: The database.
     """
 
     def __init__(self, source: FeedSource) -> None:
         self.source = source
-        self._newest = rendered(feed_table.NEWEST, source.engine)[0]
-        self._since, self._parameters = rendered(feed_table.SINCE, source.engine)
+        self._newest = compile_statement(feed_table.NEWEST, source.engine)[0]
+        self._since, self._parameters = compile_statement(feed_table.SINCE, source.engine)
         self._connection: Connection | None = None
         self.newest: Event | None = None
-        """The last event that was read; ``None`` if there is none in the feed."""
+        """The last event that was read; ``None`` if the feed has none."""
         self._begun = False
 
     @property
     def connection(self) -> Connection:
-        """The connection, opened if it is not there."""
+        """The connection, opened at the first use."""
         if self._connection is None:
             self._connection = self.source.pool.open()
         return self._connection
 
     def read(self) -> Batch:
-        """Read what has been added since the last call: all that was committed before this one.
+        """Read the events since the last call: all that were committed before this one.
 
         :raises Exception: One of the pool's ``errors``; the next call tries again.
         """
@@ -77,7 +73,7 @@ class FeedReader:
             position = self.newest.position if self.newest else 0
             found = self._fetch(self._since, self._parameters(position))
             is_last_page = len(found) < feed_table.PAGE
-            # The one that was read last must still be there, followed by none but its successors.
+            # The last event must still be there, followed by its successors only.
             if self.newest is not None and (not found or found.pop(0) != self.newest):
                 return self._begin()
             if any(event.position != place for place, event in enumerate(found, position + 1)):
@@ -99,20 +95,20 @@ class FeedReader:
         return [feed_table.event_of(row) for row in self.connection.fetch_all(sql, parameters, due)]
 
     def close(self) -> None:
-        """Let go of the connection; what was read stays read."""
+        """Close the connection and keep the position."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def forget_connection(self) -> None:
-        """Leave the connection to the process that this one was forked from."""
+        """Leave the connection to the parent process."""
         if self._connection is not None:
             leave_to_parent(self._connection)
             self._connection = None
 
 
 class FeedSource(Protocol):
-    """Where the feed is."""
+    """The database that holds the feed."""
 
     @property
     def engine(self) -> sa.Engine: ...
@@ -121,32 +117,31 @@ class FeedSource(Protocol):
 
 
 class Follower:
-    """A thread that reads the feed at each beat, and between two of them waits for more.
+    """A thread that polls the feed and waits between two polls until it may have grown.
 
-    It is started by :meth:`ensure_running`, ends when it is no longer wanted, and begins anew in
-    a forked process, where threads do not come along.
+    :meth:`ensure_running` starts it, in a forked process again. It ends when it is not wanted.
 
-    :param name: Of the thread.
-    :param beat: Reads the feed by the reader it is given, and does something with it.
-    :param wake: Waits between two beats.
-    :param rest_s: For how long at most, in seconds.
-    :param is_wanted: Asked after each beat, be it a failed one; when it says no, the thread ends.
-    :param on_fork: Called in a forked process, before anything else there.
+    :param name: The thread's name.
+    :param poll: Reads the feed with the given reader and uses the result.
+    :param wakeup: Waits between two polls.
+    :param rest_s: The longest wait, in seconds.
+    :param is_wanted: Called after each poll, also a failed one; the thread ends if it is false.
+    :param on_fork: Called first in a forked process.
     """
 
     def __init__(
         self,
         name: str,
-        beat: Callable[[FeedReader], object],
-        wake: Wakeup,
+        poll: Callable[[FeedReader], object],
+        wakeup: Wakeup,
         *,
         rest_s: float,
         is_wanted: Callable[[], bool] = lambda: True,
         on_fork: Callable[[], object] = lambda: None,
     ) -> None:
         self._name = name
-        self._beat = beat
-        self._wake = wake
+        self._poll = poll
+        self._wakeup = wakeup
         self._rest_s = rest_s
         self._is_wanted = is_wanted
         self._on_fork = on_fork
@@ -166,15 +161,12 @@ class Follower:
         return self._thread is not None and self._thread.is_alive()
 
     def ensure_running(self, source: FeedSource) -> None:
-        """Start the thread if it is not running.
-
-        Where no thread can be started just now, the next call tries again.
-        """
+        """Start the thread unless it runs; if it cannot be started, the next call retries."""
         if self.is_running:
             return
         if has_green_threads():
-            if not self._refused:  # once, though each request tries
-                _log.error("The feed of revocations needs real threads: it is not followed.")
+            if not self._refused:  # log it once, though each request tries
+                _log.error("The feed needs real threads: it is not followed.")
             self._refused = True
             return
         with self._lock:
@@ -190,11 +182,11 @@ class Follower:
                 self._thread = thread
 
     def stop(self) -> None:
-        """Have the thread end, within the rest between two beats at the latest."""
+        """Make the thread end after the current wait."""
         self._stopped = True
 
     def run(self, source: FeedSource) -> None:
-        """Do in the calling thread what :meth:`ensure_running` starts one for."""
+        """Follow the feed in the calling thread."""
         reader = self._reader = FeedReader(source)
         self._follow(reader)
         reader.close()
@@ -203,19 +195,19 @@ class Follower:
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                self._beat(reader)
+                self._poll(reader)
                 if pause_s != _FIRST_PAUSE_S:
-                    _log.info("The feed of revocations is read again.")
+                    _log.info("The feed can be read again.")
                 pause_s = _FIRST_PAUSE_S
                 if self._stopped or not self._is_wanted():
                     return
-                self._wake.wait(reader.connection, self._rest_s)
+                self._wakeup.wait(reader.connection, self._rest_s)
             except Exception as error:
                 reader.close()
                 if self._stopped or not self._is_wanted():
                     return
-                if pause_s == _FIRST_PAUSE_S:  # once, however long it lasts
-                    _log.warning("The feed of revocations cannot be read: %s", error)
+                if pause_s == _FIRST_PAUSE_S:  # log it once
+                    _log.warning("The feed cannot be read: %s", error)
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 

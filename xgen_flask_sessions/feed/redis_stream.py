@@ -1,21 +1,21 @@
-"""The feed of revocations as it is in Redis: its keys, its form, and how it is read.
+"""The feed in Redis: its keys, its format, and its reader.
 
-Three keys, whose names share a hash tag, so that a cluster keeps them on one server:
+The names of the three keys share a hash tag, so that a cluster keeps them on one node:
 
 ``meta``
-    A hash. ``history`` names the run of positions, and is another one after a flush or a restored
-    database. ``epoch`` names the snapshot. ``position`` and ``id`` are the last event's,
-    ``snapshot_position`` and ``snapshot_id`` the one's that the snapshot was read at.
-    ``heartbeat``: all that was committed before it, by Redis's clock, is in the stream.
-    ``changed`` and ``made``: when the stream grew last, and when the snapshot was installed.
+    A hash. ``history`` names the run of positions; a flush or a restored database begins a new
+    one. ``epoch`` names the snapshot. ``position`` and ``id`` are the last event's,
+    ``snapshot_position`` and ``snapshot_id`` those of the event at which the snapshot was read.
+    ``heartbeat``: every event committed before it, by Redis's clock, is in the stream.
+    ``changed`` and ``made``: the times at which the stream grew last and the snapshot was
+    installed.
 ``snapshot``
-    A list of JSON arrays, each of up to :data:`CHUNK` changes: what was revoked before, as far as
-    it can still matter.
+    A list of JSON arrays of up to :data:`CHUNK` changes: earlier revocations that still matter.
 ``stream``
-    The events, each by the id ``<position>-1``. The first is no event but where a history begins,
-    so that a stream that is whole never is empty.
+    The events, with ids of the form ``<position>-1``. The first entry marks the beginning of the
+    history, so that a complete stream is never empty.
 
-To read takes no right to write: ``MULTI`` and reading commands do, without any script.
+Reading needs no write permission: it uses ``MULTI`` and reading commands, no script.
 """
 
 from __future__ import annotations
@@ -27,32 +27,30 @@ from typing import Any, Final, NamedTuple, cast
 from urllib.parse import quote
 
 from ..changes import Change, Event, EventKind
+from ..connections.redis_client import client_options
 from ..errors import ConfigurationError
 
-TIMEOUT_S: Final = 0.5
-"""How long Redis may take to connect or to answer; a wait for news comes on top."""
-
 SHORTEST_STALENESS_S: Final = 0.5
-"""How little a service may allow a revocation to go unheard of, in seconds."""
+"""The smallest staleness bound of a service, in seconds."""
 
 CHUNK: Final = 1000
 """Changes in one part of a snapshot."""
 
 PAGE: Final = 1000
-"""Events that are read at once."""
+"""Events that one call reads or appends."""
 
 _CHUNKS_AT_ONCE: Final = 10
-_LONGEST_WAIT_MS: Final = 400  # a client whose timeout is TIMEOUT_S takes no longer wait
+_LONGEST_WAIT_MS: Final = 400  # less than the client's timeout
 _META: Final = ("history", "epoch", "position", "heartbeat")
 _SNAPSHOT: Final = ("history", "epoch", "snapshot_position", "snapshot_id")
 
 
 class RedisUnavailable(Exception):
-    """Redis cannot be used just now."""
+    """Redis does not answer."""
 
 
 class Keys(NamedTuple):
-    """Where an issuer's feed is."""
+    """The keys of an issuer's feed."""
 
     meta: str
     stream: str
@@ -62,33 +60,27 @@ class Keys(NamedTuple):
     @classmethod
     def of(cls, issuer: str) -> Keys:
         """Return the keys of the deployment whose tokens have this ``iss``."""
-        # Neither braces, which would end the tag, nor what a pattern is made of.
+        # Braces would end the tag; characters of patterns are quoted, too.
         tag = f"xgen_sessions:{{{quote(issuer, safe=':/@')}}}"
         return cls(*(f"{tag}:{name}" for name in cls._fields))
 
 
 def connect(redis_url: str) -> Any:
-    """Return a client that waits for nothing longer than :data:`TIMEOUT_S`.
+    """Return a client that waits at most :data:`~.redis_client.TIMEOUT_S` for Redis.
 
-    :raises ConfigurationError: The driver is not installed, or the URL is none.
+    :raises ConfigurationError: The driver is not installed, or the URL is invalid.
     """
     try:
         import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
+
+        options = client_options()
     except ImportError as error:
         raise ConfigurationError(
             "The feed in Redis needs a driver that is not installed; install xgen-flask-sessions "
             "with the extra 'redis': pip install 'xgen-flask-sessions[redis]'"
         ) from error
     try:
-        return redis.Redis.from_url(
-            redis_url,
-            decode_responses=True,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 1),  # once: an idle connection may have been closed
-        )
+        return redis.Redis.from_url(redis_url, decode_responses=True, **options)
     except ValueError:
         # The value is not repeated: it may hold a password.
         raise ConfigurationError(
@@ -98,7 +90,7 @@ def connect(redis_url: str) -> Any:
 
 @contextmanager
 def failing_as_unavailable() -> Iterator[None]:
-    """Raise :class:`RedisUnavailable` for whatever Redis or its driver fails with."""
+    """Raise :class:`RedisUnavailable` for each error of Redis or its driver."""
     import redis
 
     try:
@@ -113,39 +105,39 @@ def pack(changes: Sequence[Change]) -> str:
 
 
 def unpack(chunk: str) -> list[Change]:
-    """Return what :func:`pack` was given."""
+    """Return the changes of a part; the inverse of :func:`pack`."""
     return [Change(*fields) for fields in json.loads(chunk)]
 
 
 class Place(NamedTuple):
-    """How far somebody has read."""
+    """A reader's position."""
 
     history: str
     position: int
     id: str
-    """Of the event that is there."""
+    """The id of the event at the position."""
 
 
 class Read(NamedTuple):
-    """What Redis said at one moment."""
+    """The result of one read."""
 
     now_us: int
     """Redis's time."""
     heartbeat_us: int
-    """All that was committed before this moment of Redis's time is in the stream."""
+    """Every event committed before it, by Redis's clock, is in the stream."""
     epoch: str
     events: list[Event]
-    """Those that follow, in order."""
+    """The events after the position, in order."""
     is_end: bool
-    """Whether the stream had no more."""
+    """Whether the end of the stream was reached."""
 
 
 class RedisFeed:
     """Reads the feed.
 
-    :param redis_url: Where it is.
-    :param issuer: Whose it is.
-    :raises ConfigurationError: The driver is not installed, or the URL is none.
+    :param redis_url: Redis's URL.
+    :param issuer: The deployment's ``iss``.
+    :raises ConfigurationError: The driver is not installed, or the URL is invalid.
     """
 
     def __init__(self, redis_url: str, issuer: str) -> None:
@@ -157,10 +149,10 @@ class RedisFeed:
         self._redis.close()
 
     def read(self, place: Place) -> Read | None:
-        """Return what follows *place*, all of it at one moment.
+        """Return the events after *place*, read atomically.
 
-        :returns: ``None`` if what was read so far counts no more: there is no feed, or another
-            one, or not everything that follows is there.
+        :returns: ``None`` if the reader must resync: there is no feed, or another one, or events
+            after *place* are missing.
         :raises RedisUnavailable: Redis does not answer.
         """
         with failing_as_unavailable(), self._redis.pipeline(transaction=True) as pipe:
@@ -174,7 +166,7 @@ class RedisFeed:
         if not events or events[0][:2] != (place.position, place.id):
             return None
         is_end = len(events) <= PAGE
-        # To a stream that was cut off, or mixed, there would be another end, or a gap.
+        # A stream that was trimmed or mixed up has another end, or a gap.
         if is_end and events[-1].position != int(position):
             return None
         if events[-1].position != place.position + len(events) - 1:
@@ -183,7 +175,7 @@ class RedisFeed:
         return Read(now_us, int(heartbeat), epoch, events[1:], is_end)
 
     def begin(self) -> tuple[Place, str] | None:
-        """Return where the snapshot stands, and its epoch; ``None`` if there is none.
+        """Return the snapshot's position and epoch; ``None`` if there is none.
 
         :raises RedisUnavailable: Redis does not answer.
         """
@@ -194,7 +186,7 @@ class RedisFeed:
         return Place(history, int(position), event_id), epoch
 
     def snapshot(self, epoch: str) -> Iterator[list[Change] | None]:
-        """Give the changes of a snapshot, part by part; ``None`` if it was lost meanwhile.
+        """Yield the changes of a snapshot, part by part; ``None`` if it was replaced meanwhile.
 
         :param epoch: Its epoch.
         :raises RedisUnavailable: Redis does not answer.
@@ -216,7 +208,7 @@ class RedisFeed:
                 return
 
     def wait(self, position: int, seconds: float) -> None:
-        """Return when there is an event after *position*, and no later than in *seconds*.
+        """Return when there is an event after *position*, after *seconds* at the latest.
 
         :raises RedisUnavailable: Redis does not answer.
         """
@@ -230,7 +222,7 @@ def _position_of(entry_id: str) -> int:
 
 
 def fields_of(event: Event) -> list[str | int]:
-    """Return an event as what :meth:`RedisFeed.read` reads it from: its position, then values."""
+    """Return the fields of an event's entry: its position, then its values."""
     position, event_id, change = event
     return [position, event_id, *("" if value is None else value for value in change)]
 

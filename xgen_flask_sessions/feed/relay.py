@@ -1,4 +1,4 @@
-"""The thread that takes the feed from the database to Redis, in every process that has a Redis."""
+"""The thread that publishes the feed to Redis, in every process of an application with Redis."""
 
 from __future__ import annotations
 
@@ -25,83 +25,82 @@ from .wakeups import ByDatabase, Commits
 _log = logging.getLogger(__name__)
 
 _SNAPSHOT_S = 30.0
-"""How long the database may take to say all that was revoked, in seconds."""
+"""Seconds that the database may take for a snapshot."""
 
 _REST_S = SHORTEST_STALENESS_S / 4
-"""How long after one sign of life the next may come: often enough for every service there is,
-whatever the application allows itself."""
+"""Seconds between two heartbeats at most: often enough for the smallest staleness bound."""
 
 
 class Relay:
-    """Relays the feed for as long as the process lives, once it has begun.
+    """Publishes the feed from its first start until the process ends.
 
-    :param redis_url: Where Redis is.
+    :param redis_url: Redis's URL.
     :param issuer: The deployment's ``iss``.
     :param find_source: Returns the database; ``None`` for SQLite in memory, which others cannot
         read. Called within an application context.
-    :raises ConfigurationError: Redis's driver is not installed, or the URL is none.
+    :raises ConfigurationError: Redis's driver is not installed, or the URL is invalid.
     """
 
     def __init__(
         self, redis_url: str, issuer: str, find_source: Callable[[], FeedSource | None]
     ) -> None:
-        self._make_relay = partial(Publisher, redis_url, issuer, self._do_aside)
-        self._relay = self._make_relay()
-        self._aside: threading.Thread | None = None
+        self._make_publisher = partial(Publisher, redis_url, issuer, self._in_background)
+        self._publisher = self._make_publisher()
+        self._worker: threading.Thread | None = None
         self._find_source = find_source
         self.follower = Follower(
             "xgen-sessions-relay",
-            self._beat,
+            self._poll,
             ByDatabase(Commits()),
             rest_s=_REST_S,
-            on_fork=self._forget,
+            on_fork=self._reset_after_fork,
         )
 
-    def _forget(self) -> None:
-        self._relay = self._make_relay()
+    def _reset_after_fork(self) -> None:
+        self._publisher = self._make_publisher()
 
     def ensure_running(self) -> None:
-        """Begin, if this process has not yet; within an application context."""
+        """Start the thread, unless it runs; call it within an application context."""
         if not self.follower.is_running:
             source = self._find_source()
-            if source is not None:  # nobody else could read what is in memory
+            if source is not None:  # SQLite in memory has no other reader
                 self.follower.ensure_running(source)
 
     def stop(self) -> None:
-        """Publisher no more, until :meth:`ensure_running` is called again."""
+        """Stop the thread, until :meth:`ensure_running` is called again."""
         self.follower.stop()
 
     def run(self) -> None:
-        """Publisher until the process ends; within an application context.
+        """Publish in the calling thread until the process ends, within an application context.
 
-        :raises ConfigurationError: There is nothing to relay from.
+        :raises ConfigurationError: The database is SQLite in memory.
         """
         source = self._find_source()
         if source is None:
-            raise ConfigurationError("SQLite in memory is nobody else's: there is no feed to take.")
+            raise ConfigurationError("SQLite in memory has no feed that others could read.")
         self.follower.run(source)
 
-    def _do_aside(self, work: Callable[[], object]) -> None:
-        """Do something in a thread of its own, unless there is one that has not ended yet."""
-        if self._aside is None or not self._aside.is_alive():
-            self._aside = threading.Thread(
+    def _in_background(self, work: Callable[[], object]) -> None:
+        """Run *work* in a thread, unless the previous one still runs."""
+        if self._worker is None or not self._worker.is_alive():
+            self._worker = threading.Thread(
                 target=_compact, args=(work,), name="xgen-sessions-compaction", daemon=True
             )
-            with contextlib.suppress(OSError):  # there can be no more of them just now
-                start(self._aside)
+            with contextlib.suppress(OSError):  # no thread can be started now
+                start(self._worker)
 
-    def _beat(self, reader: FeedReader) -> None:
-        mark = self._relay.mark()
+    def _poll(self, reader: FeedReader) -> None:
+        asked_us = self._publisher.redis_time_us()
         batch = reader.read()
         read = partial(_read_snapshot, reader.source.engine)
-        self._relay.publish(mark, batch.events, reader.newest, read)
+        self._publisher.publish(asked_us, batch.events, reader.newest, read)
 
 
 def _compact(work: Callable[[], object]) -> None:
     try:
         work()
     except Exception as error:
-        _log.warning("What was revoked cannot be taken to Redis anew, for now: %s", error)
+        _log.warning("The snapshot in Redis cannot be replaced now: %s", error)
 
 
 def _read_snapshot(engine: sa.Engine) -> Snapshot:

@@ -1,4 +1,4 @@
-"""What was revoked, in memory: the denylist of services that have no database to ask."""
+"""The denylist of services without a database, in memory."""
 
 from __future__ import annotations
 
@@ -10,29 +10,26 @@ from ..clock import SECOND_US, now_us
 _Renewals = tuple[tuple[int, int], ...]
 
 _LONG_OVER_US: Final = 600 * SECOND_US
-"""After which the end of a renewed token counts as past on any machine, whatever its clock."""
+"""Time after which the end of a renewed token is past on every machine, whatever its clock."""
 
 
-class Revocations:
-    """Knows what changes have ended.
-
-    To take a change again, or in another order, comes to the same.
-    """
+class RevokedTokens:
+    """The tokens that changes have ended. Changes can be applied in any order, and repeatedly."""
 
     def __init__(self) -> None:
         self._everyone_us = 0
         self._users: dict[str, int] = {}
         self._ended: dict[str, int] = {}
         self._renewals: dict[str, _Renewals] = {}
-        """Of a session, stamps and ends by the stamp: a token ends by the first after its own."""
+        """Stamps and ends of a session's renewals; the first stamp above a token's ends it."""
 
     @property
     def size(self) -> int:
-        """How many users, sessions and renewed sessions are known of."""
+        """The number of users, sessions and renewed sessions in memory."""
         return len(self._users) + len(self._ended) + len(self._renewals)
 
-    def take(self, change: Change) -> None:
-        """Let *change* end what it ends."""
+    def apply(self, change: Change) -> None:
+        """Apply a change."""
         if change.kind == "everyone":
             self._everyone_us = max(self._everyone_us, change.cut_us)
         elif change.kind == "user":
@@ -51,11 +48,11 @@ class Revocations:
         self._renewals[session_id] = (*([(over, 0)] if over else []), *kept)
 
     def ends(self, user_id: str, session_id: str, issued_us: int, now_us: int) -> str | None:
-        """Say whether a token is to be refused, and by whom it was ended.
+        """Return whether and how a token was ended.
 
-        :param issued_us: Its stamp.
+        :param issued_us: The token's stamp.
         :param now_us: This machine's time in microseconds.
-        :returns: ``None`` if it stands, ``"forced"`` after a force logout, else ``"ended"``.
+        :returns: ``None`` if it is valid, ``"forced"`` after a force logout, otherwise ``"ended"``.
         """
         cut_us = max(self._users.get(user_id, 0), self._everyone_us)
         ended_us = self._ended.get(session_id)

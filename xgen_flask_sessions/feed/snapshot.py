@@ -1,4 +1,4 @@
-"""All revocations that can still matter, read from the database as changes for a new reader."""
+"""A snapshot of the revocations that can still matter, read from the database for new readers."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ ORIGIN: Final = Event(0, "", Change("everyone", None, None, 0))
 
 
 class Snapshot(NamedTuple):
-    """What was revoked and can still matter, as changes that come to the same."""
+    """The revocations that can still matter, as equivalent changes."""
 
     position: int
-    """Of the newest event when the reading began; 0 without any. Later ones may be in it."""
+    """The position of the newest event when reading began, 0 without any."""
     id: str
     changes: Sequence[Change]
 
@@ -37,12 +37,12 @@ _logins = cast("sa.Table", UserLogin.__table__)
 
 
 def read_snapshot(connection: sa.Connection, now_us: int) -> Snapshot:
-    """Read what was revoked and can still matter.
+    """Read a snapshot, in any isolation level.
 
-    It can be called in any isolation level: what is read was committed before the call, and what
-    is committed meanwhile may be in it. To read the same as an event again does no harm.
+    It holds every revocation committed before the call, and possibly later ones. A reader may
+    apply the event of such a revocation again.
 
-    :param connection: Begins no transaction before the call that would show an older state.
+    :param connection: It must not have begun a transaction that reads an older state.
     :param now_us: This machine's time, in microseconds.
     """
     row = connection.execute(feed_table.NEWEST).one_or_none()
@@ -61,7 +61,7 @@ def _everyone(connection: sa.Connection, _: int) -> Iterator[Change]:
 
 
 def _users(connection: sa.Connection, past_us: int) -> Iterator[Change]:
-    """Give the invalidation timestamps of those who have a token that it ends."""
+    """Yield the invalidation timestamps of users with a token that they end."""
     ended = (
         by_index(sa.select(sa.literal_column("1")), _sessions, "ix_xgen_sessions_user")
         .where(
@@ -69,7 +69,7 @@ def _users(connection: sa.Connection, past_us: int) -> Iterator[Change]:
             _sessions.c.expires_us > past_us,
             _sessions.c.issued_us <= _logins.c.invalid_before_us,
         )
-        .limit(1)  # a scalar, for MariaDB would rather read all sessions than look up a few
+        .limit(1)  # a scalar: for EXISTS, MariaDB would read all sessions
         .scalar_subquery()
     )
     query = sa.select(_logins.c.user_id, _logins.c.invalid_before_us).where(
@@ -80,10 +80,10 @@ def _users(connection: sa.Connection, past_us: int) -> Iterator[Change]:
 
 
 def _sessions_ended(connection: sa.Connection, past_us: int) -> Iterator[Change]:
-    """Give the ends of single sessions, and of tokens that were renewed.
+    """Yield the ends of single sessions and of renewed tokens.
 
-    Of a session that was renewed again and again, the tokens whose grace is long over are given
-    as one: with the last of them, all before it have ended.
+    Renewed tokens of one session whose grace period is long over are yielded as one change: the
+    end of the last one implies the ends of all before it.
     """
     row = _sessions.c
     query = by_index(

@@ -14,27 +14,27 @@ from ..store import feed_table
 from ..store.dialects.postgresql import CHANNEL
 
 COUNTER_S: Final = 0.01
-"""How often SQLite's change counter is looked at, in seconds."""
+"""Seconds between two reads of SQLite's change counter."""
 
 INTERVAL_S: Final = 0.025
-"""How often a database is asked that cannot tell by itself, in seconds."""
+"""Seconds between two polls of a database without notifications."""
 
 _LISTEN_S: Final = 2.0
-"""How long it may take to begin to listen, in seconds."""
+"""Seconds that LISTEN may take."""
 
 
 class Wakeup(Protocol):
     """Waits until the feed may have grown."""
 
     def wait(self, connection: Connection, seconds: float) -> None:
-        """Return when it may have grown, and no later than in *seconds*.
+        """Return when it may have grown, after *seconds* at the latest.
 
-        :param connection: The reader's, which nobody else uses just now.
+        :param connection: The reader's connection, which is free.
         """
 
 
 class ChangeCounter:
-    """SQLite counts what other connections have committed (``PRAGMA data_version``)."""
+    """SQLite: its counter of other connections' commits (``PRAGMA data_version``)."""
 
     def __init__(self) -> None:
         self._seen: weakref.WeakKeyDictionary[Connection, int] = weakref.WeakKeyDictionary()
@@ -43,7 +43,7 @@ class ChangeCounter:
         until = time.monotonic() + seconds
         while True:
             version = self._count(connection)
-            # The first time, something may have been committed before it was looked at.
+            # The first time, there may have been a commit before the counter was read.
             if self._seen.get(connection) != version:
                 self._seen[connection] = version
                 return
@@ -60,44 +60,46 @@ class ChangeCounter:
 
 
 class Notifications:
-    """PostgreSQL tells who listens as soon as a transaction is committed."""
+    """PostgreSQL: LISTEN and NOTIFY."""
 
     def __init__(self) -> None:
-        self._told: weakref.WeakKeyDictionary[Connection, list[Any]] = weakref.WeakKeyDictionary()
-        """What arrived together with the answer to something else: no wait would notice it."""
+        self._arrived: weakref.WeakKeyDictionary[Connection, list[Any]] = (
+            weakref.WeakKeyDictionary()
+        )
+        """Notifications that arrived with the result of a statement: no wait notices them."""
 
     def wait(self, connection: Connection, seconds: float) -> None:
         driver = connection.dbapi_connection
-        if connection not in self._told:
+        if connection not in self._arrived:
             connection.execute(f"LISTEN {CHANNEL}", time.monotonic() + _LISTEN_S)
-            self._told[connection] = _told(driver)
-            return  # it may have grown before
+            self._arrived[connection] = _notifications(driver)
+            return  # it may have grown before LISTEN
         if not hasattr(driver, "fileno"):
             Interval().wait(connection, seconds)
             return
-        told = self._told[connection]
-        if not _take(driver) and not told:
+        arrived = self._arrived[connection]
+        if not _consume(driver) and not arrived:
             poller = select.poll()
             poller.register(driver.fileno(), select.POLLIN)
             poller.poll(seconds * 1000)
-            _take(driver)
-        told.clear()
+            _consume(driver)
+        arrived.clear()
 
 
-def _told(driver: Any) -> list[Any]:
-    """Return the list that a driver adds to what arrives while it waits for an answer."""
-    told: list[Any] = []
+def _notifications(driver: Any) -> list[Any]:
+    """Return the list to which the driver adds notifications that arrive with a result."""
+    arrived: list[Any] = []
     if hasattr(driver, "pgconn"):  # psycopg
-        driver.add_notify_handler(told.append)
+        driver.add_notify_handler(arrived.append)
     elif hasattr(driver, "notifies"):  # psycopg2
-        told = driver.notifies
-    return told
+        arrived = driver.notifies
+    return arrived
 
 
-def _take(driver: Any) -> bool:
-    """Take what has arrived, without waiting, and say whether anything had.
+def _consume(driver: Any) -> bool:
+    """Consume the notifications that have arrived; return whether there were any.
 
-    :raises Exception: The driver's error: the server is gone.
+    :raises Exception: The driver's error: the connection is lost.
     """
     if hasattr(driver, "pgconn"):  # psycopg
         driver.pgconn.consume_input()
@@ -110,14 +112,14 @@ def _take(driver: Any) -> bool:
 
 
 class Interval:
-    """Asks again after a short while, for a database that cannot tell by itself."""
+    """Other databases: poll at short intervals."""
 
     def wait(self, connection: Connection, seconds: float) -> None:  # noqa: ARG002
         time.sleep(min(seconds, INTERVAL_S))
 
 
 class Commits:
-    """Notices what this process commits; the rest is found when the time is over."""
+    """Wakes at this process's own commits; others are found after the longest wait."""
 
     def __init__(self) -> None:
         self._reset()
@@ -128,7 +130,7 @@ class Commits:
         self._grown = threading.Event()
 
     def committed(self, _: feed_table.Change) -> None:
-        """Note that the feed has grown."""
+        """Wake the waiting thread."""
         self._grown.set()
 
     def wait(self, connection: Connection, seconds: float) -> None:  # noqa: ARG002
@@ -137,9 +139,9 @@ class Commits:
 
 
 class ByDatabase:
-    """Waits in the way that the database of the connection has.
+    """Chooses the wake-up for the connection's database.
 
-    :param otherwise: For one that cannot tell by itself.
+    :param otherwise: For databases without notifications.
     """
 
     def __init__(self, otherwise: Wakeup) -> None:
@@ -147,6 +149,6 @@ class ByDatabase:
         self._own: dict[str, Wakeup] = {"sqlite": ChangeCounter(), "postgresql": Notifications()}
 
     def wait(self, connection: Connection, seconds: float) -> None:
-        """Return when the feed may have grown, and no later than in *seconds*."""
+        """Return when the feed may have grown, after *seconds* at the latest."""
         wake = self._own.get(connection.dialect.name, self._otherwise)
         wake.wait(connection, seconds)

@@ -1,7 +1,7 @@
-"""Tokens whose signature and claims were checked before: the same text need not be checked twice.
+"""A cache of tokens whose signature and claims have been checked.
 
-Only what never changes is kept: that a token is genuine, and what it says. Its expiry and the
-denylist are asked at every call.
+Only facts that never change are cached: that a token is genuine, and its claims. Its expiry and the
+denylist are checked at every call.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ _T = TypeVar("_T")
 
 _MAX_TOKENS: Final = 4096
 _MAX_LENGTH: Final = 1024
-"""Of a token, in characters; longer ones are checked each time. So 4 MB of tokens at most."""
+"""The longest cached token, in characters, so that the cache holds 4 MB of tokens at most."""
 
 
 class TokenCache(Generic[_T]):
-    """What the most recent genuine tokens say, by their exact text."""
+    """The claims of the most recent genuine tokens, by their exact text."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, _T] = {}
+        self._claims: dict[str, _T] = {}
         self._lock = threading.Lock()
-        self.get = self._kept.get
+        self.get = self._claims.get
         reset_after_fork(self._reset_after_fork)
 
     @property
     def size(self) -> int:
-        """How many are kept."""
-        return len(self._kept)
+        """The number of cached tokens."""
+        return len(self._claims)
 
-    def put(self, token: str, said: _T) -> None:
-        """Keep what *token* says; the one that was kept the longest makes room.
+    def put(self, token: str, claims: _T) -> None:
+        """Cache the claims of a token; the oldest entry is evicted.
 
-        :param token: A token that is genuine.
-        :param said: What it says; nobody may change it afterwards.
+        :param token: A genuine token.
+        :param claims: Its claims, which must not change afterwards.
         """
         if len(token) > _MAX_LENGTH:
             return
         with self._lock:
-            while len(self._kept) >= _MAX_TOKENS:
-                del self._kept[next(iter(self._kept))]
-            self._kept[token] = said
+            while len(self._claims) >= _MAX_TOKENS:
+                del self._claims[next(iter(self._claims))]
+            self._claims[token] = claims
 
     def _reset_after_fork(self) -> None:
         self._lock = threading.Lock()

@@ -72,13 +72,14 @@ def verified_token(claims: Claims) -> VerifiedToken:
 
 
 def check_extra_claims(claims: Mapping[str, Any]) -> None:
-    """Make sure that a host's claims can travel in a token.
+    """Check that a host's claims fit into a token.
 
-    :raises ValueError: A reserved or non-string name, a value that is no JSON, or more than fits.
+    :raises ValueError: A name is reserved or not a string, a value is not JSON, or they are too
+        long.
     """
     reserved = sorted(name for name in claims if name in RESERVED_CLAIMS)
     if reserved:
-        raise ValueError(f"The claim {reserved[0]!r} is set by xgen_flask_sessions itself.")
+        raise ValueError(f"The claim {reserved[0]!r} is reserved for xgen_flask_sessions.")
     if not all(isinstance(name, str) for name in claims):
         raise ValueError("Claim names must be strings.")
     try:
@@ -90,9 +91,9 @@ def check_extra_claims(claims: Mapping[str, Any]) -> None:
 
 
 def check_user_id(user_id: object) -> str:
-    """Return *user_id* if it can name a user in tokens and tables.
+    """Return *user_id* if it is valid in tokens and tables.
 
-    :raises ValueError: It is no string, empty, over 255 characters, not encodable, holds a
+    :raises ValueError: It is not a string, empty, over 255 characters, not encodable, holds a
         control character, or is ``*`` (which stands for everyone).
     """
     if not isinstance(user_id, str) or not 0 < len(user_id) <= MAX_USER_ID_LENGTH:
@@ -105,7 +106,7 @@ def check_user_id(user_id: object) -> str:
 
 
 def is_user_id(value: object) -> bool:
-    """Say whether :func:`check_user_id` would take *value*."""
+    """Return whether :func:`check_user_id` accepts *value*."""
     try:
         check_user_id(value)
     except ValueError:
@@ -114,5 +115,5 @@ def is_user_id(value: object) -> bool:
 
 
 def is_session_id(value: str) -> bool:
-    """Say whether *value* can be a ``jti`` or ``sid``; what cannot, no database need be asked."""
+    """Return whether *value* is well-formed as a ``jti`` or ``sid``."""
     return _ID.fullmatch(value) is not None

@@ -1,7 +1,6 @@
-"""JWTs: signing them, and checking everything that can be checked without a database.
+"""Signing JWTs, and checking everything that needs no database.
 
-Knows keys and claims; knows neither Flask nor any table. Follows RFC 7519 (JWT), RFC 7515 (JWS)
-and the best current practices of RFC 8725.
+Follows RFC 7519 (JWT), RFC 7515 (JWS) and the best current practices of RFC 8725.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from .claims import (
 from .keys import Key
 
 TOKEN_TYPE = "xgen-session+jwt"  # noqa: S105
-"""The explicit ``typ`` that keeps other JWTs of the deployment out (RFC 8725, section 3.11)."""
+"""The explicit ``typ``, which excludes other JWTs of the deployment (RFC 8725, section 3.11)."""
 
 _COMPACT_JWS = re.compile(r"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _HEADER_MEMBERS = {"alg", "typ", "kid"}
@@ -59,18 +58,19 @@ class TokenCodec:
         self._leeway_us = leeway_us
         self._jws = jwt.PyJWS(options={"enforce_minimum_key_length": True})
         self.cache: TokenCache[Claims] = TokenCache()
-        """What genuine tokens say, by these keys."""
+        """The claims of genuine tokens, by these keys."""
 
     def encode(self, claims: Claims) -> str:
         """Sign *claims*.
 
-        :raises ValueError: The host's claims hold a reserved name, are no JSON, or make the token
+        :raises ValueError: The host's claims hold a reserved name, are not JSON, or make the token
             longer than 8 KiB.
         :raises ConfigurationError: The current key can only verify.
         """
         if self._current.signing is None:
             raise ConfigurationError(
-                "XGEN_SESSIONS_PRIVATE_KEY must be set to issue tokens; this one only verifies."
+                "XGEN_SESSIONS_PRIVATE_KEY must be set to issue tokens; the public key only "
+                "verifies them."
             )
         check_extra_claims(claims.extra)
         payload: dict[str, Any] = {
@@ -98,10 +98,10 @@ class TokenCodec:
     def decode(self, token: str, *, now_us: int) -> Claims:
         """Check a token's form, key, signature, claims and expiry.
 
-        What a token says is kept for the next time: it must not be changed.
+        The result is cached: the caller must not change it.
 
-        :param now_us: The time to hold ``exp`` against, in microseconds.
-        :raises TokenInvalid: Anything about it is not as :meth:`encode` makes it.
+        :param now_us: The time to compare ``exp`` with, in microseconds.
+        :raises TokenInvalid: It differs from the tokens that :meth:`encode` makes.
         :raises TokenExpired: It is genuine and its ``exp`` has passed.
         """
         claims = self.cache.get(token) if isinstance(token, str) else None
@@ -113,19 +113,19 @@ class TokenCodec:
 
     def _check(self, token: object) -> Claims:
         if not isinstance(token, str) or len(token) > MAX_TOKEN_BYTES:
-            _refuse("The token is too long or no string.")
+            _refuse("The token is too long or not a string.")
         match = _COMPACT_JWS.fullmatch(token)
         if match is None:
-            _refuse("The token is no compact JWS (RFC 7515, section 7.1).")
+            _refuse("The token is not a compact JWS (RFC 7515, section 7.1).")
         key = self._key_for(_parse_object(_decode_segment(match[1])))
         try:
             payload = self._jws.decode(token, key.verifying, algorithms=[key.algorithm])
         except (jwt.PyJWTError, ValueError, TypeError):
-            _refuse("The token's signature does not fit.")
+            _refuse("The token's signature is invalid.")
         return self._read(_parse_object(payload))
 
     def require_unexpired(self, expires_us: int, *, now_us: int) -> None:
-        """Hold an expiry against the time, with the leeway.
+        """Compare an expiry with the time, with the leeway.
 
         :raises TokenExpired: It has passed.
         """
@@ -133,9 +133,9 @@ class TokenCodec:
             raise TokenExpired
 
     def _key_for(self, header: Mapping[str, Any]) -> Key:
-        # Only what encode() writes: no jku, x5u, jwk, crit, b64 or zip is ever looked at.
+        # Only the members that encode() writes: no jku, x5u, jwk, crit, b64 or zip is evaluated.
         if set(header) != _HEADER_MEMBERS or header["typ"] != TOKEN_TYPE:
-            _refuse("The token's header is not one of a session token.")
+            _refuse("The token's header is not that of a session token.")
         kid = header["kid"]
         key = self._keys.get(kid) if isinstance(kid, str) else None
         if key is None or header["alg"] != key.algorithm:
@@ -144,7 +144,7 @@ class TokenCodec:
 
     def _read(self, payload: dict[str, Any]) -> Claims:
         if payload.pop("iss", None) != self._issuer:
-            _refuse("The token was issued by somebody else.")
+            _refuse("The token has another issuer.")
         if payload.pop("aud", None) != self._audience:
             _refuse("The token is for another audience.")
         claims = Claims(
@@ -170,7 +170,7 @@ def _decode_segment(segment: str) -> bytes:
     try:
         return base64url_decode(segment)
     except ValueError:
-        _refuse("The token is no base64url.")
+        _refuse("The token is not base64url.")
 
 
 def _parse_object(data: bytes) -> dict[str, Any]:
@@ -180,16 +180,16 @@ def _parse_object(data: bytes) -> dict[str, Any]:
             data.decode("utf-8"), object_pairs_hook=_unique_members, parse_constant=_refuse
         )
     except (ValueError, RecursionError):
-        _refuse("The token is no JSON.")
+        _refuse("The token is not JSON.")
     if not isinstance(value, dict):
-        _refuse("The token is no JSON object.")
+        _refuse("The token is not a JSON object.")
     return value
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        _refuse("The token has a member twice.")
+        _refuse("The token has a duplicate member.")
     return members
 
 
@@ -202,11 +202,11 @@ def _user_id(value: object) -> str:
 
 def _identifier(value: object) -> str:
     if not isinstance(value, str) or not is_session_id(value):
-        _refuse("The token has no proper jti or sid.")
+        _refuse("The token has an invalid jti or sid.")
     return value
 
 
 def _integer(value: object, most: int) -> int:
-    if type(value) is not int or not 0 <= value <= most:  # a bool is no time
-        _refuse("The token has a time that is none.")
+    if type(value) is not int or not 0 <= value <= most:  # bool is a subclass of int
+        _refuse("The token has an invalid timestamp.")
     return value

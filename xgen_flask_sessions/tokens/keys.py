@@ -1,4 +1,4 @@
-"""Keys: reading them, naming them, and holding each to one algorithm."""
+"""Keys: loading them, naming them, and binding each to one algorithm."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _THUMBPRINT_MEMBERS = {
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key and the single algorithm it is for (RFC 8725, section 3.1)."""
+    """One key and its single algorithm (RFC 8725, section 3.1)."""
 
     kid: str
-    """Its JWK thumbprint (RFC 7638), so that every machine names it alike."""
+    """Its JWK thumbprint (RFC 7638), the same on every machine."""
     algorithm: str
     verifying: Any = field(repr=False)
     signing: Any = field(repr=False, default=None)
@@ -40,8 +40,8 @@ def load_key(material: bytes, algorithm: str | None = None) -> Key:
     """Make a :class:`Key`.
 
     :param material: A secret, or a PEM private or public key.
-    :param algorithm: The algorithm it is for; found from the kind of key if left out.
-    :raises ConfigurationError: The key cannot be read, or is none for *algorithm*.
+    :param algorithm: Its algorithm; derived from the kind of key if left out.
+    :raises ConfigurationError: The key cannot be read, or does not fit *algorithm*.
     """
     algorithm = algorithm or _algorithm_of(material)
     handler = _handler(algorithm)
@@ -67,7 +67,7 @@ _JWK_ALGORITHMS = {
 
 
 def to_jwks(keys: Sequence[Key]) -> dict[str, Any]:
-    """Return the public keys of *keys* as a JWK Set (RFC 7517, section 5). Secrets are left out."""
+    """Return the public keys as a JWK Set (RFC 7517, section 5), without secrets."""
     return {
         "keys": [
             {
@@ -83,25 +83,25 @@ def to_jwks(keys: Sequence[Key]) -> dict[str, Any]:
 
 
 def load_jwks(document: str | bytes) -> list[Key]:
-    """Return the keys of a JWK Set that tokens can be verified with.
+    """Return the keys of a JWK Set for verifying tokens.
 
-    Keys for other uses, and of kinds that no token of ours has, are passed over.
+    Keys for other uses or algorithms are skipped.
 
     :param document: A JWK Set (RFC 7517, section 5).
-    :raises ConfigurationError: It is none, or has a key that is secret or not what it says it is.
+    :raises ConfigurationError: It is malformed, holds a secret, or mislabels a key.
     """
     try:
         found = json.loads(document)["keys"]
         jwks = [dict(jwk) for jwk in found]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise ConfigurationError("It is no JWK Set (RFC 7517, section 5).") from None
+        raise ConfigurationError("It is not a JWK Set (RFC 7517, section 5).") from None
     keys = [_load_jwk(jwk) for jwk in jwks if jwk.get("use", "sig") == "sig"]
     return [key for key in keys if key is not None]
 
 
 def _load_jwk(jwk: Mapping[str, Any]) -> Key | None:
     if jwk.get("kty") == "oct" or "d" in jwk:
-        raise ConfigurationError("It holds a secret; a JWK Set to verify with has public keys.")
+        raise ConfigurationError("It holds a secret; a JWK Set for verifying has only public keys.")
     algorithm = _JWK_ALGORITHMS.get((str(jwk.get("kty")), jwk.get("crv")))
     if algorithm is None or jwk.get("alg", algorithm) != algorithm:
         return None
@@ -137,7 +137,7 @@ def _algorithm_of(material: bytes) -> str:
         except (jwt.PyJWTError, ValueError, TypeError):
             continue
         return algorithm
-    raise ConfigurationError("A previous key is no RSA, P-256 or Ed25519 key in PEM.")
+    raise ConfigurationError("A previous key is not an RSA, P-256 or Ed25519 key in PEM.")
 
 
 def _thumbprint(jwk: Mapping[str, Any]) -> str:

@@ -1,0 +1,23 @@
+"""The options of the clients that connect to Redis."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+TIMEOUT_S: Final = 0.5
+"""Seconds that Redis may take to connect or to answer; a blocking read may wait in addition."""
+
+
+def client_options() -> dict[str, Any]:
+    """Return the timeouts and the retry policy that every client uses.
+
+    :raises ImportError: The driver is not installed.
+    """
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return {
+        "socket_timeout": TIMEOUT_S,
+        "socket_connect_timeout": TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 1),  # once: an idle connection may have been closed
+    }

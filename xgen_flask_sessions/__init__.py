@@ -13,7 +13,7 @@ other modules are internal; their rooms import downwards only:
 ``lifecycle``       A session's life: issue, renew, verify, end, force logout, prune.
 ``state``           The objects that ``init_app`` built for one application.
 ``denylist``        Whether a token is revoked.
-``roster``          Who is signed in.
+``roster``          Lists of the signed-in users and their sessions.
 ``rate_limits``     How often an act is allowed.
 ``verifier``        The denylist for services without the database.
 ``feed``            How other processes hear of a revocation.
@@ -25,7 +25,7 @@ other modules are internal; their rooms import downwards only:
 ==================  ==============================================================================
 
 At the bottom are ``errors``, ``clock``, ``changes``, ``runtime``, ``signals`` and ``text``. Each
-room's docstring says what it knows and what it must not know.
+room's docstring states its knowledge and its limits.
 """
 
 from importlib import import_module
@@ -123,7 +123,7 @@ _HOME: Final = {name: module for module, names in _MODULES.items() for name in n
 
 
 def __getattr__(name: str) -> Any:
-    """Import a module of the package at the first use of what it exports (PEP 562).
+    """Import the module of a public name at its first use (PEP 562).
 
     So a service that only verifies tokens loads no Flask.
     """

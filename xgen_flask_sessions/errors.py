@@ -1,7 +1,7 @@
 """Every error of the package.
 
-An :class:`XgenSessionsError` that reaches HTTP carries what the answer needs: ``status``, a stable
-``code`` for programs and a ``detail`` for people.
+An :class:`XgenSessionsError` that reaches HTTP carries the parts of its answer: ``status``, a
+stable ``code`` for programs and a ``detail`` for people.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import ClassVar
 
 
 class ConfigurationError(ValueError):
-    """The application is set up wrongly; the message names the setting and the mend."""
+    """The application is set up wrongly; the message names the setting and the fix."""
 
 
 class XgenSessionsError(Exception):
@@ -35,7 +35,7 @@ class XgenSessionsError(Exception):
 
 
 class AuthenticationError(XgenSessionsError):
-    """The caller is not let in: no token, a bad one, or a user who may not use one."""
+    """The caller is refused: no token, an invalid one, or an inactive user."""
 
     status = 401
     oauth_error: ClassVar[str | None] = "invalid_token"
@@ -136,7 +136,7 @@ class BadRequest(XgenSessionsError):
 
 
 class RateLimited(XgenSessionsError):
-    """The same was done too often in a short time (RFC 6585, section 4). Nothing was done.
+    """The rate limit is reached (RFC 6585, section 4). The act was not done.
 
     :param retry_after_s: Seconds after which it may be done again.
     """
@@ -151,7 +151,7 @@ class RateLimited(XgenSessionsError):
 
 
 class DatabaseUnavailable(XgenSessionsError):
-    """The database cannot be asked. Nothing is let through meanwhile."""
+    """The database does not answer. No token passes meanwhile."""
 
     status = 503
     code = "database_unavailable"

@@ -51,7 +51,7 @@ def issue(
     :param lifetime: How long the token is valid, as a timedelta or in seconds.
     :param commit: Commit the host's session; otherwise join its transaction.
     :raises UserInactive: The user is inactive or does not exist.
-    :raises LedgerUnavailable: The database cannot be written; nothing was done.
+    :raises LedgerUnavailable: The database cannot be written; the change was not made.
     :raises ValueError: *claims* or *lifetime* are out of bounds, or the id is invalid.
     """
     state = get_state()
@@ -82,7 +82,7 @@ def renew(verified: VerifiedToken, *, commit: bool = True) -> IssuedToken:
     :param commit: Commit the host's session; otherwise join its transaction.
     :raises SessionRevoked: The session has ended since.
     :raises UserInactive: The user is inactive or does not exist.
-    :raises LedgerUnavailable: The database cannot be written; nothing was done.
+    :raises LedgerUnavailable: The database cannot be written; the change was not made.
     """
     state = get_state()
     with state.transactions.write(commit=commit) as session:
@@ -118,7 +118,7 @@ def force_logout(
     :param reason: The reason for the audit record; up to 500 characters.
     :param commit: Commit the host's session; otherwise join its transaction.
     :raises Forbidden: *actor* is a user object without SuperUser rights, and *user* is a SuperUser.
-    :raises LedgerUnavailable: The database cannot be written; nothing was done.
+    :raises LedgerUnavailable: The database cannot be written; the change was not made.
     """
     state = get_state()
     user_id = state.users.id_of(user)
@@ -139,7 +139,7 @@ def force_logout_authorized(
     :param why: The cause, for the audit record.
     :param authorize: Called in the transaction before it changes a row; raises to prevent it.
     :param commit: Commit the host's session; otherwise join its transaction.
-    :raises LedgerUnavailable: The database cannot be written; nothing was done.
+    :raises LedgerUnavailable: The database cannot be written; the change was not made.
     """
     with get_state().transactions.write(commit=commit) as session:
         authorize(session)
@@ -182,7 +182,7 @@ def end_session(
     :returns: ``None`` if there is no such session or it has ended before.
     :raises Forbidden: *actor* is a user object without SuperUser rights, and the session is a
         SuperUser's.
-    :raises LedgerUnavailable: The database cannot be written; nothing was done.
+    :raises LedgerUnavailable: The database cannot be written; the change was not made.
     """
     state = get_state()
     why = cause(state, actor, reason)

@@ -1,4 +1,4 @@
-"""What ``init_app`` sets up for one application, and where it is found again."""
+"""The objects that ``init_app`` builds for one application, and the look-up of them."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ from .users.triggers import Triggers
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class State:
-    """What ``init_app`` set up for one application, in ``app.extensions["xgen_sessions"]``."""
+    """The plugin's objects for one application, in ``app.extensions["xgen_sessions"]``."""
 
     settings: Settings
     db: SQLAlchemy
     codec: TokenCodec
     checker: TokenChecker
     strict_checker: TokenChecker
-    """The same, but that it asks the database at each call, whatever the host wants otherwise."""
+    """Asks the database at each call, whatever ``CONSISTENCY`` is."""
     denylist: StrictDenylist
     watch: Watch | None
-    """The denylist in memory, if the host wants it so."""
+    """The denylist in memory, with ``CONSISTENCY`` "watch"."""
     relay: Relay | None
-    """Takes the feed to Redis, if the host has one."""
+    """Publishes the feed to Redis, with ``REDIS_URL``."""
     transactions: Transactions
     users: UserDirectory
     roster: Roster
     authority: Authority
     triggers: Triggers
     records_logins: bool
-    """Whether the application has Flask-Login, whose sessions are recorded too."""
+    """Whether the application has Flask-Login, whose sessions are recorded, too."""
     rate_limits: RateLimits
     pruning: PiggybackPruning
     form_secret: bytes = field(repr=False)
 
 
 def is_registered() -> bool:
-    """Say whether the current application has the plugin."""
+    """Return whether the current application has the plugin."""
     return "xgen_sessions" in current_app.extensions
 
 
 def get_state() -> State:
-    """Return what ``init_app`` set up for the current application.
+    """Return the plugin's objects for the current application.
 
-    :raises ConfigurationError: It was not called.
+    :raises ConfigurationError: ``init_app`` was not called.
     """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     state = app.extensions.get("xgen_sessions")

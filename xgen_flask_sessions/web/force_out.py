@@ -14,11 +14,11 @@ from .request_token import recheck_token
 
 
 def force_out(caller: Any, user_id: str, reason: str | None = None) -> Revocation:
-    """End all sessions of a user on behalf of the administrator who sends the current request.
+    """End all sessions of a user on behalf of the current request's administrator.
 
-    One transaction authorizes and acts, with both users' rows locked. An administrator who was
-    demoted or forced out a moment ago can no longer act, and of two administrators who force out
-    each other, the second one fails.
+    One transaction authorizes and acts, with both users' rows locked. An administrator demoted or
+    forced out a moment ago can no longer act, and of two administrators forcing out each other, the
+    second one fails.
 
     :param caller: The administrator.
     :param user_id: The id of the user to force out.
@@ -27,7 +27,7 @@ def force_out(caller: Any, user_id: str, reason: str | None = None) -> Revocatio
     :raises Forbidden: The caller may not.
     :raises RateLimited: The caller did it too often.
     :raises AuthenticationError: The caller's own session has ended since the request began.
-    :raises LedgerUnavailable: The database cannot be written; nothing was done.
+    :raises LedgerUnavailable: The database cannot be written; the sessions go on.
     """
     state = get_state()
     # Without locks first: a refusal keeps no other transaction waiting and is not counted.

@@ -1,4 +1,4 @@
-"""The token in the forms of the screen; see :mod:`~xgen_flask_sessions.web.same_site`."""
+"""The token in the screen's forms; see :mod:`.same_site`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .same_site import (
 
 
 def field_token() -> Markup:
-    """Return the hidden field that every form of an :class:`AdminCenterView` needs."""
+    """Return the hidden field that every form of an ``AdminCenterView`` needs."""
     token = form_token(get_state().form_secret, _binding())
     return Markup('<input type="hidden" name="{}" value="{}">').format(FORM_FIELD, token)
 
 
 def check_form() -> None:
-    """Make sure that the current request's form came from a page of ours.
+    """Check that the current request's form came from one of the plugin's pages.
 
     :raises CrossSiteRequest: It came from another site, or without the token.
     """
@@ -39,5 +39,5 @@ def _binding() -> str:
     token = outcome().token
     if token is not None:
         return f"session {token.session_id}"
-    # Signed in through Flask-Login's own session, without a token of ours.
+    # Signed in by Flask-Login's own session, without a token.
     return f"login {current_user.get_id()} {session.get('_id', '')}"

@@ -1,37 +1,38 @@
-"""Which engine is the host's? Asked at every verification, and so at little cost."""
+"""The engine of the host's database, found at little cost: every verification needs it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
 
 
 def chooses_engines(db: SQLAlchemy) -> bool:
-    """Say whether the host's class chooses an engine in its own way, perhaps another each time."""
+    """Return whether the host's subclass chooses engines itself, possibly one for each call."""
     return any(
         getattr(type(db), name) is not getattr(SQLAlchemy, name) for name in ("engine", "engines")
     )
 
 
-def engine_of(db: SQLAlchemy) -> Callable[[], sa.Engine]:
-    """Return what returns the engine of the application that first called it, as ``db.engine`` is.
+class HostEngine:
+    """Returns ``db.engine`` when called, within an application context.
 
-    Flask-SQLAlchemy keeps an application's engines in one mapping for as long as the application
-    lives, which need not be looked for each time. A class of the host's that chooses an engine in
-    its own way is asked each time.
+    Flask-SQLAlchemy keeps an application's engines in one mapping as long as the application lives,
+    so the mapping is looked up once. A subclass that chooses engines itself is asked each time.
 
-    :param db: The host's Flask-SQLAlchemy; the functions returned need an application context.
+    :param db: The host's Flask-SQLAlchemy.
     """
-    if chooses_engines(db):
-        return lambda: db.engine
-    engines: Mapping[str | None, sa.Engine] | None = None
 
-    def get_engine() -> sa.Engine:
-        nonlocal engines
-        if engines is None:
-            engines = db.engines
-        return engines[None]
+    def __init__(self, db: SQLAlchemy) -> None:
+        self._db = db
+        self._is_fixed = not chooses_engines(db)
+        self._engines: Mapping[str | None, sa.Engine] | None = None
 
-    return get_engine
+    def __call__(self) -> sa.Engine:
+        """Return the engine."""
+        if self._engines is not None:
+            return self._engines[None]
+        if self._is_fixed:
+            self._engines = self._db.engines
+        return self._db.engine

@@ -1,4 +1,4 @@
-"""Getting along with what else the host set up, be it before us or after us."""
+"""Working with the host's other extensions, whether the host sets them up before or after."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .login_bridge import LoginBridge, begin_request
 def coexist(
     app: Flask, guarded: Iterable[Any], *, login: LoginBridge | None, with_flask_admin: bool
 ) -> None:
-    """Look now, and once more at the first request, at what the host has.
+    """Adapt to the host's extensions now, and again at the first request.
 
-    :param guarded: Blueprints and Flask-Admin views of ours, which have guards of their own
+    :param guarded: Blueprints and Flask-Admin views of the plugin, which have their own guards
         against cross-site requests.
-    :param login: The bridge to Flask-Login, if the host has that.
+    :param login: The bridge to Flask-Login, if the host has it.
     :param with_flask_admin: Whether the host has Flask-Admin.
     """
     waiting = list(guarded)
@@ -33,7 +33,7 @@ def coexist(
 
     def look_again() -> None:
         nonlocal looked
-        with lock:  # the other first requests wait until it is done
+        with lock:  # concurrent first requests wait
             exempt_from_csrf_protect()
             if login is not None:
                 login.attach(app)
@@ -52,28 +52,27 @@ def coexist(
         if login is not None:
             begin_request()
 
-    # Ahead of the host's, which may ask who is calling.
+    # Before the host's functions, which may read current_user.
     app.before_request_funcs.setdefault(None, []).insert(0, before_each_request)
 
 
 def _exempt(app: Flask, guarded: Any) -> bool:
-    """Take a blueprint or view out of Flask-WTF's guard; return whether that is done.
+    """Exempt a blueprint or view from Flask-WTF's guard; return whether that succeeded.
 
-    Its tokens live in the Flask session and run out after an hour; ours do neither.
+    Flask-WTF's tokens need the Flask session and expire after an hour; the plugin's do neither.
     """
     host_csrf = app.extensions.get("csrf")
     blueprint = guarded if isinstance(guarded, Blueprint) else guarded.blueprint
-    if host_csrf is None or blueprint is None:  # as long as Flask-Admin has no application
+    if host_csrf is None or blueprint is None:  # Flask-Admin has no application yet
         return False
     host_csrf.exempt(blueprint)
     return True
 
 
 def _set_up_flask_babel(app: Flask) -> None:
-    """Give Flask-Babel its defaults if it is installed and the host left it alone.
+    """Initialize Flask-Babel if it is installed and the host has not done so.
 
-    Flask-Admin calls it wherever it can be imported, and each of its pages fails if it was not
-    set up.
+    Flask-Admin uses it whenever it can be imported, and its pages fail without initialization.
     """
     if "babel" not in app.extensions and importlib.util.find_spec("flask_babel"):
         from flask_babel import Babel

@@ -43,12 +43,12 @@ def ngettext(singular: str, plural: str, number: int, **variables: object) -> st
 
 
 def gettext_noop(message: str) -> str:
-    """Return *message* as it is; marks a text that :func:`gettext` is given later."""
+    """Return *message* unchanged; marks a text for translation by :func:`gettext` later."""
     return message
 
 
 def lazy_gettext(message: str) -> LazyProxy:
-    """Return a string that is translated each time it is shown."""
+    """Return a string that is translated each time it is rendered."""
     return LazyProxy(gettext, message, enable_cache=False)
 
 
@@ -65,7 +65,7 @@ def format_time(at_us: int, settings: Settings) -> str:
 
 
 def format_number(number: int) -> str:
-    """Return a whole number with its thousands told apart, as the current language writes it."""
+    """Return a whole number with thousands separators, as the current language writes it."""
     return format_decimal(number, locale=language())
 
 
@@ -83,7 +83,7 @@ def _catalogue(code: str) -> Path:
 
 @lru_cache(maxsize=64)
 def _is_translated(code: str) -> bool:
-    return _catalogue(code).is_file()  # asked for every text on a page
+    return _catalogue(code).is_file()  # called for every text on a page
 
 
 @lru_cache(maxsize=8)

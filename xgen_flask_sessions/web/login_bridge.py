@@ -1,4 +1,4 @@
-"""Flask-Login: ``current_user`` and ``login_required`` work with our tokens."""
+"""Flask-Login: ``current_user`` and ``login_required`` work with the plugin's tokens."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _BRIDGE = "_xgen_sessions_bridge"
 
 
 class LoginBridge:
-    """Makes Flask-Login find the user of a token, and answer as we do where there is none.
+    """Makes Flask-Login find the user of a token, and refuse requests without a valid one.
 
-    A session that ``login_user()`` began is let in only with the token that was recorded for it.
-    A request loader of the host's is asked where no token was sent. The host's
-    ``unauthorized_handler`` stays in force for its own pages. There is one bridge for each
-    ``LoginManager``, which may serve several applications; see :meth:`of`.
+    A session that ``login_user()`` began is valid only with the token that was recorded for it. The
+    host's request loader is called if no token was sent. The host's ``unauthorized_handler`` stays
+    in force for its own pages. There is one bridge for each ``LoginManager``, which may serve
+    several applications; see :meth:`of`.
     """
 
     def __init__(self, login_manager: LoginManager) -> None:
@@ -53,7 +53,7 @@ class LoginBridge:
 
     @classmethod
     def of(cls, app: Flask, login_manager: LoginManager) -> LoginBridge:
-        """Return the bridge of *login_manager*, built at the first call, for use by *app*.
+        """Return the bridge of *login_manager*, built at the first call, for *app*.
 
         :raises ConfigurationError: Session protection is "strong".
         """
@@ -66,11 +66,11 @@ class LoginBridge:
 
     @staticmethod
     def knows(login_manager: LoginManager) -> bool:
-        """Say whether *login_manager* was given to ``init_app``."""
+        """Return whether *login_manager* was passed to ``init_app``."""
         return hasattr(login_manager, _BRIDGE)
 
     def attach(self, app: Flask) -> None:
-        """Take the callbacks over; again, if the host has set its own since.
+        """Replace the callbacks; call it again after the host has set its own.
 
         :raises ConfigurationError: Session protection is "strong".
         """
@@ -87,11 +87,11 @@ class LoginBridge:
             self._manager.unauthorized_handler(self._unauthorized)
 
     def find_user(self, user_id: str) -> Any | None:
-        """Return a user as the host finds it."""
+        """Return a user by the host's own loader."""
         return (self._host_user_loader or get_state().users.get)(user_id)
 
     def _load_session_user(self, user_id: str) -> Any | None:
-        """Return the user of a Flask-Login session, or of a remember cookie, if it may stand."""
+        """Return the user of a Flask-Login session or remember cookie, if it is valid."""
         if not is_registered():
             return self._host_user_loader(user_id)
         if login_recorder.is_signing_in(user_id):
@@ -114,7 +114,7 @@ class LoginBridge:
             login_browser.forget()
             if outcome().source == "login" or isinstance(outcome().error, TokenMissing):
                 reject(error)
-            # Beside a remember cookie, Flask-Login would not look for another token.
+            # With a remember cookie, Flask-Login does not call the request loader.
             return self._load_user(request)
         login_browser.restore_token()
         return user
@@ -123,7 +123,7 @@ class LoginBridge:
         if not is_registered():
             return self._host_loader(request) if self._host_loader else None
         user = _user_of_token(self.find_user)
-        # A token that was refused is not to pass by another way of reading it.
+        # A refused token must not pass by the host's own reading of it.
         if user is None and isinstance(outcome().error, TokenMissing):
             return _ask_host(self._host_loader, request)
         return user
@@ -139,7 +139,7 @@ class LoginBridge:
 
 
 def _ask_host(callback: Any, *arguments: Any) -> Any | None:
-    """Call the host's own callback, unless that is what is calling us."""
+    """Call the host's own callback, unless the host's callback is the caller."""
     if callback is None or request.environ.get(_ASKING):
         return None
     request.environ[_ASKING] = True
@@ -150,12 +150,12 @@ def _ask_host(callback: Any, *arguments: Any) -> Any | None:
 
 
 def require_user() -> Any:
-    """Return the user who sends the current request.
+    """Return the user of the current request.
 
-    Whoever is signed in by a session of Flask-Login's is known by it, unless a token that was
-    sent as well says otherwise.
+    It may be the user of a Flask-Login session, unless the request also carries a token of another
+    user.
 
-    :raises XgenSessionsError: It is nobody, or a token was sent and is refused.
+    :raises XgenSessionsError: There is no user, or the token is refused.
     """
     if hasattr(current_app, "login_manager"):
         user = unwrap(current_user)
@@ -172,10 +172,10 @@ def require_user() -> Any:
 
 
 def begin_request() -> None:
-    """Have Flask-Login look for the current request's own user, by all ways there are.
+    """Make Flask-Login look for the current request's user, in all ways.
 
-    It keeps the user in ``g``, which outlives a request where a context is held open. And it looks
-    for no token beside a remember cookie, not even beside one that it cannot read.
+    It caches the user in ``g``, which outlives a request if a context stays open. With a remember
+    cookie, even an unreadable one, it does not call the request loader.
     """
     g._get_current_object().pop("_login_user", None)
     if "HTTP_COOKIE" in request.environ:
@@ -183,7 +183,7 @@ def begin_request() -> None:
 
 
 def _user_of_token(find: Callable[[str], Any]) -> Any | None:
-    """Return the active user that the current request's token is for, or ``None``."""
+    """Return the active user of the current request's token, or ``None``."""
     try:
         return _find_user(find, outcome())
     except (SQLAlchemyError, DenylistUnavailable):
@@ -193,7 +193,7 @@ def _user_of_token(find: Callable[[str], Any]) -> Any | None:
 
 def _find_user(find: Callable[[str], Any], result: Outcome) -> Any | None:
     if isinstance(result.error, SessionRevoked) and result.error.user_id:
-        # Who was made inactive should read that, and not try to sign in again.
+        # An inactive user must learn that, instead of trying to sign in again.
         if not _find_active(find, result.error.user_id):
             reject(UserInactive())
         return None
@@ -211,16 +211,16 @@ def _find_active(find: Callable[[str], Any], user_id: str) -> Any | None:
     :raises DenylistUnavailable: The database does not answer.
     """
     state = get_state()
-    if state.watch is not None:  # else it was asked about the token a moment ago
+    if state.watch is not None:  # otherwise it answered a moment ago
         state.transactions.reachability.require()
     user = find(user_id)
     return user if user is not None and state.users.is_active(user) else None
 
 
 def _is_held_against(user_id: str) -> bool:
-    """Say whether a token in the header keeps a session of Flask-Login's from counting.
+    """Return whether a token in the header overrides a Flask-Login session.
 
-    That is one which is refused, and one of somebody else.
+    It does if it is refused, or if it is another user's.
     """
     result = outcome()
     if result.source == "header":

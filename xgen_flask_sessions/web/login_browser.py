@@ -1,9 +1,9 @@
-"""Flask-Login's own sessions, as a browser holds them: with a token, like any other.
+"""Flask-Login's own sessions in the browser: each carries a token, like any other session.
 
-The token of a session that ``login_user()`` began is in Flask's session; and in a cookie beside
-the remember cookie, if there is one. Flask-Login's own remember cookie names the user and nothing
-else, so that one from before a force logout looks like one from after it. A session, or a remember
-cookie, that no token came with is not let in; nor is a token without one of them.
+The token of a session that ``login_user()`` began is in Flask's session, and in a cookie beside
+the remember cookie, if there is one. Flask-Login's remember cookie contains only the user, so that
+one from before a force logout equals one from after it. A session or a remember cookie without a
+token is refused; so is a token without one of them.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from ..tokens.claims import IssuedToken
 _TOKEN: Final = "_xgen_token"  # noqa: S105
 """The key of the token in Flask's session."""
 _LOGIN_KEYS: Final = ("_user_id", "_fresh", "_id", "_remember_seconds")
-_NOBODY: Final = ""
-"""Whose the token of a sign-in is that was refused: it lets in nobody any more."""
+_NO_USER: Final = ""
+"""The user of a token whose sign-in was refused before: it matches no user id."""
 FORGOTTEN: Final = "xgen_flask_sessions.forgotten"
-"""In the environ of a request that has forgotten a sign-in."""
+"""Key in the environ of a request that removed a sign-in."""
 
 
 def find_token() -> tuple[str, str] | None:
-    """Return the token of the current request's Flask-Login session, and whose that one is.
+    """Return the token of the current request's Flask-Login session, and the session's user.
 
-    The token counts for that user only. One whose sign-in was refused before still tells why.
+    The token is valid for that user only. The token of a sign-in that was refused before is
+    returned, too: it still explains the refusal.
     """
     user_id, token = session.get("_user_id"), session.get(_TOKEN)
     if user_id is not None and token:
         return token, user_id
     remembered = _find_remembered()
     if remembered is None and token:
-        return token, _NOBODY
+        return token, _NO_USER
     return remembered
 
 
@@ -47,15 +48,15 @@ def _find_remembered() -> tuple[str, str] | None:
 
 
 def tokens_held() -> list[str]:
-    """Return every token of a Flask-Login session that the browser holds, in force or not."""
+    """Return every token of a Flask-Login session in the browser, valid or not."""
     held = (session.get(_TOKEN), request.cookies.get(_cookie_name()))
     return [token for token in held if token]
 
 
 def drop_unreadable_remember_cookie() -> None:
-    """Have Flask-Login take no notice of a remember cookie that tells nothing, and remove it.
+    """Make Flask-Login ignore and remove a remember cookie that cannot be decoded.
 
-    Such as one that was signed with an earlier key, or by another application on this host.
+    It may be signed with an earlier key, or by another application on this host.
     """
     cookie = request.cookies.get(_remember_cookie_name())
     if cookie is not None and current_app.secret_key and _decoded(cookie) is None:
@@ -63,7 +64,7 @@ def drop_unreadable_remember_cookie() -> None:
 
 
 def _remembered_user() -> str | None:
-    """Return whom the remember cookie names, if Flask-Login goes by it."""
+    """Return the user in the remember cookie, if Flask-Login would use it."""
     cookie = request.cookies.get(_remember_cookie_name())
     if not cookie or not current_app.secret_key or session.get("_remember") == "clear":
         return None
@@ -73,21 +74,21 @@ def _remembered_user() -> str | None:
 def _decoded(cookie: str) -> str | None:
     try:
         user_id = decode_cookie(cookie)
-    except TypeError:  # it is not ASCII
+    except TypeError:  # not ASCII
         return None
     return None if user_id is None else str(user_id)
 
 
 def restore_token() -> None:
-    """Put the token of a session that a remember cookie brought back into Flask's session."""
+    """Copy the token beside the remember cookie into Flask's session."""
     if _TOKEN not in session:
         session[_TOKEN] = request.cookies.get(_cookie_name())
 
 
 def begin(response: Response, issued: IssuedToken, *, remembered: bool) -> None:
-    """Keep the token of a session that was just begun.
+    """Store the token of a new session in the browser.
 
-    :param remembered: Whether beside a remember cookie as well.
+    :param remembered: Whether to set the cookie beside the remember cookie, too.
     """
     session[_TOKEN] = issued.token
     if remembered:
@@ -97,23 +98,23 @@ def begin(response: Response, issued: IssuedToken, *, remembered: bool) -> None:
 
 
 def keep(response: Response, issued: IssuedToken) -> None:
-    """Put a renewed token where the old one was."""
+    """Replace the old token by a renewed one."""
     session[_TOKEN] = issued.token
     if _cookie_name() in request.cookies:
         _set_remember_cookie(response, issued)
 
 
 def drop_token() -> None:
-    """Take the token out of Flask's session, where another is to come, or none."""
+    """Remove the token from Flask's session."""
     session.pop(_TOKEN, None)
     request.environ[FORGOTTEN] = True
 
 
 def forget() -> None:
-    """Take the sign-in out of Flask's session, and have Flask-Login remember nothing.
+    """Remove the sign-in from Flask's session, and the remember cookie.
 
-    The token stays until somebody signs in or out, for the browser's other tabs to be told why.
-    What is in cookies of ours goes at the end of the request, by :func:`clean_up`.
+    The token stays until the next sign-in or sign-out, so that the browser's other tabs learn the
+    reason. :func:`clean_up` removes the plugin's cookie at the end of the request.
     """
     for key in _LOGIN_KEYS:
         session.pop(key, None)
@@ -125,13 +126,13 @@ def forget() -> None:
 
 
 def clean_up(response: Response) -> None:
-    """Remove the cookie beside the remember cookie from the browser, if it is there."""
+    """Remove the cookie beside the remember cookie, if the browser has it."""
     if _cookie_name() in request.cookies:
         response.delete_cookie(_cookie_name(), **_attributes())
 
 
 def _set_remember_cookie(response: Response, issued: IssuedToken) -> None:
-    """Put a token beside the remember cookie, with that one's attributes."""
+    """Set the cookie beside the remember cookie, with the same attributes."""
     response.set_cookie(
         _cookie_name(),
         issued.token,

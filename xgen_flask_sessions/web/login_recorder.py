@@ -1,7 +1,7 @@
-"""Records what ``login_user()`` and ``logout_user()`` do, when the request that did it is over.
+"""Records the effects of ``login_user()`` and ``logout_user()`` at the end of their request.
 
-The sign-in page is the host's, and so is the transaction that it works in: the record is made in
-one of its own, on a connection of its own, and takes no lock on the host's tables.
+The sign-in page and its transaction belong to the host. The record is made in a separate
+transaction on a separate connection, and locks none of the host's tables.
 """
 
 from __future__ import annotations
@@ -45,31 +45,31 @@ _ONLY_HERE: Final = "You are signed out in this browser, but that could not be r
 
 @dataclass(slots=True)
 class _Pending:
-    """What the current request did, to be recorded when it is over."""
+    """The sign-in and sign-outs of the current request, to be recorded at its end."""
 
     state: State
     user_id: str | None = None
-    """Who signed in."""
+    """The user that signed in."""
     invalid_before_us: int = 0
-    """The user's invalidation timestamp at that moment: a later one is after the sign-in."""
+    """The user's invalidation timestamp at the sign-in; a later one revokes the sign-in."""
     error: XgenSessionsError | None = None
-    """Why the sign-in cannot be recorded, known so early."""
+    """The reason why the sign-in cannot be recorded, if it is known already."""
     remember: bool = False
     lifetime: timedelta | None = None
-    """How long a remember cookie lives."""
+    """The lifetime of the remember cookie."""
     ended: list[str] = field(default_factory=list)
-    """The tokens of sessions that it ended."""
+    """The tokens of sessions that the request ended."""
 
 
 def watch(app: Flask) -> None:
-    """Record the sign-ins and sign-outs by Flask-Login in *app*."""
+    """Record the sign-ins and sign-outs of Flask-Login in *app*."""
     user_logged_in.connect(_note_login, app)
     user_logged_out.connect(_note_logout, app)
     app.after_request(_record)
 
 
 def is_signing_in(user_id: str) -> bool:
-    """Say whether the current request signed that user in by ``login_user()``."""
+    """Return whether the current request signed that user in by ``login_user()``."""
     pending = _find_pending()
     return pending is not None and pending.user_id == user_id
 
@@ -77,7 +77,7 @@ def is_signing_in(user_id: str) -> bool:
 def _note_login(_: Flask, user: Any) -> None:
     pending = _get_pending()
     state = pending.state
-    pending.ended += _tokens_in_browser(state)  # nobody could sign out of them any more
+    pending.ended += _tokens_in_browser(state)  # no later sign-out can end them
     login_browser.drop_token()
     pending.user_id = state.users.id_of(user)
     if not state.users.is_active(user):
@@ -124,7 +124,7 @@ def _get_pending() -> _Pending:
 
 
 def _record(response: Response) -> Response:
-    """Record what the request did; a sign-in that cannot be recorded has not been made."""
+    """Record the request's sign-in and sign-outs; undo a sign-in that cannot be recorded."""
     environ = request._get_current_object().environ  # type: ignore[attr-defined]
     pending = _find_pending() if _PENDING in environ else None
     if pending is not None:
@@ -197,12 +197,12 @@ def _end(state: State, token: str, reason: str | None, response: Response) -> No
     try:
         claims = state.codec.decode(token, now_us=clock.now_us())
     except TokenError:
-        return  # expired, or none of ours: nothing is left to end
+        return  # expired, or issued by another deployment: it has no session
     why = cause(state, claims.user_id, reason)
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     try:
         _end_session(app, claims.session_id, why)
-    except HeldByHost:  # which has let go when the answer has been sent
+    except HeldByHost:  # released once the response has been sent
         response.call_on_close(partial(_end_afterwards, app, claims.session_id, why))
 
 

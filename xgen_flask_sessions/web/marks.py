@@ -1,7 +1,7 @@
-"""Marks on functions that let somebody in: who checks the caller, and what is meant to be open.
+"""Marks on functions for ``doctor``: those that check the caller, and those meant to be open.
 
-They change nothing at a request. ``flask xgen-sessions doctor`` reads them, through any decorator
-that uses :func:`functools.wraps`.
+They do not change requests. ``flask xgen-sessions doctor`` reads them, through any decorator that
+uses :func:`functools.wraps`.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ _OPEN_TO_ALL = "_xgen_sessions_open_to_all"
 
 
 def checks_caller(function: _F) -> _F:
-    """Mark *function* as one that lets nobody pass whose token is missing or refused."""
+    """Mark *function* as one that refuses callers without a valid token."""
     setattr(function, _CHECKS_CALLER, True)
     return function
 
 
 def open_to_all(view: _F) -> _F:
-    """Mark *view* as one that is meant to be open to everybody, such as a webhook.
+    """Mark *view* as meant to be open to everybody, such as a webhook.
 
-    ``flask xgen-sessions doctor`` then does not warn of its routes. It opens nothing: a view that
-    ``token_required`` or ``login_required`` guards stays guarded.
+    ``flask xgen-sessions doctor`` then does not warn of its routes. The mark removes no protection:
+    a view under ``token_required`` or ``login_required`` stays protected.
     """
     setattr(view, _OPEN_TO_ALL, True)
     return view
 
 
 def is_checking_caller(function: object) -> bool:
-    """Say whether *function* bears the mark of :func:`checks_caller`."""
+    """Return whether *function* has the mark of :func:`checks_caller`."""
     return getattr(function, _CHECKS_CALLER, False) is True
 
 
 def is_open_to_all(function: object) -> bool:
-    """Say whether *function* bears the mark of :func:`open_to_all`."""
+    """Return whether *function* has the mark of :func:`open_to_all`."""
     return getattr(function, _OPEN_TO_ALL, False) is True

@@ -32,14 +32,14 @@ PAGE_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-"""Of pages: nothing inline, nothing foreign, no frames (Content Security Policy Level 3).
+"""For pages: no inline code, no foreign sources, no frames (Content Security Policy Level 3).
 
-No ``form-action``: browsers hold each redirect after a form against it, and who has been signed out
-is redirected to the host's sign-in page, which may be elsewhere.
+It has no ``form-action``, which browsers also apply to redirects after a form: after a sign-out,
+the redirect leads to the host's sign-in page, which may be on another site.
 """
 
 DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
-"""Of everything else, which is no page: should a browser show it as one, it can do nothing."""
+"""For all other answers: if a browser shows one as a page, it cannot load or run anything."""
 
 _NOT_IN_CHALLENGE = re.compile(r"[^ !#-\[\]-~]")  # RFC 6750, section 3
 
@@ -59,12 +59,12 @@ def problem(status: int, code: str, detail: str, **members: Any) -> Response:
 
 
 def sealed(response: Response, *, cached: bool = False) -> Response:
-    """Put the headers on that each answer of ours has.
+    """Set the security headers that each of the plugin's answers has.
 
-    No browser guesses its type, shows it in a frame, runs what is not ours, or tells another site
-    where it was; and no cache keeps it.
+    Browsers do not guess its type, frame it, run foreign scripts or send its address to other
+    sites; caches do not store it.
 
-    :param cached: Leave the caches to do as they were told: for files that are the same to all.
+    :param cached: Keep the answer's own cache headers, for files that are the same for everybody.
     """
     is_page = response.mimetype == "text/html" and not 300 <= response.status_code < 400
     if not cached:
@@ -102,13 +102,13 @@ def http_problem(error: HTTPException) -> Any:
 
 
 def database_problem(error: Exception) -> Response:
-    """Return a database that cannot be used as a problem document, and log why."""
+    """Log a database error, and return it as a problem document."""
     current_app.logger.error("The database cannot be used: %s", error)
     return answer(DatabaseUnavailable())
 
 
 def refuse(error: XgenSessionsError) -> Response:
-    """Answer the current request with *error*: for a page navigation, by the sign-in page."""
+    """Answer the current request with *error*; a page navigation goes to the sign-in page."""
     if isinstance(error, AuthenticationError) and is_page_navigation():
         url = sign_in_url(_own_path())
         if url is not None:
@@ -117,21 +117,21 @@ def refuse(error: XgenSessionsError) -> Response:
 
 
 def _own_path() -> str:
-    """Return the current request's path and query, as a browser would ask for them."""
+    """Return the current request's path and query, as a browser would send them."""
     path = quote(request.script_root + request.path, safe="/:@!$&'()*+,;=~")
     query = request.query_string.decode("ascii", "replace")
     return f"{path}?{query}" if query else path
 
 
 def is_page_navigation() -> bool:
-    """Say whether a browser asks for the current request's answer as a page."""
+    """Return whether the current request is a browser's page navigation."""
     return request.method in ("GET", "HEAD") and wants_page()
 
 
 def wants_page() -> bool:
-    """Say whether a browser shows the current request's answer, be it to a link or a form."""
+    """Return whether a browser will show the answer as a page, after a link or a form."""
     scheme = request.headers.get("Authorization", "").partition(" ")[0]
-    if scheme.lower() == "bearer":  # with another, a browser may have signed in to a proxy
+    if scheme.lower() == "bearer":  # other schemes may belong to a proxy
         return False
     mode = request.headers.get("Sec-Fetch-Mode")
     if mode is not None:
@@ -141,9 +141,9 @@ def wants_page() -> bool:
 
 
 def sign_in_url(next_path: str | None = None) -> str | None:
-    """Return the host's sign-in page, or ``None`` if it has none.
+    """Return the URL of the host's sign-in page, or ``None`` if it has none.
 
-    :param next_path: The path to come back to afterwards.
+    :param next_path: The path to return to afterwards.
     """
     manager = getattr(current_app, "login_manager", None)
     if manager is None:
@@ -152,7 +152,7 @@ def sign_in_url(next_path: str | None = None) -> str | None:
     if not view:
         return None
     url = urlsplit(str(expand_login_view(view)))
-    if not is_local_path(next_path):  # the sign-in page would not go there either
+    if not is_local_path(next_path):  # the sign-in page would refuse it
         return urlunsplit(url)
     query = "&".join(part for part in (url.query, urlencode({"next": next_path})) if part)
     return urlunsplit(url._replace(query=query))

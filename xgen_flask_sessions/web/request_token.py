@@ -1,7 +1,7 @@
-"""Who is calling? The token of the current request, and the door for APIs that need no user row.
+"""The token of the current request, and ``token_required`` for APIs that need no user row.
 
-The token is checked once in a request, at first use. The result hangs on the request itself, not
-on ``g``, which outlives a request where an application context is held open.
+The token is checked once in a request, at the first use. The outcome is stored in the request's
+environ, not in ``g``, which outlives a request if an application context stays open.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ _ENVIRON_KEY = "xgen_flask_sessions.outcome"
 
 
 TokenLocation = Literal["header", "cookie", "login"]
-"""Where a token may be: ``login`` is a session of Flask-Login's."""
+"""The place of a token; ``login`` is a session of Flask-Login."""
 
 
 class Outcome(NamedTuple):
-    """What became of the current request's token: one of *token* and *error* is set."""
+    """The outcome of checking the current request's token: either *token* or *error* is set."""
 
     token: VerifiedToken | None
     error: XgenSessionsError | None
     source: TokenLocation | None = None
-    """Where the token was."""
+    """The place of the token."""
 
 
 def outcome() -> Outcome:
-    """Return what became of the current request's token, checking it at the first call."""
+    """Return the outcome for the current request's token, checking it at the first call."""
     state = get_state()
     current: Request = request._get_current_object()  # type: ignore[attr-defined]
     environ = current.environ
@@ -70,9 +70,9 @@ def outcome() -> Outcome:
 
 
 def reject(error: XgenSessionsError, source: TokenLocation | None = None) -> Outcome:
-    """Make *error* the current request's outcome, and tell whoever listens of a refusal.
+    """Make *error* the current request's outcome, and send ``token_rejected``.
 
-    :param source: Where the token was, if one was found.
+    :param source: The place of the token, if there was one.
     """
     state = get_state()
     kept = request.environ.get(_ENVIRON_KEY)
@@ -86,9 +86,10 @@ def reject(error: XgenSessionsError, source: TokenLocation | None = None) -> Out
 
 
 def recheck_token() -> None:
-    """Ask the database once more about the current request's token, if it has one.
+    """Check the current request's token again, in the database.
 
-    For the transaction of an act that who was forced out since the request began must not do.
+    Call it inside a privileged transaction, so that a caller revoked mid-request cannot complete
+    it.
 
     :raises AuthenticationError: It has been revoked.
     :raises DenylistUnavailable: The database cannot be asked.
@@ -104,7 +105,7 @@ def recheck_token() -> None:
 
 
 def verify_login() -> VerifiedToken:
-    """Return the checked token of the current request's Flask-Login session.
+    """Return the verified token of the current request's Flask-Login session.
 
     :raises TokenError: There is none, or it is refused.
     :raises DenylistUnavailable: The database cannot be asked.
@@ -129,14 +130,14 @@ def _require_user(verified: VerifiedToken, user_id: str) -> None:
 
 
 def _find_token(request: Request, state: State) -> tuple[str, TokenLocation, str | None]:
-    """Return the current request's token, where it is, and whose it must be."""
+    """Return the current request's token, its place, and the user that it must belong to."""
     settings = state.settings
     locations = settings.token_locations
     scheme, _, token = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     # RFC 9110, section 11.1: case does not matter
     in_header = "headers" in locations and scheme.lower() == "bearer"
     cookie = None
-    if "cookies" in locations and "HTTP_COOKIE" in request.environ:  # else nothing to parse
+    if "cookies" in locations and "HTTP_COOKIE" in request.environ:
         cookie = request.cookies.get(settings.cookie_name) or None
     if in_header and cookie:
         raise TokenAmbiguous
@@ -156,9 +157,9 @@ def _find_token(request: Request, state: State) -> tuple[str, TokenLocation, str
 
 
 def token_required(view: Callable[_P, Any]) -> Callable[_P, Any]:
-    """Let only requests with a valid token into *view*; no user row is read.
+    """Admit only requests with a valid token to *view*; no user row is read.
 
-    The others are answered with 401 and problem details, a page navigation with a redirect to
+    Other requests are answered with 401 and problem details, page navigations with a redirect to
     the sign-in page. In the view, :data:`current_token` is the token.
     """
     is_async = iscoroutinefunction(view)
@@ -181,4 +182,4 @@ def _current_token() -> VerifiedToken | None:
 
 
 current_token: VerifiedToken = LocalProxy(_current_token)  # type: ignore[assignment]
-"""The current request's :class:`~xgen_flask_sessions.VerifiedToken`; false where it has none."""
+"""The current request's :class:`~xgen_flask_sessions.VerifiedToken`; false without one."""

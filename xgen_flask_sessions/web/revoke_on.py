@@ -1,8 +1,7 @@
-"""Changes of a user that end the user's sessions, in the transaction that makes the change.
+"""Ends a user's sessions in the transaction that changes or deletes the user (``revoke_on=``).
 
-Knows which attributes those are; sees what any session flushes, and its ``UPDATE`` and ``DELETE``
-statements for the user model. What passes by the ORM, or is done outside of any application
-context, it does not see.
+Sees the changes that any session flushes, and ``UPDATE`` and ``DELETE`` statements for the user
+model. It does not see changes without the ORM, or outside of an application context.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _DELETED: Final = "user deleted"
 
 
 def watch(triggers: Triggers) -> None:
-    """Watch what any session flushes of the model, and what statements it runs, if asked to."""
+    """Watch the flushes and statements of every session for the model, if there are triggers."""
     model = triggers.mapper.class_
     if not triggers.attributes:
         return
@@ -39,7 +38,7 @@ def watch(triggers: Triggers) -> None:
 
 
 def _state() -> State | None:
-    """Return the current application's state, if it asks for this at all."""
+    """Return the current application's state, if it has triggers."""
     state: State | None = current_app.extensions.get("xgen_sessions") if has_app_context() else None
     return state if state is not None and state.triggers.attributes else None
 
@@ -69,12 +68,12 @@ def _session_of(user: Any) -> Session:
 
 
 def _reason(state: State, changed: Iterable[str], *, activated: bool) -> str | None:
-    """Return why sessions are to end, or ``None`` if nothing of weight has changed."""
+    """Return the reason to end the sessions, or ``None`` if no trigger has changed."""
     active = state.triggers.active
-    weighty = sorted(name for name in changed if name != active or not activated)
-    if not weighty:
+    relevant = sorted(name for name in changed if name != active or not activated)
+    if not relevant:
         return None
-    return "made inactive" if weighty == [active] else f"{', '.join(weighty)} changed"
+    return "made inactive" if relevant == [active] else f"{', '.join(relevant)} changed"
 
 
 def _do_orm_execute(execution: ORMExecuteState) -> Any:
@@ -95,7 +94,7 @@ def _do_orm_execute(execution: ORMExecuteState) -> Any:
 
 
 def _reason_of(state: State, execution: ORMExecuteState) -> str | None:
-    """Return why sessions are to end by an ``UPDATE``; every row that it hits counts as changed."""
+    """Return the reason to end the sessions of the rows that an ``UPDATE`` matches."""
     values: dict[str, Any] = {}
     for key, value in (getattr(execution.statement, "_values", None) or {}).items():
         values[getattr(key, "key", key)] = getattr(value, "value", value)

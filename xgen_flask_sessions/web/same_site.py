@@ -1,8 +1,8 @@
-"""Is a request from this site? The guards against cross-site request forgery.
+"""Guards against cross-site request forgery.
 
-Two independent ones: where the browser says the request comes from, and a token in each form.
-The token needs no server-side state and lives as long as the session does, so that a page left
-open for hours still works.
+There are two independent ones: the headers by which browsers say where a request comes from, and a
+token in each form. The token needs no server-side state and is valid as long as the session, so
+that a page left open for hours still works.
 """
 
 from __future__ import annotations
@@ -21,18 +21,17 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 FORM_FIELD = "csrf_token"
 
 MAX_PATH = 2000
-"""Bytes of a path to come back to: it has to fit into a header, percent-encoded."""
+"""The longest path to return to, in bytes: percent-encoded, it must fit into a header."""
 
 _DOT_SEGMENT = re.compile(r"/(\.|%2e){1,2}(/|$)", re.IGNORECASE)
 """RFC 3986, section 3.3."""
 
 
 def is_same_site(request: Request, trusted_origins: Collection[str] = ()) -> bool:
-    """Say whether *request* is safe to act on although a browser adds its cookies by itself.
+    """Return whether *request* may use the cookies that the browser attached.
 
-    A request that changes nothing is. Others are if the browser says that they come from this
-    origin (Fetch Metadata, else ``Origin``), or if they bear neither header: then no browser
-    sent them.
+    Requests with a safe method may. Others may if the browser says that they come from this origin
+    (Fetch Metadata, otherwise ``Origin``), or without either header: no browser sent them.
 
     :param trusted_origins: Further origins that may call, such as ``https://app.example.com``.
     """
@@ -51,23 +50,23 @@ def form_token(secret: bytes, binding: str) -> str:
     """Return the token for forms of one session.
 
     :param secret: The deployment's secret.
-    :param binding: What names the session.
+    :param binding: Identifies the session.
     """
     key = hashlib.sha256(b"xgen-sessions form token\0" + secret).digest()
     return hmac.new(key, binding.encode(), hashlib.sha256).hexdigest()
 
 
 def is_form_token(candidate: str | None, secret: bytes, binding: str) -> bool:
-    """Say whether *candidate* is the :func:`form_token`, in constant time."""
+    """Return whether *candidate* is the :func:`form_token`, in constant time."""
     expected = form_token(secret, binding)
     return hmac.compare_digest((candidate or "").encode("utf-8", "replace"), expected.encode())
 
 
 def is_local_path(target: str | None) -> TypeGuard[str]:
-    r"""Say whether *target* is a path on this site, fit to be redirected to after signing in.
+    r"""Return whether *target* is a path on this site, safe for a redirect after signing in.
 
-    A browser takes ``//host``, ``/\host`` and ``/<tab>/host`` for another site. Dot segments are
-    refused because ``/.//host`` becomes ``//host`` where somebody resolves them.
+    Browsers treat ``//host``, ``/\host`` and ``/<tab>/host`` as another site. Dot segments are
+    refused because ``/.//host`` becomes ``//host`` once they are resolved.
     """
     return (
         target is not None

@@ -1,4 +1,4 @@
-"""Answers that go on, such as server-sent events: they end when the session does."""
+"""Long answers, such as server-sent events, that end with their session."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..state import get_state
 from ..tokens.claims import VerifiedToken
 from .request_token import outcome
 
-_NOTHING: Final = object()
+_NO_ITEM: Final = object()
 _END: Final = object()
 _AHEAD: Final = 16
-"""How much of the source is read before it is sent."""
+"""Items of the source that are read ahead."""
 _TURN_S: Final = 0.5
-"""How often to look whether somebody still wants it."""
+"""Seconds between two checks whether the stream is still read."""
 
 
 def while_valid(
@@ -58,7 +58,7 @@ def while_valid(
 
 
 class _Stream(Iterator[Any]):
-    """What the server iterates, and closes in the end, be it before the first item."""
+    """The iterator that the server reads, and closes at the end or before the first item."""
 
     def __init__(
         self,
@@ -70,33 +70,33 @@ class _Stream(Iterator[Any]):
     ) -> None:
         self._app, self._source, self._token = app, source, token
         self._every, self._heartbeat = every, heartbeat
-        self._feed: _Feed | None = None
+        self._reader: _SourceReader | None = None
         self._said, self._due = False, 0.0
 
     def __next__(self) -> Any:
-        if self._feed is None:
-            self._feed = _Feed(self._app, self._source)
+        if self._reader is None:
+            self._reader = _SourceReader(self._app, self._source)
             self._due = time.monotonic() + self._every
         while True:
-            item = self._feed.take(self._due - time.monotonic())
+            item = self._reader.take(self._due - time.monotonic())
             if time.monotonic() >= self._due:
                 if not _is_valid(self._app, self._token):
                     self.close()
                     raise StopIteration
-                silent = item is _NOTHING and not self._said
+                silent = item is _NO_ITEM and not self._said
                 self._said, self._due = False, time.monotonic() + self._every
                 if silent and self._heartbeat is not None:
                     return self._heartbeat
             if item is _END:
                 raise StopIteration
-            if item is not _NOTHING:
+            if item is not _NO_ITEM:
                 self._said = True
                 return item
 
     def close(self) -> None:
-        """Read the source no further, and close it."""
-        if self._feed is not None:
-            self._feed.close()
+        """Stop reading the source, and close it."""
+        if self._reader is not None:
+            self._reader.close()
         elif hasattr(self._source, "close"):
             self._source.close()
 
@@ -105,13 +105,13 @@ def _is_valid(app: Flask, token: VerifiedToken) -> bool:
     with app.app_context():
         try:
             get_state().checker.recheck(token)
-        except XgenSessionsError:  # what cannot be checked does not pass either
+        except XgenSessionsError:  # also if the token cannot be checked
             return False
     return True
 
 
-class _Feed:
-    """Reads a source in a thread of its own, so that one can stop waiting for it."""
+class _SourceReader:
+    """Reads a source in a thread, so that the stream can stop waiting for it."""
 
     def __init__(self, app: Flask, source: Iterable[Any]) -> None:
         self._app, self._source = app, source
@@ -121,17 +121,17 @@ class _Feed:
         threading.Thread(target=self._read, name="xgen-sessions-stream", daemon=True).start()
 
     def take(self, seconds: float) -> Any:
-        """Return the next item, or that there is none yet or no more; raise the source's error."""
+        """Return the next item, ``_NO_ITEM`` or ``_END``; raise the source's error."""
         try:
             item = self._items.get(timeout=max(0.001, seconds))
         except queue.Empty:
-            return _NOTHING
+            return _NO_ITEM
         if item is _END and self._error is not None:
             raise self._error
         return item
 
     def close(self) -> None:
-        """Read no further."""
+        """Stop reading."""
         self._closed.set()
 
     def _read(self) -> None:
@@ -147,7 +147,7 @@ class _Feed:
         self._put(_END)
 
     def _put(self, item: Any) -> bool:
-        """Hand an item on as soon as there is room; return whether anybody wants more."""
+        """Queue an item as soon as there is room; return whether the stream is still read."""
         while not self._closed.is_set():
             with contextlib.suppress(queue.Full):
                 self._items.put(item, timeout=_TURN_S)

@@ -132,7 +132,7 @@ class Dialect:
     def update_login(
         self, connection: sa.Connection, update: LoginUpdate, new: Mapping[str, Any]
     ) -> tuple[int, int]:
-        """Insert or update a row of ``xgen_userLOGINS``, in one statement that locks it.
+        """Insert or update a row of ``xgen_user_logins``, in one statement that locks it.
 
         :param update: The update.
         :param new: The values of the row if it is the user's first.

@@ -10,7 +10,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from .base import LOGINS, MARIADB, SELECT_EVERYONE, Dialect, first_argument
+from ..tables import EVERYONE
+from .base import LOGINS, MARIADB, SELECT_EVERYONE, Dialect, first_argument, new_login
 
 
 class MariaDB(Dialect):
@@ -61,8 +62,8 @@ class MariaDB(Dialect):
     def _lock_everyone(self, connection: sa.Connection, exclusively: bool) -> int | None:
         # A lock on a row that does not exist locks its neighbours.
         if connection.engine not in self._with_everyone:
-            if connection.scalar(SELECT_EVERYONE) is None:
-                return None
+            if connection.scalar(SELECT_EVERYONE) is None:  # it may read an old snapshot
+                self.update_login(connection, "lock", new_login(EVERYONE))
             self._with_everyone.add(connection.engine)
         return super()._lock_everyone(connection, exclusively)
 

@@ -32,13 +32,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from .admin.views import AdminCenterView
+    from .cli.commands import cli_errors
     from .errors import (
         AuthenticationError,
+        BadRequest,
         ConfigurationError,
         CrossSiteRequest,
+        DatabaseUnavailable,
         DenylistUnavailable,
         Forbidden,
         LedgerUnavailable,
+        NotFound,
         RateLimited,
         SessionRevoked,
         TokenAmbiguous,
@@ -57,19 +62,26 @@ if TYPE_CHECKING:
         user_forced_out,
     )
     from .store.revocations import Revocation
+    from .store.sign_ins import PastSignIn
     from .tokens.claims import IssuedToken, VerifiedToken
     from .users.directory import UserFields
+    from .web.i18n import gettext, gettext_noop, lazy_gettext, ngettext
     from .web.marks import open_to_all
     from .web.request_token import current_token, token_required
 
 __all__ = [
+    "AdminCenterView",
     "AuthenticationError",
+    "BadRequest",
     "ConfigurationError",
     "CrossSiteRequest",
+    "DatabaseUnavailable",
     "DenylistUnavailable",
     "Forbidden",
     "IssuedToken",
     "LedgerUnavailable",
+    "NotFound",
+    "PastSignIn",
     "RateLimited",
     "Revocation",
     "SessionRevoked",
@@ -83,7 +95,12 @@ __all__ = [
     "VerifiedToken",
     "XgenSessions",
     "XgenSessionsError",
+    "cli_errors",
     "current_token",
+    "gettext",
+    "gettext_noop",
+    "lazy_gettext",
+    "ngettext",
     "open_to_all",
     "session_ended",
     "session_issued",
@@ -93,15 +110,22 @@ __all__ = [
 ]
 
 _MODULES: Final = {
+    "admin.views": ("AdminCenterView",),
+    "cli.commands": ("cli_errors",),
+    "store.sign_ins": ("PastSignIn",),
+    "web.i18n": ("gettext", "gettext_noop", "lazy_gettext", "ngettext"),
     "web.request_token": ("current_token", "token_required"),
     "tokens.claims": ("IssuedToken", "VerifiedToken"),
     "errors": (
         "AuthenticationError",
+        "BadRequest",
         "ConfigurationError",
         "CrossSiteRequest",
+        "DatabaseUnavailable",
         "DenylistUnavailable",
         "Forbidden",
         "LedgerUnavailable",
+        "NotFound",
         "RateLimited",
         "SessionRevoked",
         "TokenAmbiguous",

@@ -35,12 +35,11 @@ from .tokens.codec import TokenCodec
 from .users.authority import Authority, Permission
 from .users.directory import UserDirectory, UserFields
 from .users.triggers import Triggers
-from .web import cookie, sign_in_page, streams
+from .web import cookie, problems, request_token, sign_in_page, streams
 from .web import revoke_on as revoke_on_changes
 from .web.host_engines import HostEngine, chooses_engines
 from .web.host_extensions import coexist
 from .web.login_bridge import LoginBridge
-from .web.problems import refuse
 
 
 class XgenSessions:
@@ -136,6 +135,12 @@ class XgenSessions:
     force_logout_everyone = staticmethod(lifecycle.force_logout_everyone)
     end_session = staticmethod(lifecycle.end_session)
     prune = staticmethod(lifecycle.prune)
+    upgrade = staticmethod(lifecycle.upgrade)
+    start_relay = staticmethod(lifecycle.start_relay)
+    record_past_sign_ins = staticmethod(lifecycle.record_past_sign_ins)
+    active_sessions = staticmethod(lifecycle.active_sessions)
+    may_view = staticmethod(lifecycle.may_view)
+    recheck_token = staticmethod(request_token.recheck_token)
 
     set_cookie = staticmethod(cookie.set_cookie)
     unset_cookie = staticmethod(cookie.unset_cookie)
@@ -146,6 +151,12 @@ class XgenSessions:
     require_database = staticmethod(sign_in_page.require_database)
     next_path = staticmethod(sign_in_page.next_path)
     while_valid = staticmethod(streams.while_valid)
+    wants_page = staticmethod(problems.wants_page)
+    answer_errors = staticmethod(problems.answer_errors)
+    with_security_headers = staticmethod(problems.with_security_headers)
+
+    commands = commands
+    """The click group ``xgen-sessions``, for a host with a command line of its own."""
 
 
 def _check_screen(
@@ -212,7 +223,7 @@ def _transactions(settings: Settings, db: SQLAlchemy, denylist: StrictDenylist) 
 
 def _attach(app: Flask, state: State, admin: Admin | None, login: LoginBridge | None) -> None:
     """Register handlers, commands, templates, the JSON API and the screen."""
-    app.register_error_handler(XgenSessionsError, refuse)
+    app.register_error_handler(XgenSessionsError, problems.refuse)
     if state.relay is not None:
         app.before_request(state.relay.ensure_running)
     app.cli.add_command(commands)

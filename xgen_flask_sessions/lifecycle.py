@@ -7,7 +7,7 @@ current application. They choose the transaction, authorize, call the store and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -16,11 +16,12 @@ from flask import Flask, current_app, has_request_context, request
 from sqlalchemy.orm import Session
 
 from .roster.devices import clean_address, clean_user_agent
+from .roster.roster import ActiveSession
 from .signals import session_ended, session_issued, user_forced_out
 from .state import State, get_state
 from .store import commit_hooks, pruning, revocations, sign_ins
 from .store.revocations import Cause, Revocation
-from .store.sign_ins import Issue
+from .store.sign_ins import Issue, PastSignIn
 from .store.tables import MAX_REASON
 from .text import clean_text
 from .tokens.claims import (
@@ -225,6 +226,55 @@ def prune(*, progress: Callable[[int], None] = lambda _: None) -> int:
             total += deleted
             progress(deleted)
             time.sleep(pruning.REST * (time.monotonic() - begun))
+
+
+def record_past_sign_ins(past: Iterable[PastSignIn], *, commit: bool = True) -> None:
+    """Record sign-ins that were made before the plugin was added, as active sessions.
+
+    :param past: Sign-ins of users without any record; no two of a user at the same microsecond.
+    :param commit: Commit the host's session; otherwise join its transaction.
+    :raises LedgerUnavailable: The database cannot be written; the change was not made.
+    """
+    with get_state().transactions.write(commit=commit, bounded=False) as session:
+        sign_ins.record_past(session, past)
+
+
+def active_sessions(user: Any) -> list[ActiveSession]:
+    """Return a user's active sessions, newest sign-in first.
+
+    :param user: The user object, or its id.
+    """
+    state = get_state()
+    return state.roster.sessions_of(state.db.session(), state.users.id_of(user))
+
+
+def may_view(user: Any) -> bool:
+    """Return whether a user may see Login Management.
+
+    :param user: The user object.
+    """
+    return get_state().authority.may_view(user)
+
+
+def upgrade() -> list[str]:
+    """Create the plugin's tables, or bring them to this release.
+
+    :returns: The revisions recorded now, oldest first; empty if the tables were up to date.
+    :raises ConfigurationError: The tables equal the result of no migration; they are unchanged.
+    """
+    from .store import migrate
+
+    return migrate.upgrade(get_state().db.engine)
+
+
+def start_relay() -> None:
+    """Start publishing the feed to Redis now, instead of at the first request.
+
+    Does nothing without ``XGEN_SESSIONS_REDIS_URL``. Call it in each process, after a fork.
+    """
+    relay = get_state().relay
+    if relay is not None:
+        relay.ensure_running()
 
 
 def sign(state: State, recorded: Issue, extra: Mapping[str, Any]) -> IssuedToken:

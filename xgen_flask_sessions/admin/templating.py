@@ -25,6 +25,8 @@ def template_globals() -> dict[str, Any]:
         "xgen_current_profile": _current_profile,
         "xgen_session_guard": _session_guard,
         "xgen_visible": visible,
+        "xgen_time": _time,
+        "xgen_zone": _zone,
     }
 
 
@@ -34,6 +36,16 @@ def _current_profile() -> Profile | None:
         return None
     user = current_user._get_current_object()
     return get_state().users.profile(user.get_id(), user)
+
+
+def _time(at_us: int | None) -> str:
+    """Return a time (microseconds) in the configured zone; "-" for ``None``."""
+    return "-" if at_us is None else i18n.format_time(at_us, get_state().settings)
+
+
+def _zone() -> str:
+    """Return the configured zone with its offset."""
+    return i18n.format_zone(get_state().settings)
 
 
 def _session_guard() -> Markup:

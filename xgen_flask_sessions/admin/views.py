@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flask import Response, abort, redirect, request, url_for
+from flask import abort, redirect, request, url_for
 from flask_admin import BaseView, expose
 from flask_login import current_user
 
@@ -43,8 +43,8 @@ from ..web.marks import checks_caller
 from ..web.problems import (
     database_problem,
     refuse,
-    sealed,
     sign_in_url,
+    with_security_headers,
 )
 from ..web.request_token import outcome
 
@@ -56,6 +56,14 @@ ASSETS = Path(__file__).parent
 _NOTICE_US = 300 * SECOND_US
 
 
+def page_number() -> int:
+    """Return the page that the current request asks for; whatever is none means the first one."""
+    text = request.values.get("page", "1")
+    if text.isascii() and text.isdigit():
+        text = text[:9]  # past any end all the same
+    return parse_page(text) or 1
+
+
 class AdminCenterView(BaseView):  # type: ignore[misc]
     """A view that only administrators get into, under a strict Content-Security-Policy.
 
@@ -63,6 +71,9 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
     """
 
     brings_own_styles = True
+    check_form = staticmethod(check_form)
+    form_token = staticmethod(field_token)
+    page_number = staticmethod(page_number)
 
     @property
     def extra_css(self) -> list[str]:
@@ -90,7 +101,7 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
     def create_blueprint(self, admin: Any) -> Any:
         """Return the view's blueprint, whose answers no cache keeps and no frame shows."""
         blueprint = super().create_blueprint(admin)
-        blueprint.after_request(sealed)
+        blueprint.after_request(with_security_headers)
         for unreachable in UNREACHABLE:
             blueprint.register_error_handler(unreachable, database_problem)
         # Forced out while the form was on its way.
@@ -205,14 +216,6 @@ class LoginManagementView(AdminCenterView):
         )
 
 
-def page_number() -> int:
-    """Return the page that the current request asks for; whatever is none means the first one."""
-    text = request.values.get("page", "1")
-    if text.isascii() and text.isdigit():
-        text = text[:9]  # past any end all the same
-    return parse_page(text) or 1
-
-
 def _listing(columns: Sequence[Column] = COLUMNS) -> Listing:
     """Return which users the current request asks for; what is no column means the default.
 
@@ -263,7 +266,3 @@ def _helpers() -> dict[str, Any]:
         "format_time": lambda at_us: "-" if at_us is None else i18n.format_time(at_us, settings),
         "zone": i18n.format_zone(settings),
     }
-
-
-def _protect(response: Response) -> Response:
-    return sealed(response)

@@ -45,7 +45,7 @@ from ..web.problems import (
     answer,
     database_problem,
     http_problem,
-    sealed,
+    with_security_headers,
 )
 from ..web.request_token import current_token, outcome, token_required
 from ..web.same_site import is_same_site
@@ -277,4 +277,4 @@ def _session(session: ActiveSession) -> dict[str, Any]:
 
 
 def _seal_answers(response: Response) -> Response:
-    return sealed(response, cached=request.endpoint in _OPEN)
+    return with_security_headers(response, cached=request.endpoint in _OPEN)

@@ -16,7 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload
 
-from xgen_flask_sessions import Forbidden, IssuedToken
+from xgen_flask_sessions import Forbidden, IssuedToken, gettext_noop
 from xgen_flask_sessions.standalone import passwords
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import (
@@ -27,9 +27,6 @@ from xgen_flask_sessions.standalone.models import (
     User,
     db,
 )
-from xgen_flask_sessions.users.directory import unwrap
-from xgen_flask_sessions.web.i18n import gettext_noop
-from xgen_flask_sessions.web.request_token import recheck_token
 
 PAGE_SIZE: Final = 50
 """Users on one page."""
@@ -332,7 +329,7 @@ def _lock(session: Session, *user_ids: int, actor: Any = None, superusers: bool 
             sa.update(User).where(User.id.in_(user_ids)).values(is_active=User.is_active),
             execution_options={"synchronize_session": False},
         )
-    actor = unwrap(actor)
+    actor = getattr(actor, "_get_current_object", lambda: actor)()  # behind current_user
     ids = {*user_ids, actor.id} if isinstance(actor, User) else set(user_ids)
     if superusers:
         whom = sa.select(User.id).where(User.is_superuser | User.id.in_(ids))
@@ -344,7 +341,7 @@ def _lock(session: Session, *user_ids: int, actor: Any = None, superusers: bool 
     if isinstance(actor, User):
         if actor not in found or not (actor.is_superuser and actor.is_active):
             raise Forbidden("Only a SuperUser may change users.")
-        recheck_token()
+        sessions.recheck_token()
 
 
 def _is_last_superuser(session: Session, user: User) -> bool:

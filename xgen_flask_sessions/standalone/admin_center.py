@@ -9,7 +9,6 @@ from flask_admin import Admin, AdminIndexView, expose
 from flask_admin.theme import Bootstrap4Theme
 
 from xgen_flask_sessions import open_to_all
-from xgen_flask_sessions.admin.views import ENDPOINT as LOGIN_MANAGEMENT
 from xgen_flask_sessions.standalone.user_admin import UserManagementView
 
 
@@ -24,7 +23,7 @@ class _IndexView(AdminIndexView):  # type: ignore[misc]
     @open_to_all
     def index(self) -> Any:
         """Go to Login Management."""
-        return redirect(url_for(f"{LOGIN_MANAGEMENT}.index"))
+        return redirect(url_for("admin-active-sessions.index"))
 
 
 def create_admin() -> Admin:

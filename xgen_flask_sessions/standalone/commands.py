@@ -13,24 +13,20 @@ import click
 from flask import Flask
 from flask.cli import AppGroup, ScriptInfo
 
-from xgen_flask_sessions.cli.commands import (
-    cli_errors,
+from xgen_flask_sessions import XgenSessions, cli_errors
+from xgen_flask_sessions.standalone import accounts, create_app, prepare, seeding
+from xgen_flask_sessions.standalone.accounts import AccountError, Profile
+from xgen_flask_sessions.standalone.extensions import sessions as plugin
+from xgen_flask_sessions.standalone.models import User
+from xgen_flask_sessions.standalone.terminal import (
     json_option,
     operator,
     page_option,
+    print_json,
+    print_table,
+    printable,
     search_option,
 )
-from xgen_flask_sessions.cli.commands import commands as plugin_commands
-from xgen_flask_sessions.cli.terminal import print_json, print_table, shown
-from xgen_flask_sessions.standalone import (
-    accounts,
-    create_app,
-    prepare,
-    seeding,
-)
-from xgen_flask_sessions.standalone.accounts import AccountError, Profile
-from xgen_flask_sessions.standalone.models import User
-from xgen_flask_sessions.state import get_state
 
 THREADS = 8
 
@@ -81,7 +77,8 @@ def serve(host: str, port: int, instance: str | None) -> None:
     url = _url_of(server, host)
     prepare(app, url=f"{url}/login")
     _say_how_it_is_served(app, url)
-    _relay(app)
+    with app.app_context():
+        plugin.start_relay()
     try:
         server.run()
     finally:
@@ -89,19 +86,11 @@ def serve(host: str, port: int, instance: str | None) -> None:
     click.echo("Stopped.")
 
 
-def _relay(app: Flask) -> None:
-    """Begin to take revocations to Redis, if there is one, before anybody asks for anything."""
-    with app.app_context():
-        relay = get_state().relay
-        if relay is not None:
-            relay.ensure_running()
-
-
 def _url_of(server: Any, host: str) -> str:
     listening = getattr(server, "effective_listen", None)
     port = listening[0][1] if listening else server.effective_port
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"
+    address = f"[{host}]" if ":" in host else host
+    return f"http://{address}:{port}"
 
 
 def _say_how_it_is_served(app: Flask, url: str) -> None:
@@ -154,7 +143,7 @@ def create_user(
     if as_json:
         print_json(**_represent(user))
     else:
-        click.echo(f"{'SuperUser' if superuser else 'User'} {shown(user.username)} created.")
+        click.echo(f"{'SuperUser' if superuser else 'User'} {printable(user.username)} created.")
 
 
 @users.command("list")
@@ -187,13 +176,13 @@ def set_password(username: str, password: str, keep_sessions: bool, as_json: boo
     _prepare()
     user = accounts.find_by_username(username)
     if user is None:
-        raise click.ClickException(f"There is no user {shown(username)}.")
+        raise click.ClickException(f"There is no user {printable(username)}.")
     accounts.reset_password(user.id, password, actor=operator(), end_sessions=not keep_sessions)
     if as_json:
         print_json(user_id=user.get_id(), username=user.username, sessions_kept=keep_sessions)
         return
     ended = "" if keep_sessions else " All sessions of this user have ended."
-    click.echo(f"The password of {shown(user.username)} has been changed.{ended}")
+    click.echo(f"The password of {printable(user.username)} has been changed.{ended}")
 
 
 @cli.command("seed")
@@ -218,7 +207,7 @@ def seed_database(
         click.echo(f"{number} users and {sessions} sessions added.")
 
 
-cli.add_command(plugin_commands)
+cli.add_command(XgenSessions.commands)
 
 
 def _prepare() -> None:
@@ -241,10 +230,10 @@ def _represent(user: User) -> dict[str, Any]:
 
 def _row(user: User) -> list[str]:
     return [
-        shown(user.username),
+        printable(user.username),
         "SUPER" if user.is_superuser else "",
-        shown(user.name),
-        shown(user.department),
-        shown(", ".join(role.name for role in user.roles)),
+        printable(user.name),
+        printable(user.department),
+        printable(", ".join(role.name for role in user.roles)),
         "Active" if user.is_active else "Inactive",
     ]

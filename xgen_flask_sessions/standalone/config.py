@@ -14,8 +14,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from xgen_flask_sessions import ConfigurationError
-from xgen_flask_sessions.settings import PREFIX
-from xgen_flask_sessions.tokens.keys import MIN_SECRET_BYTES
+
+PREFIX: Final = "XGEN_SESSIONS_"
+"""The prefix of the plugin's settings."""
+MIN_SECRET_BYTES: Final = 32
+"""The shortest secret for HS256 (RFC 7518, section 3.2)."""
 
 _DRIVERS: Final = {
     "postgres": "postgresql+psycopg",

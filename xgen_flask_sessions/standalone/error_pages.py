@@ -6,32 +6,23 @@ import json
 from typing import Final
 
 from flask import Flask, Response, render_template, request
-from werkzeug.exceptions import HTTPException
 
-from xgen_flask_sessions.store.transactions import UNREACHABLE
-from xgen_flask_sessions.web.problems import (
-    database_problem,
-    http_problem,
-    sealed,
-    wants_page,
-)
+from xgen_flask_sessions.standalone.extensions import sessions
 
 _PROBLEM: Final = "application/problem+json"
 
 
 def set_up(app: Flask) -> None:
     """Answer every error of the application, and give every answer its security headers."""
-    app.register_error_handler(HTTPException, http_problem)
-    for unreachable in UNREACHABLE:
-        app.register_error_handler(unreachable, database_problem)
+    sessions.answer_errors(app)
     app.after_request(_finish)
 
 
 def _finish(response: Response) -> Response:
-    if response.mimetype == _PROBLEM and response.status_code >= 400 and wants_page():
+    if response.mimetype == _PROBLEM and response.status_code >= 400 and sessions.wants_page():
         _make_page(response)
     is_file = (request.endpoint or "").rpartition(".")[2] == "static"
-    return sealed(response, cached=is_file and response.status_code < 400)
+    return sessions.with_security_headers(response, cached=is_file and response.status_code < 400)
 
 
 def _make_page(response: Response) -> None:

@@ -9,13 +9,16 @@ from flask_login import UserMixin
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from xgen_flask_sessions.store.tables import BYTEWISE
-
 MAX_USERNAME: Final = 150
 MAX_NAME: Final = 150
 MAX_ROLE: Final = 50
 
-# On MariaDB, "alice", "ALICE" and "alice " are one user unless told otherwise.
+BYTEWISE: Final = {
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    for option, value in {"charset": "utf8mb4", "collate": "utf8mb4_nopad_bin"}.items()
+}
+"""Without it, MariaDB treats "alice", "ALICE" and "alice " as one user."""
 
 
 class Base(DeclarativeBase):

@@ -12,8 +12,8 @@ from flask import Flask
 from xgen_flask_sessions import ConfigurationError
 from xgen_flask_sessions.standalone import accounts
 from xgen_flask_sessions.standalone.accounts import AccountError, Profile
+from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import User, db
-from xgen_flask_sessions.store import migrate
 
 FIRST_USERNAME: Final = "admin"
 _ATTEMPTS: Final = 10
@@ -32,7 +32,7 @@ def prepare(app: Flask, *, url: str = "/login") -> None:
         rules.
     """
     with app.app_context():
-        migrate.upgrade(db.engine)
+        sessions.upgrade()
         _create_tables()
         password = _create_first_superuser(app.config["ADMIN_PASSWORD"])
     if password is not None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from xgen_flask_sessions import clock
-from xgen_flask_sessions.clock import SECOND_US
+from xgen_flask_sessions import PastSignIn
+from xgen_flask_sessions.standalone.extensions import sessions as plugin
 from xgen_flask_sessions.standalone.models import (
     Role,
     User,
@@ -18,10 +19,8 @@ from xgen_flask_sessions.standalone.models import (
     user_roles,
 )
 from xgen_flask_sessions.standalone.passwords import UNUSABLE
-from xgen_flask_sessions.store import sign_ins
-from xgen_flask_sessions.store.sign_ins import PastSignIn
-from xgen_flask_sessions.store.tables import TABLES
 
+SECOND_US: Final = 1_000_000
 BATCH: Final = 5000
 """Users in one transaction. Each writes nearly every page of every index: few of them are fast."""
 
@@ -101,15 +100,13 @@ def seed(users: int, sessions: int, *, randomness: int | None = None) -> Iterato
         ]
         ids = _insert_users(people)
         _insert_roles(chance, ids, roles)
-        sign_ins.record_past(
-            db.session(),
+        plugin.record_past_sign_ins(
             [
                 _sign_in(chance, str(user_id), login=not person["username"].startswith(_SILENT))
                 for user_id, person, share in zip(ids, people, shares[start:], strict=False)
                 for _ in range(share)
-            ],
+            ]
         )
-        db.session.commit()
         yield len(people)
     _let_planner_know()
 
@@ -118,7 +115,7 @@ def _let_planner_know() -> None:
     """Have PostgreSQL look at the rows now; by itself it does within a minute or so."""
     if db.engine.dialect.name == "postgresql":
         with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            for table in (User.__tablename__, *TABLES):
+            for table in db.metadata.tables:
                 connection.exec_driver_sql(f"VACUUM (ANALYZE) {table}")
 
 
@@ -149,7 +146,7 @@ def _person(chance: random.Random, number: int, *, silent: bool) -> dict[str, An
 def _sign_in(chance: random.Random, user_id: str, *, login: bool) -> PastSignIn:
     """Return a sign-in of the last hours, more likely a recent one."""
     ago_us = int(_LIFETIME_US * 0.95 * chance.random() ** 2) + SECOND_US
-    signed_in_us = clock.now_us() - ago_us
+    signed_in_us = time.time_ns() // 1000 - ago_us
     agent = chance.choice(_USER_AGENTS).format(chance.randint(132, 141))
     network = chance.choice(_NETWORKS)
     return PastSignIn(

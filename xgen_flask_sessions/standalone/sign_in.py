@@ -19,22 +19,23 @@ from flask_login import current_user
 
 from xgen_flask_sessions import (
     AuthenticationError,
+    BadRequest,
     CrossSiteRequest,
+    DatabaseUnavailable,
     IssuedToken,
     RateLimited,
     SessionRevoked,
     TokenExpired,
     UserInactive,
     current_token,
+    gettext,
+    gettext_noop,
+    ngettext,
     open_to_all,
 )
-from xgen_flask_sessions.clock import seconds_until
-from xgen_flask_sessions.errors import BadRequest, DatabaseUnavailable
 from xgen_flask_sessions.standalone import accounts
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import MAX_USERNAME
-from xgen_flask_sessions.web.i18n import gettext, gettext_noop, ngettext
-from xgen_flask_sessions.web.problems import problem, sealed
 
 blueprint = Blueprint("sign_in", __name__)
 
@@ -51,6 +52,20 @@ NEWS: Final = {
 """What the page can say of what was done just before, by the code in ``?done=``."""
 
 
+class InvalidCredentials(AuthenticationError):
+    """The username or the password of ``POST /api/login`` is wrong."""
+
+    code = "invalid_credentials"
+    default_detail = WRONG
+    oauth_error = None
+
+
+class InactiveAccount(UserInactive):
+    """The account of ``POST /api/login`` is inactive; the request carried no token."""
+
+    oauth_error = None
+
+
 @blueprint.get("/login")
 def page() -> Any:
     """Show the sign-in page; who is signed in already goes on to ``next``."""
@@ -58,7 +73,9 @@ def page() -> Any:
     if isinstance(reason, DatabaseUnavailable):
         raise reason
     if current_user.is_authenticated:
-        return sealed(make_response(redirect(sessions.next_path(url_for("workspace.page")))))
+        return sessions.with_security_headers(
+            make_response(redirect(sessions.next_path(url_for("workspace.page"))))
+        )
     news = NEWS.get(request.args.get("done", ""))
     if news is not None:
         return _page(200, notice=gettext(news))
@@ -83,7 +100,7 @@ def submit() -> Any:
         sessions.end_session(earlier, reason="signed in again")
     response = make_response(redirect(sessions.next_path(url_for("workspace.page")), 303))
     sessions.set_cookie(response, issued)
-    return sealed(response)
+    return sessions.with_security_headers(response)
 
 
 @blueprint.post("/logout")
@@ -107,14 +124,14 @@ def api_login() -> Response:
     try:
         issued = _sign_in(username, password)
     except UserInactive as error:
-        return _refusal(error.code, error.detail)
+        raise InactiveAccount from error
     if issued is None:
-        return _refusal("invalid_credentials", WRONG)
-    return sealed(
+        raise InvalidCredentials
+    return sessions.with_security_headers(
         jsonify(
             access_token=issued.token,
             token_type="Bearer",  # noqa: S106
-            expires_in=seconds_until(issued.expires_us),
+            expires_in=issued.expires_in,
             session_id=issued.session_id,
         )
     )
@@ -144,7 +161,7 @@ def to_sign_in(news: str) -> Response:
     """
     response = make_response(redirect(url_for("sign_in.page", done=news), 303))
     sessions.unset_cookie(response)
-    return sealed(response)
+    return sessions.with_security_headers(response)
 
 
 def _page(
@@ -209,9 +226,3 @@ def _credentials() -> tuple[str, str]:
     if not isinstance(username, str) or not isinstance(password, str):
         raise BadRequest('The body is an object such as {"username": "…", "password": "…"}.')
     return username, password
-
-
-def _refusal(code: str, detail: str) -> Response:
-    response = problem(401, code, detail)
-    response.headers["WWW-Authenticate"] = CHALLENGE
-    return response

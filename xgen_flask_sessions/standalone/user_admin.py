@@ -11,27 +11,23 @@ from flask import abort, redirect, request, url_for
 from flask_admin import expose
 from flask_login import current_user
 
-from xgen_flask_sessions.admin.views import AdminCenterView, page_number
+from xgen_flask_sessions import AdminCenterView, gettext, gettext_noop, lazy_gettext
 from xgen_flask_sessions.standalone import accounts
 from xgen_flask_sessions.standalone.accounts import AccountError, Profile, StaleError
 from xgen_flask_sessions.standalone.models import MAX_USERNAME, User
 from xgen_flask_sessions.standalone.sign_in import to_sign_in
-from xgen_flask_sessions.web import i18n
-from xgen_flask_sessions.web.forms import check_form, field_token
 
 ENDPOINT: Final = "admin-users"
 
 NEWS: Final = {
-    "created": i18n.gettext_noop("The user has been created."),
-    "profile": i18n.gettext_noop("The profile has been changed."),
-    "password": i18n.gettext_noop("The password has been reset."),
-    "password-sessions": i18n.gettext_noop(
+    "created": gettext_noop("The user has been created."),
+    "profile": gettext_noop("The profile has been changed."),
+    "password": gettext_noop("The password has been reset."),
+    "password-sessions": gettext_noop(
         "The password has been reset, and all sessions of this user have ended."
     ),
-    "access": i18n.gettext_noop("The access has been changed."),
-    "inactive": i18n.gettext_noop(
-        "The user is inactive now, and all sessions of this user have ended."
-    ),
+    "access": gettext_noop("The access has been changed."),
+    "inactive": gettext_noop("The user is inactive now, and all sessions of this user have ended."),
 }
 """What the page can say of what was done just before, by the code in ``?done=``."""
 
@@ -43,8 +39,8 @@ class UserManagementView(AdminCenterView):
 
     def __init__(self) -> None:
         super().__init__(
-            name=i18n.lazy_gettext("User Management"),
-            category=i18n.lazy_gettext("Users / Access Control"),
+            name=lazy_gettext("User Management"),
+            category=lazy_gettext("Users / Access Control"),
             endpoint=ENDPOINT,
         )
 
@@ -52,7 +48,7 @@ class UserManagementView(AdminCenterView):
     def index(self) -> Any:
         """Show one page of the users, or of those that were searched for."""
         text = request.args.get("q", "").strip()[:MAX_USERNAME]
-        page = accounts.search(text if text.isprintable() else "", page_number())
+        page = accounts.search(text if text.isprintable() else "", self.page_number())
         return self._render("users.html", page=page, text=text)
 
     @expose("/new", methods=["GET", "POST"])  # type: ignore[untyped-decorator]
@@ -60,7 +56,7 @@ class UserManagementView(AdminCenterView):
         """Show the form for a new user, and make one."""
         if request.method == "GET":
             return self._render("user_new.html", values={}, error=None)
-        check_form()
+        self.check_form()
         try:
             user = accounts.create(
                 request.form.get("username", ""),
@@ -86,7 +82,7 @@ class UserManagementView(AdminCenterView):
     @expose(f"/{_USER_ID}/profile", methods=["POST"])  # type: ignore[untyped-decorator]
     def profile(self, user_id: int) -> Any:
         """Change name, department and roles."""
-        check_form()
+        self.check_form()
         user = _find(user_id)
         try:
             accounts.change_profile(user.id, _profile(), actor=current_user, shown=_shown())
@@ -97,7 +93,7 @@ class UserManagementView(AdminCenterView):
     @expose(f"/{_USER_ID}/password", methods=["POST"])  # type: ignore[untyped-decorator]
     def password(self, user_id: int) -> Any:
         """Reset the password and, unless asked not to, end all sessions."""
-        check_form()
+        self.check_form()
         user = _find(user_id)
         end_sessions = "end_sessions" in request.form
         try:
@@ -116,7 +112,7 @@ class UserManagementView(AdminCenterView):
     @expose(f"/{_USER_ID}/access", methods=["POST"])  # type: ignore[untyped-decorator]
     def access(self, user_id: int) -> Any:
         """Make the user Active or Inactive, and a SuperUser or none."""
-        check_form()
+        self.check_form()
         user = _find(user_id)
         superuser = "superuser" in request.form
         active = request.form.get("status") == "active"
@@ -169,8 +165,8 @@ class UserManagementView(AdminCenterView):
         return self.render(
             f"xgen_standalone/{template}",
             ENDPOINT=ENDPOINT,
-            field_token=field_token,
-            notice=i18n.gettext(news) if news and request.method == "GET" else None,
+            field_token=self.form_token,
+            notice=gettext(news) if news and request.method == "GET" else None,
             **context,
         )
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from flask import Blueprint, Response, jsonify, render_template
+from flask import Blueprint, Response, current_app, jsonify, render_template
 from flask_login import current_user, login_required
 
 from xgen_flask_sessions import current_token
-from xgen_flask_sessions.state import get_state
-from xgen_flask_sessions.web.i18n import format_time, format_zone
-from xgen_flask_sessions.web.problems import sealed
+from xgen_flask_sessions.standalone.extensions import sessions
 
 blueprint = Blueprint("workspace", __name__)
 
@@ -19,14 +15,12 @@ blueprint = Blueprint("workspace", __name__)
 @login_required  # type: ignore[untyped-decorator]
 def page() -> str:
     """Show who is signed in, on what else, and the last answer of the API."""
-    settings = get_state().settings
     return render_template(
         "xgen_standalone/workspace.html",
         user=current_user,
-        signed_in=_signed_in(),
-        zone=format_zone(settings),
-        timezone=settings.timezone.key,
-        may_administer=get_state().authority.may_view(current_user),
+        signed_in_us=_signed_in_us(),
+        timezone=current_app.config.get("XGEN_SESSIONS_TIMEZONE") or "UTC",
+        may_administer=sessions.may_view(current_user),
     )
 
 
@@ -34,7 +28,7 @@ def page() -> str:
 @login_required  # type: ignore[untyped-decorator]
 def me() -> Response:
     """``GET /api/me``: who the caller is."""
-    return sealed(
+    return sessions.with_security_headers(
         jsonify(
             user_id=current_user.get_id(),
             username=current_user.username,
@@ -47,11 +41,9 @@ def me() -> Response:
     )
 
 
-def _signed_in() -> Any:
-    """Return when this session began, in words; a renewed token is younger than that."""
-    state = get_state()
-    own = state.roster.sessions_of(state.db.session(), current_token.user_id)
-    for session in own:
+def _signed_in_us() -> int | None:
+    """Return the time at which this session began; a renewed token is younger."""
+    for session in sessions.active_sessions(current_token.user_id):
         if session.session_id == current_token.session_id:
-            return format_time(session.signed_in_us, state.settings)
-    return "-"
+            return session.signed_in_us
+    return None

@@ -9,6 +9,8 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from ..clock import seconds_until
+
 MAX_TOKEN_BYTES: Final = 8192
 MAX_USER_ID_LENGTH: Final = 255
 
@@ -42,6 +44,11 @@ class IssuedToken:
     session_id: str
     issued_us: int
     expires_us: int
+
+    @property
+    def expires_in(self) -> int:
+        """The remaining lifetime in whole seconds, as in OAuth answers (RFC 6749, section 5.1)."""
+        return seconds_until(self.expires_us)
 
 
 class VerifiedToken(NamedTuple):

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
-from flask import Response, current_app, redirect, request
+from flask import Flask, Response, current_app, redirect, request
 from flask_login.utils import expand_login_view
 from werkzeug.exceptions import HTTPException
 
@@ -18,6 +18,7 @@ from ..errors import (
     SessionRevoked,
     XgenSessionsError,
 )
+from ..store.transactions import UNREACHABLE
 from .same_site import is_local_path
 
 PAGE_POLICY = "; ".join(
@@ -55,10 +56,10 @@ def problem(status: int, code: str, detail: str, **members: Any) -> Response:
     title = HTTPStatus(status).phrase
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
     response = Response(json.dumps(body | members), status, content_type="application/problem+json")
-    return sealed(response)
+    return with_security_headers(response)
 
 
-def sealed(response: Response, *, cached: bool = False) -> Response:
+def with_security_headers(response: Response, *, cached: bool = False) -> Response:
     """Set the security headers that each of the plugin's answers has.
 
     Browsers do not guess its type, frame it, run foreign scripts or send its address to other
@@ -107,12 +108,22 @@ def database_problem(error: Exception) -> Response:
     return answer(DatabaseUnavailable())
 
 
+def answer_errors(app: Flask) -> None:
+    """Answer every HTTP error of an application, and a database error, with problem details.
+
+    :param app: The application. Handlers that it registered for single errors stay in force.
+    """
+    app.register_error_handler(HTTPException, http_problem)
+    for unreachable in UNREACHABLE:
+        app.register_error_handler(unreachable, database_problem)
+
+
 def refuse(error: XgenSessionsError) -> Response:
     """Answer the current request with *error*; a page navigation goes to the sign-in page."""
     if isinstance(error, AuthenticationError) and is_page_navigation():
         url = sign_in_url(_own_path())
         if url is not None:
-            return sealed(current_app.make_response(redirect(url)))
+            return with_security_headers(current_app.make_response(redirect(url)))
     return answer(error)
 
 

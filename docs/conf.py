@@ -30,10 +30,14 @@ nitpick_ignore_regex = [
     # Types of other projects, whose documentation is not linked, and type variables.
     (
         "py:.*",
-        r"(flask|werkzeug|flask_admin|flask_login|flask_sqlalchemy|sqlalchemy|sa|os|collections)\..*",
+        r"(flask|werkzeug|flask_admin|flask_login|flask_sqlalchemy|sqlalchemy|sa|os|collections|markupsafe|babel)\..*",
     ),
-    ("py:.*", r"(Any|App|Flask|Admin|LoginManager|SQLAlchemy|Response|Iterable|Iterator|Mapping)"),
+    (
+        "py:.*",
+        r"(Any|App|Flask|Admin|LoginManager|SQLAlchemy|Response|Iterable|Iterator|Mapping)",
+    ),
     ("py:.*", r"(Collection|Callable|Sequence|timedelta|ClassVar|Permission|optional|_P|P|_F|F)"),
+    ("py:.*", r"xgen_flask_sessions\.(roster|store|admin|cli|web|tokens)\..*"),
     ("py:.*", r"(datetime\.timedelta|typing\..*|ParamSpec|Kind|Self|~?_?F|.*\._[A-Z]+)"),
 ]
 smartquotes = False  # settings and texts stay as they are typed

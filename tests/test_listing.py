@@ -295,7 +295,7 @@ class TestScreen:
         assert names(found) == ["bora"]
         assert "1 user" in found.text
         assert cards(found)["Active Users"] == 3
-        assert "Nobody is called that." in nobody.text
+        assert "No signed-in user matches" in nobody.text
 
     def test_order_and_search_are_kept_by_whatever_is_pressed(self, admin: FlaskClient) -> None:
         page = page_of(admin, f"{SCREEN}?q=o&sort=name&order=desc")

@@ -399,7 +399,7 @@ class TestErrorPages:
         answer = center.browser().get("/nowhere")
 
         assert (page.status_code, page.mimetype) == (404, "text/html")
-        assert "There is no such page" in page.text
+        assert "Page not found" in page.text
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
         assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
 

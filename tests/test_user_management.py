@@ -103,7 +103,7 @@ class TestList:
     def test_takes_a_search_at_its_word(self, browser: FlaskClient, text: str) -> None:
         page = browser.get(URL, query_string={"q": text}, headers=PAGE)
 
-        assert "Nobody is called that." in page.text
+        assert "No user matches" in page.text
 
     def test_has_fifty_on_a_page(self, center: Center, browser: FlaskClient) -> None:
         for number in range(60):

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         XgenSessionsError,
     )
     from .extension import XgenSessions
+    from .roster.roster import ActiveSession
     from .signals import (
         session_ended,
         session_issued,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from .web.request_token import current_token, token_required
 
 __all__ = [
+    "ActiveSession",
     "AdminCenterView",
     "AuthenticationError",
     "BadRequest",
@@ -112,6 +114,7 @@ __all__ = [
 _MODULES: Final = {
     "admin.views": ("AdminCenterView",),
     "cli.commands": ("cli_errors",),
+    "roster.roster": ("ActiveSession",),
     "store.sign_ins": ("PastSignIn",),
     "web.i18n": ("gettext", "gettext_noop", "lazy_gettext", "ngettext"),
     "web.request_token": ("current_token", "token_required"),

@@ -143,7 +143,7 @@ class RateLimited(XgenSessionsError):
 
     status = 429
     code = "rate_limited"
-    default_detail = "This was done too often in a short time. Nothing was done."
+    default_detail = "Too many requests. The request was not carried out."
 
     def __init__(self, detail: str | None = None, *, retry_after_s: int = 1) -> None:
         super().__init__(detail)

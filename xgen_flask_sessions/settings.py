@@ -412,7 +412,7 @@ class _Reader:
 
 
 def _is_origin(value: object) -> bool:
-    """Say whether *value* is an origin as browsers send it (RFC 6454, section 6.2)."""
+    """Return whether *value* is an origin as browsers send it (RFC 6454, section 6.2)."""
     if not isinstance(value, str):
         return False
     try:

@@ -170,7 +170,6 @@ def test_the_tests_and_benchmarks_that_pages_name_exist() -> None:
     assert [each for each in modules if importlib.util.find_spec(each[1]) is None] == []
 
 
-@pytest.mark.skipif(not (PACKAGE / "store").is_dir(), reason="The rooms are not there yet.")
 def test_the_files_of_the_journeys_exist() -> None:
     text = (ROOT / "docs/understanding/architecture.md").read_text()
     files = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|lua))`", text))

@@ -1,4 +1,4 @@
-"""What the package's templates, and a host's own ones, may call."""
+"""The functions for templates: the package's and the host's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def template_globals() -> dict[str, Any]:
 
 
 def _current_profile() -> Profile | None:
-    """Return who is looking at the page, or ``None``."""
+    """Return the current user's profile, or ``None``."""
     if not current_user.is_authenticated:
         return None
     user = current_user._get_current_object()
@@ -49,7 +49,7 @@ def _zone() -> str:
 
 
 def _session_guard() -> Markup:
-    """Return the script tag that sends a page to the sign-in page once its session has ended."""
+    """Return the script tag that redirects to the sign-in page once the session has ended."""
     return Markup('<script src="{}" data-sign-in="{}" defer></script>').format(
         url_for("xgen_sessions.static", filename="session-guard.js"), sign_in_url() or "/login"
     )

@@ -1,6 +1,6 @@
 """The screen **Login Management**, a view of Flask-Admin.
 
-Holds no rules: who may do what is asked of ``authority``, what is shown of ``roster``.
+It holds no rules: ``authority`` decides permissions, and ``roster`` provides the lists.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _NOTICE_US = 300 * SECOND_US
 
 
 def page_number() -> int:
-    """Return the page that the current request asks for; whatever is none means the first one."""
+    """Return the requested page; an invalid number means the first one."""
     text = request.values.get("page", "1")
     if text.isascii() and text.isdigit():
         text = text[:9]  # past any end all the same
@@ -82,14 +82,14 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
 
     @checks_caller
     def is_accessible(self) -> bool:
-        """Say whether the current user may see the view."""
+        """Return whether the current user may see the view."""
         try:
             return get_state().authority.may_view(require_user())
         except XgenSessionsError:
             return False
 
     def inaccessible_callback(self, name: str, **kwargs: Any) -> Any:  # noqa: ARG002
-        """Send who is not signed in to the sign-in page, and turn away everybody else."""
+        """Redirect to the sign-in page without a valid session; otherwise answer 403."""
         try:
             require_user()
         except AuthenticationError as error:
@@ -99,17 +99,17 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
         return abort(403)
 
     def create_blueprint(self, admin: Any) -> Any:
-        """Return the view's blueprint, whose answers no cache keeps and no frame shows."""
+        """Return the view's blueprint, whose answers have the security headers."""
         blueprint = super().create_blueprint(admin)
         blueprint.after_request(with_security_headers)
         for unreachable in UNREACHABLE:
             blueprint.register_error_handler(unreachable, database_problem)
-        # Forced out while the form was on its way.
+        # The user was forced out after the page was loaded.
         blueprint.register_error_handler(AuthenticationError, self._to_sign_in)
         return blueprint
 
     def _to_sign_in(self, error: AuthenticationError) -> Any:
-        """Send who is not signed in, or not any more, to the sign-in page."""
+        """Redirect to the sign-in page, after a form with GET."""
         url = sign_in_url(url_for(f"{self.endpoint}.index"))
         if request.method == "POST" and url is not None:
             return redirect(url, 303)
@@ -121,7 +121,7 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
 
 
 class LoginManagementView(AdminCenterView):
-    """Who is signed in, on what, from where; and **Force Logout**."""
+    """The active users with their sessions and devices, and **Force Logout**."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -170,7 +170,7 @@ class LoginManagementView(AdminCenterView):
 
     @expose("/force-logout", methods=["POST"])  # type: ignore[untyped-decorator]
     def force_logout(self) -> Any:
-        """End all sessions of a user; whoever did it to themselves goes to the sign-in page."""
+        """End all sessions of a user; after one's own, go to the sign-in page."""
         check_form()
         user_id = request.form.get("user_id", "")
         oneself = user_id == current_user.get_id()
@@ -217,9 +217,9 @@ class LoginManagementView(AdminCenterView):
 
 
 def _listing(columns: Sequence[Column] = COLUMNS) -> Listing:
-    """Return which users the current request asks for; what is no column means the default.
+    """Return the requested list; an unknown column means the default.
 
-    :param columns: Those that there are.
+    :param columns: The columns that exist.
     """
     sort = request.values.get("sort")
     text = request.values.get("q", "").strip()[:MAX_TEXT] if "username" in columns else ""
@@ -238,7 +238,7 @@ def _too_often(wait_s: int) -> str:
 
 
 def _notice(revocation_id: str | None) -> str | None:
-    """Return what the administrator's own force logout of a moment ago did, in words."""
+    """Return the result of the administrator's own recent force logout, in words."""
     if not revocation_id:
         return None
     state = get_state()

@@ -197,7 +197,7 @@ def user_sessions(user_id: str) -> Response:
     """``GET /sessions/users/<user_id>``: a user's active sessions."""
     _require_administrator()
     state = get_state()
-    is_superuser(state, user_id)  # only to know that it is somebody
+    is_superuser(state, user_id)  # raises NotFound
     found = state.roster.sessions_of(state.db.session(), user_id)
     return jsonify(user_id=user_id, sessions=[_session(session) for session in found])
 
@@ -216,9 +216,9 @@ def force_logout(user_id: str) -> Response:
 
 
 def _require_administrator() -> Any:
-    """Return the user who calls, if it is one who may see Login Management.
+    """Return the current user, if the user may see Login Management.
 
-    :raises XgenSessionsError: The caller is nobody, or no administrator.
+    :raises XgenSessionsError: There is no user, or the user lacks the permission.
     """
     state = get_state()
     caller = require_user()
@@ -237,10 +237,10 @@ def _page_number() -> int:
 
 
 def _listing(offered: Sequence[Column]) -> Listing:
-    """Return which users the current request asks for, in which order.
+    """Return the requested list.
 
-    :param offered: The columns that there are here.
-    :raises BadRequest: It asks for something else.
+    :param offered: The columns that exist.
+    :raises BadRequest: A parameter is invalid.
     """
     sort, order = request.args.get("sort", DEFAULT), request.args.get("order")
     text = request.args.get("q", "")
@@ -262,7 +262,7 @@ def _reason() -> str | None:
     try:
         body = json.loads(data)
     except (ValueError, RecursionError):
-        raise BadRequest("The body is no JSON.") from None
+        raise BadRequest("The body is not JSON.") from None
     reason = body.get("reason") if isinstance(body, dict) else body
     if not isinstance(body, dict) or not isinstance(reason, str | None):
         raise BadRequest('The body is an object such as {"reason": "…"}.')

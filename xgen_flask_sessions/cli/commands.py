@@ -46,14 +46,16 @@ from .terminal import (
     shown,
 )
 
-commands = AppGroup("xgen-sessions", help="See who is signed in, and sign them out.")
+commands = AppGroup("xgen-sessions", help="List signed-in users, and sign them out.")
 
 
 @contextmanager
 def cli_errors(*expected: type[Exception]) -> Iterator[None]:
-    """Turn what goes wrong into one line on stderr and exit code 1.
+    """Turn errors of the plugin and of the database into one line on stderr and exit code 1.
 
-    :param expected: Further errors whose message is for people.
+    For commands of a host, too; a context manager and a decorator.
+
+    :param expected: Further errors with a message for people.
     """
     try:
         yield
@@ -71,7 +73,7 @@ def _text(_: click.Context, __: click.Parameter, value: str | None) -> str | Non
     try:
         (value or "").encode()
     except UnicodeEncodeError:
-        raise click.BadParameter("This is no UTF-8 text.") from None
+        raise click.BadParameter("It is not valid UTF-8.") from None
     return value
 
 
@@ -100,12 +102,14 @@ _reason_option = click.option("--reason", callback=_reason, help="Why, for the a
 @json_option
 @cli_errors()
 def list_users(page: int, text: str, sort: Column, order: str | None, as_json: bool) -> None:
-    """List who is signed in, newest last login first."""
+    """List the signed-in users, newest last login first."""
     state = get_state()
     session = state.db.session()
     offered = state.roster.columns(session)
     if sort not in offered or (text and "username" not in offered):
-        raise click.ClickException("The users lie in another database: they are listed without.")
+        raise click.ClickException(
+            "The users are in another database: --search and this --sort need them in the same one."
+        )
     summary = state.roster.summary(session)
     listing = parse_listing(sort, order, unicodedata.normalize("NFC", text))
     found = state.roster.nearest_page(session, page, listing)
@@ -205,7 +209,7 @@ def end(session_id: str, reason: str | None, as_json: bool) -> None:
 @json_option
 @cli_errors()
 def prune(as_json: bool) -> None:
-    """Delete what ended or expired longer ago than the retention."""
+    """Delete sessions that ended or expired longer ago than the retention."""
     deleted = lifecycle.prune()
     if as_json:
         print_json(deleted=deleted)
@@ -217,7 +221,7 @@ def prune(as_json: bool) -> None:
 @json_option
 @cli_errors()
 def upgrade(as_json: bool) -> None:
-    """Make the tables, or bring them to this release."""
+    """Create the tables, or bring them to this release."""
     try:
         revisions = migrate.upgrade(get_state().db.engine)
     except SQLAlchemyError as error:
@@ -246,16 +250,14 @@ def jwks() -> None:
 @commands.command("relay")
 @cli_errors()
 def relay() -> None:
-    """Take revocations to Redis until told to stop.
+    """Publish revocations to Redis until stopped.
 
-    Every server of the application does so too, from its first request on.
+    Every server of the application does so, too, from its first request on.
     """
     publisher_thread = get_state().relay
     if publisher_thread is None:
-        raise click.ClickException(
-            "There is no Redis to take them to; set XGEN_SESSIONS_REDIS_URL."
-        )
-    click.echo("Taking revocations to Redis. Ctrl+C stops it.")
+        raise click.ClickException("There is no Redis; set XGEN_SESSIONS_REDIS_URL.")
+    click.echo("Publishing revocations to Redis. Ctrl+C stops it.")
     publisher_thread.run()
 
 
@@ -271,7 +273,7 @@ def relay() -> None:
 @json_option
 @cli_errors()
 def doctor(opened: tuple[str, ...], strict: bool, as_json: bool) -> None:
-    """Look for what is set up wrongly, and prove that revoking works."""
+    """Find faults in the set-up, and prove that revoking works."""
     unknown = examination.unknown_endpoints(current_app, opened)
     if unknown:
         raise click.UsageError(f"There is no endpoint {shown(unknown[0])}; see flask routes.")
@@ -286,9 +288,9 @@ def doctor(opened: tuple[str, ...], strict: bool, as_json: bool) -> None:
 
 
 def _find_user(name: str, *, by_id: bool) -> Profile:
-    """Return whom *name* means: a username, else an id, be it of a user deleted since.
+    """Return the user with the username *name*, or with the id *name*, deleted ones included.
 
-    :raises click.ClickException: It means nobody, or two users.
+    :raises click.ClickException: There is no such user, or there are two.
     """
     state = get_state()
     named = None if by_id else state.users.get_by_username(name)
@@ -308,7 +310,7 @@ def _find_user(name: str, *, by_id: bool) -> Profile:
 
 
 def operator() -> str:
-    """Return who acts, for the audit record: the user of the operating system."""
+    """Return the user of the operating system, as the actor for audit records."""
     try:
         name = getpass.getuser()
     except (OSError, KeyError, ImportError):  # a container's user may have no name
@@ -332,7 +334,7 @@ def _database_failure(what: str, error: Exception) -> click.ClickException:
 
 
 def _program() -> str:
-    """Return what the commands are called by: flask, or the program that has them."""
+    """Return the program's name: flask, or the program with the commands."""
     root = click.get_current_context().find_root()
     return "flask" if isinstance(root.command, AppGroup) else root.info_name or "flask"
 

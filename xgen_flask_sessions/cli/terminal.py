@@ -1,4 +1,4 @@
-"""What the commands print: tables, JSON, and foreign text that does no harm to a terminal."""
+"""The output of commands: tables, JSON, and foreign text made safe for a terminal."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..text import clean_text
 
 
 def shown(text: str | None) -> str:
-    """Return foreign text fit for a terminal: control characters could rewrite the screen."""
+    """Return foreign text without control characters, which could rewrite the screen."""
     return clean_text(text, len(text or "")) or "-"
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, in good English."""
+    """Return a number with its noun, in the singular or plural."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def cause_of(error: BaseException) -> str:
-    """Return the driver's own words in brackets, without the statement and its parameters."""
+    """Return the driver's message in brackets, without the statement and its parameters."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(getattr(error, "orig", None) or error).splitlines()
@@ -31,7 +31,7 @@ def cause_of(error: BaseException) -> str:
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table, or nothing without rows."""
+    """Print a table, if it has rows."""
     if rows:
         click.echo(tabulate(rows, headers, disable_numparse=True) + "\n")
 

@@ -1,5 +1,5 @@
-"""Who is signed in: the queries behind the screen, the JSON API and the commands.
+"""Signed-in users and their sessions: the queries behind the screen, the JSON API and the commands.
 
 Knows how to count, order, search and page active users and sessions. Must not know requests, or
-who may see the result.
+permissions.
 """

@@ -12,7 +12,7 @@ def represent_session(session: ActiveSession, *, current: bool) -> dict[str, Any
     """Return a session's members.
 
     :param session: The session.
-    :param current: Whether it is the one that asks.
+    :param current: Whether it is the caller's own session.
     """
     return {
         "session_id": session.session_id,
@@ -28,7 +28,7 @@ def represent_session(session: ActiveSession, *, current: bool) -> dict[str, Any
 def represent_user(user: ActiveUser) -> dict[str, Any]:
     """Return a user's members.
 
-    :param user: The user, with what is known of the sign-ins.
+    :param user: The user with the last sign-in.
     """
     return {
         "user_id": user.profile.user_id,

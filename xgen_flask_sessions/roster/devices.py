@@ -1,4 +1,4 @@
-"""What a ``User-Agent`` and an address say about where somebody signed in."""
+"""The browser, device and address of a sign-in."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SYSTEM_NAMES = {"Mac OS X": "macOS", "Ubuntu": "Linux", "Fedora": "Linux", "Deb
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A sign-in's browser and device, in words; ``None`` where nothing is known."""
+    """A sign-in's browser and device in words; ``None`` if unknown."""
 
     browser: str | None
     device: str | None
@@ -87,9 +87,9 @@ def clean_user_agent(value: str | None) -> str | None:
 
 
 def clean_address(value: str | None) -> str | None:
-    """Return *value* as a canonical IP address, or ``None`` if it is none.
+    """Return *value* as a canonical IP address, or ``None`` if it is not one.
 
-    A proxy may pass any text on as the remote address. IPv4 mapped into IPv6 becomes IPv4.
+    A proxy may pass any text as the remote address. IPv4 mapped into IPv6 becomes IPv4.
     """
     try:
         address = ipaddress.ip_address((value or "").partition("%")[0])

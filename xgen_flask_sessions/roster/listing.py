@@ -1,7 +1,7 @@
-"""Which active users, in which order: what people ask for, and the look-ups that answer it.
+"""The queries for lists of active users, in any order.
 
-A look-up yields ids only, so that an index alone can answer it. What is not recorded comes last
-in either direction: it is a look-up of its own, which leaves the order of the others to an index.
+A query yields ids only, so that an index alone can answer it. Users without a value come last in
+either direction: they are a query of their own, so that an index can order the others.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from ..store.tables import SessionRecord, UserLogin
 from ..users.table import HostTable
 
 Column = Literal["username", "name", "department", "active_sessions", "last_login", "last_ip"]
-"""What the users can be ordered by, as the JSON API calls it."""
+"""The columns for ordering users, as the JSON API names them."""
 
 COLUMNS: tuple[Column, ...] = get_args(Column)
 OWN: tuple[Column, ...] = ("active_sessions", "last_login", "last_ip")
-"""Those that the host's table is not needed for."""
+"""Columns that do not need the host's table."""
 FALLING: tuple[Column, ...] = ("active_sessions", "last_login")
-"""Those that are of interest from the highest down."""
+"""Columns that are ordered from the highest value by default."""
 DEFAULT: Column = "last_login"
 MAX_TEXT = 150
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """What is asked for: by default everybody, newest last login first.
+    """A request for a list: by default all active users, newest last login first.
 
-    :param sort: What to order by.
-    :param descending: From the highest down.
-    :param text: Part of a username or a name, in any case (on SQLite, of ASCII letters only);
-        everybody if empty.
+    :param sort: The column to order by.
+    :param descending: Order from the highest value.
+    :param text: A part of a username or a name, in any case (on SQLite, for ASCII letters only);
+        all users if empty.
     """
 
     sort: Column = DEFAULT
@@ -43,21 +43,21 @@ class Listing:
 
     @property
     def is_answerable(self) -> bool:
-        """Whether a database can be asked; no name holds what cannot be printed."""
+        """Whether a name can match: names contain only printable characters."""
         return self.text.isprintable()
 
     def ordered_by(self, column: Column) -> Listing:
-        """Return the same in the order that choosing *column* leads to: again, and it turns."""
+        """Return the same list ordered by *column*; reversed if it is already."""
         falls = column in FALLING
         descending = not self.descending if column == self.sort else falls
         return Listing(sort=column, descending=descending, text=self.text)
 
     def without_text(self) -> Listing:
-        """Return the same for everybody."""
+        """Return the same list of all users."""
         return Listing(sort=self.sort, descending=self.descending)
 
     def query(self) -> dict[str, str]:
-        """Return it as an address says it; nothing if it is the default."""
+        """Return the query parameters of an address; empty for the default."""
         query = {"q": self.text} if self.text else {}
         if (self.sort, self.descending) != (DEFAULT, True):
             query |= {"sort": self.sort, "order": "desc" if self.descending else "asc"}
@@ -65,9 +65,9 @@ class Listing:
 
 
 def parse_listing(sort: str | None, order: str | None, text: str) -> Listing:
-    """Return what was asked for; what is not understood means the default.
+    """Return the list for query parameters; invalid ones mean the default.
 
-    :param order: ``asc`` or ``desc``; as the column is mostly looked at, if left out.
+    :param order: ``asc`` or ``desc``; the column's default if left out.
     """
     column: Column = next((each for each in COLUMNS if each == sort), DEFAULT)
     descending = column in FALLING if order not in ("asc", "desc") else order == "desc"
@@ -78,9 +78,9 @@ def parse_listing(sort: str | None, order: str | None, text: str) -> Listing:
 class Lookup:
     """Ids of users in an order that can be read from either end.
 
-    :param query: The ids, in no order.
-    :param order: What orders them, all in one direction, so that an index can be read backwards.
-    :param descending: From the highest down.
+    :param query: The ids, unordered.
+    :param order: The expressions to order by, in one direction, so that an index can be reversed.
+    :param descending: Order from the highest value.
     """
 
     query: sa.Select[str]
@@ -88,7 +88,7 @@ class Lookup:
     descending: bool = False
 
     def rows(self, limit: int, offset: int, *, from_end: bool = False) -> sa.Select[str]:
-        """Return the look-up of some ids; in reverse, and counted from there, if *from_end*."""
+        """Return the query for some ids; in reverse, counted from the end, if *from_end*."""
         descending = self.descending != from_end
         order = [each.desc() if descending else each.asc() for each in self.order]
         return self.query.order_by(*order).limit(limit).offset(offset)
@@ -96,11 +96,11 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """All active users' ids: parts to be read one after the other.
+    """All active users' ids, in parts to be read one after the other.
 
-    :param parts: The first has nearly all of them.
-    :param lengths: The look-up of how many ids the parts have, but for one: a row in their order.
-    :param uncounted: Which part that is: it has the rest, and would take longest to count.
+    :param parts: The first one has nearly all ids.
+    :param lengths: The query for the lengths of all parts except one, as one row.
+    :param uncounted: The index of that part, which would take longest to count.
     """
 
     parts: list[Lookup]
@@ -109,10 +109,9 @@ class Lookups:
 
 
 def find_lookups(listing: Listing, host: HostTable | None, now: int, dialect: str) -> Lookups:
-    """Return the look-ups of all active users' ids.
+    """Return the queries for all active users' ids.
 
-    :param host: The host's table; ``None`` if it cannot be joined, which only *sort* by a column
-        of ours can do without.
+    :param host: The host's table; ``None`` if it cannot be joined and the order does not need it.
     """
     if host is None or listing.sort in OWN:
         return _by_own_column(listing, now, dialect)
@@ -122,7 +121,7 @@ def find_lookups(listing: Listing, host: HostTable | None, now: int, dialect: st
 def find_called(
     listing: Listing, host: HostTable, now: int, limit: int, offset: int
 ) -> sa.Select[str, int]:
-    """Return the look-up of whom the text means, in order; beside each id, how many they are."""
+    """Return the query for the users that match the text, in order, each with their number."""
     found = _found(listing, host, now)
     column: Any = {
         "active_sessions": _session_count(now),
@@ -141,7 +140,7 @@ def find_called(
 
 
 def count_called(listing: Listing, host: HostTable, now: int) -> sa.Select[int]:
-    """Return the look-up that counts whom the text means."""
+    """Return the query that counts the users that match the text."""
     found = _found(listing, host, now)
     return (
         sa.select(sa.func.count())
@@ -152,10 +151,10 @@ def count_called(listing: Listing, host: HostTable, now: int) -> sa.Select[int]:
 
 
 def count_superusers(host: HostTable, now: int) -> sa.Select[int]:
-    """Return the look-up that counts the SuperUsers signed in."""
+    """Return the query that counts the signed-in SuperUsers."""
     superuser = host.columns["superuser"].is_(True)
     count = sa.select(sa.func.count()).where(active_users(now))
-    if host.dialect.name == "postgresql":  # it would hash everybody to join a few
+    if host.dialect.name == "postgresql":  # it would hash all users to join a few
         ids = sa.func.array(sa.select(host.text_id).where(superuser).scalar_subquery())
         return count.where(UserLogin.user_id == sa.any_(ids))
     return count.select_from(_joined(host)).where(superuser)
@@ -191,30 +190,30 @@ def _by_own_column(listing: Listing, now: int, dialect: str) -> Lookups:
 
 
 def _by_active_sessions(falls: bool, now: int, dialect: str) -> Lookup:
-    if dialect != "postgresql":  # a count per user, each from an index
-        # In the order of the keys, in which the index has the users' sessions: by another, each
-        # count would lead to another place.
+    if dialect != "postgresql":  # one count for each user, from an index
+        # In the order of the keys, as the index has the users' sessions: another order would make
+        # each count read another page.
         everybody = _everybody(now).where(UserLogin.user_id > "")
         return Lookup(everybody, (_session_count(now), UserLogin.user_id), falls)
-    key = SessionRecord.user_id  # all at once: PostgreSQL reads one index in its order, or hashes
+    key = SessionRecord.user_id  # PostgreSQL counts all at once, from one index or by hashing
     counted = sa.select(key).where(active_sessions(now)).group_by(key)
     return Lookup(counted, (sa.func.count(), key), falls)
 
 
 def _everybody(now: int) -> sa.Select[str]:
-    """Return all active users, not by the index of who is active: it leads all over the table."""
+    """Return all active users, without the index on activity, whose order scatters the reads."""
     return sa.select(UserLogin.user_id).where(UserLogin.active_until_us + 0 > now)
 
 
 def _by_host_column(listing: Listing, host: HostTable, now: int) -> Lookups:
-    """Return look-ups of whom the host still has, and of the others after them."""
+    """Return queries for users in the host's table, then for deleted ones."""
     known = sa.select(UserLogin.user_id).select_from(_joined(host)).where(active_users(now))
     unknown = _everybody(now).where(_unknown_to(host))
     deleted = Lookup(unknown, (UserLogin.user_id,))
     every = sa.func.count()
     if listing.sort == "username":
         by_name = Lookup(known, (host.columns["username"], host.key), listing.descending)
-        if host.dialect.name == "postgresql":  # it hashes, and few are slower to find than all
+        if host.dialect.name == "postgresql":  # it hashes: a few are slower to find than all
             return Lookups([by_name, deleted], known.with_only_columns(every), 1)
         return Lookups([by_name, deleted], unknown.with_only_columns(every), 0)
     column = _or_none(host.columns[listing.sort])
@@ -231,9 +230,9 @@ def _by_host_column(listing: Listing, host: HostTable, now: int) -> Lookups:
 
 
 def _found(listing: Listing, host: HostTable, now: int) -> sa.Subquery:
-    """Return whom the text means: by their names, and a deleted user by the whole id.
+    """Return the users that match the text by name, and a deleted user by the whole id.
 
-    Beside the ids, what the host has to order them by.
+    Each id comes with the host's value to order by.
     """
     text, name = listing.text, listing.sort
     own = sa.null() if name in OWN else host.columns[name]
@@ -242,7 +241,7 @@ def _found(listing: Listing, host: HostTable, now: int) -> sa.Subquery:
     deleted = sa.select(UserLogin.user_id, sa.cast(shown, sa.String(255))).where(
         UserLogin.user_id == text, active_users(now), _unknown_to(host)
     )
-    return sa.union_all(known.where(host.called(text)), deleted).subquery("found")
+    return sa.union_all(known.where(host.named(text)), deleted).subquery("found")
 
 
 def _joined(host: HostTable) -> Any:
@@ -264,5 +263,5 @@ def _session_count(now: int) -> sa.ColumnElement[int]:
 
 
 def _or_none(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """Return *column* with nothing in the place of what the screen shows as nothing."""
+    """Return *column* with NULL for empty and blank values."""
     return sa.func.nullif(sa.func.trim(column), "")

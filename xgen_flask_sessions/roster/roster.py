@@ -1,4 +1,4 @@
-"""Reads for people: who is signed in, on what, from where."""
+"""The answers for people: summary, pages of active users, sessions of a user."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ EVERYBODY: Final = Listing()
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The cards."""
+    """The numbers on the cards."""
 
     active_users: int
     active_sessions: int
@@ -62,7 +62,7 @@ class ActiveUser:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of active users, in the order that was asked for."""
+    """One page of active users, in the requested order."""
 
     users: list[ActiveUser]
     number: int
@@ -97,12 +97,12 @@ class PastRevocation:
 
 @dataclass(frozen=True, slots=True)
 class SharedAddress:
-    """The address that most of the active users signed in from last."""
+    """The most frequent last address of active users."""
 
     address: str
     users: int
     of: int
-    """Active users whose address is known."""
+    """The number of active users with a known address."""
 
 
 class Roster:
@@ -115,7 +115,7 @@ class Roster:
         self._users = users
 
     def summary(self, session: Session) -> Summary:
-        """Count active users, active sessions and SuperUsers signed in."""
+        """Count active users, active sessions and signed-in SuperUsers."""
         now = clock.now_us()
         return Summary(
             active_users=_count(session, active_users(now)),
@@ -124,7 +124,7 @@ class Roster:
         )
 
     def columns(self, session: Session) -> tuple[Column, ...]:
-        """Return what users can be ordered by; they can be searched if their names are among it."""
+        """Return the columns for ordering; a search needs the column ``username``."""
         host = self._users.table(session)
         offered = OWN if host is None else (*OWN, *host.columns)
         return tuple(column for column in COLUMNS if column in offered)
@@ -141,9 +141,9 @@ class Roster:
         """Return one page of the users that are signed in.
 
         :param number: Counted from 1; past the end, the page is empty.
-        :param listing: Which of them, in which order; one of :meth:`columns`.
+        :param listing: The list; its order is one of :meth:`columns`.
         :param size: Users on a page.
-        :param active_users: How many there are, if that was counted a moment ago.
+        :param active_users: Their number, if it was counted a moment ago.
         """
         now = clock.now_us()
         skipped = max(number - 1, 0) * size
@@ -151,7 +151,7 @@ class Roster:
         ids: list[str] = []
         total = 0
         if not listing.is_answerable:
-            pass  # nobody is called that
+            pass  # no name matches
         elif listing.text and host is not None:
             ids, total = _read_called(session, listing, host, now, skipped, size)
         else:
@@ -202,7 +202,7 @@ class Roster:
         ]
 
     def owner_of(self, session: Session, session_id: str) -> str | None:
-        """Return the id of the user whose session this is, or was; ``None`` if nobody's."""
+        """Return the id of a session's user; ``None`` if the session is unknown."""
         if not is_session_id(session_id):
             return None
         return session.scalar(
@@ -212,7 +212,7 @@ class Roster:
         )
 
     def ever_signed_in(self, session: Session, user_id: str) -> bool:
-        """Say whether the ledger knows *user_id*, be it only from the past."""
+        """Return whether *user_id* has ever signed in."""
         if not is_user_id(user_id):
             return False
         known = sa.select(UserLogin.user_id).where(UserLogin.user_id == user_id)
@@ -220,7 +220,7 @@ class Roster:
 
     def revocation(self, session: Session, revocation_id: str) -> PastRevocation | None:
         """Return one audit record, or ``None``."""
-        if not is_session_id(revocation_id):  # it is made alike
+        if not is_session_id(revocation_id):  # it has the same format
             return None
         row = session.execute(
             sa.select(
@@ -235,7 +235,7 @@ class Roster:
         return None if row is None else PastRevocation(*row)
 
     def commonest_address(self, session: Session) -> SharedAddress | None:
-        """Return the address that most active users came from; ``None`` if none is known."""
+        """Return the most frequent last address of active users; ``None`` if none is known."""
         known = (active_users(clock.now_us()), UserLogin.last_ip.is_not(None))
         users = sa.func.count()
         row = session.execute(
@@ -250,21 +250,18 @@ class Roster:
         return SharedAddress(row[0], row[1], _count(session, *known))
 
     def database_now_us(self, session: Session) -> int | None:
-        """Return the database's own time in microseconds; ``None`` if it goes by this machine's."""
+        """Return the database server's time in microseconds; ``None`` for SQLite."""
         time = dialects.of(session).current_time
         return (
             None if time is None else from_datetime(session.execute(sa.select(time)).scalar_one())
         )
 
     def refuses_old_snapshots(self, session: Session) -> bool:
-        """Say whether MariaDB fails statements that meet what was changed since a snapshot.
-
-        It does so at REPEATABLE READ with ``innodb_snapshot_isolation``, the default from 11.6 on.
-        """
+        """Return whether a statement fails if its row changed since the snapshot was taken."""
         return dialects.of(session).refuses_old_snapshots(session.connection())
 
     def _active(self, session: Session, ids: list[str], now: int) -> list[ActiveUser]:
-        """Return the users of these ids that are (still) active, in the same order."""
+        """Return the active users of these ids, in the same order."""
         people = self._users.get_many(ids)
         login = sa.select(UserLogin.user_id, UserLogin.last_login_us, UserLogin.last_ip)
         logins = {row.user_id: row for row in session.execute(login.where(_is_one_of(ids)))}
@@ -301,12 +298,12 @@ class Roster:
 
 
 def _read(session: Session, lookups: Lookups, skipped: int, wanted: int, total: int) -> list[str]:
-    """Return ids from the parts as if they were one.
+    """Return ids from the parts as if they were one list.
 
-    To skip is to read an index, from the nearer end: it costs half of what counting the users
-    did, at most, and the last page costs no more than the first.
+    Skipped ids are read from the nearer end of an index, at no more than half the cost of counting
+    the users; the last page costs no more than the first.
 
-    :param total: How many ids all parts have.
+    :param total: The number of ids in all parts.
     """
     if skipped >= total:
         return []
@@ -337,7 +334,7 @@ def _read_one(
 def _read_called(
     session: Session, listing: Listing, host: HostTable, now: int, skipped: int, wanted: int
 ) -> tuple[list[str], int]:
-    """Return ids of whom the text means, and how many those are altogether."""
+    """Return ids of the users that match the text, and the number of all of them."""
     rows = session.execute(find_called(listing, host, now, wanted, skipped)).all()
     if rows or not skipped:
         return [row[0] for row in rows], rows[0][1] if rows else 0

@@ -1,12 +1,12 @@
-"""A complete Admin Center: to run as it is, or to read as the example of a host.
+"""A complete Admin Center, ready to run, and an example of a host.
 
 ``config``, ``models``, ``language``
-    Where it lives, who its users are, what it speaks.
+    The instance, the users and the languages.
 ``sign_in``, ``workspace``, ``admin_center``, ``user_admin``, ``error_pages``
-    What can be seen of it.
+    The pages.
 ``accounts``, ``passwords``, ``seeding``, ``preparation``
-    What they do.
-``commands``
+    The rules and actions behind them.
+``commands``, ``terminal``
     ``python -m xgen_flask_sessions``.
 """
 
@@ -46,17 +46,17 @@ def create_app(
 ) -> Flask:
     """Return the Admin Center as a WSGI application; :func:`prepare` makes its tables.
 
-    :param instance_path: Where its database and its secret are; else ``XGEN_INSTANCE_PATH``,
-        else ``./instance``. Made if missing.
-    :param config: Configuration that overrides what the environment says; see
+    :param instance_path: The directory of its database and its secret; otherwise
+        ``XGEN_INSTANCE_PATH``, otherwise ``./instance``. It is created if missing.
+    :param config: Configuration that overrides the environment; see
         :func:`~xgen_flask_sessions.standalone.config.from_environment`.
-    :raises ConfigurationError: Something is set up wrongly; the message names the mend.
+    :raises ConfigurationError: The set-up is wrong; the message names the fix.
     """
     instance = find_instance(instance_path)
     app = Flask(__name__, instance_path=str(instance))
     app.config.from_mapping(from_environment(instance, os.environ))
     app.config.from_mapping(config or {})
-    # Flask's own cookies go the way of the token's.
+    # Flask's own cookies are sent as the token's is.
     secure = app.config["XGEN_SESSIONS_COOKIE_SECURE"]
     app.config.update(SESSION_COOKIE_SECURE=secure, REMEMBER_COOKIE_SECURE=secure)
     app.config["SECRET_KEY"] = (
@@ -87,14 +87,14 @@ def create_app(
 
 
 _CACHE_KIB: Final = 64 * 1024
-"""Of each connection to SQLite."""
+"""The cache of each SQLite connection."""
 
 
 def _tune_sqlite(app: Flask) -> None:
-    """Hold SQLite to the foreign keys; the plugin has it write ahead.
+    """Enforce foreign keys on SQLite, and enlarge its cache; the plugin sets the write-ahead log.
 
-    Its cache takes an index of a million sessions, which the screen reads at every look; the
-    default of 2 MiB does not. Only what is read is ever taken.
+    The cache holds an index of a million sessions, which the screen reads at every view; the
+    default of 2 MiB does not. Memory is used only for pages that are read.
     """
     with app.app_context():
         engine = db.engine

@@ -1,7 +1,7 @@
-"""Users: finding, making and changing them. The rules are here, whoever asks.
+"""Users: finding, creating and changing them. All rules are here.
 
-Each change is one transaction, with the end of the sessions that belongs to it. Locks are taken
-as the plugin takes them: the user's row first, its own rows after that.
+Each change is one transaction, including the end of sessions that belongs to it. Locks are taken
+in the plugin's order: the user's row first, its own rows after that.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ MAX_ROLES: Final = 20
 
 
 class AccountError(ValueError):
-    """What was asked for is against the rules; nothing was changed.
+    """The request is against the rules; the change was not made.
 
-    :param field: The name of the form field it is about; empty if it is about none.
+    :param field: The name of the form field; empty if it concerns none.
     :param message: A sentence for people, in English: a msgid.
     """
 
@@ -47,7 +47,7 @@ class AccountError(ValueError):
 
 
 class StaleError(AccountError):
-    """What was asked for is about a user as it was shown, and is no more."""
+    """The user has changed since the form was shown."""
 
     def __init__(self) -> None:
         super().__init__("", CHANGED_MEANWHILE)
@@ -66,7 +66,7 @@ class UserPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What a user is called, and does. Made of what people typed."""
+    """A user's name, department and roles, as typed in a form."""
 
     name: str | None
     department: str | None
@@ -74,9 +74,9 @@ class Profile:
 
     @classmethod
     def parse(cls, name: str, department: str, roles: str) -> Profile:
-        """Return the profile that the three texts mean.
+        """Parse a profile from the texts of a form.
 
-        :param roles: Names, with commas between them.
+        :param roles: Names, separated by commas.
         :raises AccountError: One of them is too long, or not printable.
         """
         names = dict.fromkeys(part for part in map(_tidy, roles.split(",")) if part)
@@ -98,9 +98,9 @@ USERNAME_RULE: Final = gettext_noop(
 USERNAME_TAKEN: Final = gettext_noop("This username is taken.")
 PASSWORD_RULE: Final = gettext_noop("A password has 8 to 256 characters.")
 LAST_SUPERUSER: Final = gettext_noop(
-    "This is the last active SuperUser. Make somebody else a SuperUser first."
+    "This is the last active SuperUser. Make another user a SuperUser first."
 )
-AT_ONCE: Final = gettext_noop("Somebody changed the same thing at the same moment. Try again.")
+AT_ONCE: Final = gettext_noop("Another administrator changed the same at the same time. Try again.")
 CHANGED_MEANWHILE: Final = gettext_noop(
     "This was changed meanwhile, and is shown as it is now. Change it again if it is still needed."
 )
@@ -112,7 +112,7 @@ def find(user_id: int) -> User | None:
 
 
 def find_by_username(username: str) -> User | None:
-    """Return the user of that name, or ``None``; any text will do."""
+    """Return the user of that name, or ``None``; accepts any text."""
     username = unicodedata.normalize("NFC", username)
     if not _is_username(username):
         return None
@@ -120,25 +120,25 @@ def find_by_username(username: str) -> User | None:
 
 
 def authenticate(username: str, password: str) -> User | None:
-    """Return whose name and password these are, be the user active or not, or ``None``."""
+    """Return the user with this name and password, active or not, or ``None``."""
     user = find_by_username(username)
     right = passwords.matches(None if user is None else user.password_hash, password)
     return user if right else None
 
 
 def sign_in(username: str, password: str) -> IssuedToken | None:
-    """Return a token for whose name and password these are, or ``None``.
+    """Return a token for the user with this name and password, or ``None``.
 
     :raises UserInactive: They are right, and the user is inactive.
-    :raises DenylistUnavailable: The database does not answer; nothing was done.
+    :raises DenylistUnavailable: The database does not answer.
     """
-    sessions.require_database()  # to look a user up, it would be waited for
+    sessions.require_database()  # the look-up of the user has no deadline
     user = authenticate(username, password)
     if user is None:
         return None
     checked = user.password_hash
     issued = sessions.issue(user, commit=False)  # reads the user again, now locked
-    if user.password_hash != checked:  # it was reset while this one was looked at
+    if user.password_hash != checked:  # it was reset meanwhile
         db.session.rollback()
         return None
     db.session.commit()
@@ -146,10 +146,10 @@ def sign_in(username: str, password: str) -> IssuedToken | None:
 
 
 def search(text: str, number: int) -> UserPage:
-    """Return one page of the users whose username or name holds *text*.
+    """Return one page of the users whose username or name contains *text*.
 
-    :param text: In any case (on SQLite, of ASCII letters only); empty for all users.
-    :param number: Counted from 1; past the end, the last page is meant.
+    :param text: In any case (on SQLite, for ASCII letters only); empty for all users.
+    :param number: Counted from 1; past the end, it means the last page.
     """
     text = unicodedata.normalize("NFC", text)
     where: sa.ColumnElement[bool] = sa.true()
@@ -179,11 +179,11 @@ def create(
     superuser: bool = False,
     actor: Any = None,
 ) -> User:
-    """Make a user.
+    """Create a user.
 
-    :param actor: Who asks for it: a user object, or the name of what else acts.
-    :raises Forbidden: *actor* is a user object of no active SuperUser (any more).
-    :raises AccountError: The username is taken, or something is against the rules.
+    :param actor: The user object of the administrator, or the name of another actor.
+    :raises Forbidden: *actor* is a user object, but not an active SuperUser.
+    :raises AccountError: The username is taken, or a value is against the rules.
     """
     username = unicodedata.normalize("NFC", username)
     if not _is_username(username):
@@ -211,23 +211,23 @@ def create(
 
 
 def shown_profile(user: User) -> str:
-    """Return the profile as one text, for :func:`change_profile` to tell whether it changed."""
+    """Return the profile as one text, by which :func:`change_profile` detects changes."""
     return json.dumps([user.name, user.department, sorted(role.name for role in user.roles)])
 
 
 def shown_access(user: User) -> str:
-    """Return the access as one text, for :func:`change_access` to tell whether it changed."""
+    """Return the access as one text, by which :func:`change_access` detects changes."""
     return json.dumps([user.is_active, user.is_superuser])
 
 
 def change_profile(
     user_id: int, profile: Profile, *, actor: Any = None, shown: str | None = None
 ) -> None:
-    """Change what a user is called, and the roles. Parameters and errors as :func:`create`.
+    """Change a user's name, department and roles. Parameters and errors as :func:`create`.
 
-    :param shown: What :func:`shown_profile` gave to whoever asks; ``None`` to change any.
-    :raises StaleError: It is another one now.
-    :raises AccountError: Somebody made one of the roles at the same moment.
+    :param shown: The result of :func:`shown_profile` in the form; ``None`` skips the check.
+    :raises StaleError: The profile has changed since.
+    :raises AccountError: Another administrator created one of the roles at the same time.
     """
     with _transaction() as session:
         user = _lock_user(session, user_id, actor=actor)
@@ -239,15 +239,15 @@ def change_profile(
 
 
 def reset_password(user_id: int, password: str, *, actor: Any, end_sessions: bool) -> None:
-    """Give a user another password and, in the same transaction, end the sessions there are.
+    """Set a user's password and, in the same transaction, end the user's sessions.
 
-    :param actor: Who asks for it: a user object, or the name of what else acts.
-    :param end_sessions: A new password alone ends no session.
-    :raises Forbidden: *actor* is a user object of no active SuperUser (any more).
+    :param actor: The user object of the administrator, or the name of another actor.
+    :param end_sessions: Whether to end the sessions; a new password alone ends none.
+    :raises Forbidden: *actor* is a user object, but not an active SuperUser.
     :raises AccountError: The password is against the rules.
     """
     _require_acceptable(password)
-    password_hash = passwords.hash_password(password)  # takes its time: before the locks
+    password_hash = passwords.hash_password(password)  # slow, therefore before the locks
     with _transaction() as session:
         user = _lock_user(session, user_id, actor=actor)
         user.password_hash = password_hash
@@ -259,15 +259,15 @@ def reset_password(user_id: int, password: str, *, actor: Any, end_sessions: boo
 def change_access(
     user_id: int, *, active: bool, superuser: bool, actor: Any, shown: str | None = None
 ) -> bool:
-    """Make a user active or inactive, and a SuperUser or none.
+    """Make a user active or inactive, and a SuperUser or not.
 
-    Who becomes inactive has no session any more: that is the same transaction.
+    To become inactive ends the user's sessions in the same transaction.
 
-    :param actor: Who asks for it: a user object, or the name of what else acts.
-    :param shown: What :func:`shown_access` gave to whoever asks; ``None`` to change any.
-    :returns: Whether the user was made inactive by this.
-    :raises Forbidden: *actor* is a user object of no active SuperUser (any more).
-    :raises StaleError: It is another one now.
+    :param actor: The user object of the administrator, or the name of another actor.
+    :param shown: The result of :func:`shown_access` in the form; ``None`` skips the check.
+    :returns: Whether this made the user inactive.
+    :raises Forbidden: *actor* is a user object, but not an active SuperUser.
+    :raises StaleError: The access has changed since.
     :raises AccountError: It is the last active SuperUser.
     """
     with _transaction() as session:
@@ -287,9 +287,9 @@ def change_access(
 
 @contextmanager
 def _transaction() -> Iterator[Session]:
-    """Lend the session for one change: it is made as a whole, or not at all.
+    """Lend the session for one change, and commit it or roll it back.
 
-    :raises AccountError: Another change came in between.
+    :raises AccountError: It conflicts with a simultaneous change.
     """
     session = db.session()
     try:
@@ -315,16 +315,16 @@ def _lock_user(
 
 
 def _lock(session: Session, *user_ids: int, actor: Any = None, superusers: bool = False) -> None:
-    """Lock the rows of users and of who acts, in the order of their ids, and read them anew.
+    """Lock the rows of users and of the actor, in the order of their ids, and reload them.
 
-    :param actor: Who acts: a user object, or anything else, which passes.
-    :param superusers: Lock those of all SuperUsers as well.
-    :raises Forbidden: *actor* is a user object of no active SuperUser (any more).
-    :raises AuthenticationError: The session that asks has ended meanwhile.
+    :param actor: The user object of the administrator; other actors pass.
+    :param superusers: Lock the rows of all SuperUsers, too.
+    :raises Forbidden: *actor* is a user object, but not an active SuperUser.
+    :raises AuthenticationError: The administrator's session has ended meanwhile.
     """
     if session.get_bind(mapper=User).dialect.name == "sqlite":
-        # No row locks there: the first write locks the database, so that what is read is the
-        # latest, and stays so.
+        # SQLite has no row locks: the first write locks the database, so that later reads are
+        # current and stay so.
         session.execute(
             sa.update(User).where(User.id.in_(user_ids)).values(is_active=User.is_active),
             execution_options={"synchronize_session": False},
@@ -332,8 +332,8 @@ def _lock(session: Session, *user_ids: int, actor: Any = None, superusers: bool 
     actor = getattr(actor, "_get_current_object", lambda: actor)()  # behind current_user
     ids = {*user_ids, actor.id} if isinstance(actor, User) else set(user_ids)
     if superusers:
-        whom = sa.select(User.id).where(User.is_superuser | User.id.in_(ids))
-        session.execute(whom.order_by(User.id).with_for_update()).all()
+        locked = sa.select(User.id).where(User.is_superuser | User.id.in_(ids))
+        session.execute(locked.order_by(User.id).with_for_update()).all()
     found: set[User] = set()
     for user_id in sorted(ids):
         query = sa.select(User).where(User.id == user_id).with_for_update()
@@ -353,7 +353,7 @@ def _is_last_superuser(session: Session, user: User) -> bool:
 
 
 def _roles(session: Session, names: tuple[str, ...]) -> list[Role]:
-    """Return the roles of these names, made where they were missing."""
+    """Return the roles of these names; missing ones are created."""
     found = {
         role.name: role for role in session.scalars(sa.select(Role).where(Role.name.in_(names)))
     }

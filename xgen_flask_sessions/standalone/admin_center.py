@@ -13,7 +13,7 @@ from xgen_flask_sessions.standalone.user_admin import UserManagementView
 
 
 class _IndexView(AdminIndexView):  # type: ignore[misc]
-    """``/admin/`` itself, which has nothing to show of its own."""
+    """``/admin/`` itself, which has no page of its own."""
 
     def is_visible(self) -> bool:
         """Stay out of the menu."""

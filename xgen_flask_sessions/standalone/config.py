@@ -29,7 +29,7 @@ _DRIVERS: Final = {
 _PLAIN_TEXT: Final = frozenset(
     PREFIX + name for name in ("SECRET_KEY", "PRIVATE_KEY", "PUBLIC_KEY", "ISSUER", "AUDIENCE")
 )
-"""Settings that are text whatever they look like: a secret may be all digits."""
+"""Settings that are always text: a secret may be all digits."""
 
 
 def find_instance(path: str | os.PathLike[str] | None = None) -> Path:
@@ -50,7 +50,7 @@ def find_instance(path: str | os.PathLike[str] | None = None) -> Path:
 
 
 def from_environment(instance: Path, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the configuration that the environment asks for.
+    """Return the configuration from the environment.
 
     - ``XGEN_DATABASE_URL``: PostgreSQL or MariaDB in place of SQLite in the instance directory
     - ``XGEN_ADMIN_PASSWORD``: of the first SuperUser
@@ -80,10 +80,7 @@ def from_environment(instance: Path, environ: Mapping[str, str]) -> dict[str, An
 
 
 def engine_options(database: str | sa.URL) -> dict[str, Any]:
-    """Return how to connect to a database.
-
-    :param database: Where it is.
-    """
+    """Return the engine options for a database URL."""
     if sa.make_url(database).get_backend_name() == "sqlite":
         return {}
     return {

@@ -1,4 +1,4 @@
-"""Refusals: problem details for programs, a short page in the same look for people."""
+"""Error answers: problem details for programs, and a short page for people."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _finish(response: Response) -> Response:
 
 
 def _make_page(response: Response) -> None:
-    """Say the same in words, for people."""
+    """Replace the problem document by a page for people."""
     members = json.loads(response.get_data())
     page = render_template("xgen_standalone/error.html", status=members["status"])
     response.set_data(page)

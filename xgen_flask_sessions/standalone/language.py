@@ -1,4 +1,4 @@
-"""English or Korean: by ``?lang=``, which a cookie remembers, else as the browser says."""
+"""English or Korean: by ``?lang=``, which a cookie stores, otherwise by the browser."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ except ImportError as error:  # pragma: no cover: needs an environment of its ow
 LANGUAGES: Final = {"en": "English", "ko": "한국어"}
 COOKIE: Final = "xgen_lang"
 _KEPT: Final = frozenset({"next", "page", "q", "sort", "order", "expand", "user_id", "done"})
-"""What of a page's address, or of the form sent to it, names what is shown."""
+"""The parameters of a page that a change of the language keeps."""
 _YEAR_S: Final = 365 * 24 * 3600
 
 
 def set_up(app: Flask) -> None:
-    """Make pages speak the language of who reads them."""
+    """Select the language of each request."""
     Babel(app, locale_selector=_select)
     app.jinja_env.globals.update(languages=LANGUAGES, language_url=_url)
     app.after_request(_remember)

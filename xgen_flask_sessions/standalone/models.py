@@ -37,7 +37,7 @@ user_roles = sa.Table(
 
 
 class Role(Base):
-    """What a user may do in Xgen, by name."""
+    """A role of users in Xgen."""
 
     __tablename__ = "roles"
     __table_args__ = BYTEWISE
@@ -47,12 +47,12 @@ class Role(Base):
 
 
 class User(UserMixin, Base):  # type: ignore[misc]
-    """Somebody who may sign in."""
+    """A user that may sign in."""
 
     __tablename__ = "users"
-    # An id is never given to somebody else: sessions are recorded under it.
+    # An id is never used again: sessions are recorded under it.
     __table_args__ = (
-        # The SuperUsers are few: counting them is not to read everybody.
+        # Counting the few SuperUsers must not read all users.
         sa.Index("ix_users_superuser", "is_superuser", "id"),
         {"sqlite_autoincrement": True, **BYTEWISE},
     )

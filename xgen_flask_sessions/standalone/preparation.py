@@ -1,4 +1,4 @@
-"""What has to be there before the first request: the tables, and somebody who may sign in."""
+"""The tables and the first SuperUser, created before the first request."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _INDEXES: Final = cast("sa.Table", User.__table__).indexes
 
 
 def prepare(app: Flask, *, url: str = "/login") -> None:
-    """Make the tables and the first SuperUser where they are missing.
+    """Create the tables and the first SuperUser if they are missing.
 
-    Several processes may do it at the same time. The password of the first SuperUser is
-    ``XGEN_ADMIN_PASSWORD``, or made up and printed, this once.
+    Several processes may call it at the same time. The password of the first SuperUser is
+    ``XGEN_ADMIN_PASSWORD``, or generated and printed once.
 
-    :param app: What :func:`~xgen_flask_sessions.standalone.create_app` returned.
-    :param url: Where to sign in, for what is printed.
+    :param app: The result of :func:`~xgen_flask_sessions.standalone.create_app`.
+    :param url: The sign-in page's URL to print.
     :raises ConfigurationError: The tables are another release's, or the password is against the
         rules.
     """
@@ -51,7 +51,7 @@ def _create_tables() -> None:
             for index in _INDEXES:  # a table of an earlier release may lack one
                 index.create(db.engine, checkfirst=True)
         except sa.exc.DBAPIError:
-            # Another process made it since this one looked.
+            # Another process created it at the same time.
             if attempt == _ATTEMPTS - 1:
                 raise
         else:
@@ -59,7 +59,7 @@ def _create_tables() -> None:
 
 
 def _create_first_superuser(password: str | None) -> str | None:
-    """Create ``admin`` if there are no users; return the password if it was made up here."""
+    """Create ``admin`` if there are no users; return the password if it was generated."""
     if db.session.scalar(sa.select(User.id).limit(1)) is not None:
         return None
     chosen = password or secrets.token_urlsafe(12)

@@ -1,4 +1,4 @@
-"""Made-up users and sign-ins, to see the screens with something on them."""
+"""Random users and sign-ins, for demonstrations and tests of the screens."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from xgen_flask_sessions.standalone.passwords import UNUSABLE
 
 SECOND_US: Final = 1_000_000
 BATCH: Final = 5000
-"""Users in one transaction. Each writes nearly every page of every index: few of them are fast."""
+"""Users in one transaction. Each transaction writes most index pages: few of them are fast."""
 
 _HOUR_US: Final = 3600 * SECOND_US
 _LIFETIME_US: Final = 24 * _HOUR_US
 
-# Documentation ranges (RFC 5737): nobody's addresses.
+# The ranges for documentation (RFC 5737).
 _NETWORKS: Final = tuple(
     map(ipaddress.IPv4Network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"))
 )
@@ -48,7 +48,7 @@ _DEPARTMENTS: Final = (
     "인사팀", "데이터팀", "마케팅",
 )  # fmt: skip
 _SILENT: Final = "batch-agent"
-"""What the users are called whose sign-in is not recorded."""
+"""The prefix of users without a recorded last login."""
 _ROLES: Final = ("analyst", "editor", "operator", "viewer")
 
 _CHROME: Final = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{0}.0.0.0"
@@ -80,13 +80,13 @@ _USER_AGENTS: Final = (
 
 
 def seed(users: int, sessions: int, *, randomness: int | None = None) -> Iterator[int]:
-    """Add made-up users, who cannot sign in, with active sessions; needs an app context.
+    """Add random users with active sessions; they cannot sign in. Needs an app context.
 
     Each batch is committed; a later call adds more.
 
-    :param users: How many users, at least one.
-    :param sessions: How many active sessions they have altogether.
-    :param randomness: Makes names, browsers and addresses the same again on an empty database.
+    :param users: The number of users, at least one.
+    :param sessions: The number of their active sessions.
+    :param randomness: The seed, for the same names, browsers and addresses on an empty database.
     :returns: The number of users in each batch, once it is committed.
     """
     chance = random.Random(randomness)  # noqa: S311
@@ -112,7 +112,7 @@ def seed(users: int, sessions: int, *, randomness: int | None = None) -> Iterato
 
 
 def _let_planner_know() -> None:
-    """Have PostgreSQL look at the rows now; by itself it does within a minute or so."""
+    """Update PostgreSQL's statistics now, instead of within a minute."""
     if db.engine.dialect.name == "postgresql":
         with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             for table in db.metadata.tables:
@@ -120,7 +120,7 @@ def _let_planner_know() -> None:
 
 
 def _shares(chance: random.Random, users: int, sessions: int) -> list[int]:
-    """Deal *sessions* out: one to each as far as they go, the rest as life does."""
+    """Distribute *sessions*: one to each user first, the rest unevenly."""
     shares = [1 if number < sessions else 0 for number in range(users)]
     for _ in range(sessions - sum(shares)):
         shares[int(users * chance.random() ** 2)] += 1

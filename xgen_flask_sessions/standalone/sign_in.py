@@ -1,4 +1,4 @@
-"""Signing in and out: the page for people, the call for programs."""
+"""Signing in and out: the page for people, and the call for programs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ NEWS: Final = {
     "signed-out": gettext_noop("You have signed out."),
     "sessions-ended": gettext_noop("All your sessions have ended. Sign in again."),
 }
-"""What the page can say of what was done just before, by the code in ``?done=``."""
+"""The notices of the page, by the code in ``?done=``."""
 
 
 class InvalidCredentials(AuthenticationError):
@@ -68,7 +68,7 @@ class InactiveAccount(UserInactive):
 
 @blueprint.get("/login")
 def page() -> Any:
-    """Show the sign-in page; who is signed in already goes on to ``next``."""
+    """Show the sign-in page; a signed-in user goes on to ``next``."""
     reason = sessions.rejection()
     if isinstance(reason, DatabaseUnavailable):
         raise reason
@@ -96,7 +96,7 @@ def submit() -> Any:
         return _too_often(error, username)
     if issued is None:
         return _page(401, error=gettext(WRONG), username=username)
-    if earlier is not None:  # this browser's: nobody could sign out of it any more
+    if earlier is not None:  # the browser replaces it, so no sign-out could end it
         sessions.end_session(earlier, reason="signed in again")
     response = make_response(redirect(sessions.next_path(url_for("workspace.page")), 303))
     sessions.set_cookie(response, issued)
@@ -138,10 +138,10 @@ def api_login() -> Response:
 
 
 def _sign_in(username: str, password: str) -> IssuedToken | None:
-    """Return a token for whose name and password these are, or ``None``.
+    """Return a token for the user with this name and password, or ``None``.
 
     :raises UserInactive: They are right, and the user is inactive.
-    :raises RateLimited: Too many sign-ins failed before; the password was not looked at.
+    :raises RateLimited: Too many sign-ins failed before; the password was not checked.
     """
     sessions.check_sign_in_rate(username)
     try:
@@ -195,7 +195,7 @@ def _too_often(error: RateLimited, username: str) -> Response:
 
 
 def _why_here() -> str | None:
-    """Say why a browser that had a session has none any more."""
+    """Return the reason why the browser's session has ended, or ``None``."""
     reason = sessions.rejection()
     if isinstance(reason, SessionRevoked) and reason.forced:
         return gettext(FORCED)
@@ -207,7 +207,7 @@ def _why_here() -> str | None:
 
 
 def _require_same_site() -> None:
-    """Let no other site sign a browser in, or out.
+    """Prevent another site from signing a browser in or out.
 
     :raises CrossSiteRequest: The form came from another site.
     """
@@ -219,7 +219,7 @@ def _credentials() -> tuple[str, str]:
     try:
         body = json.loads(request.get_data())
     except (ValueError, RecursionError):
-        raise BadRequest("The body is no JSON.") from None
+        raise BadRequest("The body is not JSON.") from None
     username, password = (
         (body.get("username"), body.get("password")) if isinstance(body, dict) else (None, None)
     )

@@ -29,13 +29,13 @@ NEWS: Final = {
     "access": gettext_noop("The access has been changed."),
     "inactive": gettext_noop("The user is inactive now, and all sessions of this user have ended."),
 }
-"""What the page can say of what was done just before, by the code in ``?done=``."""
+"""The notices of the page, by the code in ``?done=``."""
 
 _USER_ID: Final = "<int(max=2147483647):user_id>"
 
 
 class UserManagementView(AdminCenterView):
-    """Who may sign in: names, departments, roles, passwords, Active/Inactive, SuperUser."""
+    """Users: names, departments, roles, passwords, Active/Inactive, SuperUser."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -111,7 +111,7 @@ class UserManagementView(AdminCenterView):
 
     @expose(f"/{_USER_ID}/access", methods=["POST"])  # type: ignore[untyped-decorator]
     def access(self, user_id: int) -> Any:
-        """Make the user Active or Inactive, and a SuperUser or none."""
+        """Make the user Active or Inactive, and a SuperUser or not."""
         self.check_form()
         user = _find(user_id)
         superuser = "superuser" in request.form
@@ -123,7 +123,7 @@ class UserManagementView(AdminCenterView):
         except AccountError as error:
             return self._edit_page(user, "access", error)
         if _is_oneself(user_id) and not (active and superuser):
-            # Nothing here is for them any more.
+            # The user may no longer see this view.
             return (
                 to_sign_in("sessions-ended")
                 if deactivated
@@ -134,9 +134,9 @@ class UserManagementView(AdminCenterView):
     def _edit_page(
         self, user: User, form: str | None = None, error: AccountError | None = None
     ) -> Any:
-        """Show the forms of one user, that named *form* with what was typed into it.
+        """Show the forms of one user; the form named *form* keeps its typed values.
 
-        What was typed over values that are no more is not shown again.
+        Typed values for a user that has changed meanwhile are dropped.
         """
         values: dict[str, dict[str, Any]] = {
             "profile": {

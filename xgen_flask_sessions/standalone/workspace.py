@@ -1,4 +1,4 @@
-"""The workspace: a page that calls an API, in the place of what a deployment is for."""
+"""The workspace: a page that calls an API, in place of a deployment's own application."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ blueprint = Blueprint("workspace", __name__)
 @blueprint.get("/")
 @login_required  # type: ignore[untyped-decorator]
 def page() -> str:
-    """Show who is signed in, on what else, and the last answer of the API."""
+    """Show the current user, the other sessions, and the last answer of the API."""
     return render_template(
         "xgen_standalone/workspace.html",
         user=current_user,
@@ -27,7 +27,7 @@ def page() -> str:
 @blueprint.get("/api/me")
 @login_required  # type: ignore[untyped-decorator]
 def me() -> Response:
-    """``GET /api/me``: who the caller is."""
+    """``GET /api/me``: the current user."""
     return sessions.with_security_headers(
         jsonify(
             user_id=current_user.get_id(),

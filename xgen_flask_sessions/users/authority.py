@@ -1,4 +1,4 @@
-"""Who may look, and who may force out whom. Asked by every door; nothing else decides it."""
+"""The permissions: seeing Login Management, and forcing out users. Every endpoint asks here."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..store.stamps import begin_write
 from .directory import UserDirectory, unwrap
 
 Permission = Callable[[Any], bool]
-"""Takes a user object of the host's and says whether the user may."""
+"""Takes a user object of the host, and returns whether the user has the permission."""
 
 
 class Authority:
-    """The rules, with the host's own where it gave some.
+    """The rules, including the host's own.
 
     :param users: The host's users.
-    :param can_view: Who may see Login Management; SuperUsers if left out.
-    :param can_force_logout: Who, of these, may force out; all of them if left out.
+    :param can_view: Permits to see Login Management; by default, SuperUsers may.
+    :param can_force_logout: Permits those users to force out others; by default, all may.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Authority:
         self._can_force_logout = can_force_logout or self._can_view
 
     def may_view(self, actor: Any) -> bool:
-        """Say whether *actor* may see who is signed in."""
+        """Return whether *actor* may see Login Management."""
         actor = unwrap(actor)
         return (
             bool(getattr(actor, "is_authenticated", False))
@@ -43,9 +43,9 @@ class Authority:
         )
 
     def may_force_logout(self, actor: Any, *, superuser: bool = False) -> bool:
-        """Say whether *actor* may force somebody out.
+        """Return whether *actor* may force out a user.
 
-        :param superuser: Whether that somebody is a SuperUser.
+        :param superuser: Whether that user is a SuperUser.
         """
         actor = unwrap(actor)
         return (
@@ -55,19 +55,19 @@ class Authority:
         )
 
     def outranks(self, actor: Any, *, superuser: bool) -> bool:
-        """Say whether *actor* may act on a user: on a SuperUser, only SuperUsers may."""
+        """Return whether *actor* may act on a user: on a SuperUser, only SuperUsers may."""
         return not superuser or self._users.is_superuser(actor)
 
     def check_rank(self, session: Session, actor: Any, user_id: str | None) -> None:
-        """Refuse a user who acts on somebody above.
+        """Refuse an actor of lower rank than the user.
 
-        Called within the transaction that acts: both users' rows are locked, so that neither can
-        become something else before it is done.
+        Call it within the transaction that acts: it locks both users' rows, so that neither rank
+        can change before the commit.
 
         :param session: The transaction.
-        :param actor: A user object; anything else, such as a command's name, passes.
-        :param user_id: The one acted on; ``None`` for everyone.
-        :raises Forbidden: *actor* is no SuperUser, and the other one is.
+        :param actor: A user object; other actors, such as a command's name, pass.
+        :param user_id: The user to act on; ``None`` for everyone.
+        :raises Forbidden: The user is a SuperUser, and *actor* is not.
         """
         actor = unwrap(actor)
         if actor is None or isinstance(actor, str):
@@ -80,9 +80,9 @@ class Authority:
             raise Forbidden("Only a SuperUser may end a SuperUser's sessions.")
 
     def check_force_logout(self, session: Session, actor: Any, user_id: str) -> None:
-        """Refuse an administrator who may not force out *user_id* (any more).
+        """Refuse an administrator without the permission to force out *user_id*.
 
-        Called within the transaction that acts, as :meth:`check_rank`.
+        Call it within the transaction that acts, like :meth:`check_rank`.
 
         :raises Forbidden: *actor* may not.
         """
@@ -92,7 +92,7 @@ class Authority:
             raise Forbidden("You may not force out this user.")
 
     def _lock(self, session: Session, actor: Any, user_id: str | None) -> tuple[Any, Any]:
-        """Lock who acts and who is acted on, and return both as they are now."""
+        """Lock both users' rows, and return the users as they are now."""
         begin_write(session)
         actor_id = self._users.id_of(actor) if self._users.is_row(actor) else None
         found = self._users.lock([each for each in (actor_id, user_id) if each is not None])

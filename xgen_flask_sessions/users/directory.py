@@ -1,4 +1,4 @@
-"""The host's user table, as the plugin sees it. The only place that reads it."""
+"""The host's user table, as the plugin sees it. No other module reads it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserFields:
-    """Which attributes of the host's user model hold what.
+    """The names of the host's user attributes.
 
-    An attribute that the model lacks counts as not set, unless it was named here.
+    An attribute that the model lacks counts as not set, unless it is named here.
 
-    :param id: Holds what ``get_id()`` returns, as text; the primary key if left out.
-    :param username: The name to sign in with.
+    :param id: The result of ``get_id()``, as text; the primary key if left out.
+    :param username: The name for signing in.
     :param name: The display name.
     :param department: The department.
     :param superuser: Whether the user is a SuperUser.
@@ -45,7 +45,7 @@ class UserFields:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What the screens say of a user."""
+    """The attributes of a user that the screens show."""
 
     user_id: str
     username: str
@@ -55,12 +55,12 @@ class Profile:
 
 
 class UserDirectory:
-    """Finds users of the host by what Flask-Login calls them.
+    """Finds users of the host by their ids.
 
     :param db: The host's Flask-SQLAlchemy.
     :param model: Its user model.
     :param user_fields: The model's attributes.
-    :raises ConfigurationError: The model lacks an attribute that was named, or any username.
+    :raises ConfigurationError: The model lacks a named attribute, or has no username.
     """
 
     def __init__(self, db: SQLAlchemy, model: type[Any], user_fields: UserFields) -> None:
@@ -88,9 +88,9 @@ class UserDirectory:
         self._id_name = id_name
 
     def table(self, session: Session) -> HostTable | None:
-        """Return the host's table as something to join ours with.
+        """Return the host's table for joins with the plugin's.
 
-        :returns: ``None`` if it lies in another database, or its ids cannot be told in SQL.
+        :returns: ``None`` if it is in another database, or its ids cannot be computed in SQL.
         """
         bind = session.get_bind(mapper=sa.inspect(self._model))
         if bind is not session.get_bind(clause=UserLogin.__table__):
@@ -103,20 +103,20 @@ class UserDirectory:
 
     @property
     def has_superusers(self) -> bool:
-        """Whether the model knows of SuperUsers at all."""
+        """Whether the model has SuperUsers."""
         return hasattr(self._model, self._fields.superuser)
 
     def id_of(self, user: Any) -> str:
-        """Return the id of a user object, or of a string that is one.
+        """Return the id of a user object, or a string that is an id.
 
-        :raises ValueError: The id cannot name a user in tokens and tables.
-        :raises ConfigurationError: ``get_id()`` is not the attribute that users are found by.
+        :raises ValueError: The id is invalid in tokens and tables.
+        :raises ConfigurationError: ``get_id()`` differs from the attribute for finding users.
         """
         user = unwrap(user)
         if isinstance(user, str):
             return check_user_id(user)
         if isinstance(user, self._model) and sa.inspect(user).pending:
-            self._db.session.flush()  # it has no id before
+            self._db.session.flush()  # it has no id yet
         user_id = check_user_id(user.get_id())
         if isinstance(user, self._model) and str(getattr(user, self._id_name)) != user_id:
             raise ConfigurationError(
@@ -138,12 +138,12 @@ class UserDirectory:
     def get_by_username(self, username: str) -> Any | None:
         """Return the user object of that username, or ``None``."""
         if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in username):
-            return None  # no database holds such text, and some fail when asked for it
+            return None  # no database stores such text, and some fail at it
         column = getattr(self._model, self._fields.username)
         return next(iter(self._select(column == username)), None)
 
     def require_active(self, user_id: str) -> None:
-        """Lock the user's row and make sure that the user may have sessions.
+        """Lock the user's row and check that the user is active.
 
         :raises UserInactive: The user is inactive or does not exist.
         """
@@ -152,23 +152,23 @@ class UserDirectory:
             raise UserInactive
 
     def lock(self, user_ids: Iterable[str]) -> dict[str, Any]:
-        """Lock users' rows and read them as they are now; return those that exist, by id.
+        """Lock users' rows and return the users that exist as they are now, by id.
 
-        One after the other, in the order of the ids: whoever locks two does it in the same order.
-        On SQLite, which has no such locks, whoever calls has written first.
+        The rows are locked in the order of their ids, so that two transactions cannot deadlock.
+        SQLite has no row locks: the caller must have taken the write lock.
         """
         keys = {key for key in map(self._to_key, user_ids) if key is not None}
-        self._db.session.flush()  # what the host has changed must not be read over
+        self._db.session.flush()  # or the reads below would overwrite the host's changes
         found: dict[str, Any] = {}
         for key in sorted(keys, key=lambda key: (type(key).__name__, key)):
-            # A database that tells no case apart finds others as well.
+            # A case-insensitive database finds further users.
             for user in self._db.session.scalars(self._locked, {"key": key}):
                 found[str(getattr(user, self._id_name))] = user
         return found
 
     @cached_property
     def _locked(self) -> sa.Select[Any]:
-        """Locks and reads one user's row; made once, when all of the host's models are there."""
+        """Locks and reads one user's row; built when all of the host's models are configured."""
         return (
             sa.select(self._model)
             .where(self._id == sa.bindparam("key"))
@@ -178,25 +178,25 @@ class UserDirectory:
         )
 
     def is_row(self, user: Any) -> bool:
-        """Say whether *user* is a row of the host's user table, and not somebody made up."""
+        """Return whether *user* is a row of the host's user table."""
         return isinstance(unwrap(user), self._model)
 
     def ids_of_flushed(self, user: Any) -> list[str]:
-        """Return the id of a user who is being flushed, and the one before if that changes."""
+        """Return the id of a user that is being flushed, and the former id if it changes."""
         history = sa.inspect(user).attrs[self._id_name].history
         ids = [*history.non_deleted(), *history.deleted]
         return [str(each) for each in ids if each is not None]
 
     def ids_of_target(self, execution: ORMExecuteState) -> list[str]:
-        """Lock the rows that an ``UPDATE`` or ``DELETE`` of the model is about to hit.
+        """Lock the rows that an ``UPDATE`` or ``DELETE`` of the model will match.
 
-        :param execution: The statement, about to run.
+        :param execution: The statement, before it runs.
         :returns: The users' ids.
         """
         session, statement = execution.session, cast("Any", execution.statement)
         begin_write(session)
         mapper = cast("Mapper[Any]", execution.bind_mapper)
-        # Of the class that the statement names: a subclass in the same table has its own rows.
+        # By the statement's class: a subclass in the same table has its own rows.
         query = sa.select(getattr(mapper.class_, self._id_name)).with_for_update()
         query = query.options(*execution.user_defined_options)
         if statement.whereclause is not None:
@@ -208,7 +208,7 @@ class UserDirectory:
         return list(dict.fromkeys(map(str, found)))
 
     def _restricted(self, query: sa.Select[Any], row: dict[str, Any] | None) -> sa.Select[Any]:
-        """Return *query* for the row that parameters name by its primary key, if they do."""
+        """Return *query* restricted to the primary key in the parameters, if they have one."""
         mapper = sa.inspect(self._model)
         names = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
         if not row or not set(names) <= set(row):
@@ -216,15 +216,15 @@ class UserDirectory:
         return query.where(*(getattr(self._model, name) == row[name] for name in names))
 
     def is_active(self, user: Any) -> bool:
-        """Say whether *user* may sign in and use sessions."""
+        """Return whether *user* may sign in and use sessions."""
         return bool(getattr(user, self._fields.active, True))
 
     def is_superuser(self, user: Any) -> bool:
-        """Say whether *user* is a SuperUser."""
+        """Return whether *user* is a SuperUser."""
         return bool(getattr(unwrap(user), self._fields.superuser, False))
 
     def profile(self, user_id: str, user: Any | None) -> Profile:
-        """Return what to show of a user; one who is deleted or has no name is shown by the id."""
+        """Return a user's profile; a deleted or unnamed user is shown by the id."""
         if user is None:
             return Profile(user_id, user_id, None, None, superuser=False)
         username = getattr(user, self._fields.username)
@@ -239,8 +239,8 @@ class UserDirectory:
     def superuser_ids(self, candidates: Iterable[str]) -> Iterator[str]:
         """Yield the ids of all SuperUsers that may be among *candidates*.
 
-        :param candidates: The ids to look through if the model cannot be asked in SQL; only then
-            is it iterated.
+        :param candidates: The ids to check if the model cannot be queried in SQL; otherwise they
+            are not iterated.
         """
         attribute = getattr(self._model, self._fields.superuser, None)
         if isinstance(attribute, QueryableAttribute):
@@ -266,7 +266,7 @@ class UserDirectory:
             try:
                 key = python_type(user_id)
                 if str(_read_back(key, kind, dialect)) != user_id:
-                    continue  # "007" is nobody's id if ids are integers
+                    continue  # "007" is not the id 7
             except (ValueError, TypeError, ArithmeticError, AttributeError):
                 continue
             if not isinstance(key, int) or _fits(key, kind, dialect):
@@ -293,7 +293,7 @@ def batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 def _python_types(kind: Any) -> tuple[type[Any], ...]:
-    """Return what values of a column of *kind* may be in Python, the likeliest first."""
+    """Return the Python types of a column's values, the likeliest first."""
     if not isinstance(kind, sa.types.TypeDecorator):
         return (kind.python_type,)
     inner = kind.impl_instance.python_type
@@ -301,7 +301,7 @@ def _python_types(kind: Any) -> tuple[type[Any], ...]:
 
 
 def _read_back(key: Any, kind: Any, dialect: sa.Dialect) -> Any:
-    """Return *key* as it comes out of a column of a host's own type, once put in there."""
+    """Return *key* after a round trip through a column of the host's own type."""
     if not isinstance(kind, sa.types.TypeDecorator):
         return key
     stored = kind.process_bind_param(key, dialect)
@@ -309,7 +309,7 @@ def _read_back(key: Any, kind: Any, dialect: sa.Dialect) -> Any:
 
 
 def _fits(key: int, kind: Any, dialect: sa.Dialect) -> bool:
-    """Say whether a database can be asked for *key*; some fail rather than find nothing."""
+    """Return whether *key* is in the range of the column; some databases fail otherwise."""
     bits = 64
     if dialect.name == "postgresql":
         inner = getattr(kind, "impl_instance", kind)

@@ -1,4 +1,4 @@
-"""The host's user table as something to join with: its columns, and its id as our text."""
+"""The host's user table for joins: its columns, and its id as text."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sqlalchemy.orm import QueryableAttribute, RelationshipProperty
 
 @dataclass(frozen=True, slots=True)
 class HostTable:
-    """What may be asked of the host's users in SQL.
+    """The host's users in SQL.
 
     :param model: The host's user model.
     :param key: Its id.
-    :param dialect: The database's.
-    :param columns: SQL expressions by what they hold, such as ``department``; those that the
-        model computes in Python are missing.
+    :param dialect: The database's dialect.
+    :param columns: SQL expressions by name, such as ``department``; attributes that the model
+        computes in Python are missing.
     """
 
     model: type[Any]
@@ -28,7 +28,7 @@ class HostTable:
 
     @property
     def text_id(self) -> sa.ColumnElement[str]:
-        """The id as ``get_id()`` says it."""
+        """The id, as ``get_id()`` returns it."""
         kind = self.key.type
         if isinstance(kind, sa.String):
             return sa.type_coerce(self.key, kind)
@@ -39,21 +39,21 @@ class HostTable:
         return sa.cast(self.key, sa.String)
 
     def holds(self, user_id: Any) -> sa.ColumnElement[bool]:
-        """Return the condition for the row of *user_id*, so that the key's index finds it."""
+        """Return the condition for the row of *user_id*, for the key's index."""
         kind = self.key.type
         same: sa.ColumnElement[bool] = self.text_id == user_id
         if isinstance(kind, sa.Uuid) and not self._has_uuids(kind):
             digits = sa.func.replace(user_id, "-", "")
             return sa.and_(sa.type_coerce(self.key, sa.String) == digits, same)
         if isinstance(kind, sa.Integer) and self.dialect.name != "postgresql":
-            # PostgreSQL fails at text that is no number, and needs no index: it hashes.
+            # PostgreSQL fails if the text is not a number, and needs no index: it hashes.
             return sa.and_(self.key == sa.cast(user_id, sa.BigInteger), same)
         return same
 
-    def called(self, text: str) -> sa.ColumnElement[bool]:
-        """Return the condition for users whose username or name holds *text*, in any case.
+    def named(self, text: str) -> sa.ColumnElement[bool]:
+        """Return the condition for users whose username or name contains *text*, in any case.
 
-        On SQLite, case is ignored for ASCII letters only.
+        SQLite ignores case for ASCII letters only.
         """
         names = [self.columns[name] for name in ("username", "name") if name in self.columns]
         return sa.or_(*(name.icontains(text, autoescape=True) for name in names))
@@ -68,13 +68,13 @@ _UUID_PARTS = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
 def find_host_table(
     model: type[Any], key: QueryableAttribute[Any], names: Mapping[str, str], dialect: sa.Dialect
 ) -> HostTable | None:
-    """Return the host's table; ``None`` if its ids cannot be told in SQL.
+    """Return the host's table; ``None`` if its ids cannot be computed in SQL.
 
     :param model: The host's user model.
     :param key: Its id.
-    :param names: The names of its attributes by what they hold.
+    :param names: The names of its attributes.
     """
-    # Of other types, what get_id() says is made in Python, or padded by the database.
+    # For other types, Python computes the text of get_id(), or the database pads it.
     unlike = isinstance(key.type, sa.Enum | sa.CHAR | sa.TypeDecorator)
     if unlike or not isinstance(key.type, sa.Integer | sa.String | sa.Uuid):
         return None
@@ -87,7 +87,7 @@ def find_host_table(
 
 
 def _is_column(attribute: Any, kind: type[Any]) -> bool:
-    """Say whether a model's attribute is SQL of that kind, and not made in Python."""
+    """Return whether a model's attribute is an SQL expression of that type."""
     if not isinstance(attribute, QueryableAttribute):
         return False
     if isinstance(getattr(attribute, "property", None), RelationshipProperty):

@@ -12,12 +12,11 @@ from ..errors import ConfigurationError
 
 
 class Triggers:
-    """Which changes of which model.
+    """The attributes of a user model whose change ends sessions.
 
     :param model: The host's user model.
-    :param attributes: Names of mapped attributes; none for a host that asks for nothing.
-    :param active: The name of the attribute that says whether a user may sign in: only its
-        becoming false is such a change.
+    :param attributes: Names of mapped attributes.
+    :param active: The name of the attribute for active users: only its change to false counts.
     :raises ConfigurationError: A name is not that of a mapped attribute.
     """
 

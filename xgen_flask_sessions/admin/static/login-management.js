@@ -45,7 +45,7 @@
 
   document.querySelector("[data-xs-focus]")?.focus();
 
-  // What was said once is not said again when the page is reloaded.
+  // A notice is not repeated when the page is reloaded.
   const here = new URL(location.href);
   if (here.searchParams.has("revocation")) {
     here.searchParams.delete("revocation");

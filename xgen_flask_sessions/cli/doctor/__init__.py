@@ -1,15 +1,15 @@
-"""``flask xgen-sessions doctor``: what of an application is set up wrongly, and does revoking work?
+"""``flask xgen-sessions doctor``: finds faults in an application's set-up, and tests revoking.
 
 ``routes``
-    Which routes let everybody in.
+    Routes that admit every caller.
 ``configuration``, ``secrecy``
-    Keys and cookies. Can a secret be guessed?
+    Keys and cookies, and secrets that can be guessed.
 ``database``
     Tables, connections, the clock, the users' addresses.
 ``proof``
-    A throw-away token that is revoked.
+    Revoking a temporary token.
 ``findings``
-    What all of them return.
+    The results of all of them.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ __all__ = ["Finding", "count", "describe", "examine", "represent", "unknown_endp
 
 
 def examine(app: Flask, state: State, *, opened: Collection[str], program: str) -> list[Finding]:
-    """Look at an application from all sides. No route is called.
+    """Examine an application. No route is called.
 
     :param app: The application.
-    :param state: What ``init_app`` set up for it.
+    :param state: The plugin's objects for it.
     :param opened: Endpoints that are meant to be open.
-    :param program: What the commands are called by, for the mends.
+    :param program: The program's name, for the advice.
     """
     return list(_examine(app, state, opened, program))
 

@@ -64,10 +64,10 @@ def examine_connections(engine: sa.Engine, settings: Settings) -> Iterator[Findi
 
 
 def examine_tables(state: State, program: str) -> Finding:
-    """Look whether the database can be asked and has this release's tables.
+    """Check that the database answers and has this release's tables.
 
-    :param state: What ``init_app`` set up for the application.
-    :param program: What the commands are called by.
+    :param state: The plugin's objects for the application.
+    :param program: The program's name.
     """
     engine = state.db.engine
     try:
@@ -93,10 +93,10 @@ def examine_tables(state: State, program: str) -> Finding:
 
 
 def examine_contents(app: Flask, state: State) -> Iterator[Finding]:
-    """Look at the isolation level, the clock and the addresses.
+    """Examine the isolation level, the clock and the addresses.
 
     :param app: The application.
-    :param state: What ``init_app`` set up for it.
+    :param state: The plugin's objects for it.
     """
     engine = state.db.engine
     try:

@@ -1,4 +1,4 @@
-"""Findings: what they are, and how people and programs read them."""
+"""Findings, and their output for people and programs."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Finding:
     code: str
     """A stable name for programs."""
     meaning: str
-    """What it means, in one sentence."""
+    """The meaning, in one sentence."""
     mend: str | None = None
-    """What to do about it, in one sentence."""
+    """The advice, in one sentence."""
     routes: tuple[Route, ...] = ()
     """The routes that it is about, if it is about any."""
 

@@ -1,6 +1,6 @@
 """The proof that revoking works, by a throw-away token against the running database.
 
-It goes past the host's users, signals and permissions: through the ledger, the keys and the
+It goes past the host's users, signals and permissions: through the store, the keys and the
 verifier, for a made-up user whose rows are deleted again. Login Management counts that user for
 the moment it takes.
 """
@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 
 _CAUSE = Cause(actor="xgen-doctor", reason="proof that revoking works")
 _LIFETIME_US = 60 * SECOND_US
-"""What is left behind, if anything, is worthless soon."""
+"""Rows that remain expire soon."""
 
 
 class _Deviation(Exception):
@@ -43,14 +43,14 @@ class _Deviation(Exception):
 
 
 def prove_revocation(state: State) -> Finding:
-    """Sign a made-up user in and out, and look at each step what the verifier says.
+    """Sign a temporary user in and out, and check the verifier's answer at each step.
 
-    :param state: What ``init_app`` set up for the application.
+    :param state: The plugin's objects for the application.
     """
     trial = _Trial(state, f"xgen-doctor-{secrets.token_hex(8)}")
     try:
         finding = _result_of(trial)
-    except BaseException:  # such as Ctrl+C: nothing is to be left behind
+    except BaseException:  # such as Ctrl+C: remove the rows
         with suppress(SQLAlchemyError):
             trial.clear()
         raise
@@ -104,7 +104,7 @@ def _result_of(trial: _Trial) -> Finding:
 
 
 class _Trial:
-    """A made-up user who signs in and out."""
+    """A temporary user that signs in and out."""
 
     def __init__(self, state: State, user_id: str) -> None:
         self._state = state

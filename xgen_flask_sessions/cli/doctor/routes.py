@@ -1,9 +1,9 @@
-"""Which routes let everybody in? Found by looking at the application; nothing is called.
+"""Finds routes that admit every caller, by examining the application; no view is called.
 
 A route is checked if a check that knows revoked sessions runs before the view: ``token_required``,
 Flask-Login's ``login_required``, or one of the plugin's own; on the view, on its class or method,
-or in a ``before_request`` function of the application or of a blueprint that the view is in.
-Flask-Login's do not count for ``OPTIONS``, which they let through.
+or in a ``before_request`` function of the application or of the view's blueprint. Flask-Login's
+checks do not count for ``OPTIONS``, which they admit.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _sorted(routes: list[Route]) -> tuple[Route, ...]:
 
 
 class _Survey:
-    """What the application has in front of its views.
+    """The checks in front of an application's views.
 
     :param app: The application.
     :param opened: Endpoints that are meant to be open.
@@ -161,7 +161,7 @@ class _Survey:
         )
 
     def _is_checked_before(self, endpoint: str, method: str) -> bool:
-        """Say whether a ``before_request`` function checks the caller."""
+        """Return whether a ``before_request`` function checks the caller."""
         functions = self._app.before_request_funcs
         blueprint = endpoint.rpartition(".")[0]
         while True:
@@ -173,7 +173,7 @@ class _Survey:
             blueprint = blueprint.rpartition(".")[0]  # the one that it is nested in
 
     def _is_checked_by_class(self, view: Any, method: str) -> bool:
-        """Say whether a class-based view checks the caller by itself."""
+        """Return whether a class-based view checks the caller by itself."""
         view_class = _view_class(view)
         if view_class is None:
             return False
@@ -202,7 +202,7 @@ class _Survey:
 
 
 def _layers(function: Any) -> Iterator[Any]:
-    """Yield a function, and what is within it as far as decorators tell."""
+    """Yield a function and the functions that its decorators wrap."""
     seen: set[int] = set()
     while function is not None and id(function) not in seen:
         seen.add(id(function))
@@ -214,7 +214,7 @@ def _layers(function: Any) -> Iterator[Any]:
 
 
 def _is_login_check(layer: Any) -> bool:
-    """Say whether Flask-Login made *layer*, whatever a decorator had it called since."""
+    """Return whether Flask-Login made *layer*, whatever a decorator had it called since."""
     code = getattr(layer, "__code__", None)
     if code is None or layer.__globals__.get("__name__") != login_required.__module__:
         return False

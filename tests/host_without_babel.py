@@ -13,7 +13,7 @@ def main(database_url: str) -> None:
     from flask_admin import Admin
 
     from tests.hosts import make_app
-    from tests.test_login_management import FORCE_LOGOUT, SCREEN, form_for, page_of, sign_in
+    from tests.support.screen import FORCE_LOGOUT, SCREEN, form_for, page_of, sign_in
 
     host = make_app(database_url, extras=lambda app: {"admin": Admin(app)})
     admin = sign_in(host, host.add_user("admin", is_superuser=True))

@@ -17,9 +17,9 @@ from flask.testing import FlaskClient
 from flask_admin import Admin
 from werkzeug.test import TestResponse
 
-from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
 from tests.patience import at_once, in_spite_of_stalls
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import IssuedToken, LedgerUnavailable, VerifiedToken
 
 DEADLINE_S, WRITE_DEADLINE_S = 0.8, 1.4

@@ -10,7 +10,7 @@ import redis
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from tests.conftest import REDIS
+from tests.support.databases import REDIS
 from xgen_flask_sessions import clock
 from xgen_flask_sessions.changes import Event
 from xgen_flask_sessions.clock import SECOND_US

@@ -98,7 +98,7 @@ MakeCenter = Callable[..., Center]
 
 
 class KeptTables(Protocol):
-    """A database server that keeps the tables from test to test: ``tests.conftest.Server``."""
+    """A database server that keeps the tables from test to test: ``databases.Server``."""
 
     def kept(self, kind: str) -> str: ...
 

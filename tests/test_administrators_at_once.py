@@ -9,11 +9,11 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
 from tests.standalone import ADMIN_PASSWORD, MakeCenter
-from tests.test_force_logout import in_threads
-from tests.test_login_management import FORCE_LOGOUT, form_for, page_of, sign_in, with_screen
+from tests.support.databases import MakeHost
+from tests.support.screen import FORCE_LOGOUT, form_for, page_of, sign_in, with_screen
+from tests.support.threads import in_threads
 
 CLICKS = 8
 SESSIONS = 5

@@ -17,10 +17,10 @@ import pytest
 import sqlalchemy as sa
 from freezegun import freeze_time
 
-from tests.conftest import MakeHost, require_service
 from tests.hosts import Host
 from tests.private_server import PrivateServer
 from tests.private_servers import PrivatePostgreSQL
+from tests.support.databases import MakeHost, require_service
 from xgen_flask_sessions import IssuedToken
 
 NOW = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests import conftest
 from tests.benchmarks import cases, profile_request, screen, sockets, staleness, verification
 from tests.benchmarks.cases import BASE, CASES
 from tests.benchmarks.measuring import in_turn, ratios
 from tests.benchmarks.sites import Caller
 from tests.benchmarks.verification import checked_requests
-from tests.conftest import Server, reason_against_redis, require_service
 from tests.redis_place import RedisPlace, redis_place
+from tests.support import databases
+from tests.support.databases import Server, reason_against_redis, require_service
 
 
 def test_the_table_and_the_json_have_every_case(
@@ -64,7 +64,7 @@ def test_a_missing_server_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(
-        conftest.SERVERS, "postgresql", "postgresql+psycopg://postgres@127.0.0.1:9/none"
+        databases.SERVERS, "postgresql", "postgresql+psycopg://postgres@127.0.0.1:9/none"
     )
     arguments = ["--rounds", "1", "--requests", "1", "--only", "token_required, strict, postgresql"]
 
@@ -132,7 +132,7 @@ def test_the_same_over_sockets(
     monkeypatch.setattr(sockets, "WORKERS", (2,))
     file = tmp_path / "sockets.json"
     monkeypatch.setitem(
-        conftest.SERVERS, "postgresql", "postgresql+psycopg://postgres@127.0.0.1:9/none"
+        databases.SERVERS, "postgresql", "postgresql+psycopg://postgres@127.0.0.1:9/none"
     )
     names = [
         "Flask-Security",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,35 +10,16 @@ from urllib.parse import urlencode
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 from tests.admin_center import PASSWORD, AdminCenter
 from tests.standalone import Center, center_maker
-from tests.test_safe_next import ELSEWHERE, HERE
+from tests.support.chromium import GALAXY, IPHONE, SCREEN, WHALE, sign_in
+from tests.support.paths import ELSEWHERE, HERE
 from xgen_flask_sessions.standalone.models import db
 
-SCREEN = "/admin/admin-active-sessions/"
 BEAT_MS = 3000
 """After how long the workspace asks again whether its session goes on."""
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-IPHONE = (
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 "
-    "(KHTML, like Gecko) Version/19.0 Mobile/15E148 Safari/604.1"
-)
-GALAXY = (
-    "Mozilla/5.0 (Linux; Android 14; SAMSUNG SM-S918N) AppleWebKit/537.36 (KHTML, like Gecko) "
-    "SamsungBrowser/27.0 Chrome/125.0.0.0 Mobile Safari/537.36"
-)
-WHALE = (
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
-    "Chrome/124.0.0.0 Whale/4.25.232.19 Safari/537.36"
-)
 
 LONG = "n" * 150
 USERS = {"bora": ("Bora Lim", "Research"), "jwm": ("", ""), LONG: ("이름 " * 37, "d" * 150)}
@@ -60,19 +39,6 @@ TEXTS = {
         "cards": ["활성 사용자", "활성 세션", "슈퍼관리자"],
     },
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        if os.environ.get("XGEN_TEST_REQUIRE_SERVICES") == "1":
-            pytest.fail("Chromium is not there")
-        pytest.skip("Chromium is not there")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -140,16 +106,6 @@ def open_page(browser: Browser, center: AdminCenter) -> Iterator[OpenPage]:
     for context in contexts:
         context.close()
     assert complaints == []
-
-
-def sign_in(page: Page, username: str) -> Page:
-    """Sign in as people do."""
-    page.goto("/login")
-    page.fill("[name=username]", username)
-    page.fill("[name=password]", PASSWORD)
-    page.keyboard.press("Enter")
-    page.wait_for_url(lambda url: "/login" not in url)
-    return page
 
 
 def signed_in(page: Page, username: str) -> Page:

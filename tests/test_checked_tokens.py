@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from freezegun import freeze_time
 
-from tests.conftest import MakeHost
 from tests.hosts import Host
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import SessionRevoked, TokenExpired, TokenInvalid
 from xgen_flask_sessions.tokens.cache import TokenCache
 from xgen_flask_sessions.tokens.codec import TokenCodec

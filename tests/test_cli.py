@@ -15,18 +15,15 @@ import sqlalchemy as sa
 from click.testing import Result
 from freezegun import freeze_time
 
-from tests.conftest import MakeHost, on_sqlite
 from tests.hosts import BROWSER, Host, NamedUser, bearer
 from tests.revisions import ALL
+from tests.support.commands import run
+from tests.support.databases import MakeHost, on_sqlite
 from xgen_flask_sessions.store import pruning
 from xgen_flask_sessions.store.tables import VERSION_TABLE
 
 MAY = "2026-05-25 04:36:49.123456"
 UPGRADE_FIRST = "run flask xgen-sessions upgrade"
-
-
-def run(host: Host, *args: str) -> Result:
-    return host.app.test_cli_runner().invoke(args=["xgen-sessions", *args])
 
 
 def run_json(host: Host, *args: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from tests import crashes
-from tests.conftest import MakeHost
+from tests.support.databases import MakeHost
 
 KILLS = 25
 

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
 from tests.patience import MARGIN_S, expect_in_time, until
+from tests.support.databases import MakeHost
 from tests.wire import Wire, wire_to
 from xgen_flask_sessions import DenylistUnavailable, IssuedToken, LedgerUnavailable
 from xgen_flask_sessions.connections.deadlines import watchdog

@@ -24,10 +24,10 @@ from flask import Flask
 from freezegun import freeze_time
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from tests.conftest import MakeHost
 from tests.hosts import SECRET, Host
 from tests.pems import pems
 from tests.standalone import MakeCenter
+from tests.support.databases import MakeHost
 from xgen_flask_sessions.cli.doctor.secrecy import weakness
 from xgen_flask_sessions.store.tables import VERSION_TABLE
 

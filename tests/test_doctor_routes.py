@@ -14,8 +14,8 @@ from flask.views import MethodView, View
 from flask_admin import Admin, AdminIndexView, BaseView, expose
 from werkzeug.routing import Rule
 
-from tests.conftest import MakeHost
 from tests.hosts import Host
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import open_to_all, token_required
 from xgen_flask_sessions.admin.views import AdminCenterView
 

@@ -17,8 +17,8 @@ from flask_admin import Admin
 from flask_login import LoginManager, current_user, login_required
 from freezegun import freeze_time
 
-from tests.conftest import MakeHost, on_sqlite
 from tests.hosts import BROWSER, Host, bearer
+from tests.support.databases import MakeHost, on_sqlite
 from xgen_flask_sessions import (
     ConfigurationError,
     SessionRevoked,

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tests.conftest import MakeHost
 from tests.hosts import Host, NamedUser
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import DenylistUnavailable
 from xgen_flask_sessions.connections import drivers
 from xgen_flask_sessions.connections.drivers import Lookup, compile_lookup, fast_lookup

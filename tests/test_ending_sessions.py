@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from freezegun import freeze_time
 
-from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import (
     Forbidden,
     Revocation,

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ import pytest
 import redis
 
 from tests.admin_center import PASSWORD, AdminCenter
-from tests.conftest import REDIS
 from tests.ports import free_port
+from tests.support.databases import REDIS
+from tests.support.eventually import PATIENCE_S, eventually
 from xgen_flask_sessions.feed.redis_stream import Keys
 
 SECRET = "a secret of the deployment, of enough bytes"
 BOUND_S = 2.0
 """The verifier's staleness bound."""
-PATIENCE_S = 60.0
 EXAMPLE = Path(__file__).parents[1] / "examples" / "service.py"
 
 
@@ -43,19 +43,6 @@ def served(**environment: str) -> Iterator[httpx.Client]:
     finally:
         process.terminate()
         process.communicate(timeout=15)
-
-
-def eventually(is_so: Callable[[], bool]) -> None:
-    """Wait until something is so in other processes."""
-    until = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until:
-        try:
-            if is_so():
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.02)  # real time: other processes are at work
-    raise AssertionError(f"It is not so after {PATIENCE_S} s.")
 
 
 def sign_in(center: AdminCenter, name: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -20,10 +20,11 @@ import sqlalchemy as sa
 from freezegun import freeze_time
 from sqlalchemy.orm import Session
 
-from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
 from tests.patience import until
-from tests.test_write_costs import is_anybody_waiting
+from tests.support.databases import MakeHost
+from tests.support.locks import is_anybody_waiting
+from tests.support.threads import in_threads
 from xgen_flask_sessions import (
     Forbidden,
     IssuedToken,
@@ -486,19 +487,6 @@ def test_star_cannot_be_forced_out_as_if_it_were_a_user(host: Host) -> None:
 
 
 # --- Many at once ----------------------------------------------------------------------------
-
-
-def in_threads(jobs: Sequence[Callable[[], object]]) -> None:
-    """Run the jobs at the same time, and raise what any of them raises."""
-    start = threading.Barrier(len(jobs), timeout=60)
-
-    def run(job: Callable[[], object]) -> None:
-        start.wait()
-        job()
-
-    with ThreadPoolExecutor(len(jobs)) as pool:
-        for done in [pool.submit(run, job) for job in jobs]:
-            done.result(timeout=120)
 
 
 def test_threads_signing_in_and_forcing_out_one_user_agree_on_the_order(host: Host) -> None:

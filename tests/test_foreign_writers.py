@@ -12,7 +12,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from tests.conftest import MakeHost
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import IssuedToken
 
 THREADS, ROUNDS = 8, 12

@@ -11,10 +11,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.admin_center import AdminCenter
-from tests.conftest import MakeHost
 from tests.hostile_tokens import CRAFTED, b64, forged
 from tests.hosts import NamedUser
 from tests.pems import pems
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import IssuedToken
 from xgen_flask_sessions.tokens.keys import load_key
 

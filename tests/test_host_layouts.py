@@ -17,9 +17,9 @@ from flask_admin.theme import Bootstrap4Theme
 from flask_babel import Babel
 from flask_wtf.csrf import CSRFProtect
 
-from tests.conftest import MakeHost
 from tests.hosts import Host, UuidUser, bearer
-from tests.test_login_management import FORCE_LOGOUT, SCREEN, form_for, page_of, rows, sign_in
+from tests.support.databases import MakeHost
+from tests.support.screen import FORCE_LOGOUT, SCREEN, form_for, page_of, rows, sign_in
 
 
 def csrf_before_us(app: Flask) -> Mapping[str, Any]:

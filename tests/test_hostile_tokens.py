@@ -18,7 +18,7 @@ from werkzeug.test import TestResponse
 
 from tests.hostile_tokens import CRAFTED, KID, NOW, PAYLOAD, RECORDED, bent, forged
 from tests.hosts import Host, bearer, make_app
-from tests.test_login_management import SCREEN, with_screen
+from tests.support.screen import SCREEN, with_screen
 from xgen_flask_sessions import IssuedToken, clock
 
 DOORS = [

@@ -11,8 +11,8 @@ import pytest
 from flask.testing import FlaskClient
 from freezegun import freeze_time
 
-from tests.conftest import MakeHost, on_sqlite
 from tests.hosts import BROWSER, Host, NamedUser, bearer
+from tests.support.databases import MakeHost, on_sqlite
 from xgen_flask_sessions import IssuedToken
 from xgen_flask_sessions.roster.roster import PAGE_SIZE
 

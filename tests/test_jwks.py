@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import REDIS, MakeHost
-from tests.test_cli import run
-from tests.test_tokens import CLAIMS, SECRET, private_pem, public_pem
+from tests.support.commands import run
+from tests.support.databases import REDIS, MakeHost
+from tests.support.tokens import CLAIMS, SECRET, private_pem, public_pem
 from xgen_flask_sessions.errors import ConfigurationError, TokenInvalid
 from xgen_flask_sessions.tokens.codec import TokenCodec
 from xgen_flask_sessions.tokens.keys import load_jwks, load_key, to_jwks

@@ -17,9 +17,9 @@ from flask_login import LoginManager
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from tests.conftest import MakeHost
 from tests.hosts import SECRET, Account, Host, LooseUser, NamedUser, User, UuidUser, bearer
-from tests.test_login_management import SCREEN, cards, form_for, page_of, rows, sign_in, with_screen
+from tests.support.databases import MakeHost
+from tests.support.screen import SCREEN, cards, form_for, page_of, rows, sign_in, with_screen
 from xgen_flask_sessions import XgenSessions, clock
 from xgen_flask_sessions.clock import SECOND_US
 from xgen_flask_sessions.roster.listing import (

@@ -14,8 +14,8 @@ from flask.testing import FlaskClient
 from flask_login import LoginManager, current_user, login_user, logout_user
 from freezegun import freeze_time
 
-from tests.conftest import MakeHost
 from tests.hosts import BROWSER, Host, User, bearer
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import (
     XgenSessionsError,
     session_ended,

@@ -17,9 +17,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 
-from tests.conftest import MakeHost
 from tests.hosts import NamedUser
 from tests.revisions import ALL
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import ConfigurationError
 from xgen_flask_sessions.store.migrate import pending, upgrade
 from xgen_flask_sessions.store.tables import (

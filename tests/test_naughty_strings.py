@@ -16,8 +16,8 @@ from werkzeug.serving import make_server
 
 from tests.hosts import Host, NamedUser, bearer, make_app
 from tests.naughty_strings import LONE_SURROGATES, NAUGHTY
-from tests.test_browser import browser
-from tests.test_login_management import SCREEN, with_screen
+from tests.support.chromium import browser
+from tests.support.screen import SCREEN, with_screen
 from xgen_flask_sessions.roster.devices import clean_address
 from xgen_flask_sessions.text import clean_text, visible
 

@@ -14,8 +14,8 @@ from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
-from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import XgenSessionsError
 from xgen_flask_sessions.roster.listing import COLUMNS, DEFAULT, FALLING, MAX_TEXT, OWN
 from xgen_flask_sessions.roster.roster import parse_page

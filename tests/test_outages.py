@@ -12,7 +12,6 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
-from tests.conftest import MakeHost
 from tests.hosts import bearer
 from tests.outages import (
     DEADLINE_S,
@@ -25,6 +24,7 @@ from tests.outages import (
 from tests.patience import MARGIN_S, in_spite_of_stalls, until, within
 from tests.private_server import PrivateServer
 from tests.standalone import Center, MakeCenter, center_maker, sign_in
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import LedgerUnavailable
 from xgen_flask_sessions.store import reachability
 

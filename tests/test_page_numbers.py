@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
 from tests.standalone import PAGE, Center
-from tests.test_login_management import SCREEN, page_of, sign_in, with_screen
+from tests.support.databases import MakeHost
+from tests.support.screen import SCREEN, page_of, sign_in, with_screen
 from xgen_flask_sessions.roster.roster import PAGE_SIZE
 
 FIRST = [

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import MakeHost
 from tests.hosts import bearer
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import IssuedToken
 
 WORKERS = 3

@@ -22,8 +22,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.conftest import MakeHost
 from tests.hosts import Host, NamedUser, bearer
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import IssuedToken, TokenError, UserInactive
 from xgen_flask_sessions.clock import now_us
 from xgen_flask_sessions.state import get_state

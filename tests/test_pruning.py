@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 from freezegun import freeze_time
 
-from tests.conftest import MakeHost
 from tests.hosts import Host
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import IssuedToken
 from xgen_flask_sessions.store import pruning
 from xgen_flask_sessions.store.pruning import PRUNE_BATCH

@@ -15,8 +15,8 @@ import pytest
 import sqlalchemy as sa
 from freezegun import freeze_time
 
-from tests.conftest import MakeHost
 from tests.hosts import Host, NamedUser
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import SessionRevoked
 from xgen_flask_sessions.store import pruning
 from xgen_flask_sessions.store.pruning import PIGGYBACK_ROWS

@@ -16,17 +16,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.conftest import MakeHost, on_sqlite
 from tests.hosts import Host, bearer
 from tests.standalone import Center, MakeCenter
-from tests.test_login_management import (
-    FORCE_LOGOUT,
-    SCREEN,
-    form_for,
-    page_of,
-    sign_in,
-    with_screen,
-)
+from tests.support.databases import MakeHost, on_sqlite
+from tests.support.screen import FORCE_LOGOUT, SCREEN, form_for, page_of, sign_in, with_screen
 from xgen_flask_sessions import Forbidden
 from xgen_flask_sessions.standalone import accounts
 from xgen_flask_sessions.standalone.accounts import Profile

@@ -12,9 +12,9 @@ import pytest
 import redis
 from freezegun import freeze_time
 
-from tests.conftest import REDIS
 from tests.patience import at_once, within
 from tests.relaying import Deployment, answer, deployed
+from tests.support.databases import REDIS
 from xgen_flask_sessions.changes import Change, Event
 from xgen_flask_sessions.clock import now_us
 from xgen_flask_sessions.errors import ConfigurationError

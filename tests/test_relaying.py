@@ -15,9 +15,9 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from tests.conftest import REDIS, MakeHost
 from tests.hosts import SECRET, Host
 from tests.patience import until
+from tests.support.databases import REDIS, MakeHost
 from xgen_flask_sessions import ConfigurationError, DenylistUnavailable, SessionRevoked
 from xgen_flask_sessions.feed import publisher as relay_module
 from xgen_flask_sessions.feed import relay as relaying_module

@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 from freezegun import freeze_time
 
-from tests.conftest import MakeHost
 from tests.hosts import BROWSER, Host
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import (
     SessionRevoked,
     UserInactive,

@@ -12,11 +12,11 @@ from flask import Flask
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
 from tests.standalone import PAGE, Center, MakeCenter
-from tests.test_login_management import FORCE_LOGOUT, SCREEN, form_for, page_of, with_screen
-from tests.test_login_management import sign_in as sign_in_at_host
+from tests.support.databases import MakeHost
+from tests.support.screen import FORCE_LOGOUT, SCREEN, form_for, page_of, with_screen
+from tests.support.screen import sign_in as sign_in_at_host
 
 VALUES: dict[str, Any] = {
     "user_id": 1, "session_id": "x" * 32, "filename": "icon.svg", "form": "profile", "path": "x",

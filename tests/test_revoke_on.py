@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from flask import Flask
 from sqlalchemy.orm import Session
 
-from tests.conftest import MakeHost
 from tests.hosts import Host, NamedUser, User, bearer
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import ConfigurationError, Revocation, user_forced_out
 
 

@@ -6,89 +6,12 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 
-from tests.conftest import on_sqlite
 from tests.hosts import Host
 from tests.standalone import PAGE, Center, MakeCenter, sign_in
+from tests.support.databases import on_sqlite
+from tests.support.paths import ELSEWHERE, HERE
 from xgen_flask_sessions.web.problems import sign_in_url
-from xgen_flask_sessions.web.same_site import MAX_PATH, is_local_path
-
-ELSEWHERE = [
-    "",
-    "evil.example",
-    "//evil.example",
-    "///evil.example",
-    "////evil.example",
-    "//evil.example/..",
-    "//evil.example@localhost/",
-    "//localhost@evil.example/",
-    "//user:password@evil.example/",
-    "/\\evil.example",
-    "\\/evil.example",
-    "\\\\evil.example",
-    "/\\/evil.example",
-    "/path\\..\\..\\evil",
-    "/\t/evil.example",
-    "/\n/evil.example",
-    "/\r\n/evil.example",
-    "\t//evil.example",
-    " //evil.example",
-    "\x00//evil.example",
-    "/\x00/evil.example",
-    "/\x7f/evil.example",
-    "/a\r\nSet-Cookie: x=y",
-    "/a\u2028b",
-    "/a\u202eb",
-    "/a\u200bb",
-    "/\ud800",
-    "/.//evil.example",
-    "/..//evil.example",
-    "/../../evil",
-    "/./evil",
-    "/a/..",
-    "/a/../..//evil.example",
-    "/%2e%2e//evil.example",
-    "/%2E//evil.example",
-    "/.%2e//evil.example",
-    "http:/evil.example",
-    "http:evil.example",
-    "http:///evil.example",
-    "https://evil.example",
-    "HTTPS://EVIL.EXAMPLE",
-    "javascript:alert(1)",
-    "JaVaScRiPt:alert(1)",
-    "java\nscript:alert(1)",
-    "data:text/html,x",
-    "vbscript:x",
-    "blob:http://localhost/x",
-    "\N{FULLWIDTH SOLIDUS}\N{FULLWIDTH SOLIDUS}evil.example",
-    "@evil.example",
-    "?next=x",
-    "#x",
-    "/" + "x" * MAX_PATH,
-    "/" + "\N{HANGUL SYLLABLE GA}" * MAX_PATH,
-]
-HERE = [
-    "/",
-    "/admin/admin-active-sessions/?page=2&expand=7",
-    "/a//b",
-    "/a b",
-    "/@evil.example",
-    "/:80@evil.example",
-    "/%09//evil.example",
-    "/%2f/evil.example",
-    "/%5cevil.example",
-    "/\N{FULLWIDTH SOLIDUS}evil.example",
-    "/\N{IDEOGRAPHIC FULL STOP}\N{IDEOGRAPHIC FULL STOP}/x",
-    "/...",
-    "/.well-known/x",
-    "/a..b/",
-    "/x?to=//evil.example",
-    "/x?to=/../y",
-    "/x#//evil.example",
-    "/javascript:alert(1)",
-    "/;//evil.example",
-    "/직원/목록",
-]
+from xgen_flask_sessions.web.same_site import is_local_path
 
 
 @pytest.mark.parametrize("target", ELSEWHERE)

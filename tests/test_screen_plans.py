@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.benchmarks.screen import addresses, plans_of, sign_in_admin
-from tests.conftest import Server
 from tests.standalone import Center, center_maker
+from tests.support.databases import Server
 from xgen_flask_sessions.roster.listing import COLUMNS
 from xgen_flask_sessions.roster.roster import PAGE_SIZE
 from xgen_flask_sessions.standalone import seeding

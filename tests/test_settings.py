@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.conftest import MakeHost
 from tests.hosts import SECRET
-from tests.test_tokens import private_pem, public_pem
+from tests.support.databases import MakeHost
+from tests.support.tokens import private_pem, public_pem
 from xgen_flask_sessions import ConfigurationError
 from xgen_flask_sessions.settings import Settings
 

@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 from freezegun import freeze_time
 
-from tests.conftest import MakeHost, on_sqlite
 from tests.hosts import BROWSER, Host, LooseUser, NamedUser, UuidUser, bearer
+from tests.support.databases import MakeHost, on_sqlite
 from xgen_flask_sessions import (
     ConfigurationError,
     LedgerUnavailable,

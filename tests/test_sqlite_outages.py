@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tests.conftest import MakeHost
 from tests.hosts import Host
 from tests.outages import (
     WRITE_DEADLINE_S,
@@ -25,6 +24,7 @@ from tests.outages import (
     expect_503,
 )
 from tests.patience import in_spite_of_stalls, within
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import IssuedToken, LedgerUnavailable
 
 DISK_BYTES = 2 * 1024 * 1024

@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from freezegun import freeze_time
 from werkzeug.security import check_password_hash
 
-from tests.conftest import on_sqlite
 from tests.hosts import bearer
 from tests.standalone import (
     ADMIN_PASSWORD,
@@ -26,6 +25,7 @@ from tests.standalone import (
     center_maker,
     sign_in,
 )
+from tests.support.databases import on_sqlite
 from xgen_flask_sessions import ConfigurationError
 from xgen_flask_sessions.standalone import (
     accounts,

@@ -13,8 +13,8 @@ import pytest
 from flask import Flask, Response, request
 from werkzeug.serving import make_server
 
-from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
+from tests.support.databases import MakeHost
 from xgen_flask_sessions import token_required
 
 EVERY_S = 0.2

@@ -7,14 +7,14 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.pems import pems
+from tests.support.tokens import CLAIMS, NOW_US, SECRET, private_pem, public_pem
 from xgen_flask_sessions import ConfigurationError, TokenExpired, TokenInvalid
 from xgen_flask_sessions.tokens.claims import (
     MAX_TOKEN_BYTES,
@@ -26,39 +26,8 @@ from xgen_flask_sessions.tokens.claims import (
 from xgen_flask_sessions.tokens.codec import TOKEN_TYPE, TokenCodec
 from xgen_flask_sessions.tokens.keys import Key, load_key
 
-SECRET = b"0123456789abcdef0123456789abcdef"
 OTHER_SECRET = b"fedcba9876543210fedcba9876543210"
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
-
-NOW_US = 1_800_000_000_123_456
-CLAIMS = Claims(
-    user_id="17",
-    jti="a" * 32,
-    session_id="b" * 32,
-    issued_us=NOW_US,
-    expires_us=1_800_000_060_000_000,
-    extra={},
-)
-
-
-@cache
-def private_pem(algorithm: str, number: int = 1) -> bytes:
-    """Return a private key; each *number* is another one."""
-    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
-    if algorithm == "RS256":
-        key = rsa.generate_private_key(65537, 2048)
-    elif algorithm == "ES256":
-        key = ec.generate_private_key(ec.SECP256R1())
-    else:
-        key = ed25519.Ed25519PrivateKey.generate()
-    return pems(key)[0]
-
-
-def public_pem(private: bytes) -> bytes:
-    key = serialization.load_pem_private_key(private, None).public_key()
-    return key.public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
 
 
 def signing_material(algorithm: str, number: int = 1) -> bytes:

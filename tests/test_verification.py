@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from freezegun import freeze_time
 from sqlalchemy.pool import NullPool
 
-from tests.conftest import MakeHost
 from tests.hosts import SECRET, Host, bearer
+from tests.support.databases import MakeHost
 from tests.wire import wire_to
 from xgen_flask_sessions import (
     DenylistUnavailable,

@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from freezegun import freeze_time
 
-from tests.conftest import REDIS
 from tests.patience import within
 from tests.relaying import LONG_S, SECRET, Deployment, Stepped, answer, deployed
+from tests.support.databases import REDIS
 from xgen_flask_sessions.errors import SessionRevoked
 from xgen_flask_sessions.feed import publisher as relay_module
 from xgen_flask_sessions.feed.redis_stream import (

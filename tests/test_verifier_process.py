@@ -13,9 +13,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.conftest import REDIS
 from tests.patience import within
 from tests.relaying import LONG_S, SECRET, Deployment, Relayer, answer, deployed
+from tests.support.databases import REDIS
 from xgen_flask_sessions.errors import ConfigurationError, DenylistUnavailable
 from xgen_flask_sessions.verifier import Verifier
 

@@ -18,9 +18,9 @@ import sqlalchemy as sa
 from freezegun import freeze_time
 from sqlalchemy.orm import Session
 
-from tests.conftest import MakeHost
 from tests.hosts import Host, bearer
 from tests.patience import MARGIN_S, in_spite_of_stalls, until
+from tests.support.databases import MakeHost
 from tests.wire import wire_to
 from xgen_flask_sessions import (
     ConfigurationError,

@@ -14,9 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from tests.benchmarks import growth, writes
-from tests.conftest import SERVERS, MakeHost, Server
 from tests.hosts import Host
 from tests.patience import MARGIN_S, in_spite_of_stalls, until
+from tests.support.databases import SERVERS, MakeHost, Server
+from tests.support.locks import is_anybody_waiting
 from tests.wire import Wire, wire_to
 from xgen_flask_sessions import IssuedToken, LedgerUnavailable
 from xgen_flask_sessions.store import reachability
@@ -76,14 +77,6 @@ def test_a_host_may_prepare_all_statements_or_none(
     tokens = [host.issue(user) for _ in range(8)]
 
     assert [bool(host.verify(token)) for token in tokens] == [True] * 8
-
-
-def is_anybody_waiting(engine: sa.Engine) -> bool:
-    """Say whether a server process of PostgreSQL's waits for a lock in this database."""
-    query = """SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock'"""
-    with engine.connect() as connection:
-        return bool(connection.exec_driver_sql(query).scalar_one())
 
 
 @pytest.mark.parametrize("locked", ["row", "queue"])

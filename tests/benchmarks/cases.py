@@ -14,7 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from flask_login import login_required
 
-from tests.conftest import REDIS, SERVERS
+from tests.support.databases import REDIS, SERVERS
 from xgen_flask_sessions import token_required
 
 from . import sites

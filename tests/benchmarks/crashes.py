@@ -19,8 +19,8 @@ import sqlalchemy as sa
 
 from tests import crashes
 from tests.benchmarks.histories import empty_database, given_database
-from tests.conftest import SERVERS
 from tests.hosts import make_app
+from tests.support.databases import SERVERS
 
 
 def main(options: list[str] | None = None) -> int:

@@ -28,7 +28,6 @@ from typing import get_args
 
 import sqlalchemy as sa
 
-from tests.conftest import REDIS, SERVERS, Server, reason_against_redis
 from tests.histories.disturbances import Place, place_on, usual
 from tests.histories.findings import Report
 from tests.histories.record import Kind
@@ -36,6 +35,7 @@ from tests.histories.run import PROCESSES, run
 from tests.histories.wrong_systems import SYSTEMS
 from tests.private_servers import KINDS
 from tests.redis_place import RedisPlace, redis_place
+from tests.support.databases import REDIS, SERVERS, Server, reason_against_redis
 from tests.wire import wire_to
 
 LEAST_STEPS = 60

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from tests.conftest import SERVERS
+from tests.support.databases import SERVERS
 from xgen_flask_sessions import clock
 from xgen_flask_sessions.connections.drivers import CachingSQLite, compile_lookup, fast_lookup
 from xgen_flask_sessions.connections.pool import DeadlinePool

@@ -21,7 +21,7 @@ from flask_login import LoginManager, UserMixin
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from tests.conftest import REDIS
+from tests.support.databases import REDIS
 from xgen_flask_sessions import XgenSessions
 
 SECRET = "a secret for benchmarks that is long enough"

@@ -16,7 +16,7 @@ import httpx
 from tests.docs.blocks import ROOT
 from tests.hosts import PATIENT
 from tests.ports import free_port
-from tests.test_example_service import eventually
+from tests.support.eventually import eventually
 
 EXAMPLES = ROOT / "examples"
 PASSWORD = "change me, please"

@@ -14,7 +14,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.admin_center import AdminCenter
-from tests.test_browser import FLAGS, GALAXY, IPHONE, SCREEN, WHALE, sign_in
+from tests.support.chromium import FLAGS, GALAXY, IPHONE, SCREEN, WHALE, sign_in
 
 WINDOWS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "

@@ -1,0 +1,11 @@
+"""Runs the plugin's commands."""
+
+from __future__ import annotations
+
+from click.testing import Result
+
+from tests.hosts import Host
+
+
+def run(host: Host, *args: str) -> Result:
+    return host.app.test_cli_runner().invoke(args=["xgen-sessions", *args])

@@ -1,0 +1,87 @@
+"""Login Management in a host application: its pages, rows and forms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from bs4 import BeautifulSoup, Tag
+from flask import Flask, request
+from flask.testing import FlaskClient
+from flask_admin import Admin
+from flask_admin.theme import Bootstrap4Theme
+
+from tests.hosts import Host
+
+SCREEN = "/admin/admin-active-sessions/"
+
+
+FORCE_LOGOUT = SCREEN + "force-logout"
+
+
+IPHONE = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 "
+    "(KHTML, like Gecko) Version/19.0 Mobile/15E148 Safari/604.1"
+)
+
+
+WINDOWS = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/148.0.0.0 Safari/537.36"
+)
+
+
+def with_screen(app: Flask) -> Mapping[str, Any]:
+    """Add Flask-Admin in the Admin Center layout, and Flask-Babel that follows a header."""
+    from flask_babel import Babel
+
+    Babel(app, locale_selector=lambda: request.headers.get("X-Language", "en"))
+    theme = Bootstrap4Theme(base_template="xgen_sessions/admin_center.html")
+    return {"admin": Admin(app, name="XGEN", theme=theme)}
+
+
+def sign_in(
+    host: Host, user_id: str, *, agent: str = WINDOWS, ip: str = "198.51.100.7"
+) -> FlaskClient:
+    """Sign in as a browser does, and return that browser."""
+    client = host.client()
+    response = client.post(
+        "/sign-in",
+        data={"user_id": user_id},
+        headers={"User-Agent": agent},
+        environ_overrides={"REMOTE_ADDR": ip},
+    )
+    assert response.status_code == 200
+    return client
+
+
+def page_of(client: FlaskClient, url: str = SCREEN, **headers: str) -> BeautifulSoup:
+    response = client.get(url, headers=headers)
+    assert response.status_code == 200, response.text
+    return BeautifulSoup(response.text, "html.parser")
+
+
+def cards(page: BeautifulSoup) -> dict[str, int]:
+    return {
+        card.dt.text: int(card.dd.text.replace(",", ""))
+        for card in page.select(".xs-card")
+        if card.dt is not None and card.dd is not None
+    }
+
+
+def rows(page: BeautifulSoup) -> list[list[str]]:
+    """Return the texts of the table's rows, without the expanded ones."""
+    return [
+        [" ".join(cell.get_text(" ").split()) for cell in row.find_all(["th", "td"])]
+        for row in page.select(".xs-table > tbody > tr:not(.xs-detail)")
+    ]
+
+
+def form_for(page: BeautifulSoup, username: str) -> dict[str, str]:
+    """Return what the user's Force Logout button would send."""
+    button = page.find("button", attrs={"aria-label": re.compile(rf" {username}$")})
+    assert isinstance(button, Tag)
+    form = button.find_parent("form")
+    assert isinstance(form, Tag)
+    return {str(field["name"]): str(field["value"]) for field in form.find_all("input")}

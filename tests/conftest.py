@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.hosts import Account, Host, User, make_app
-from tests.private_server import PrivateServer
-from tests.private_servers import KINDS
 from tests.support.databases import (
     REDIS,
     RUNNING,
@@ -22,28 +19,17 @@ from tests.support.databases import (
     reason_against_server,
     require_service,
 )
-from tests.templates import keep_compiled
-from tests.tracing import install_in_turn
+from tests.support.hosts import Account, Host, User, make_app
+from tests.support.private_server import PrivateServer
+from tests.support.private_servers import KINDS
+from tests.support.templates import keep_compiled
+from tests.support.tracing import install_in_turn
 from xgen_flask_sessions.connections import redis_client
 
 if TYPE_CHECKING:
-    from tests.redis_place import RedisPlace
-    from tests.standalone import Center, MakeCenter
+    from tests.support.redis_place import RedisPlace
+    from tests.support.standalone import Center, MakeCenter
 
-
-_LONG = (
-    "test_histories.py",
-    "test_browser.py",
-    "test_crash.py",
-    "test_outages.py",
-    "test_write_costs.py",
-    "test_migrations.py",
-    "test_properties.py",
-    "test_packaging.py",
-    "test_deadlines.py",
-    "test_benchmarks.py",
-)
-"""Files that take long, though they have few tests: begun last, they would go on alone."""
 
 keep_compiled()
 install_in_turn()
@@ -56,9 +42,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take long."""
-    ranks = {name: rank for rank, name in enumerate(_LONG)}
-    items.sort(key=lambda item: ranks.get(item.path.name, len(_LONG)))
+    """Begin with the slow tests: begun last, their files would go on alone."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -144,7 +129,7 @@ def mariadb_url(server: Callable[[str], Server]) -> str:
 @pytest.fixture
 def own_redis() -> Iterator[RedisPlace]:
     """Give a deployment of this test's own in Redis, which keeps nothing of it afterwards."""
-    from tests.redis_place import redis_place
+    from tests.support.redis_place import redis_place
 
     require_service(reason_against_redis())
     with redis_place(REDIS) as place:
@@ -166,7 +151,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def make_host() -> Iterator[MakeHost]:
-    """Give :func:`tests.hosts.make_app`, with everything closed after the test.
+    """Give :func:`tests.support.hosts.make_app`, with everything closed after the test.
 
     In place of an empty database on a server it takes the one there that keeps the model's
     tables, unless ``create_all=False`` says that there are to be none.
@@ -212,7 +197,9 @@ def make(database_url: str, tmp_path: Path) -> Iterator[MakeCenter]:
     It is on each supported kind of database in turn: as it comes on SQLite in ``tmp_path``,
     elsewhere in the database that keeps its tables.
     """
-    from tests.standalone import center_maker  # it takes Flask-Babel, which not every test may
+    from tests.support.standalone import (
+        center_maker,  # it takes Flask-Babel, which not every test may
+    )
 
     server = RUNNING.get(database_url)
     with center_maker(tmp_path / "instance", server) as make:

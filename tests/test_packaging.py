@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.admin_center import AdminCenter
+from tests.support.admin_center import AdminCenter
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 

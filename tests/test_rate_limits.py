@@ -16,10 +16,10 @@ from flask import Flask, Response, request
 from freezegun import freeze_time
 from werkzeug.test import TestResponse
 
-from tests.hosts import Host, bearer
-from tests.standalone import ADMIN_PASSWORD, PAGE, Center, MakeCenter, body_of
 from tests.support.databases import REDIS, MakeHost
+from tests.support.hosts import Host, bearer
 from tests.support.screen import FORCE_LOGOUT, form_for, page_of, sign_in, with_screen
+from tests.support.standalone import ADMIN_PASSWORD, PAGE, Center, MakeCenter, body_of
 from tests.support.threads import in_threads
 from xgen_flask_sessions import ConfigurationError, RateLimited, XgenSessions
 from xgen_flask_sessions import rate_limits as rates_module

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.hosts import SECRET
 from tests.support.databases import MakeHost
+from tests.support.hosts import SECRET
 from tests.support.tokens import private_pem, public_pem
 from xgen_flask_sessions import ConfigurationError
 from xgen_flask_sessions.settings import Settings

@@ -19,7 +19,8 @@ def error_classes(
     if "code" in vars(parent) and parent is not XgenSessionsError:
         yield parent
     for child in parent.__subclasses__():
-        yield from error_classes(child)
+        if child.__module__ == parent.__module__:  # not those of the Admin Center
+            yield from error_classes(child)
 
 
 class ErrorsReference(MarkdownDirective):

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from tests.benchmarks.filling import AGENT
-from tests.hosts import Host, make_app
+from tests.support.hosts import Host, make_app
 from xgen_flask_sessions import clock
 from xgen_flask_sessions.state import State
 from xgen_flask_sessions.store import sign_ins

@@ -1,8 +1,8 @@
 """What a killed server loses: python -m tests.benchmarks.crashes [--database-url URL].
 
 The server is killed with SIGKILL at random moments while several clients force users out, and is
-started again; see :mod:`tests.crashes`. Without --database-url, on all three databases in turn, as
-``tests.benchmarks.histories``. Ends with 1 if a force logout that was answered 200 was lost, or
+started again; see :mod:`tests.support.crashes`. Without --database-url, on all three databases in
+turn, as ``tests.benchmarks.histories``. Ends with 1 if a force logout that was answered 200 was lost, or
 half of one was found, or anything else was wrong.
 """
 
@@ -17,10 +17,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from tests import crashes
 from tests.benchmarks.histories import empty_database, given_database
-from tests.hosts import make_app
+from tests.support import crashes
 from tests.support.databases import SERVERS
+from tests.support.hosts import make_app
 
 
 def main(options: list[str] | None = None) -> int:

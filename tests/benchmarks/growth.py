@@ -34,8 +34,8 @@ import sqlalchemy as sa
 
 from tests.benchmarks.filling import add_logins, add_sessions, analyze, kind_of, make_room, text
 from tests.benchmarks.writes import Figures, host_on, percentile, print_table
-from tests.hosts import Host, make_app
 from tests.support.databases import SERVERS, Server
+from tests.support.hosts import Host, make_app
 from xgen_flask_sessions import clock
 from xgen_flask_sessions.state import State
 from xgen_flask_sessions.tokens.claims import Claims

@@ -33,10 +33,10 @@ from tests.histories.findings import Report
 from tests.histories.record import Kind
 from tests.histories.run import PROCESSES, run
 from tests.histories.wrong_systems import SYSTEMS
-from tests.private_servers import KINDS
-from tests.redis_place import RedisPlace, redis_place
 from tests.support.databases import REDIS, SERVERS, Server, reason_against_redis
-from tests.wire import wire_to
+from tests.support.private_servers import KINDS
+from tests.support.redis_place import RedisPlace, redis_place
+from tests.support.wire import wire_to
 
 LEAST_STEPS = 60
 """What each process does even if it takes longer: a shorter history would say little."""

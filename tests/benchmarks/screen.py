@@ -26,7 +26,7 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Flask
 
-from tests.admin_center import AdminCenter
+from tests.support.admin_center import AdminCenter
 from xgen_flask_sessions.roster.listing import COLUMNS
 from xgen_flask_sessions.roster.roster import PAGE_SIZE
 from xgen_flask_sessions.standalone import create_app, prepare, seeding

@@ -28,7 +28,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 from .cases import BASE, CASES, Places, Unavailable, chosen, places, ready
 from .sites import PATH, Caller, Headers, hello

@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from tests.hosts import SECRET, Host, make_app
-from tests.redis_place import RedisPlace, redis_place
 from tests.support.databases import REDIS, SERVERS
+from tests.support.hosts import SECRET, Host, make_app
+from tests.support.redis_place import RedisPlace, redis_place
 from xgen_flask_sessions import DenylistUnavailable, SessionRevoked
 from xgen_flask_sessions.state import State
 from xgen_flask_sessions.verifier import Verifier

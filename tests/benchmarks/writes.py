@@ -30,9 +30,9 @@ import sqlalchemy as sa
 from tests.benchmarks.clients import USERS, Turn, at_work
 from tests.benchmarks.filling import add_logins, add_sessions, analyze
 from tests.benchmarks.histories import empty_database, given_database
-from tests.hosts import Host, make_app
 from tests.support.databases import SERVERS
-from tests.wire import wire_to
+from tests.support.hosts import Host, make_app
+from tests.support.wire import wire_to
 from xgen_flask_sessions import clock
 
 CLIENTS = (1, 4, 16)

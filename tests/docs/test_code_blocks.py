@@ -7,11 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.docs.blocks import PYTHON, ROOT, blocks
+
+pytestmark = pytest.mark.slow
 
 PRELUDES = Path(__file__).with_name("preludes")
 LANGUAGES = {"python", "sh", "text", "html"}
-RUN = {"README.md": "tests/test_readme.py"}
+RUN = {"README.md": "tests/docs/test_readme.py"}
 """Pages with a block that a test runs, and that test."""
 
 

@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.docs.blocks import ROOT
-from tests.hosts import PATIENT
-from tests.ports import free_port
 from tests.support.eventually import eventually
+from tests.support.hosts import PATIENT
+from tests.support.ports import free_port
+
+pytestmark = pytest.mark.slow
 
 EXAMPLES = ROOT / "examples"
 PASSWORD = "change me, please"

@@ -18,9 +18,11 @@ from bs4 import BeautifulSoup
 
 import xgen_flask_sessions
 from tests.docs.blocks import PAGES, ROOT
-from tests.hosts import Host
+from tests.support.hosts import Host
 from xgen_flask_sessions import UserFields, XgenSessions, XgenSessionsError, signals
 from xgen_flask_sessions.settings import PREFIX, Settings
+
+pytestmark = pytest.mark.slow
 
 PACKAGE = ROOT / "xgen_flask_sessions"
 

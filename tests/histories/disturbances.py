@@ -15,9 +15,9 @@ from unittest.mock import patch
 
 import sqlalchemy as sa
 
-from tests.private_server import PrivateServer
-from tests.redis_place import RedisPlace
-from tests.wire import Wire, wire_to
+from tests.support.private_server import PrivateServer
+from tests.support.redis_place import RedisPlace
+from tests.support.wire import Wire, wire_to
 from xgen_flask_sessions.feed.follower import Batch, FeedReader
 
 

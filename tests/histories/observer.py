@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from tests.histories.exchange import Shared
 from tests.histories.record import Kind, Operation, Outcome, Recorder, monotonic_ns
-from tests.hosts import Host, bearer
+from tests.support.hosts import Host, bearer
 from xgen_flask_sessions import (
     DenylistUnavailable,
     IssuedToken,

@@ -20,8 +20,8 @@ from tests.histories.findings import Finding, Report
 from tests.histories.observer import Observer
 from tests.histories.record import Recorder, read_history
 from tests.histories.workload import Plan, open_host, work
-from tests.hosts import Host, bearer
-from tests.redis_place import RedisPlace
+from tests.support.hosts import Host, bearer
+from tests.support.redis_place import RedisPlace
 
 USERS = 6
 PROCESSES = 8

@@ -20,8 +20,8 @@ from tests.histories.exchange import KEPT, Exchange, Shared
 from tests.histories.observer import Observer, ServiceObserver
 from tests.histories.record import Kind, Recorder, monotonic_ns
 from tests.histories.wrong_systems import applied
-from tests.hosts import SECRET, Host, make_app
-from tests.redis_place import RedisPlace
+from tests.support.hosts import SECRET, Host, make_app
+from tests.support.redis_place import RedisPlace
 from xgen_flask_sessions import IssuedToken
 from xgen_flask_sessions.feed.follower import FeedReader
 from xgen_flask_sessions.verifier import Verifier

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.admin_center import AdminCenter
+from tests.support.admin_center import AdminCenter
 from tests.support.chromium import FLAGS, GALAXY, IPHONE, SCREEN, WHALE, sign_in
 
 WINDOWS = (

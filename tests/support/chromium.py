@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.admin_center import PASSWORD
+from tests.support.admin_center import PASSWORD
 
 SCREEN = "/admin/admin-active-sessions/"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from click.testing import Result
 
-from tests.hosts import Host
+from tests.support.hosts import Host
 
 
 def run(host: Host, *args: str) -> Result:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pytest
 import sqlalchemy as sa
 
-from tests.hosts import Account, Host, User, make_app
+from tests.support.hosts import Account, Host, User, make_app
 from xgen_flask_sessions.store.tables import VERSION_TABLE
 
 SERVERS = {

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from flask_admin import Admin
 from flask_admin.theme import Bootstrap4Theme
 
-from tests.hosts import Host
+from tests.support.hosts import Host
 
 SCREEN = "/admin/admin-active-sessions/"
 

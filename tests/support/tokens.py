@@ -7,7 +7,7 @@ from functools import cache
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from tests.pems import pems
+from tests.support.pems import pems
 from xgen_flask_sessions.tokens.claims import (
     Claims,
 )

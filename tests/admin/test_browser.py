@@ -1,0 +1,397 @@
+"""The whole way, in real browsers, against a running Admin Center."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+
+from tests.support.admin_center import PASSWORD, AdminCenter
+from tests.support.chromium import GALAXY, IPHONE, SCREEN, WHALE, sign_in
+from tests.support.paths import ELSEWHERE, HERE
+from tests.support.standalone import Center, center_maker
+from xgen_flask_sessions.standalone.models import db
+
+pytestmark = pytest.mark.slow
+
+BEAT_MS = 3000
+"""After how long the workspace asks again whether its session goes on."""
+
+LONG = "n" * 150
+USERS = {"bora": ("Bora Lim", "Research"), "jwm": ("", ""), LONG: ("이름 " * 37, "d" * 150)}
+"""Who is there beside the administrator: names and departments."""
+
+TEXTS = {
+    "en-US": {
+        "forced": "An administrator ended your session",
+        "notice": "2 sessions of bora ended",
+        "button": "Force Logout bora",
+        "cards": ["Active Users", "Active Sessions", "SuperUsers"],
+    },
+    "ko-KR": {
+        "forced": "관리자가",
+        "notice": "bora 사용자의 세션 2개를 종료했습니다",
+        "button": "강제 로그아웃 bora",
+        "cards": ["활성 사용자", "활성 세션", "슈퍼관리자"],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("browser") / "instance"
+
+
+@pytest.fixture(scope="module")
+def inside(instance: Path) -> Iterator[Center]:
+    """Give the Admin Center as this process sees it, with :data:`USERS`."""
+    with center_maker(instance) as make:
+        center = make(ADMIN_PASSWORD=PASSWORD)
+        for username, (name, department) in USERS.items():
+            center.add_user(username, PASSWORD, name=name, department=department)
+        yield center
+
+
+@pytest.fixture(scope="module")
+def served(instance: Path, inside: Center) -> Iterator[AdminCenter]:
+    """Give the Admin Center that serves all tests here."""
+    unlimited = {  # one administrator signs in for all of them
+        "XGEN_SESSIONS_SIGN_IN_LIMIT": "1000/minute",
+        "XGEN_SESSIONS_SIGN_IN_ADDRESS_LIMIT": "1000/minute",
+    }
+    with AdminCenter(instance, **unlimited) as running:
+        yield running
+
+
+@pytest.fixture
+def center(served: AdminCenter, inside: Center) -> AdminCenter:
+    """Give an Admin Center at which nobody has ever signed in."""
+    with inside.app.app_context(), db.engine.begin() as connection:
+        for rows in ("xgen_sessions", "xgen_revocations", "xgen_user_logins WHERE user_id <> '*'"):
+            connection.exec_driver_sql(f"DELETE FROM {rows}")
+    return served
+
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: Browser, center: AdminCenter) -> Iterator[OpenPage]:
+    """Open a page in a browser profile of its own; scripts that fail there fail the test."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def listen(message: ConsoleMessage, tolerated: str) -> None:
+        if message.type == "error" and not re.search(tolerated, message.text):
+            complaints.append(message.text)
+
+    def new(
+        *, locale: str = "en-US", width: int = 1440, tolerated: str = "401", **options: Any
+    ) -> Page:
+        # A refused call is what some tests are about; everything else is a fault.
+        context = browser.new_context(
+            base_url=center.url, locale=locale, viewport={"width": width, "height": 900}, **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: listen(message, tolerated))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        return page
+
+    yield new
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def signed_in(page: Page, username: str) -> Page:
+    """Sign in without looking at the pages on the way."""
+    form: dict[str, str | float | bool] = {"username": username, "password": PASSWORD}
+    assert page.request.post("/login", form=form, max_redirects=0).status == 303
+    return page
+
+
+def shown_summary(page: Page) -> list[int]:
+    return [int(text) for text in page.locator(".xs-card dd").all_inner_texts()]
+
+
+def api_summary(page: Page) -> list[int]:
+    summary = page.request.get("/sessions/users").json()["summary"]
+    return [summary["active_users"], summary["active_sessions"], summary["superusers"]]
+
+
+def shown_counts(page: Page) -> dict[str, int]:
+    return {
+        row.locator(".xs-username").inner_text(): int(row.locator(".xs-count").inner_text())
+        for row in page.locator(".xs-table > tbody > tr:not(.xs-detail)").all()
+    }
+
+
+def api_counts(page: Page) -> dict[str, int]:
+    users = page.request.get("/sessions/users").json()["users"]
+    return {user["username"]: user["active_sessions"] for user in users}
+
+
+@pytest.mark.parametrize("locale", TEXTS)
+def test_a_forced_out_browser_goes_to_the_sign_in_page_by_itself(
+    center: AdminCenter, open_page: OpenPage, locale: str
+) -> None:
+    texts = TEXTS[locale]
+    bora, bora_on_a_phone = open_page(locale=locale), open_page(locale=locale, width=390)
+    for page in (bora, bora_on_a_phone):
+        page.clock.install()
+        sign_in(page, "bora")
+    jwm = sign_in(open_page(locale=locale), "jwm")
+    admin = signed_in(open_page(locale=locale), "admin")
+    admin.goto(SCREEN)
+    assert admin.locator(".xs-card dt").all_inner_texts() == texts["cards"]
+    assert shown_summary(admin) == api_summary(admin) == [3, 4, 1]
+    assert shown_counts(admin) == api_counts(admin) == {"admin": 1, "jwm": 1, "bora": 2}
+
+    admin.get_by_role("button", name=str(texts["button"]), exact=True).click()
+
+    assert admin.locator("[role=status]").inner_text() == texts["notice"]
+    admin.wait_for_load_state()
+    assert shown_summary(admin) == api_summary(admin) == [2, 2, 1]
+    assert shown_counts(admin) == api_counts(admin) == {"admin": 1, "jwm": 1}
+    for page in (bora, bora_on_a_phone):
+        page.clock.fast_forward(BEAT_MS)
+        page.wait_for_url(re.compile(r"/login\?next=%2F$"), timeout=15_000)
+        assert str(texts["forced"]) in page.inner_text("body")
+    assert jwm.request.get("/api/me").ok
+    assert jwm.url == f"{center.url}/"
+    sign_in(bora, "bora")
+    assert bora.request.get("/api/me").json()["username"] == "bora"
+    with admin.expect_navigation():
+        admin.get_by_role("button", name=re.compile("Refresh|새로고침")).click()
+    assert shown_summary(admin) == api_summary(admin) == [3, 3, 1]
+
+
+def test_three_devices_of_one_user_expand_and_end_together(
+    center: AdminCenter, open_page: OpenPage
+) -> None:
+    for agent in (IPHONE, GALAXY, WHALE):
+        signed_in(open_page(user_agent=agent), "bora")
+    admin = signed_in(open_page(), "admin")
+    admin.goto(SCREEN)
+    count = admin.get_by_role("button", name="3 active sessions of bora")
+
+    count.focus()
+    admin.keyboard.press("Space")
+    admin.wait_for_selector(".xs-sessions")
+
+    table = admin.locator(".xs-sessions tbody tr")
+    assert [row.locator("td").nth(0).inner_text() for row in table.all()] == [
+        "Whale 4", "Samsung Internet 27", "Safari 19",
+    ]  # fmt: skip
+    assert [row.locator("td").nth(1).inner_text() for row in table.all()] == [
+        "Windows", "Android", "iPhone",
+    ]  # fmt: skip
+    assert count.get_attribute("aria-expanded") == "true"
+    admin.keyboard.press("Enter")
+    assert count.get_attribute("aria-expanded") == "false"
+    assert not admin.locator(".xs-sessions").is_visible()
+
+
+def test_everything_works_without_scripts(center: AdminCenter, open_page: OpenPage) -> None:
+    bora = signed_in(open_page(), "bora")
+    admin = sign_in(open_page(java_script_enabled=False), "admin")
+    admin.goto(SCREEN)
+
+    admin.get_by_role("link", name="1 active session of bora").click()
+    admin.locator(".xs-sessions").wait_for()
+    admin.get_by_role("button", name="Force Logout bora").click()
+
+    assert admin.locator("[role=status]").inner_text() == "1 session of bora ended"
+    assert bora.request.get("/api/me").status == 401
+
+
+def test_forcing_oneself_out_ends_on_the_sign_in_page(
+    center: AdminCenter, open_page: OpenPage
+) -> None:
+    admin = signed_in(open_page(), "admin")
+    admin.goto(SCREEN)
+
+    admin.get_by_role("button", name="Force Logout admin").click()
+
+    admin.wait_for_url(re.compile("/login"))
+    assert "An administrator ended your session" in admin.inner_text("body")
+
+
+def test_guard_watches_xhr_as_well_as_fetch(inside: Center, open_page: OpenPage) -> None:
+    admin = signed_in(open_page(), "admin")
+    admin.goto(SCREEN)
+    inside.force_logout("admin")
+
+    admin.evaluate(
+        "() => { const call = new XMLHttpRequest();"
+        " call.open('GET', '/sessions/users'); call.send(); }"
+    )
+
+    admin.wait_for_url(re.compile(r"/login\?next=%2Fadmin%2Fadmin-active-sessions%2F$"))
+
+
+def test_guard_leaves_calls_without_a_token_alone(center: AdminCenter, open_page: OpenPage) -> None:
+    admin = signed_in(open_page(), "admin")
+    admin.goto(SCREEN)
+
+    status = admin.evaluate(
+        "() => fetch('/sessions/users', {credentials: 'omit'}).then(answer => answer.status)"
+    )
+
+    assert status == 401
+    assert admin.url.endswith(SCREEN)
+
+
+def test_no_next_leads_elsewhere(center: AdminCenter, open_page: OpenPage) -> None:
+    admin = signed_in(open_page(tolerated="40[14]"), "admin")
+    left: list[str] = []
+    admin.on("request", lambda request: left.append(request.url))
+    addresses = [target for target in (*ELSEWHERE, *HERE) if "\ud800" not in target]
+
+    for target in addresses:
+        admin.goto(f"/login?{urlencode({'next': target})}", wait_until="domcontentloaded")
+        assert admin.url.startswith(f"{center.url}/"), target
+
+    admin.context.clear_cookies()
+    for target in ("//evil.example", "/\\evil.example", "/\t/evil.example", "/..//evil.example"):
+        admin.goto(f"/login?{urlencode({'next': target})}")
+        admin.fill("[name=username]", "admin")
+        admin.fill("[name=password]", PASSWORD)
+        with admin.expect_navigation():
+            admin.keyboard.press("Enter")
+        assert admin.url == f"{center.url}/", target
+        admin.context.clear_cookies()
+    assert {url for url in left if not url.startswith((f"{center.url}/", "data:"))} == set()
+
+
+@pytest.mark.parametrize("path", ["//evil.example/..", "/\\evil.example", "/%09/evil.example"])
+def test_guard_s_way_back_leads_nowhere_else(
+    center: AdminCenter, inside: Center, open_page: OpenPage, path: str
+) -> None:
+    admin = signed_in(open_page(tolerated="40[14]"), "admin")
+    inside.force_logout("admin")
+    admin.goto("/login")
+
+    # The guard on a page whose own address looks like another site.
+    admin.evaluate("path => history.replaceState(null, '', location.origin + path)", path)
+    admin.add_script_tag(url="/sessions/static/session-guard.js")
+    admin.evaluate("() => fetch('/api/me')")
+    admin.wait_for_url(re.compile(r"/login\?next="))
+    admin.fill("[name=username]", "admin")
+    admin.fill("[name=password]", PASSWORD)
+    admin.keyboard.press("Enter")
+    admin.wait_for_url(lambda url: "/login" not in url)
+
+    assert admin.url.startswith(f"{center.url}/")
+
+
+@pytest.mark.parametrize("locale", TEXTS)
+@pytest.mark.parametrize("width", [1440, 390])
+def test_axe_finds_no_violation(
+    center: AdminCenter, open_page: OpenPage, locale: str, width: int
+) -> None:
+    signed_in(open_page(), "bora")
+    page = open_page(locale=locale, width=width)
+    found: dict[str, list[str]] = {}
+
+    def check(name: str) -> None:
+        violations = Axe().run(page).response["violations"]
+        found[name] = [f"{v['id']}: {node['html']}" for v in violations for node in v["nodes"]]
+        width_needed = page.evaluate("document.documentElement.scrollWidth")
+        assert width_needed <= width, f"{name} is {width_needed} px wide"
+
+    page.goto("/login")
+    check("sign-in page")
+    page.fill("[name=username]", "nobody")
+    page.fill("[name=password]", "wrong password")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    check("sign-in page, refused")
+    sign_in(page, "admin")
+    check("workspace")
+    page.goto(SCREEN)
+    check("Login Management")
+    for link in page.locator("[data-xs-expand]").all():
+        link.click()
+    page.locator(".xs-sessions").nth(1).wait_for()
+    check("Login Management, expanded")
+    page.locator(".xs-action button").last.click()
+    page.wait_for_selector("[role=status]")
+    page.wait_for_load_state()
+    check("Login Management, after a force logout")
+    page.goto("/admin/admin-users/")
+    check("User Management")
+    with page.expect_navigation():
+        page.locator("main table a").first.click()
+    check("User Management, one user")
+
+    assert {name: nodes for name, nodes in found.items() if nodes} == {}
+
+
+def test_everything_is_where_the_eye_looks_for_it(center: AdminCenter, open_page: OpenPage) -> None:
+    admin = signed_in(open_page(), "admin")
+    admin.goto(SCREEN)
+
+    def box(selector: str) -> dict[str, float]:
+        found = admin.locator(selector).first.bounding_box()
+        assert found is not None
+        return {key: float(found[key]) for key in ("x", "y", "width", "height")}
+
+    title, refresh = box("h1"), box(".xs-bar button")
+    cards = [box(f".xs-card:nth-child({number})") for number in (1, 2, 3)]
+    table, action = box(".xs-table"), box(".xs-action button")
+    badge = admin.locator(".xs-super").first.evaluate("it => getComputedStyle(it).backgroundColor")
+    red, green, blue = (int(number) for number in re.findall(r"\d+", badge))
+
+    assert box(".xs-side")["x"] == 0
+    assert title["y"] < refresh["y"] < cards[0]["y"] < table["y"]
+    assert refresh["x"] == title["x"] == table["x"]
+    assert cards[0]["x"] < cards[1]["x"] < cards[2]["x"]
+    assert {card["y"] for card in cards} == {cards[0]["y"]}
+    assert abs(action["x"] + action["width"] - table["x"] - table["width"]) < 24
+    assert min(red, green) > blue, "the badge is yellow"
+
+
+@pytest.mark.parametrize("locale", TEXTS)
+def test_force_logout_is_in_sight_at_any_width(
+    center: AdminCenter, open_page: OpenPage, locale: str
+) -> None:
+    signed_in(open_page(), LONG)
+    admin = signed_in(open_page(locale=locale), "admin")
+
+    for width in (320, 390, 768, 861, 960, 1024, 1137, 1280, 1440):
+        admin.set_viewport_size({"width": width, "height": 900})
+        admin.goto(SCREEN)
+        buttons = [button.bounding_box() for button in admin.locator(".xs-action button").all()]
+        assert admin.evaluate("document.documentElement.scrollWidth") <= width, width
+        assert all(box and box["x"] + box["width"] <= width for box in buttons), width
+        if width > 1137:
+            rows = admin.locator(".xs-table > tbody > tr:not(.xs-detail)").all()
+            assert max((row.bounding_box() or {"height": 999})["height"] for row in rows) < 90
+
+
+@pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
+def test_cards_of_a_million_sessions_end_where_the_table_does(
+    center: AdminCenter, open_page: OpenPage, locale: str
+) -> None:
+    page = signed_in(open_page(locale=locale), "admin")
+    page.goto(SCREEN)
+    for number, figure in enumerate(["100000", "1000000", "100000"]):
+        page.locator(".xs-card dd").nth(number).evaluate(
+            "(cell, text) => { cell.textContent = text }", figure
+        )
+
+    for width in (320, 390, 1440):
+        page.set_viewport_size({"width": width, "height": 760})
+        last = page.locator(".xs-card").last.bounding_box()
+        table = page.locator(".xs-table").bounding_box()
+        assert last is not None
+        assert table is not None
+        assert last["x"] + last["width"] <= table["x"] + table["width"] + 0.5, width

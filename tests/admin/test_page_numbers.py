@@ -1,0 +1,147 @@
+"""Whatever is written into an address is answered sensibly: page numbers, ids, searches."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.databases import MakeHost
+from tests.support.hosts import Host, bearer
+from tests.support.screen import SCREEN, page_of, sign_in, with_screen
+from tests.support.standalone import PAGE, Center
+from xgen_flask_sessions.roster.roster import PAGE_SIZE
+
+pytestmark = pytest.mark.slow
+
+FIRST = [
+    "", "0", "-1", "-0", "+1", "1", "01", "1.0", "1.5", "1e3", "0x10", "abc", " 2", "2 ", "2\n",
+    "\N{FULLWIDTH DIGIT TWO}", "\N{ARABIC-INDIC DIGIT TWO}", "\N{SUPERSCRIPT TWO}", "NaN", "inf",
+    "-99999999999999999999", "None", "null", "[]", "2,1", "1_0", "\x00", "\ud800", "'; DROP TABLE",
+]  # fmt: skip
+FEW = ["", "0", "1", "1.5", "-99999999999999999999", "\x00", "\ud800", "'; DROP TABLE"]
+"""Those of them that a database server is asked about too."""
+LAST = ["2", "02", "3", "999999999", "1000000000", "2147483648", "9223372036854775808", "9" * 5000]
+HOSTILE = [
+    "", "\x00", "*", "%", "_", "\\", "'", "';--", '"><script>alert(1)</script>', "{{7*7}}",
+    "\u202e", "\ufeff", "\ud800", "-1", "0", "1.5", "9" * 400, "x" * 5000, "../../etc/passwd",
+    "\N{FULLWIDTH DIGIT ONE}", "\N{PILE OF POO}", "a\r\nSet-Cookie: x=y", "[]", "$ne", "%00",
+]  # fmt: skip
+
+
+def query(name: str, *values: str) -> str:
+    """Return a query as a browser, or somebody with ill will, writes it."""
+    from urllib.parse import quote
+
+    return "&".join(f"{name}={quote(value, errors='surrogatepass')}" for value in values)
+
+
+@pytest.fixture
+def two_pages(make_host: MakeHost, database_url: str) -> Host:
+    """Give a host with one user more than fit on a page, the oldest being an administrator."""
+    host = make_host(database_url, extras=with_screen)
+    host.issue(host.add_user("admin", is_superuser=True))
+    with host.app.app_context():
+        users = [host.model(username=f"user{n}") for n in range(PAGE_SIZE)]
+        host.db.session.add_all(users)
+        host.db.session.commit()
+        for user in users:
+            host.sessions.issue(user, commit=False)
+        host.db.session.commit()
+    return host
+
+
+def usernames(host_page: object) -> int:
+    return len(host_page.select(".xs-table > tbody > tr:not(.xs-detail)"))  # type: ignore[attr-defined]
+
+
+def test_the_screen_shows_a_page_whatever_its_number(two_pages: Host) -> None:
+    host = two_pages
+    admin = sign_in(host, "1")
+    host.issue(host.add_user("one more"))  # the administrator is the newest now
+
+    for text in FIRST if host.dialect == "sqlite" else FEW:
+        assert usernames(page_of(admin, f"{SCREEN}?{query('page', text)}")) == PAGE_SIZE, text
+    for text in LAST:
+        assert usernames(page_of(admin, f"{SCREEN}?{query('page', text)}")) == 2, text
+    assert usernames(page_of(admin, f"{SCREEN}?{query('page', '2', '1')}")) == 2
+    assert usernames(page_of(admin, f"{SCREEN}?{query('page', '1', '2')}")) == PAGE_SIZE
+
+
+def test_the_api_says_what_is_no_page(two_pages: Host) -> None:
+    host = two_pages
+    headers = bearer(host.issue("1"))
+    client = host.client()
+
+    for text in FIRST:
+        answer = client.get(f"/sessions/users?{query('page', text)}", headers=headers)
+        assert answer.status_code == (200 if text in ("1", "01") else 400), text
+    for text in LAST:
+        answer = client.get(f"/sessions/users?{query('page', text)}", headers=headers)
+        assert answer.status_code == (200 if len(text) < 10 else 400), text
+        if answer.status_code == 200:
+            assert len(answer.get_json()["users"]) == (1 if int(text) == 2 else 0)
+    answer = client.get(f"/sessions/users?{query('page', '2', 'x')}", headers=headers)
+    assert (answer.status_code, answer.get_json()["page"]) == (200, 2)
+
+
+def test_the_commands_show_a_page_or_say_what_is_none(two_pages: Host) -> None:
+    runner = two_pages.app.test_cli_runner()
+
+    def run(text: str) -> tuple[int, str]:
+        done = runner.invoke(args=["xgen-sessions", "list", "--page", text])
+        return done.exit_code, done.output
+
+    for text in ("2", "3", "999999999"):
+        code, output = run(text)
+        assert code == 0
+        assert "Page 2 of 2" in output
+    for text in ("0", "-1", "x", "", "1.5", "9" * 10, "9" * 30, "9" * 5000):
+        assert run(text)[0] == 2, text
+
+
+@pytest.fixture
+def many_users(center: Center) -> Center:
+    for number in range(PAGE_SIZE):
+        center.add_user(f"user{number:02}")
+    return center
+
+
+def test_user_management_shows_a_page_whatever_its_number(
+    many_users: Center, database_url: str
+) -> None:
+    admin = many_users.browser("admin")
+    url = "/admin/admin-users/"
+
+    for text in FIRST if database_url.startswith("sqlite") else FEW:
+        assert usernames(page_of(admin, f"{url}?{query('page', text)}")) == PAGE_SIZE, text
+    for text in LAST:
+        assert usernames(page_of(admin, f"{url}?{query('page', text)}")) == 1, text
+    for text in HOSTILE:
+        assert admin.get(f"{url}?{query('q', text)}&page=2").status_code == 200, text
+    assert admin.get(f"{url}?{query('q', 'x', 'y')}").status_code == 200
+    for user_id in ("0", "-1", "2147483647", "2147483648", "9" * 30, "1.5", "x"):
+        assert admin.get(f"{url}{user_id}", headers=PAGE).status_code == 404, user_id
+
+
+@pytest.mark.parametrize("confirm", [True, False])
+def test_the_screen_is_not_impressed(make_host: MakeHost, database_url: str, confirm: bool) -> None:
+    host = make_host(database_url, extras=with_screen, XGEN_SESSIONS_CONFIRM_FORCE_LOGOUT=confirm)
+    admin = sign_in(host, host.add_user("admin", is_superuser=True))
+
+    for text in HOSTILE:
+        for path in (
+            f"?{query('expand', text)}",
+            f"?{query('expand', text, text)}",
+            f"?{query('revocation', text)}",
+            f"sessions?{query('user_id', text)}",
+            f"confirm?{query('user_id', text)}&{query('page', text)}",
+            f"force-logout?{query('user_id', text)}&{query('lang', text)}",
+        ):
+            answer = admin.get(SCREEN + path)
+            assert answer.status_code in (200, 303), path
+            assert "<script>alert" not in answer.text
+            assert "Set-Cookie" not in answer.headers
+    for text in FIRST + LAST:
+        page = page_of(admin, f"{SCREEN}confirm?user_id=1&{query('page', text)}")
+        (hidden,) = page.select("input[name=page]")
+        assert str(hidden["value"]).isdigit()
+        assert len(str(hidden["value"])) < 10

@@ -1,0 +1,255 @@
+"""Naughty texts, from users and proxies: shown harmlessly in the screen, the API, the terminal."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from bs4 import BeautifulSoup
+from flask import Flask
+from playwright.sync_api import Browser
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.serving import make_server
+
+from tests.support.chromium import browser
+from tests.support.hosts import Host, NamedUser, bearer, make_app
+from tests.support.naughty_strings import LONE_SURROGATES, NAUGHTY
+from tests.support.screen import SCREEN, with_screen
+from xgen_flask_sessions.roster.devices import clean_address
+from xgen_flask_sessions.text import clean_text, visible
+
+pytestmark = pytest.mark.slow
+
+__all__ = ["browser"]
+REASONS = [text[:500] for text in (*NAUGHTY, *LONE_SURROGATES)]
+TURNING = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
+def as_header(text: str) -> str:
+    """Return *text* as a WSGI server passes it on, without what no server lets through."""
+    return text.translate({0: None, 10: None, 13: None}).encode().decode("latin-1")
+
+
+def behind_a_proxy(app: Flask) -> dict[str, Any]:
+    app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
+    return dict(with_screen(app))
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Give each kind of database in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def names(kind: str) -> list[str]:
+    """Give the texts that can be a name there."""
+    storable = [text for text in NAUGHTY if kind == "sqlite" or "\0" not in text]
+    return list(dict.fromkeys(text[:255] for text in storable))
+
+
+@pytest.fixture(scope="module")
+def host(
+    kind: str, names: list[str], server: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Host]:
+    """Give a host where each text is a username, a name, a department and a browser."""
+    if kind == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('naughty') / 'test.db'}"
+    else:
+        server(kind).empty()
+        url = server(kind).url
+    host = make_app(
+        url,
+        model=NamedUser,
+        extras=behind_a_proxy,
+        XGEN_SESSIONS_COOKIE_SECURE=False,
+        XGEN_SESSIONS_FORCE_LOGOUT_LIMIT=None,
+    )
+    with host.app.app_context():
+        host.db.session.add_all(
+            NamedUser(id=f"u{n}", username=text, display_name=text[:80], department=text[-80:])
+            for n, text in enumerate(names)
+        )
+        host.db.session.add(NamedUser(id="boss", username="the boss", is_superuser=True))
+        host.db.session.commit()
+    for number, text in enumerate(names):
+        header = as_header(text)
+        answer = host.client().post(
+            "/sign-in",
+            data={"user_id": f"u{number}"},
+            environ_overrides={"HTTP_USER_AGENT": header, "HTTP_X_FORWARDED_FOR": header},
+        )
+        assert answer.status_code == 200
+    host.issue("boss")
+    yield host
+    host.dispose()
+
+
+def some(texts: list[str], kind: str) -> list[tuple[int, str]]:
+    """Return the texts with their numbers: all for SQLite, some for the servers."""
+    return [*enumerate(texts)][:: 1 if kind == "sqlite" else 8]
+
+
+def pages(host: Host, names: list[str]) -> range:
+    return range(1, (len(names) + 1) // 50 + 2)
+
+
+def as_shown(name: str | None) -> str:
+    """Return what a page is to show of a name; one that is blank is none."""
+    return visible((name or "").strip()) or "-"
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len({*NAUGHTY, *LONE_SURROGATES}) >= 150
+
+
+def test_the_screen_shows_them_as_text(host: Host, names: list[str]) -> None:
+    admin = host.cookie_client(host.issue("boss"))
+    plain = BeautifulSoup(admin.get(SCREEN).text, "html.parser")
+    tags = {tag.name for tag in plain.find_all(True)}
+    seen = {}
+    for number in pages(host, names):
+        answer = admin.get(f"{SCREEN}?page={number}")
+        page = BeautifulSoup(answer.text, "html.parser")
+        assert not TURNING & set(answer.text)
+        assert not any(ord(char) < 32 and char != "\n" for char in answer.text)
+        assert {tag.name for tag in page.find_all(True)} <= tags | {"nav"}
+        for tag in page.find_all(True):
+            assert not any(name.startswith("on") for name in tag.attrs), tag
+            assert tag.attrs.keys() <= ALLOWED, tag
+        for row in page.select(".xs-table > tbody > tr:not(.xs-detail)"):
+            field = row.select_one("[name=user_id]")
+            name, *clips = row.select(".xs-username, .xs-clip")
+            assert field is not None
+            seen[field["value"]] = [name.text, *(clip.text for clip in clips)]
+            assert name["title"] == name.text
+    for number, text in enumerate(names):
+        expected = [visible(text), as_shown(text[:80]), as_shown(text[-80:])]
+        assert seen[f"u{number}"] == expected
+
+
+ALLOWED = {
+    "action", "aria-current", "aria-hidden", "aria-label", "aria-sort", "charset", "class",
+    "colspan", "content", "data-label", "data-sign-in", "data-xs-detail", "data-xs-expand",
+    "defer", "disabled", "hidden", "href", "id", "lang", "maxlength", "method", "name", "open",
+    "placeholder", "rel", "role", "scope", "selected", "src", "tabindex", "title", "type",
+    "value",
+}  # fmt: skip
+
+
+def test_the_api_gives_them_back_as_they_are(host: Host, names: list[str]) -> None:
+    admin = bearer(host.issue("boss"))
+    users: dict[str, Any] = {}
+    for number in pages(host, names):
+        answer = host.client().get(f"/sessions/users?page={number}", headers=admin)
+        assert answer.text.isascii()
+        users |= {user["user_id"]: user for user in json.loads(answer.text)["users"]}
+
+    for number, text in enumerate(names):
+        user = users[f"u{number}"]
+        assert user["username"] == text
+        assert user["name"] == (text[:80].strip() or None)
+        assert user["last_ip"] is None or user["last_ip"] == clean_address(user["last_ip"])
+        if text == "198.51.100.7, 10.0.0.1":
+            assert user["last_ip"] == "10.0.0.1"
+        sessions = host.client().get(f"/sessions/users/u{number}", headers=admin).get_json()
+        (session,) = sessions["sessions"]
+        assert all(part is None or part.isprintable() for part in session.values() if part != 0)
+
+
+def test_the_terminal_shows_nothing_that_acts(host: Host, names: list[str], kind: str) -> None:
+    runner = host.app.test_cli_runner()
+    lines = 0
+    for number in pages(host, names):
+        result = runner.invoke(args=["xgen-sessions", "list", "--page", str(number)])
+        assert result.exit_code == 0
+        assert_harmless(result.output)
+        lines += len(result.output.splitlines()) - 4  # two of the head, one blank, one of the foot
+    assert lines == len(names) + len(["the boss"])
+    for number, text in some(names, kind):
+        for arguments in (["show", "--id", f"u{number}"], ["show", "--id", "--json", f"u{number}"],
+                          ["show", "--", text]):  # fmt: skip
+            result = runner.invoke(args=["xgen-sessions", *arguments])
+            assert result.exit_code in (0, 1), result.output
+            assert_harmless(result.output)
+
+
+def assert_harmless(output: str) -> None:
+    assert all(char.isprintable() or char == "\n" for char in output)
+    assert not TURNING & set(output)
+
+
+def test_reasons_are_kept_fit_to_show(host: Host, kind: str) -> None:
+    admin = bearer(host.issue("boss"))
+    host.add_user("boss2", id="boss2")
+    reasons = [reason for _, reason in some(REASONS, kind)]
+    for reason in reasons:
+        answer = host.client().post(
+            "/sessions/users/boss2/force-logout", json={"reason": reason}, headers=admin
+        )
+        assert answer.status_code == 200, reason
+
+    kept = [row["reason"] for row in host.rows("xgen_revocations")]
+    assert sorted(map(str, kept)) == sorted(str(clean_text(text, 500)) for text in reasons)
+    assert all(reason is None or reason.isprintable() for reason in kept)
+
+
+def test_no_header_is_made_of_them(host: Host) -> None:
+    """A user agent, an address or a ``next`` with a line break in it splits no answer."""
+    for text in NAUGHTY:
+        answer = host.client().get(
+            "/page", query_string={"next": text}, headers={"Sec-Fetch-Mode": "navigate"},
+            environ_overrides={"HTTP_USER_AGENT": as_header(text)},
+        )  # fmt: skip
+        assert answer.status_code == 302
+        assert "Naughty" not in answer.headers
+        # What is not fit to come back to is left out.
+        location = answer.headers["Location"]
+        assert location == "/sign-in" or location.startswith("/sign-in?next=%2Fpage")
+        assert "Set-Cookie" not in answer.headers
+
+
+@pytest.fixture
+def served(host: Host) -> Iterator[str]:
+    """Give the address of *host*, served by threads of this process."""
+    server = make_server("127.0.0.1", 0, host.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_no_script_of_theirs_runs_in_a_browser(
+    host: Host, served: str, names: list[str], browser: Browser
+) -> None:
+    context = browser.new_context(base_url=served)
+    token = host.issue("boss").token
+    context.add_cookies([{"name": "xgen_token", "value": token, "url": served}])
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    shown = []
+
+    for number in pages(host, names):
+        page.goto(f"{SCREEN}?page={number}")
+        shown += page.locator(".xs-username").all_text_contents()
+        for link in page.locator(".xs-count").all()[::10]:
+            link.click()
+            link.locator("xpath=../../following-sibling::tr[1]//table").wait_for()
+            link.hover()
+        assert page.evaluate("window.naughty") is None
+    context.close()
+
+    assert sorted(shown) == sorted(["the boss", *map(visible, names)])
+    assert complaints == []
+    assert all(url.startswith(served) for url in asked)

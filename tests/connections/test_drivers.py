@@ -1,0 +1,220 @@
+"""However a driver is asked, it says the same, and fails in the same way."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from math import inf
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from tests.support.databases import MakeHost
+from tests.support.hosts import Host, NamedUser
+from xgen_flask_sessions import DenylistUnavailable
+from xgen_flask_sessions.connections import drivers
+from xgen_flask_sessions.connections.drivers import Lookup, compile_lookup, fast_lookup
+from xgen_flask_sessions.connections.opening import open_unpooled
+from xgen_flask_sessions.connections.pool import Connection
+from xgen_flask_sessions.denylist.strict import STATEMENTS
+
+ODD_IDS = [
+    "plain",
+    "it's",
+    'say "x"',
+    "back\\slash",
+    "100%",
+    "%(about)s",
+    "우리",
+    "🦊",
+    "\u2028",
+    "?",
+]
+
+
+@contextmanager
+def connection_of(host: Host) -> Iterator[tuple[Any, sa.Engine]]:
+    """Lend a driver's connection in autocommit, and the engine it came from."""
+    with host.app.app_context():
+        engine = host.db.engine
+    connection = open_unpooled(engine.pool)
+    engine.dialect.set_isolation_level(connection, "AUTOCOMMIT")
+    try:
+        yield connection, engine
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("user_id", ODD_IDS)
+def test_what_is_on_record_comes_back_as_it_is(
+    make_host: MakeHost, database_url: str, user_id: str
+) -> None:
+    host = make_host(database_url, model=NamedUser)
+    host.add_user(user_id, id=user_id)
+    open_token, ended = host.issue(user_id), host.issue(user_id)
+    host.end_session(ended.session_id, reason="x")
+    rows = {row["jti"]: row for row in host.rows("xgen_sessions")}
+
+    with connection_of(host) as (connection, engine):
+        ask = fast_lookup(connection, engine.dialect)
+        sql, parameters = compile_lookup(STATEMENTS["status"], engine)
+        for token in (open_token, ended, open_token):
+            row = rows[token.jti]
+            assert list(ask(sql, parameters(token.jti)) or ()) == [
+                user_id,
+                row["session_id"],
+                row["issued_us"],
+                row["expires_us"],
+                row["ended_us"],
+                row["end_reason"],
+                host.login_row(user_id)["invalid_before_us"],
+                0,
+            ]
+        host.force_logout(user_id)
+        cut_off, of_user = compile_lookup(STATEMENTS["cut-off"], engine)
+        answer = list(ask(cut_off, of_user(user_id)) or ())
+        assert answer == [host.login_row(user_id)["invalid_before_us"], 0]
+
+
+def test_what_is_not_on_record_has_no_row(host: Host) -> None:
+    with connection_of(host) as (connection, engine):
+        ask = fast_lookup(connection, engine.dialect)
+        sql, parameters = compile_lookup(STATEMENTS["status"], engine)
+        for jti in ("f" * 32, "' OR '1'='1", "", "%s"):
+            assert ask(sql, parameters(jti)) is None
+        assert list(ask("SELECT 1", ()) or ()) == [1]
+
+
+def test_a_driver_fails_with_its_own_errors(make_host: MakeHost, database_url: str) -> None:
+    host = make_host(database_url, create_all=False)
+    with connection_of(host) as (connection, engine):
+        ask = fast_lookup(connection, engine.dialect)
+        sql, parameters = compile_lookup(STATEMENTS["status"], engine)
+        for _ in range(2):
+            with pytest.raises(engine.dialect.loaded_dbapi.Error, match="xgen_sessions"):
+                ask(sql, parameters("f" * 32))
+        assert list(ask("SELECT 1", ()) or ()) == [1]
+
+
+def test_a_table_that_was_changed_meanwhile_is_read_as_it_is(host: Host) -> None:
+    token = host.issue(host.add_user())
+    assert host.status(token) == 200
+
+    host.execute("ALTER TABLE xgen_sessions ADD COLUMN of_the_host INTEGER")
+    assert host.status(token) == 200
+    host.execute("ALTER TABLE xgen_sessions RENAME TO elsewhere")
+    with pytest.raises(DenylistUnavailable):
+        host.verify(token)
+    host.execute("ALTER TABLE elsewhere RENAME TO xgen_sessions")
+    assert host.status(token) == 200
+
+
+def prepared(host: Host) -> int:
+    """Return how many statements a connection of psycopg's has prepared once it was asked."""
+    with connection_of(host) as (connection, engine):
+        ask = fast_lookup(connection, engine.dialect)
+        sql, parameters = compile_lookup(STATEMENTS["status"], engine)
+        assert ask(sql, parameters("f" * 32)) is None
+        found = connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()
+        return int(found[0])
+
+
+def test_nothing_is_prepared_where_the_host_forbids_it(
+    make_host: MakeHost, postgresql_url: str
+) -> None:
+    assert prepared(make_host(postgresql_url)) == 1
+
+    options = {"connect_args": {"prepare_threshold": None}}
+    host = make_host(postgresql_url, SQLALCHEMY_ENGINE_OPTIONS=options)
+    assert prepared(host) == 0
+    token = host.issue(host.add_user())
+    assert [host.status(token) for _ in range(10)] == [200] * 10
+
+
+def test_gevent_sees_each_wait(
+    make_host: MakeHost, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = make_host(postgresql_url)
+    monkey = SimpleNamespace(is_module_patched=lambda name: name == "socket")
+    monkeypatch.setitem(sys.modules, "gevent.monkey", monkey)
+
+    assert prepared(host) == 0
+
+
+@contextmanager
+def traced(host: Host) -> Iterator[tuple[Lookup, str, Callable[[str], Any], list[str]]]:
+    """Lend what asks a connection to SQLite, the question, and all that is run on it."""
+    ran: list[str] = []
+    with connection_of(host) as (connection, engine):
+        own = Connection(connection, engine.dialect)
+        connection.set_trace_callback(ran.append)
+        ask = partial(own.fetch_one, due=inf)
+        yield ask, *compile_lookup(STATEMENTS["status"], engine), ran
+
+
+def test_sqlite_is_asked_anew_once_another_process_has_committed(
+    make_host: MakeHost, tmp_path: Path
+) -> None:
+    host = make_host(f"sqlite:///{tmp_path}/own.db")
+    token, other = (host.issue(host.add_user(name)) for name in ("alice", "bob"))
+
+    with traced(host) as (ask, sql, parameters, ran):
+        first = ask(sql, parameters(token.jti))
+        assert len(ran) == 2  # the version, and the row
+        assert ask(sql, parameters(token.jti)) == first
+        assert ran[2:] == ["PRAGMA data_version"]
+
+        for ended_us in (5, 6):
+            statement = f"UPDATE xgen_sessions SET ended_us = {ended_us} WHERE jti = '{token.jti}'"
+            in_another_process(tmp_path / "own.db", statement)
+            for _ in range(2):
+                assert list(ask(sql, parameters(token.jti)) or ())[4] == ended_us
+        assert list(ask(sql, parameters(other.jti)) or ())[4] is None
+        in_another_process(tmp_path / "own.db", "PRAGMA wal_checkpoint(TRUNCATE)")
+        assert (tmp_path / "own.db-wal").stat().st_size == 0, "no query was left open"
+
+
+def in_another_process(path: Path, statement: str) -> None:
+    """Run a statement on a file of SQLite, and commit."""
+    program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); "
+    program += "print(c.execute(sys.argv[2]).fetchall()); c.close()"
+    subprocess.run([sys.executable, "-c", program, str(path), statement], check=True)
+
+
+def test_of_attached_files_sqlite_keeps_no_row(make_host: MakeHost, tmp_path: Path) -> None:
+    host = make_host(f"sqlite:///{tmp_path}/own.db")
+    token = host.issue(host.add_user())
+
+    with closing(sqlite3.connect(tmp_path / "main.db", isolation_level=None)) as connection:
+        connection.execute(f"ATTACH '{tmp_path}/own.db' AS attached").close()
+        with connection_of(host) as (_, engine):
+            sql, parameters = compile_lookup(STATEMENTS["status"], engine)
+            ask = partial(Connection(connection, engine.dialect).fetch_one, due=inf)
+        assert list(ask(sql, parameters(token.jti)) or ())[4] is None
+        in_another_process(tmp_path / "own.db", "UPDATE xgen_sessions SET ended_us = 5")
+        assert list(ask(sql, parameters(token.jti)) or ())[4] == 5
+
+
+def test_sqlite_keeps_so_many_rows(
+    make_host: MakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = make_host(f"sqlite:///{tmp_path}/own.db")
+    user = host.add_user()
+    tokens = [host.issue(user) for _ in range(5)]
+    monkeypatch.setattr(drivers, "_MAX_ROWS", 4)
+
+    with traced(host) as (ask, sql, parameters, ran):
+        for token in tokens[:4] * 2:
+            assert ask(sql, parameters(token.jti)) is not None
+        assert len(ran) == 4 * 2 + 4
+        ran.clear()
+        for token in tokens * 3:
+            assert ask(sql, parameters(token.jti)) is not None
+        assert len(ran) > len(tokens) * 3 + 5, "some were not kept"

@@ -1,0 +1,90 @@
+"""The README: its application runs as it stands, and its facts are those of the project."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from xgen_flask_sessions import UserFields
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+DRIVE = """
+import re
+from app import app
+
+browser = app.test_client()
+print(browser.get("/api/orders").status_code)
+credentials = {"username": "admin", "password": "change me"}
+print(browser.post("/sign-in", data=credentials).status_code)
+print(browser.get("/").text.partition("!")[0], browser.get("/api/orders").json["for_user"])
+screen = browser.get("/admin/admin-active-sessions/").text
+form = dict(re.findall(r'name="(csrf_token|user_id)" value="(.+?)"', screen))
+print(browser.post("/admin/admin-active-sessions/force-logout", data=form).location)
+print(browser.get("/api/orders").json["code"])
+print("An administrator ended the session." in browser.get("/sign-in").text)
+with app.app_context():
+    app.extensions["sqlalchemy"].engine.dispose()
+"""
+
+
+def test_the_application_runs(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "app.py").write_text(example)
+
+    def run(*arguments: str) -> str:
+        result = subprocess.run(
+            [sys.executable, "-W", "error", *arguments],
+            cwd=tmp_path, env={**os.environ, "FLASK_SECRET_KEY": "0123456789abcdef" * 4},
+            capture_output=True, text=True, timeout=180,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    run("-m", "flask", "--app", "app", "setup")
+    printed = run("-c", DRIVE)
+
+    assert printed.splitlines() == [
+        "401", "302", "Hello admin 1", "/sign-in", "session_revoked", "True",
+    ]  # fmt: skip
+
+
+def test_it_is_short_and_has_the_command_of_the_tests() -> None:
+    assert len(README.splitlines()) <= 160
+    (command,) = [line for line in README.splitlines() if ".venv/bin/python -m pytest" in line]
+    assert command.startswith("python3 -m venv .venv && ")
+
+
+def test_its_links_lead_to_files() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_its_minimum_versions_are_those_of_the_metadata() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    floors = dict(re.findall(r"([\w-]+)>=([\d.]+)", " ".join(project["dependencies"])))
+    floors["python"] = project["requires-python"].removeprefix(">=")
+    named = dict(re.findall(r"^\| ([\w-]+) \| ([\d.]+) \|$", README, re.MULTILINE))
+
+    assert {"Python", "Flask", "Flask-Admin", "Flask-Login", "SQLAlchemy"} <= set(named)
+    for name, version in named.items():
+        assert floors.get(name.lower(), version) == version, name
+
+
+def test_it_names_the_fields_of_the_user_model() -> None:
+    assert [f.name for f in fields(UserFields) if f"`{f.name}`" not in README] == []
+    assert [
+        f.name for f in fields(UserFields) if f.default and f"`{f.default}`" not in README
+    ] == []

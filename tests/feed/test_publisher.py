@@ -1,0 +1,417 @@
+"""Redis's feed: several relay at once, and none makes it other than the database's."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from freezegun import freeze_time
+
+from tests.support.databases import REDIS
+from tests.support.patience import at_once, within
+from tests.support.relaying import Deployment, answer, deployed
+from xgen_flask_sessions.changes import Change, Event
+from xgen_flask_sessions.clock import now_us
+from xgen_flask_sessions.errors import ConfigurationError
+from xgen_flask_sessions.feed import publisher as relay_module
+from xgen_flask_sessions.feed.publisher import Publisher
+from xgen_flask_sessions.feed.redis_stream import Keys, RedisFeed, RedisUnavailable
+from xgen_flask_sessions.feed.revoked import RevokedTokens
+
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+def deployment(sqlite_url: str, redis_issuer: str) -> Iterator[Deployment]:
+    with deployed(sqlite_url, redis_issuer) as made:
+        yield made
+
+
+def test_events_are_in_the_stream_in_their_order(deployment: Deployment) -> None:
+    relayer = deployment.relayer()
+    relayer.beat()
+    for user in "abc":
+        deployment.force_out(user)
+    relayer.beat()
+
+    assert deployment.positions() == [0, 1, 2, 3]
+    assert relayer.snapshots == 1
+
+
+def test_many_at_once_add_each_event_once(deployment: Deployment) -> None:
+    relayers = [deployment.relayer() for _ in range(4)]
+    for relayer in relayers:
+        relayer.beat()
+    history = deployment.meta()["history"]
+
+    def relay(index: int) -> None:
+        for turn in range(25):
+            if turn % 4 == index:
+                deployment.force_out(f"user {turn}")
+            relayers[index].beat()
+
+    at_once(60, [lambda index=index: relay(index) for index in range(4)])  # type: ignore[misc]
+    relayers[0].beat()
+
+    assert deployment.positions() == list(range(26))
+    assert deployment.meta()["history"] == history
+
+
+def test_two_that_begin_a_feed_at_once_do_not_mix_it(deployment: Deployment) -> None:
+    token = deployment.sign_in("ada")
+    deployment.force_out("ada")
+    deployment.force_out("bob")
+    relayers = [deployment.relayer() for _ in range(4)]
+    barrier = threading.Barrier(4)
+
+    def begin(index: int) -> None:
+        barrier.wait()
+        relayers[index].beat()
+
+    for _ in range(10):
+        deployment.lose_feed()
+        at_once(30, [lambda index=index: begin(index) for index in range(4)])  # type: ignore[misc]
+        verifier = deployment.verifier()
+        assert verifier.step()
+        assert answer(verifier, token) == "forced out"
+        assert deployment.positions()[0] == 2
+
+
+def test_what_was_read_too_long_ago_changes_nothing(deployment: Deployment) -> None:
+    early, late = deployment.relayer(), deployment.relayer()
+    early.beat()
+    late.beat()
+    deployment.force_out("ada")
+    mark = early.relay.redis_time_us()
+    events = early.read()
+    deployment.force_out("bob")
+    late.beat()
+    before = deployment.meta()
+
+    early.publish(mark, events)
+
+    assert deployment.meta() == before
+    assert deployment.positions() == [0, 1, 2]
+    early.beat()
+    assert deployment.meta()["history"] == before["history"]
+    assert deployment.positions() == [0, 1, 2]
+
+
+def test_the_heartbeat_is_from_before_the_database_was_read(deployment: Deployment) -> None:
+    relayer = deployment.relayer()
+    relayer.beat()
+
+    mark = relayer.relay.redis_time_us()
+    relayer.publish(mark, relayer.read())
+
+    assert int(deployment.meta()["heartbeat"]) == mark
+
+
+def test_a_process_that_was_down_for_long_begins_a_new_feed(deployment: Deployment) -> None:
+    deployment.relayer().beat()
+    for user in "abc":
+        deployment.force_out(user)
+    late = deployment.relayer()
+    heartbeat = deployment.meta()["heartbeat"]
+
+    late.beat()
+    assert deployment.meta()["heartbeat"] == heartbeat  # somebody else may have what is between
+    late.beat()
+
+    assert deployment.positions() == [3]
+
+
+def test_what_could_not_be_sent_is_sent_later(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relayer = deployment.relayer()
+    relayer.beat()
+    deployment.force_out("ada")
+    events = relayer.read()
+    relayer.relay._down_until = float("inf")
+    with pytest.raises(RedisUnavailable):
+        relayer.publish(0, events)
+    relayer.relay._down_until = 0
+
+    relayer.beat()
+
+    assert deployment.positions() == [0, 1]
+    assert relayer.snapshots == 1
+
+
+def test_many_events_go_in_pages(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "PAGE", 3)
+    relayer = deployment.relayer()
+    relayer.beat()
+    other = deployment.relayer()
+    other.beat()
+    for user in range(10):
+        deployment.force_out(f"user {user}")
+    other.read()
+    mark = relayer.relay.redis_time_us()
+
+    relayer.publish(mark, relayer.read())
+
+    assert deployment.positions() == list(range(11))
+    assert int(deployment.meta()["heartbeat"]) == mark
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_restored_database_begins_a_new_feed(
+    tmp_path: Path, redis_issuer: str, goes_on: bool
+) -> None:
+    path, backup = tmp_path / "test.db", tmp_path / "backup.db"
+    with deployed(f"sqlite:///{path}", redis_issuer) as deployment:
+        token = deployment.sign_in("ada")
+        deployment.force_out("bob")
+        deployment.engine.dispose()
+        shutil.copy(path, backup)
+        relayer, verifier = deployment.relayer(), deployment.verifier()
+        relayer.beat()
+        deployment.force_out("ada")
+        relayer.beat()
+        verifier.step()
+        assert answer(verifier, token) == "forced out"
+        history = deployment.meta()["history"]
+
+        deployment.engine.dispose()
+        for file in tmp_path.glob("test.db*"):
+            file.unlink()
+        shutil.copy(backup, path)
+        if goes_on:  # to the same position
+            deployment.force_out("eve")
+        relayer.beat()
+        verifier.step()
+
+        assert deployment.meta()["history"] != history
+        assert answer(verifier, token) == answer(deployment.strict, token) == "good"
+
+
+def test_a_redis_restored_to_an_older_state_is_brought_up(deployment: Deployment) -> None:
+    token = deployment.sign_in("ada")
+    relayer, verifier = deployment.relayer(), deployment.verifier()
+    relayer.beat()
+    bytes_client = redis.Redis.from_url(REDIS)
+    dumped = {key: bytes_client.dump(key) or b"" for key in deployment.keys[:3]}
+    deployment.force_out("ada")
+    relayer.beat()
+    verifier.step()
+    for key, value in dumped.items():
+        bytes_client.restore(key, 0, value, replace=True)
+    bytes_client.close()
+
+    verifier.step()
+    fresh = deployment.verifier()
+    fresh.step()
+    relayer.beat()
+
+    assert deployment.positions() == [0, 1]
+    assert relayer.snapshots == 1
+    verifier.step()
+    fresh.step()
+    assert answer(verifier, token) == answer(fresh, token) == "forced out"
+
+
+def test_no_redis_costs_no_time(redis_issuer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    relay = Publisher(NOWHERE, redis_issuer)
+
+    monkeypatch.setattr(relay_module, "_PAUSE_S", 60)
+    with pytest.raises(RedisUnavailable):
+        within(1, relay.redis_time_us)
+    with pytest.raises(RedisUnavailable, match="a moment ago"):
+        relay.redis_time_us()
+    with pytest.raises(RedisUnavailable):
+        within(1, lambda: RedisFeed(NOWHERE, redis_issuer).wait(0, 1))
+
+
+def test_a_wait_ends_as_soon_as_the_stream_grows(deployment: Deployment, redis_issuer: str) -> None:
+    relayer = deployment.relayer()
+    relayer.beat()
+    reader = RedisFeed(REDIS, redis_issuer)
+    deployment.force_out("ada")
+    beat = threading.Timer(0.1, relayer.beat)
+    beat.start()
+
+    while deployment.positions() == [0]:
+        within(1, lambda: reader.wait(0, 60))
+    beat.join()
+    within(1, lambda: reader.wait(0, 60))  # it has grown before
+    reader.close()
+
+
+def test_a_missing_driver_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+
+    with pytest.raises(ConfigurationError, match=r"xgen-flask-sessions\[redis\]"):
+        Publisher(NOWHERE, "xgen")
+
+
+def test_a_wrong_url_is_told_of_without_repeating_it() -> None:
+    with pytest.raises(ConfigurationError, match="redis://host") as refused:
+        Publisher("http://:secret@host", "xgen")
+
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("issuer", ["xgen", "https://id.example/{a}*?[x]", "}", "회사"])
+def test_the_keys_of_an_issuer_are_kept_together(issuer: str) -> None:
+    tags = {key[key.index("{") + 1 : key.index("}")] for key in Keys.of(issuer)}
+
+    assert len(tags) == 1
+    assert tags != {""}
+    assert Keys.of(issuer) != Keys.of(issuer + "x")
+
+
+def test_another_history_is_noticed_by_the_event_before(deployment: Deployment) -> None:
+    relayer = deployment.relayer()
+    relayer.beat()
+    deployment.force_out("ada")
+    relayer.beat()
+    history = deployment.meta()["history"]
+    other = deployment.relayer()
+    change = Change("user", "bob", None, 1)
+    events = [Event(1, "another", change), Event(2, "its successor", change)]
+    other.newest = events[-1]
+
+    other.publish(other.relay.redis_time_us(), events)
+
+    assert deployment.meta()["history"] != history
+    assert deployment.positions() == [1]
+
+
+def test_a_snapshot_replaces_only_what_it_was_made_for(deployment: Deployment) -> None:
+    relayer = deployment.relayer()
+    relayer.beat()
+    before = deployment.meta()
+
+    assert not relayer.relay._put(0, "another epoch", deployment.snapshot(), "a new history")
+
+    assert deployment.meta() == before
+    assert list(deployment.redis.scan_iter(f"{deployment.keys.snapshot}:*")) == []
+
+
+def test_the_heartbeat_never_falls(deployment: Deployment) -> None:
+    early, late = deployment.relayer(), deployment.relayer()
+    early.beat()
+    late.beat()
+    mark = early.relay.redis_time_us()
+    events = early.read()
+    late.beat()
+    heartbeat = deployment.meta()["heartbeat"]
+
+    early.publish(mark, events)
+
+    assert int(heartbeat) > mark
+    assert deployment.meta()["heartbeat"] == heartbeat
+
+
+def set_clock_back(deployment: Deployment) -> None:
+    """Leave what Redis would have from before its clock was set back by an hour."""
+    seconds, _ = deployment.redis.time()
+    later = (int(seconds) + 3600) * 10**6
+    deployment.redis.hset(
+        deployment.keys.meta, mapping=dict.fromkeys(("heartbeat", "changed", "made"), later)
+    )
+
+
+def test_redis_s_clock_set_back_keeps_no_service_waiting(deployment: Deployment) -> None:
+    token = deployment.sign_in("ada")
+    relayer, verifier = deployment.relayer(), deployment.verifier()
+    relayer.beat()
+    verifier.step()
+    history = deployment.meta()["history"]
+    set_clock_back(deployment)
+    verifier.step()
+    assert answer(verifier, token) == "unavailable"
+
+    relayer.beat()
+    verifier.step()
+
+    assert answer(verifier, token) == "good"
+    assert deployment.meta()["history"] == history
+
+
+def test_a_restored_database_is_noticed_though_the_clock_was_set_back(
+    deployment: Deployment,
+) -> None:
+    relayer, other = deployment.relayer(), deployment.relayer()
+    deployment.force_out("ada")
+    relayer.beat()
+    history = deployment.meta()["history"]
+    set_clock_back(deployment)
+    other.newest = Event(1, "another", Change("user", "bob", None, 1))
+
+    for _ in range(2):  # the first may have read too long ago
+        other.publish(other.relay.redis_time_us(), [])
+
+    assert deployment.meta()["history"] != history
+
+
+def test_compaction_goes_on_though_the_clock_was_set_back(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relayer = deployment.relayer()
+    relayer.beat()
+    set_clock_back(deployment)
+    monkeypatch.setattr(relay_module, "COMPACT_AFTER_US", 0)
+
+    relayer.beat()
+    relayer.beat()
+
+    assert relayer.snapshots == 2
+
+
+def test_a_mark_from_before_the_clock_was_set_back_is_no_sign_of_life(
+    deployment: Deployment,
+) -> None:
+    relayer = deployment.relayer()
+    later = relayer.relay.redis_time_us() + 3600 * 10**6
+
+    relayer.publish(later, relayer.read())
+    assert deployment.meta()["heartbeat"] == "0"
+    relayer.beat()
+    heartbeat = deployment.meta()["heartbeat"]
+    relayer.publish(later, relayer.read())
+
+    assert deployment.meta()["heartbeat"] == heartbeat
+
+
+def test_what_does_not_follow_is_not_read(deployment: Deployment) -> None:
+    relayer = deployment.relayer()
+    relayer.beat()
+    begun = RedisFeed(REDIS, deployment.issuer)
+    found = begun.begin()
+    assert found is not None
+    place, _ = found
+    for user in "abc":
+        deployment.force_out(user)
+    relayer.beat()
+
+    read = begun.read(place)
+    assert read is not None
+    assert [event.position for event in read.events] == [1, 2, 3]
+    assert begun.read(place._replace(history="another")) is None
+    assert begun.read(place._replace(id="another")) is None
+    deployment.redis.xdel(deployment.keys.stream, "2-1")
+    assert begun.read(place) is None
+    begun.close()
+
+
+def test_renewals_long_over_take_one_place() -> None:
+    with freeze_time("2026-05-25 12:00") as clock:
+        revocations = RevokedTokens()
+        for number in range(1, 1000):
+            until_us = now_us() + 60_000_000
+            revocations.apply(Change("renewed", "ada", "session", number, until_us))
+            clock.tick(60)
+
+        assert len(revocations._renewals["session"]) <= 12
+        assert revocations.ends("ada", "session", 1, now_us()) == "ended"
+        assert revocations.ends("ada", "session", 998, now_us() - 1) is None
+        assert revocations.ends("ada", "session", 998, now_us()) == "ended"
+        assert revocations.ends("ada", "session", 999, now_us()) is None

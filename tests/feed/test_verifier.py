@@ -1,0 +1,383 @@
+"""The verifier for services without the database: what it refuses, and from when on."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from freezegun import freeze_time
+
+from tests.support.databases import REDIS
+from tests.support.patience import within
+from tests.support.relaying import LONG_S, SECRET, Deployment, Stepped, answer, deployed
+from xgen_flask_sessions.errors import SessionRevoked
+from xgen_flask_sessions.feed import publisher as relay_module
+from xgen_flask_sessions.feed.redis_stream import (
+    Place,
+    Read,
+    RedisFeed,
+    RedisUnavailable,
+)
+from xgen_flask_sessions.runtime import elapsed
+from xgen_flask_sessions.verifier import Verifier
+
+NOON = datetime(2026, 5, 25, 12, tzinfo=UTC)
+
+TIMED = ("xgen_flask_sessions.verifier", "xgen_flask_sessions.feed.redis_denylist")
+"""The modules of a service that measure seconds."""
+
+
+@pytest.fixture
+def deployment(sqlite_url: str, redis_issuer: str) -> Iterator[Deployment]:
+    with deployed(sqlite_url, redis_issuer) as made:
+        yield made
+
+
+@pytest.fixture
+def each_deployment(database_url: str, redis_issuer: str) -> Iterator[Deployment]:
+    with deployed(database_url, redis_issuer) as made:
+        yield made
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_it_answers_as_the_database_does(each_deployment: Deployment, seed: int) -> None:
+    deployment = each_deployment
+    chance = random.Random(seed)
+    relayers = [deployment.relayer() for _ in range(3)]
+    verifiers = [deployment.verifier() for _ in range(2)]
+    with freeze_time(NOON) as clock, pytest.MonkeyPatch.context() as patch:
+        tokens = [deployment.sign_in(user) for user in "abc"]
+        for turn in range(50):
+            clock.tick(timedelta(microseconds=chance.choice((1, 1, 20_000_000, 100_000_000))))
+            good = [token for token in tokens if answer(deployment.strict, token) == "good"]
+            doing = chance.randrange(10)
+            if doing < 3 or not good:
+                tokens.append(deployment.sign_in(chance.choice("abc"), chance.choice((60, 3600))))
+            elif doing < 6:
+                tokens.append(deployment.renew(chance.choice(good)))
+            elif doing < 7:
+                deployment.end(chance.choice(good))
+            elif doing < 8:
+                deployment.force_out(chance.choice("abc"))
+            elif chance.random() < 0.2:
+                deployment.force_out_everyone()
+            elif chance.random() < 0.3:
+                deployment.lose_feed()
+                verifiers[0].step()
+                assert {answer(verifiers[0], token) for token in good} <= {"unavailable"}
+            compacts = chance.random() < 0.2
+            patch.setattr(relay_module, "COMPACT_AFTER_US", 0 if compacts else 10**15)
+            relayer = chance.choice(relayers)
+            relayer.beat()
+            relayer.beat()  # whoever is behind is given time to catch up
+            for verifier in verifiers:
+                assert verifier.step()
+                found = {token: answer(verifier, token) for token in tokens}
+                assert found == {token: answer(deployment.strict, token) for token in tokens}, turn
+            if chance.random() < 0.1:
+                verifiers[1] = deployment.verifier()
+
+
+def followed(deployment: Deployment) -> tuple[str, Stepped]:
+    """Return a token, and a verifier that knows the feed as it stands."""
+    token = deployment.sign_in("ada")
+    deployment.relayer().beat()
+    verifier = deployment.verifier()
+    verifier.step()
+    return token, verifier
+
+
+def test_a_good_token_tells_what_it_says(deployment: Deployment) -> None:
+    token, verifier = followed(deployment)
+
+    verified = verifier.verify(token)
+
+    assert verified == deployment.strict.verify(token)
+
+
+def test_a_forced_out_user_is_named(deployment: Deployment) -> None:
+    token = deployment.sign_in("ada")
+    deployment.force_out("ada")
+    deployment.relayer().beat()
+    verifier = deployment.verifier()
+    verifier.step()
+
+    with pytest.raises(SessionRevoked) as refused:
+        verifier.verify(token)
+
+    assert (refused.value.forced, refused.value.user_id) == (True, "ada")
+
+
+def test_an_unpublished_feed_lets_nothing_through(deployment: Deployment) -> None:
+    token = deployment.sign_in("ada")
+    verifier = deployment.verifier()
+
+    assert not verifier.step()
+
+    assert answer(verifier, token) == "unavailable"
+
+
+def test_nothing_passes_once_relays_have_stalled(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, verifier = followed(deployment)
+    assert answer(verifier, token) == "good"
+
+    # Redis answers still, yet says nothing new.
+    seconds, micros = deployment.redis.time()
+    past = int(seconds) * 10**6 + int(micros) - LONG_S * 10**6 - 1
+    deployment.redis.hset(deployment.keys.meta, "heartbeat", past)
+    verifier.step()
+    assert answer(verifier, token) == "unavailable"
+
+    deployment.relayer().beat()
+    verifier.step()
+    assert answer(verifier, token) == "good"
+    for module in TIMED:
+        monkeypatch.setattr(f"{module}.elapsed", lambda: elapsed() + LONG_S + 0.1)
+    assert answer(verifier, token) == "unavailable"
+
+
+def test_a_heartbeat_ahead_of_the_clock_counts_for_nothing(deployment: Deployment) -> None:
+    token = deployment.sign_in("ada")
+    deployment.relayer().beat()
+    verifier = deployment.verifier()
+    seconds, _ = deployment.redis.time()
+    deployment.redis.hset(deployment.keys.meta, "heartbeat", (int(seconds) + 600) * 10**6)
+
+    verifier.step()
+
+    assert answer(verifier, token) == "unavailable"
+
+
+def test_a_clock_set_back_makes_no_sign_of_life_younger(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, verifier = followed(deployment)
+    read = RedisFeed.read
+
+    def read_set_back(feed: RedisFeed, place: Place) -> Read | None:
+        found = read(feed, place)
+        assert found is not None
+        return found._replace(now_us=found.heartbeat_us + 1)
+
+    monkeypatch.setattr(RedisFeed, "read", read_set_back)
+    for module in TIMED:
+        monkeypatch.setattr(f"{module}.elapsed", lambda: elapsed() + LONG_S / 2)
+    verifier.step()
+    assert answer(verifier, token) == "good"
+    for module in TIMED:
+        monkeypatch.setattr(f"{module}.elapsed", lambda: elapsed() + LONG_S + 0.1)
+    verifier.step()
+    assert answer(verifier, token) == "unavailable"
+
+    verifier._denylist._lose()  # nor does it when the feed is loaded again
+    verifier.step()
+    assert answer(verifier, token) == "unavailable"
+    deployment.relayer().beat()
+    verifier.step()
+    assert answer(verifier, token) == "good"
+
+
+def test_the_log_says_once_why_nothing_passes(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "xgen_flask_sessions")
+    relayer, verifier = deployment.relayer(), deployment.verifier()
+
+    def said(level: str) -> list[str]:
+        for _ in range(3):
+            verifier.step()
+        found = [record.getMessage() for record in caplog.records if record.levelname == level]
+        assert len(found) == len(caplog.records) <= 1
+        caplog.clear()
+        return found
+
+    (reason,) = said("WARNING")
+    assert f"no feed of issuer '{deployment.issuer}'" in reason
+    assert "XGEN_SESSIONS_REDIS_URL" in reason
+    assert "xgen-sessions relay" in reason
+    relayer.beat()
+    assert len(said("INFO")) == 1
+    assert said("INFO") == []
+
+    with monkeypatch.context() as patch:
+        later_s = elapsed() + LONG_S + 1
+        for module in TIMED:
+            patch.setattr(f"{module}.elapsed", lambda: later_s)
+        patch.setattr(
+            RedisFeed,
+            "read",
+            lambda _, place: Read(3_600_000_000, 0, str(deployment.meta()["epoch"]), [], True),
+        )
+        (reason,) = said("WARNING")
+        assert "is 3600.0 s old" in reason
+    relayer.beat()
+    assert len(said("INFO")) == 1
+
+    deployment.redis.delete(deployment.keys.stream)
+    (reason,) = said("WARNING")
+    assert "incomplete" in reason
+    deployment.lose_feed()  # another reason is told of, too
+    (reason,) = said("WARNING")
+    assert "no feed" in reason
+    relayer.beat()
+    assert len(said("INFO")) == 1
+
+
+def test_a_redis_that_is_lost_is_told_of_once_nothing_passes(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "xgen_flask_sessions")
+    deployment.relayer().beat()
+    asked = 0
+
+    def read(_: RedisFeed, place: Place) -> Read | None:
+        nonlocal asked
+        asked += 1
+        raise RedisUnavailable("Redis cannot be used: it is gone")
+
+    service = Verifier(
+        redis_url=REDIS, issuer=deployment.issuer, secret_key=SECRET, max_staleness=LONG_S
+    )
+    with service, monkeypatch.context() as patch:
+        assert service.ready(30)
+        patch.setattr("xgen_flask_sessions.feed.redis_denylist._PAUSE_S", 0.01)
+        patch.setattr(RedisFeed, "read", read)
+
+        def fails(times: int) -> None:
+            while asked < times:
+                threading.Event().wait(0.005)
+
+        within(30, lambda: fails(5))
+        assert service.ready()
+        assert caplog.records == []  # what is known still counts
+        for module in TIMED:
+            patch.setattr(f"{module}.elapsed", lambda: elapsed() + LONG_S + 1)
+        times = asked
+        within(30, lambda: fails(times + 5))
+
+    (record,) = caplog.records
+    assert "Redis cannot be used: it is gone" in record.getMessage()
+
+
+@pytest.mark.parametrize("lost", ["meta", "stream", "both", "entry"])
+def test_a_lost_feed_is_refused_until_it_is_whole(deployment: Deployment, lost: str) -> None:
+    token = deployment.sign_in("ada")
+    relayer = deployment.relayer()
+    relayer.beat()
+    verifier = deployment.verifier()
+    verifier.step()
+    deployment.force_out("bob")
+    relayer.beat()
+    verifier.step()
+    assert answer(verifier, token) == "good"
+
+    if lost == "entry":
+        deployment.redis.xdel(deployment.keys.stream, "1-1")
+    else:
+        names = ["meta", "stream"] if lost == "both" else [lost]
+        deployment.redis.delete(*(getattr(deployment.keys, name) for name in names))
+    verifier.step()
+    assert answer(verifier, token) == "unavailable"
+
+    deployment.force_out("ada")
+    relayer.beat()
+    verifier.step()
+    assert answer(verifier, token) == "forced out"
+
+
+def test_a_lost_snapshot_is_made_again_for_those_that_come_later(deployment: Deployment) -> None:
+    token = deployment.sign_in("ada")
+    deployment.force_out("ada")
+    relayer = deployment.relayer()
+    relayer.beat()
+    deployment.redis.delete(deployment.keys.snapshot)
+    assert not deployment.verifier().step()
+
+    relayer.beat()
+
+    verifier = deployment.verifier()
+    assert verifier.step()
+    assert answer(verifier, token) == "forced out"
+
+
+def test_compaction_interrupts_nobody(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = deployment.sign_in("ada")
+    relayer = deployment.relayer()
+    relayer.beat()
+    verifier = deployment.verifier()
+    verifier.step()
+    history, epoch = (deployment.meta()[name] for name in ("history", "epoch"))
+    monkeypatch.setattr(relay_module, "COMPACT_AFTER_US", 0)
+    deployment.force_out("ada")
+    relayer.beat()
+
+    assert deployment.meta()["history"] == history
+    assert deployment.meta()["epoch"] != epoch
+    assert not verifier._denylist._follow(verifier.source)  # there is a newer snapshot
+    assert answer(verifier, token) == "forced out"
+    assert verifier._denylist._load(verifier.source)
+    assert answer(verifier, token) == "forced out"
+
+
+def test_memory_is_let_go_of_with_what_has_expired(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "COMPACT_AFTER_US", 0)
+    verifier = deployment.verifier()
+    relayer = deployment.relayer()
+    with freeze_time(NOON) as clock:
+        for user in range(30):
+            deployment.end(deployment.sign_in(f"ended {user}", 60))
+            deployment.sign_in(f"forced {user}", 60)
+            deployment.force_out(f"forced {user}")
+            deployment.renew(deployment.sign_in(f"renewed {user}", 60))
+        relayer.beat()
+        verifier.step()
+        assert verifier._denylist._reading is not None
+        assert verifier._denylist._reading.revoked.size == 90
+
+        clock.tick(timedelta(minutes=15))
+        relayer.beat()
+        verifier.step()
+
+        assert verifier._denylist._reading.revoked.size == 0
+
+
+def test_a_snapshot_of_several_parts_is_whole(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "CHUNK", 3)
+    tokens = [deployment.sign_in(f"user {number}") for number in range(50)]
+    for number in range(0, 50, 2):
+        deployment.force_out(f"user {number}")
+    deployment.relayer().beat()
+    verifier = deployment.verifier()
+    verifier.step()
+
+    assert [answer(verifier, token) for token in tokens] == ["forced out", "good"] * 25
+    assert deployment.redis.llen(deployment.keys.snapshot) == 9
+
+
+def test_many_events_are_read_in_pages(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xgen_flask_sessions.feed.redis_stream.PAGE", 3)
+    relayer, verifier = deployment.relayer(), deployment.verifier()
+    relayer.beat()
+    verifier.step()
+    tokens = [deployment.sign_in(f"user {number}") for number in range(10)]
+    for number in range(10):
+        deployment.force_out(f"user {number}")
+    relayer.beat()
+
+    assert verifier.step()
+
+    assert [answer(verifier, token) for token in tokens] == ["forced out"] * 10

@@ -1,0 +1,149 @@
+"""The screen's look-ups go by indexes: none reads every session there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.benchmarks.screen import addresses, plans_of, sign_in_admin
+from tests.support.databases import Server
+from tests.support.standalone import Center, center_maker
+from xgen_flask_sessions.roster.listing import COLUMNS
+from xgen_flask_sessions.roster.roster import PAGE_SIZE
+from xgen_flask_sessions.standalone import seeding
+from xgen_flask_sessions.standalone.models import db
+
+USERS, SESSIONS = 2000, 20_000
+
+ENDED = """
+UPDATE xgen_sessions SET ended_us = issued_us, end_reason = 'signed out'
+WHERE MOD(expires_us / 1000000, 10) > 0;
+UPDATE xgen_user_logins SET active_until_us = (
+    SELECT COALESCE(MAX(expires_us), 0) FROM xgen_sessions
+    WHERE user_id = xgen_user_logins.user_id AND ended_us IS NULL)
+"""
+"""As after a while: most sessions that are kept have ended, and an index is worth more."""
+
+FULL_SCANS = {
+    "sqlite": r"SCAN xgen_sessions",
+    "postgresql": r"Seq Scan on xgen_sessions",
+    "mysql": r"SIMPLE xgen_sessions ALL|xgen_sessions ALL",
+}
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
+def seeded(
+    request: pytest.FixtureRequest,
+    server: Callable[[str], Server],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Center]:
+    """Give an Admin Center with many sessions, on each kind of database in turn."""
+    own = {}
+    if request.param != "sqlite":
+        own["SQLALCHEMY_DATABASE_URI"] = server(request.param).kept("plans")
+    with center_maker(tmp_path_factory.mktemp("plans") / "instance") as make:
+        center = make(**own)
+        _fill(center)
+        yield center
+
+
+def _fill(center: Center) -> None:
+    with center.app.app_context():
+        list(seeding.seed(USERS, SESSIONS, randomness=1))
+        with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if db.engine.dialect.name == "postgresql":
+                connection.exec_driver_sql(ENDED)
+                connection.exec_driver_sql("VACUUM (ANALYZE)")
+            elif db.engine.dialect.name != "sqlite":
+                connection.exec_driver_sql("ANALYZE TABLE xgen_sessions, xgen_user_logins, users")
+
+
+def test_no_look_up_reads_every_session(seeded: Center) -> None:
+    center = seeded
+    token, users = sign_in_admin(center.app)
+    with center.app.app_context():
+        full_scan = re.compile(FULL_SCANS[db.engine.dialect.name])
+
+    for name, path in addresses(users).items():
+        plans = plans_of(center.app, token, path)
+        assert plans
+        for statement, steps in plans.items():
+            assert not full_scan.search("\n".join(steps)), (name, statement, steps)
+
+
+def test_the_default_order_needs_an_index_alone(seeded: Center) -> None:
+    center = seeded
+    token, _ = sign_in_admin(center.app)
+
+    plans = plans_of(center.app, token, "/sessions/users?page=3")
+
+    with center.app.app_context():
+        dialect = db.engine.dialect.name
+    (steps,) = [steps for query, steps in plans.items() if "ORDER BY" in query]
+    used = {
+        "sqlite": "USING COVERING INDEX ix_xgen_user_logins_newest",
+        "postgresql": "Index Only Scan Backward using ix_xgen_user_logins_newest",
+        "mysql": "ix_xgen_user_logins_newest",
+    }[dialect]
+    assert used in "\n".join(steps)
+    assert "SORT" not in "\n".join(steps).upper()
+    assert "TEMP B-TREE" not in "\n".join(steps)
+
+
+def test_sessions_are_counted_in_the_order_that_their_index_has_the_users(seeded: Center) -> None:
+    center = seeded
+    token, _ = sign_in_admin(center.app)
+
+    plans = plans_of(center.app, token, "/sessions/users?sort=active_sessions")
+
+    with center.app.app_context():
+        dialect = db.engine.dialect.name
+    steps = next("\n".join(steps) for query, steps in plans.items() if "ORDER BY" in query)
+    used = {
+        "sqlite": r"SEARCH xgen_user_logins USING INDEX sqlite_autoindex_xgen_user_logins_1",
+        "postgresql": r"Scan.* using ix_xgen_sessions_user",
+        "mysql": r"xgen_user_logins range PRIMARY",
+    }[dialect]
+    assert re.search(used, steps), steps
+
+
+def test_the_last_page_by_username_counts_whom_the_host_lacks_where_that_is_faster(
+    seeded: Center,
+) -> None:
+    center = seeded
+    token, users = sign_in_admin(center.app)
+
+    plans = plans_of(center.app, token, f"/sessions/users?sort=username&page={users // PAGE_SIZE}")
+
+    counts = [query for query in plans if query.startswith("SELECT count(") and "users" in query]
+    (count,) = [query for query in counts if "is_superuser" not in query]
+    with center.app.app_context():
+        joins = db.engine.dialect.name == "postgresql"  # where to look for them takes longer
+    assert ("JOIN" in count, "EXISTS" in count) == (joins, not joins)
+
+
+def test_superusers_are_counted_without_reading_everybody(seeded: Center) -> None:
+    center = seeded
+    token, _ = sign_in_admin(center.app)
+
+    plans = plans_of(center.app, token, "/sessions/users")
+
+    (steps,) = ["\n".join(steps) for query, steps in plans.items() if "is_superuser" in query]
+    assert "ix_users_superuser" in steps, steps
+
+
+def test_every_page_of_every_order_has_its_users(center: Center) -> None:
+    with center.app.app_context():
+        list(seeding.seed(300, 1000, randomness=1))
+    token, users = sign_in_admin(center.app)
+    client = center.browser()
+    client.set_cookie("xgen_token", token)
+
+    last = -(-users // PAGE_SIZE)
+    for column in COLUMNS:
+        url = f"/sessions/users?sort={column}"
+        pages = [client.get(f"{url}&page={n}").get_json()["users"] for n in range(1, last + 1)]
+        ids = [user["user_id"] for page in pages for user in page]
+        assert (len(ids), len(set(ids))) == (users, users), column

@@ -1,0 +1,220 @@
+"""A host whose database fails, and what must be seen of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from bs4 import BeautifulSoup
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_admin import Admin
+from werkzeug.test import TestResponse
+
+from tests.support.databases import MakeHost
+from tests.support.hosts import Host, bearer
+from tests.support.patience import at_once, in_spite_of_stalls
+from xgen_flask_sessions import IssuedToken, LedgerUnavailable, VerifiedToken
+
+DEADLINE_S, WRITE_DEADLINE_S = 0.8, 1.4
+DEADLINES: dict[str, Any] = {
+    "XGEN_SESSIONS_DEADLINE": timedelta(seconds=DEADLINE_S),
+    "XGEN_SESSIONS_WRITE_DEADLINE": timedelta(seconds=WRITE_DEADLINE_S),
+}
+SCREEN = "/admin/admin-active-sessions/"
+PAGE = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"}
+
+_NOTHING_DONE = re.compile(r"Nothing (of it )?was done\.")
+TABLES = ("xgen_sessions", "xgen_user_logins", "xgen_revocations")
+
+
+def with_screen(app: Flask) -> Mapping[str, Any]:
+    """Add Login Management."""
+    return {"admin": Admin(app, name="Admin Center")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A host with one user signed in, and an administrator at the screen."""
+
+    host: Host
+    user: str
+    token: IssuedToken
+    verified: VerifiedToken
+    admin_token: IssuedToken
+    form: Mapping[str, str]
+    """What the button **Force Logout** beside the user sends."""
+
+    @classmethod
+    def set(cls, make_host: MakeHost, database_url: str, **config: Any) -> Scene:
+        """Set the scene on an empty database."""
+        host = make_host(
+            database_url,
+            extras=with_screen,
+            **DEADLINES | config,
+        )
+        host.app.testing = False  # what nobody handles is a 500, as it would be for a user
+        user = host.add_user("alice")
+        boss = host.add_user("boss", is_superuser=True)
+        token, admin_token = (
+            in_spite_of_stalls(WRITE_DEADLINE_S, partial(host.issue, each)) for each in (user, boss)
+        )
+        admin = host.cookie_client(admin_token)
+        page = in_spite_of_stalls(DEADLINE_S, lambda: admin.get(SCREEN))
+        screen = BeautifulSoup(page.text, "html.parser")
+        (form,) = [
+            form
+            for form in screen.select(f"form[action='{SCREEN}force-logout']")
+            if form.select_one(f"input[name=user_id][value='{user}']")
+        ]
+        return cls(
+            host=host,
+            user=user,
+            token=token,
+            verified=in_spite_of_stalls(DEADLINE_S, lambda: host.verify(token)),
+            admin_token=admin_token,
+            form={str(field["name"]): str(field["value"]) for field in form.find_all("input")},
+        )
+
+    def admin(self) -> FlaskClient:
+        """Return a browser of the administrator's."""
+        return self.host.cookie_client(self.admin_token)
+
+    def rows(self) -> dict[str, list[Mapping[str, Any]]]:
+        """Return all that the plugin's tables hold, asked for on a connection of its own."""
+        with self.host.app.app_context():
+            engine = sa.create_engine(self.host.db.engine.url, poolclass=sa.NullPool)
+        tables = self.host.db.metadata.tables
+        with engine.connect() as connection:
+            return {
+                name: [
+                    dict(row)
+                    for row in connection.execute(
+                        sa.select(tables[name]).order_by(*tables[name].primary_key)
+                    ).mappings()
+                ]
+                for name in TABLES
+            }
+
+    def checked_calls(self) -> Iterator[tuple[str, Callable[[], TestResponse]]]:
+        """Yield the calls whose token is verified, by all ways that a token may come."""
+        for path in ("/api/token", "/api/user", "/page", "/sessions/"):
+            yield f"{path} by header", self._call(self.host.client(), path, bearer(self.token))
+            yield f"{path} by cookie", self._call(self.host.cookie_client(self.token), path, {})
+        yield "/page in a browser", self._call(self.host.cookie_client(self.token), "/page", PAGE)
+
+    def _call(
+        self, client: FlaskClient, path: str, headers: dict[str, str]
+    ) -> Callable[[], TestResponse]:
+        return lambda: client.get(path, headers=headers)
+
+    def http_changes(self) -> Iterator[tuple[str, Callable[[], TestResponse]]]:
+        """Yield the calls that change something."""
+        own = bearer(self.token)
+        client = self.host.client()
+        yield "sign in", lambda: client.post("/sign-in", data={"user_id": self.user})
+        yield "renew", lambda: client.post("/sessions/renew", headers=own)
+        yield "sign out", lambda: client.post("/sessions/sign-out", headers=own)
+        yield "force logout", lambda: self.admin().post(f"/sessions/users/{self.user}/force-logout")
+        yield (
+            "the form",
+            lambda: self.admin().post(f"{SCREEN}force-logout", data=self.form, headers=PAGE),
+        )
+
+    def pages(self) -> Iterator[tuple[str, Callable[[], TestResponse]]]:
+        """Yield the administrator's pages."""
+        for path in (SCREEN, f"{SCREEN}sessions?user_id={self.user}", "/sessions/users"):
+            yield path, self._call(self.admin(), path, dict(PAGE))
+
+    def python_changes(self) -> Iterator[Callable[[], object]]:
+        """Yield the calls of the Python interface that change something."""
+        host = self.host
+        for call in (
+            lambda: host.sessions.issue(self.user),
+            lambda: host.sessions.renew(self.verified),
+            lambda: host.sessions.end_session(self.token.session_id),
+            lambda: host.sessions.force_logout(self.user),
+        ):
+            yield self._in_context(call)
+
+    def _in_context(self, call: Callable[[], object]) -> Callable[[], object]:
+        def run() -> object:
+            with self.host.app.app_context():
+                return call()
+
+        return run
+
+    def expect_verified(self) -> None:
+        """Every way in lets the token pass, and the administrator sees the pages."""
+        for name, call in (*self.checked_calls(), *self.pages()):
+            answer = in_spite_of_stalls(DEADLINE_S, call)
+            assert answer.status_code == 200, (name, answer.text)
+
+    def expect_unverified(self) -> None:
+        """Every way in says 503 in time, and when to come back."""
+        names, calls = zip(*self.checked_calls(), *self.pages(), strict=True)
+        for name, answer in zip(names, at_once(DEADLINE_S, calls), strict=True):
+            expect_503(answer, "denylist_unavailable", name)
+
+    def expect_unchanged(self, *, verifiable: bool) -> None:
+        """Every change says in time that nothing was done.
+
+        :param verifiable: Whether tokens can be checked meanwhile.
+        """
+        names, changes = zip(*self.http_changes(), strict=True)
+        answers = at_once(WRITE_DEADLINE_S, changes)
+        if verifiable:
+            answers = [
+                again() if answer.get_json()["code"] == "denylist_unavailable" else answer
+                for answer, again in zip(answers, changes, strict=True)
+            ]
+        for name, answer in zip(names, answers, strict=True):
+            checked = name != "sign in" and not verifiable
+            expect_503(answer, "denylist_unavailable" if checked else "ledger_unavailable", name)
+            assert checked or _NOTHING_DONE.search(answer.text), (name, answer.text)
+        for error in at_once(WRITE_DEADLINE_S, map(_refusal_of, self.python_changes())):
+            assert _NOTHING_DONE.search(error.detail)
+
+    def expect_recovery(self) -> None:
+        """The very next calls work: the token passes, changes are made and hold."""
+        self.expect_verified()
+        fresh = self._sign_in()
+        assert self.status(fresh) == 200
+        answer = in_spite_of_stalls(
+            WRITE_DEADLINE_S,
+            lambda: self.admin().post(f"{SCREEN}force-logout", data=self.form, headers=PAGE),
+        )
+        assert answer.status_code == 303
+        assert [self.status(token) for token in (self.token, fresh)] == [401, 401]
+        pages = in_spite_of_stalls(DEADLINE_S, lambda: self.admin().get(SCREEN))
+        assert pages.status_code == 200
+        assert self.status(self._sign_in(), "/api/user") == 200
+
+    def status(self, token: IssuedToken, path: str = "/api/token") -> int:
+        """Return the status of a call with *token* in the header."""
+        return in_spite_of_stalls(DEADLINE_S, lambda: self.host.status(token, path))
+
+    def _sign_in(self) -> IssuedToken:
+        return in_spite_of_stalls(WRITE_DEADLINE_S, lambda: self.host.issue(self.user))
+
+
+def _refusal_of(change: Callable[[], object]) -> Callable[[], LedgerUnavailable]:
+    def run() -> LedgerUnavailable:
+        with pytest.raises(LedgerUnavailable) as caught:
+            change()
+        return caught.value
+
+    return run
+
+
+def expect_503(answer: TestResponse, code: str, what: str = "") -> None:
+    """Expect the answer of a database that cannot be used."""
+    assert answer.status_code == 503, (what, answer.status_code, answer.text)
+    assert answer.get_json()["code"] == code, (what, answer.text)
+    assert int(answer.headers["Retry-After"]) >= 1, what

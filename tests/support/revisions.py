@@ -1,0 +1,11 @@
+"""The revisions of ``migrations/``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+_VERSIONS = Path(__file__).parents[2] / "migrations" / "versions"
+
+ALL: Final = sorted(path.name[:4] for path in _VERSIONS.glob("0*.py"))
+"""Oldest first."""

@@ -1,0 +1,289 @@
+"""User models of other making: other names, other ids, rules in Python."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask_login import LoginManager, UserMixin
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from tests.support.hosts import PATIENT, SECRET, bearer
+from xgen_flask_sessions import (
+    ConfigurationError,
+    UserFields,
+    UserInactive,
+    XgenSessions,
+)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Person(UserMixin, Base):  # type: ignore[misc]
+    """Found by a key of its own, SuperUser and active by rules in Python."""
+
+    __tablename__ = "people"
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(sa.String(40), unique=True)
+    email: Mapped[str] = mapped_column(sa.String(80))
+    rank: Mapped[int] = mapped_column(default=0)
+
+    def get_id(self) -> str:
+        return self.key
+
+    @property
+    def is_root(self) -> bool:
+        return self.rank > 8
+
+    @property
+    def may_sign_in(self) -> bool:
+        return self.rank >= 0
+
+
+class Pair(Base):
+    __tablename__ = "pairs"
+
+    left: Mapped[int] = mapped_column(primary_key=True)
+    right: Mapped[int] = mapped_column(primary_key=True)
+    username: Mapped[str] = mapped_column(sa.String(80))
+
+
+FIELDS = UserFields(id="key", username="email", superuser="is_root", active="may_sign_in")
+
+SetUp = Callable[..., XgenSessions]
+
+
+@pytest.fixture
+def app(database_url: str) -> Flask:
+    app = Flask("host")
+    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url, **PATIENT)
+    return app
+
+
+@pytest.fixture
+def db(app: Flask) -> Iterator[SQLAlchemy]:
+    db = SQLAlchemy(app, metadata=Base.metadata)
+    yield db
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def sessions(app: Flask, db: SQLAlchemy) -> XgenSessions:
+    sessions = XgenSessions()
+    manager = LoginManager(app)
+    sessions.init_app(app, db=db, user_model=Person, login_manager=manager, user_fields=FIELDS)
+    with app.app_context():
+        db.create_all()
+        for key, rank in {"k-root": 9, "k-bora": 1, "k-gone": -1}.items():
+            db.session.add(Person(key=key, email=f"{key}@xgen.test", rank=rank))
+        db.session.commit()
+    return sessions
+
+
+def test_rules_in_python_count_as_columns_do(app: Flask, sessions: XgenSessions) -> None:
+    with app.app_context():
+        token = sessions.issue("k-root")
+        sessions.issue("k-bora")
+
+    answer: Any = app.test_client().get("/sessions/users", headers=bearer(token)).get_json()
+
+    assert answer["summary"] == {"active_users": 2, "active_sessions": 2, "superusers": 1}
+    assert {user["username"]: user["superuser"] for user in answer["users"]} == {
+        "k-root@xgen.test": True,
+        "k-bora@xgen.test": False,
+    }
+
+
+def test_an_inactive_user_by_a_rule_in_python_is_refused(
+    app: Flask, sessions: XgenSessions
+) -> None:
+    with app.app_context(), pytest.raises(UserInactive):
+        sessions.issue("k-gone")
+
+
+def test_an_id_other_than_get_id_is_pointed_out(app: Flask, db: SQLAlchemy) -> None:
+    sessions = XgenSessions()
+    fields = UserFields(username="email", superuser="is_root")
+    sessions.init_app(app, db=db, user_model=Person, user_fields=fields)
+
+    with app.app_context():
+        db.create_all()
+        db.session.add(Person(number=1, key="k", email="k@xgen.test"))
+        db.session.commit()
+        with pytest.raises(ConfigurationError, match=r"UserFields\(id="):
+            sessions.issue(db.session.get(Person, 1))
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "mend"),
+    [
+        (object, None, "mapped SQLAlchemy class"),
+        (Person, None, r"UserFields\(username="),
+        (Person, UserFields(username="email", name="nick"), r"UserFields\(name="),
+        (Pair, None, "composite primary key"),
+    ],
+)
+def test_a_model_that_does_not_fit_stops_the_start(
+    app: Flask, db: SQLAlchemy, model: type[Any], fields: UserFields | None, mend: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=mend):
+        XgenSessions().init_app(app, db=db, user_model=model, user_fields=fields)
+
+
+def test_one_application_takes_the_plugin_once(app: Flask, db: SQLAlchemy) -> None:
+    XgenSessions().init_app(app, db=db, user_model=Person, user_fields=FIELDS)
+
+    with pytest.raises(ConfigurationError, match="already been registered"):
+        XgenSessions().init_app(app, db=db, user_model=Person, user_fields=FIELDS)
+
+
+class Guid(sa.types.TypeDecorator[uuid.UUID]):
+    """UUIDs as 32 hexadecimal digits, as many hosts keep them."""
+
+    impl = sa.CHAR
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        kind = postgresql.UUID() if dialect.name == "postgresql" else sa.CHAR(32)
+        return dialect.type_descriptor(kind)
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return (value if isinstance(value, uuid.UUID) else uuid.UUID(value)).hex
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> uuid.UUID | None:
+        return value if value is None or isinstance(value, uuid.UUID) else uuid.UUID(value)
+
+
+class Packed(sa.types.TypeDecorator[uuid.UUID]):
+    """UUIDs as 16 bytes."""
+
+    impl = sa.LargeBinary(16)
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        return None if value is None else value.bytes
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> uuid.UUID | None:
+        return None if value is None else uuid.UUID(bytes=bytes(value))
+
+
+class Shifted(sa.types.TypeDecorator[int]):
+    """Numbers that begin at a million in the database."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        return None if value is None else value + 1_000_000
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
+        return None if value is None else value - 1_000_000
+
+
+ID = uuid.UUID("6f1c2a1e-58a1-4a8f-9f0e-3d5d3c1f2b7a")
+
+
+def host_of(
+    user_model: type[DeclarativeBase], database_url: str
+) -> tuple[Flask, SQLAlchemy, XgenSessions]:
+    """Build an application whose users are of that model."""
+    app = Flask("host")
+    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url, **PATIENT)
+    db = SQLAlchemy(app, metadata=user_model.metadata)
+    sessions = XgenSessions()
+    sessions.init_app(app, db=db, user_model=user_model, login_manager=LoginManager(app))
+    return app, db, sessions
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        (Guid(), ID),
+        (Packed(), ID),
+        (Shifted(), 5),
+        (sa.Uuid(), ID),
+        (sa.BigInteger(), 2**40),
+        (sa.SmallInteger(), 7),
+        (sa.String(40), "5"),
+        (sa.String(40), str(ID)),
+    ],
+)
+def test_ids_of_any_type_find_their_user(database_url: str, kind: Any, key: Any) -> None:
+    class OwnBase(DeclarativeBase):
+        pass
+
+    class Own(UserMixin, OwnBase):  # type: ignore[misc]
+        __tablename__ = "own"
+        key = mapped_column(kind, primary_key=True, autoincrement=False)
+        username: Mapped[str] = mapped_column(sa.String(40))
+        is_active: Mapped[bool] = mapped_column(default=True)
+
+        def get_id(self) -> str:
+            return str(self.key)
+
+    if isinstance(kind, Packed) and database_url.startswith("mysql"):
+        pytest.skip("MariaDB makes no primary key of a blob")
+    app, db, sessions = host_of(Own, database_url)
+    with app.app_context():
+        db.create_all()
+        db.session.add(Own(key=key, username="alice"))
+        db.session.commit()
+        token = sessions.issue(db.session.get(Own, key))
+        for other in ("99999999999999999999", "x", str(uuid.uuid4())):
+            with pytest.raises(UserInactive):
+                sessions.issue(other)
+
+    answer: Any = app.test_client().get("/sessions/", headers=bearer(token)).get_json()
+
+    assert len(answer["sessions"]) == 1
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+
+
+def test_a_user_without_a_username_is_shown_by_the_id(database_url: str) -> None:
+    class OwnBase(DeclarativeBase):
+        pass
+
+    class Guest(UserMixin, OwnBase):  # type: ignore[misc]
+        __tablename__ = "guests"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        username: Mapped[str | None] = mapped_column(sa.String(40))
+        is_active: Mapped[bool] = mapped_column(default=True)
+        is_superuser: Mapped[bool] = mapped_column(default=True)
+
+    app, db, sessions = host_of(Guest, database_url)
+    with app.app_context():
+        db.create_all()
+        db.session.add(Guest(id=7))
+        db.session.commit()
+        token = sessions.issue("7")
+
+    answer: Any = app.test_client().get("/sessions/users", headers=bearer(token)).get_json()
+
+    assert [user["username"] for user in answer["users"]] == ["7"]
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+
+
+def test_a_user_just_added_may_sign_in(app: Flask, sessions: XgenSessions, db: SQLAlchemy) -> None:
+    with app.app_context():
+        person = Person(key="k-new", email="new@xgen.test")
+        db.session.add(person)
+        issued = sessions.issue(person, commit=False)
+        db.session.commit()
+
+        assert sessions.verify(issued.token).user_id == "k-new"

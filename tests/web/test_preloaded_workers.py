@@ -1,0 +1,116 @@
+"""gunicorn that loads the application, and lets it follow the feed, before it forks its workers."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support.databases import MakeHost
+from tests.support.hosts import bearer
+from xgen_flask_sessions import IssuedToken
+
+WORKERS = 3
+PATIENCE_S = 120.0
+BOUND_S = 2.0
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("gunicorn") is None, reason="gunicorn is not installed"
+)
+
+
+class Answer(NamedTuple):
+    """What a worker said."""
+
+    status: int
+    worker: str
+    fresh: bool
+    begun_s: float
+
+
+@contextmanager
+def serving(database_url: str, token: str) -> Iterator[int]:
+    """Serve in workers forked from one process, and give the port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [sys.executable, "-m", "gunicorn", "--preload", f"--workers={WORKERS}"]
+    command += [f"--bind=127.0.0.1:{port}", "--log-level=warning"]
+    command.append(f"tests.support.preloaded:warm({database_url!r}, {token!r})")
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as server:
+        try:
+            yield port
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(PATIENCE_S)
+
+
+def ask(port: int, token: IssuedToken) -> Answer | None:
+    """Show a token to whichever worker takes it; ``None`` if none does."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    begun_s = time.monotonic()
+    try:
+        connection.request("GET", "/api/token", headers=bearer(token))
+        response = connection.getresponse()
+        response.read()
+    except ConnectionError:
+        return None
+    finally:
+        connection.close()
+    headers = response.headers
+    return Answer(response.status, headers["X-Worker"], headers["X-Fresh"] == "True", begun_s)
+
+
+def ask_until_all(
+    port: int, token: IssuedToken, convinced: Callable[[Answer], bool]
+) -> list[Answer]:
+    """Show a token until every worker has given a convincing answer; return all answers."""
+    answers: list[Answer] = []
+    give_up = time.monotonic() + PATIENCE_S
+    while len({each.worker for each in answers if convinced(each)}) < WORKERS:
+        assert time.monotonic() < give_up, answers[-5:]
+        answer = ask(port, token)
+        if answer is None:
+            time.sleep(0.05)  # real time: another process is at work
+        else:
+            answers.append(answer)
+    return answers
+
+
+def test_every_forked_worker_follows_the_feed_by_itself(
+    make_host: MakeHost, database_url: str
+) -> None:
+    host = make_host(database_url)
+    user = host.add_user()
+    token = host.issue(user)
+    with host.app.app_context():
+        url = host.db.engine.url.render_as_string(hide_password=False)
+    with serving(url, token.token) as port:
+        ask_until_all(port, token, lambda _: True)
+        # What was known before the fork counts for so long at most.
+        since_s = time.monotonic() + BOUND_S
+        before = ask_until_all(port, token, lambda each: each.fresh and each.begun_s > since_s)
+        assert {each.status for each in before} == {200}
+
+        host.force_logout(user)
+        returned_s = time.monotonic()
+        after = ask_until_all(port, token, lambda each: each.status == 401)
+
+    assert {each.status for each in after} <= {200, 401}
+    accepted = [each.begun_s - returned_s for each in after if each.status == 200]
+    assert max(accepted, default=0.0) < BOUND_S
+    refused: set[str] = set()
+    for each in after:
+        assert each.status == 401 or each.worker not in refused
+        if each.status == 401:
+            refused.add(each.worker)

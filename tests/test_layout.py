@@ -19,7 +19,7 @@ def imported_by(file: Path) -> set[str]:
 
 
 def test_test_modules_import_helpers_from_support_only() -> None:
-    allowed = ("tests.support", *OWN_HELPERS)
+    allowed = ("tests.prose", "tests.support", *OWN_HELPERS)
     wrong = {
         f"{file.relative_to(HERE)} imports {name}"
         for file in HERE.rglob("*.py")
@@ -37,6 +37,7 @@ def test_each_test_module_is_in_the_folder_of_a_room() -> None:
     assert at_the_root == {
         "test_layout.py",
         "test_packaging.py",
+        "test_prose.py",
         "test_rate_limits.py",
         "test_settings.py",
         "test_translations.py",

@@ -29,6 +29,7 @@ room's docstring states its knowledge and its limits.
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -154,6 +155,8 @@ def __getattr__(name: str) -> Any:
 
     So a service that only verifies tokens loads no Flask.
     """
+    if name == "__version__":
+        return version("xgen-flask-sessions")
     module = _HOME.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

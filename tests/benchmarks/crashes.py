@@ -2,8 +2,8 @@
 
 The server is killed with SIGKILL at random moments while several clients force users out, and is
 started again; see :mod:`tests.support.crashes`. Without --database-url, on all three databases in
-turn, as ``tests.benchmarks.histories``. Ends with 1 if a force logout that was answered 200 was lost, or
-half of one was found, or anything else was wrong.
+turn, as ``tests.benchmarks.histories``. Ends with 1 if a force logout that was answered 200 was
+lost, or half of one was found, or anything else was wrong.
 """
 
 from __future__ import annotations

@@ -29,7 +29,6 @@ from ..roster.listing import (
 from ..roster.roster import ActiveSession, ActiveUser
 from ..settings import load_keys
 from ..state import get_state
-from ..store import migrate
 from ..store.revocations import Revocation
 from ..store.tables import MAX_REASON
 from ..text import clean_text
@@ -37,7 +36,6 @@ from ..tokens.claims import MAX_USER_ID_LENGTH
 from ..tokens.keys import to_jwks
 from ..users.directory import Profile
 from ..web.i18n import format_zone
-from . import doctor as examination
 from .terminal import (
     cause_of,
     counted,
@@ -46,7 +44,11 @@ from .terminal import (
     shown,
 )
 
-commands = AppGroup("xgen-sessions", help="List signed-in users, and sign them out.")
+commands = AppGroup(
+    "xgen-sessions",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="List signed-in users, and sign them out.",
+)
 
 
 @contextmanager
@@ -222,6 +224,8 @@ def prune(as_json: bool) -> None:
 @cli_errors()
 def upgrade(as_json: bool) -> None:
     """Create the tables, or bring them to this release."""
+    from ..store import migrate  # Alembic is loaded for this command only
+
     try:
         revisions = migrate.upgrade(get_state().db.engine)
     except SQLAlchemyError as error:
@@ -274,6 +278,8 @@ def relay() -> None:
 @cli_errors()
 def doctor(opened: tuple[str, ...], strict: bool, as_json: bool) -> None:
     """Find faults in the set-up, and prove that revoking works."""
+    from . import doctor as examination  # loaded for this command only
+
     unknown = examination.unknown_endpoints(current_app, opened)
     if unknown:
         raise click.UsageError(f"There is no endpoint {shown(unknown[0])}; see flask routes.")
@@ -319,6 +325,8 @@ def operator() -> str:
 
 
 def _database_failure(what: str, error: Exception) -> click.ClickException:
+    from ..store import migrate
+
     try:
         get_state().denylist.require_reachable()
         upgrade_due = migrate.pending(get_state().db.engine)

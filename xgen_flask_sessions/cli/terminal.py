@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from tabulate import tabulate
 
+from ..errors import ConfigurationError
 from ..text import clean_text
 
 
@@ -32,6 +32,14 @@ def cause_of(error: BaseException) -> str:
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table, if it has rows."""
+    try:
+        from tabulate import tabulate
+    except ImportError as error:  # pragma: no cover: needs an environment of its own
+        raise ConfigurationError(
+            "Tables need tabulate, which is not installed; install xgen-flask-sessions with the "
+            "extra 'commands', or use --json."
+        ) from error
+
     if rows:
         click.echo(tabulate(rows, headers, disable_numparse=True) + "\n")
 

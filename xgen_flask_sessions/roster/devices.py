@@ -5,21 +5,21 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from functools import lru_cache
-
-import ua_parser
-from ua_parser.core import Matcher, UserAgent
-from ua_parser.loaders import load_lazy_builtins
-from ua_parser.matchers import UserAgentMatcher
+from typing import TYPE_CHECKING
 
 from ..store.tables import MAX_USER_AGENT
 from ..text import clean_text
 
+if TYPE_CHECKING:
+    import ua_parser
+    from ua_parser.core import UserAgent
+
 # Group 1 is the family, group 2 the major version.
-_OWN_MATCHERS: list[Matcher[UserAgent]] = [
-    UserAgentMatcher(r"\b(KAKAOTALK)(?:[ /](\d{1,3})\b)?", "KakaoTalk"),
-    UserAgentMatcher(r"\b(NAVER)\((?:inapp; [^;]*; [^;]*; (\d+))?", "NAVER"),
-    UserAgentMatcher(r"\b(Whale)/(\d+)"),
-]
+_OWN_PATTERNS = (
+    (r"\b(KAKAOTALK)(?:[ /](\d{1,3})\b)?", "KakaoTalk"),
+    (r"\b(NAVER)\((?:inapp; [^;]*; [^;]*; (\d+))?", "NAVER"),
+    (r"\b(Whale)/(\d+)", None),
+)
 
 _BROWSER_NAMES = {
     "Chrome Mobile": "Chrome",
@@ -50,8 +50,14 @@ class Device:
 
 @lru_cache(maxsize=1)
 def _parser() -> ua_parser.Parser:
+    # Loaded at the first list of sessions, not at each start of a process.
+    import ua_parser
+    from ua_parser.loaders import load_lazy_builtins
+    from ua_parser.matchers import UserAgentMatcher
+
+    own = [UserAgentMatcher(*pattern) for pattern in _OWN_PATTERNS]
     agents, systems, devices = load_lazy_builtins()
-    return ua_parser.Parser.from_matchers(([*_OWN_MATCHERS, *agents], systems, devices))
+    return ua_parser.Parser.from_matchers(([*own, *agents], systems, devices))
 
 
 def describe(user_agent: str | None) -> Device:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -39,10 +40,13 @@ def _load_app(instance: str | None = None) -> Flask:
 def run() -> None:
     """Run the command that was called."""
     info = ScriptInfo(create_app=_load_app, set_debug_flag=False)
-    cli.main(obj=info, prog_name="python -m xgen_flask_sessions")
+    is_module = Path(sys.argv[0]).name == "__main__.py"
+    name = "python -m xgen_flask_sessions" if is_module else None
+    cli.main(obj=info, prog_name=name)
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="xgen-flask-sessions", message="%(package)s %(version)s")
 def cli() -> None:
     """Run the XGEN Admin Center, and look after its users and sessions.
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from tabulate import tabulate
 
 
 def _text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -41,6 +40,8 @@ def printable(text: str | None) -> str:
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table, if it has rows."""
+    from tabulate import tabulate
+
     if rows:
         click.echo(tabulate(rows, headers, disable_numparse=True) + "\n")
 

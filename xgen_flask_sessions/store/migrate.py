@@ -11,15 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.script.revision import RevisionError
 
 from ..errors import ConfigurationError
 from .tables import TABLES, VERSION_TABLE, Base
+
+try:
+    from alembic import command
+    from alembic.autogenerate import compare_metadata
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from alembic.script.revision import RevisionError
+except ImportError as missing:  # pragma: no cover: needs an environment of its own
+    raise ConfigurationError(
+        "The migrations need Alembic, which is not installed; install xgen-flask-sessions with "
+        "the extra 'commands': pip install 'xgen-flask-sessions[commands]'"
+    ) from missing
 
 _LOCK_NAME = "xgen_sessions_upgrade"
 _LOCK_KEY = 0x7867656E

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, Final, Literal, cast
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
 from ..tables import (
@@ -263,7 +262,9 @@ class Dialect:
         )
 
     def _insert(self, table: sa.Table) -> Any:
-        return postgresql.insert(table)
+        from sqlalchemy.dialects.postgresql import insert  # loaded for this database only
+
+        return insert(table)
 
     def _greatest(self, *values: Any) -> sa.ColumnElement[int]:
         return sa.func.greatest(*values, type_=sa.BigInteger())

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 
 from ..tables import EVERYONE
 from .base import LOGINS, MARIADB, SELECT_EVERYONE, Dialect, first_argument, new_login
@@ -85,6 +84,8 @@ class MariaDB(Dialect):
         return connection.execute(sa.text(statement), {"ids": json.dumps(sorted(ids))})
 
     def _upsert(self, table: sa.Table, values: Any, updated: Any) -> Any:
-        statement = mysql.insert(table).values(values)
+        from sqlalchemy.dialects.mysql import insert  # loaded for this database only
+
+        statement = insert(table).values(values)
         # A list keeps the order of the assignments.
         return statement.on_duplicate_key_update(list(updated(statement.inserted).items()))

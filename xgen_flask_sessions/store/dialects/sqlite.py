@@ -8,7 +8,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
 from ..tables import EVERYONE
@@ -70,7 +69,9 @@ class SQLite(Dialect):
         return everyone_us
 
     def _insert(self, table: sa.Table) -> Any:
-        return sqlite.insert(table)
+        from sqlalchemy.dialects.sqlite import insert  # loaded for this database only
+
+        return insert(table)
 
     def _greatest(self, *values: Any) -> sa.ColumnElement[int]:
         return sa.func.max(*values, type_=sa.BigInteger())

@@ -1,0 +1,33 @@
+"""The comments of the package stay easy to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.prose import GROUPS, PACKAGE, files_of, per_thousand
+
+MOST = 1.0
+"""Words of a group in 1,000 words of comments; well-kept projects have 0 to 1."""
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_words_that_make_sentences_hard_to_read_are_rare(group: str) -> None:
+    assert per_thousand(files_of(PACKAGE))[group] <= MOST, "see python -m tests.prose --list"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.py", "x = 1  # what was revoked, by whom; nobody knows\n"),
+        ("b.py", '"""What was revoked, by whom; nobody knows."""\n'),
+        ("c.lua", "-- what was revoked, by whom; nobody knows\n"),
+        ("d.css", "/* what was revoked, by whom; nobody knows */\n"),
+        ("e.html", "{# what was revoked, by whom; nobody knows #}\n"),
+    ],
+)
+def test_each_kind_of_file_is_counted(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+
+    assert set(per_thousand(files_of(tmp_path)).values()) == {pytest.approx(1000 / 7)}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.chromium import FLAGS
 from tests.support.databases import (
     REDIS,
     RUNNING,
@@ -27,6 +29,8 @@ from tests.support.tracing import install_in_turn
 from xgen_flask_sessions.connections import redis_client
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from tests.support.redis_place import RedisPlace
     from tests.support.standalone import Center, MakeCenter
 
@@ -42,8 +46,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slow tests: begun last, their files would go on alone."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Begin with the slow modules: begun last, they would go on alone."""
+    items.sort(key=lambda item: not hasattr(item.getparent(pytest.Module).obj, "pytestmark"))  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -142,7 +146,13 @@ def redis_issuer(own_redis: RedisPlace) -> str:
     return own_redis.issuer
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("postgresql", marks=pytest.mark.slow),
+        pytest.param("mariadb", marks=pytest.mark.slow),
+    ]
+)
 def database_url(request: pytest.FixtureRequest) -> str:
     """Give the URL of an empty database, on each supported kind in turn."""
     url: str = request.getfixturevalue(f"{request.param}_url")
@@ -210,3 +220,16 @@ def make(database_url: str, tmp_path: Path) -> Iterator[MakeCenter]:
 def center(make: MakeCenter) -> Center:
     """Give an Admin Center without anybody but its first SuperUser."""
     return make()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Give a headless browser; a test is skipped where there is none, see :func:`server`."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium")
+    require_service(None if path else "Chromium is not there")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()

@@ -217,7 +217,7 @@ def test_flask_babel_not_installed(sqlite_url: str) -> None:
 
     run = subprocess.run(
         [sys.executable, "-W", "error", program, sqlite_url],
-        capture_output=True, text=True, timeout=60, cwd=program.parents[1],
+        capture_output=True, text=True, timeout=60, cwd=program.parents[2],
     )  # fmt: skip
 
     assert run.returncode == 0, run.stderr

@@ -14,7 +14,6 @@ from playwright.sync_api import Browser
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.serving import make_server
 
-from tests.support.chromium import browser
 from tests.support.hosts import Host, NamedUser, bearer, make_app
 from tests.support.naughty_strings import LONE_SURROGATES, NAUGHTY
 from tests.support.screen import SCREEN, with_screen
@@ -23,7 +22,6 @@ from xgen_flask_sessions.text import clean_text, visible
 
 pytestmark = pytest.mark.slow
 
-__all__ = ["browser"]
 REASONS = [text[:500] for text in (*NAUGHTY, *LONE_SURROGATES)]
 TURNING = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 

@@ -162,7 +162,7 @@ def test_a_full_database_that_undoes_the_hosts_whole_transaction_says_so(scene: 
         use_up(scene)
         with host.app.app_context():
             host.find_user(scene.user).department = "changed"
-            with pytest.raises(LedgerUnavailable, match="undid the whole transaction"):
+            with pytest.raises(LedgerUnavailable, match="rolled back the whole transaction"):
                 host.sessions.issue(scene.user, commit=False)
             host.db.session.commit()
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-
-import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 
 from tests.support.admin_center import PASSWORD
 
@@ -39,19 +34,6 @@ WHALE = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
     "Chrome/124.0.0.0 Whale/4.25.232.19 Safari/537.36"
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        if os.environ.get("XGEN_TEST_REQUIRE_SERVICES") == "1":
-            pytest.fail("Chromium is not there")
-        pytest.skip("Chromium is not there")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 def sign_in(page: Page, username: str) -> Page:

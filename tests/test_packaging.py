@@ -58,6 +58,8 @@ def test_wheel_carries_everything(wheel: Path) -> None:
         "admin/static/xgen-sessions.css",
         "web/translations/ko/LC_MESSAGES/xgen_sessions.po",
         "api/openapi.json",
+        "feed/install.lua",
+        "feed/publish.lua",
         "migrations/env.py",
         "migrations/versions/0001_create_tables.py",
         "standalone/templates/xgen_standalone/sign_in.html",

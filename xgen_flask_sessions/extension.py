@@ -21,7 +21,7 @@ from .denylist.strict import StrictDenylist
 from .denylist.watch import Watch
 from .errors import ConfigurationError, XgenSessionsError
 from .feed.relay import Relay
-from .feed.wakeups import ByDatabase, Interval
+from .feed.wakeups import DatabaseWakeup, FixedInterval
 from .rate_limits import RateLimits
 from .roster.roster import Roster
 from .runtime import has_green_threads
@@ -198,7 +198,7 @@ def _watch(settings: Settings, db: SQLAlchemy, denylist: StrictDenylist) -> Watc
             "XGEN_SESSIONS_CONSISTENCY='watch' follows one database, but "
             f"{type(db).__name__} chooses engines itself; use 'strict'."
         )
-    return Watch(denylist, ByDatabase(Interval()), settings.max_staleness.total_seconds())
+    return Watch(denylist, DatabaseWakeup(FixedInterval()), settings.max_staleness.total_seconds())
 
 
 def _relay(settings: Settings, denylist: StrictDenylist) -> Relay | None:

@@ -3,10 +3,10 @@
 Hits are counted by the library ``limits``: in memory, for one process, or in Redis, for all of
 them.
 
-A limit slows down attackers who guess passwords, and scripts out of control; revocations do not
-depend on it. So if the storage cannot be reached, there is no limit, and the log says so: an
-administrator who has to end a session must not wait for Redis, and an attacker must not be able to
-lock all users out by stopping it.
+A limit slows down password guessing and scripts out of control; revocations do not depend on it.
+So if the storage cannot be reached, there is no limit, and the log says so: an administrator must
+be able to end a session without Redis, and an attacker must not be able to lock all users out by
+stopping it.
 """
 
 from __future__ import annotations

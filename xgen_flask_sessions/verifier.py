@@ -102,9 +102,11 @@ class Verifier:
         view = self._denylist.view
         if view is None or view.fresh_until_s <= elapsed():
             view = self._denylist.first_view()
-        ended = view.revoked.ends(claims.user_id, claims.session_id, claims.issued_us, now_us)
-        if ended is not None:
-            raise SessionRevoked(forced=ended == "forced", user_id=claims.user_id)
+        revoked = view.revoked.revoked_by(
+            claims.user_id, claims.session_id, claims.issued_us, now_us
+        )
+        if revoked is not None:
+            raise SessionRevoked(forced=revoked == "forced", user_id=claims.user_id)
         return verified_token(claims)
 
     def ready(self, timeout: float = 0) -> bool:
@@ -148,4 +150,4 @@ class Verifier:
             if self._keys.have_changed():
                 self._codec = self._make_codec()
         except (OSError, ConfigurationError) as error:
-            _log.error("The keys stay as they were: %s", error)
+            _log.error("The keys were not reloaded, and the current ones stay in use: %s", error)

@@ -145,7 +145,7 @@ def test_what_could_not_be_sent_is_sent_later(
 
 
 def test_many_events_go_in_pages(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay_module, "PAGE", 3)
+    monkeypatch.setattr(relay_module, "EVENTS_PER_CALL", 3)
     relayer = deployment.relayer()
     relayer.beat()
     other = deployment.relayer()
@@ -385,7 +385,7 @@ def test_what_does_not_follow_is_not_read(deployment: Deployment) -> None:
     relayer = deployment.relayer()
     relayer.beat()
     begun = RedisFeed(REDIS, deployment.issuer)
-    found = begun.begin()
+    found = begun.find_snapshot()
     assert found is not None
     place, _ = found
     for user in "abc":
@@ -411,7 +411,7 @@ def test_renewals_long_over_take_one_place() -> None:
             clock.tick(60)
 
         assert len(revocations._renewals["session"]) <= 12
-        assert revocations.ends("ada", "session", 1, now_us()) == "ended"
-        assert revocations.ends("ada", "session", 998, now_us() - 1) is None
-        assert revocations.ends("ada", "session", 998, now_us()) == "ended"
-        assert revocations.ends("ada", "session", 999, now_us()) is None
+        assert revocations.revoked_by("ada", "session", 1, now_us()) == "ended"
+        assert revocations.revoked_by("ada", "session", 998, now_us() - 1) is None
+        assert revocations.revoked_by("ada", "session", 998, now_us()) == "ended"
+        assert revocations.revoked_by("ada", "session", 999, now_us()) is None

@@ -354,7 +354,7 @@ def test_memory_is_let_go_of_with_what_has_expired(
 def test_a_snapshot_of_several_parts_is_whole(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay_module, "CHUNK", 3)
+    monkeypatch.setattr(relay_module, "CHANGES_PER_CHUNK", 3)
     tokens = [deployment.sign_in(f"user {number}") for number in range(50)]
     for number in range(0, 50, 2):
         deployment.force_out(f"user {number}")
@@ -369,7 +369,7 @@ def test_a_snapshot_of_several_parts_is_whole(
 def test_many_events_are_read_in_pages(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xgen_flask_sessions.feed.redis_stream.PAGE", 3)
+    monkeypatch.setattr("xgen_flask_sessions.feed.redis_stream.EVENTS_PER_CALL", 3)
     relayer, verifier = deployment.relayer(), deployment.verifier()
     relayer.beat()
     verifier.step()

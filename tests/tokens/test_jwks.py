@@ -138,6 +138,29 @@ def test_a_changed_file_is_read_again(tmp_path: Path, caplog: pytest.LogCaptureF
     assert known() == [False, True]
 
 
+def test_a_file_that_could_not_be_read_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "jwks.json"
+    keys = [load_key(private_pem("ES256", number), "ES256") for number in (1, 2)]
+    file.write_text(json.dumps(to_jwks(keys[:1])))
+    verifier = Verifier(redis_url=REDIS, jwks_file=file)
+    file.write_text(json.dumps(to_jwks(keys)))
+
+    def fail(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        verifier._keys_due_s = 0
+        verifier._reread_keys()
+    verifier._keys_due_s = 0
+    verifier._reread_keys()
+
+    token = TokenCodec(keys[1:], issuer="xgen").encode(CLAIMS)
+    assert verifier._codec.decode(token, now_us=0) == CLAIMS
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -138,7 +138,7 @@ class StrictDenylist:
 
         :raises DenylistUnavailable: It does not answer in time.
         """
-        source = self._get_source()
+        source = self.source()
         if source is None:
             return
         try:
@@ -152,14 +152,10 @@ class StrictDenylist:
             with suppress(DenylistUnavailable):
                 self.require_reachable()
 
-    def source(self) -> _Database | None:
-        """Return the database to ask; ``None`` if the host's connection is the only one."""
-        return self._get_source()
-
     def _ask(self, query: str, about: str) -> Sequence[Any] | None:
         source = self._source
         if source is None or source.engine is not self._get_engine():
-            source = self._get_source()
+            source = self.source()
         if source is None:
             return self._ask_host(query, about)
         sql, parameters = source.queries[query]
@@ -168,7 +164,7 @@ class StrictDenylist:
         except source.pool.errors as error:
             raise DenylistUnavailable from error
 
-    def _get_source(self) -> _Database | None:
+    def source(self) -> _Database | None:
         """Return the database to ask; ``None`` if the host's connection is the only one."""
         engine = self._get_engine()
         source = self._source

@@ -45,7 +45,7 @@ class FeedReader:
         self._connection: Connection | None = None
         self.newest: Event | None = None
         """The last event that was read; ``None`` if the feed has none."""
-        self._begun = False
+        self._started = False
 
     @property
     def connection(self) -> Connection:
@@ -66,8 +66,8 @@ class FeedReader:
             raise
 
     def _read(self) -> Batch:
-        if not self._begun:
-            return self._begin()
+        if not self._started:
+            return self._resync()
         events: list[Event] = []
         while True:
             position = self.newest.position if self.newest else 0
@@ -75,19 +75,19 @@ class FeedReader:
             is_last_page = len(found) < feed_table.PAGE
             # The last event must still be there, followed by its successors only.
             if self.newest is not None and (not found or found.pop(0) != self.newest):
-                return self._begin()
+                return self._resync()
             if any(event.position != place for place, event in enumerate(found, position + 1)):
-                return self._begin()
+                return self._resync()
             if found:
                 events += found
                 self.newest = found[-1]
             if is_last_page:
                 return Batch(False, events)
 
-    def _begin(self) -> Batch:
+    def _resync(self) -> Batch:
         newest = self._fetch(self._newest, ())
         self.newest = newest[0] if newest else None
-        self._begun = True
+        self._started = True
         return Batch(True, [])
 
     def _fetch(self, sql: str, parameters: Any) -> list[Event]:
@@ -166,7 +166,7 @@ class Follower:
             return
         if has_green_threads():
             if not self._refused:  # log it once, though each request tries
-                _log.error("The feed needs real threads: it is not followed.")
+                _log.error("The feed needs real threads, so it is not followed here.")
             self._refused = True
             return
         with self._lock:

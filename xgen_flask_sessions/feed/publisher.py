@@ -20,14 +20,14 @@ from typing import Final, NamedTuple
 from ..changes import KEPT, Event
 from ..clock import SECOND_US
 from .redis_stream import (
-    CHUNK,
-    PAGE,
+    CHANGES_PER_CHUNK,
+    EVENTS_PER_CALL,
     Keys,
     RedisUnavailable,
     connect,
-    failing_as_unavailable,
-    fields_of,
+    event_values,
     pack,
+    translated_errors,
 )
 from .snapshot import ORIGIN, Snapshot
 
@@ -40,14 +40,16 @@ COMPACT_AFTER_EVENTS: Final = KEPT // 2
 _PAUSE_S: Final = 1.0
 """Seconds for which calls fail at once after Redis did not answer, instead of waiting for it."""
 
-_REMEMBERED: Final = 2000
+_MAX_RECENT: Final = 2000
 
 _LOCK_MS: Final = 5000
 _DRAFT_S: Final = 60
 
 
-class _Answer(NamedTuple):
-    word: str
+class _Reply(NamedTuple):
+    """The reply of ``publish.lua``, which documents it."""
+
+    status: str
     epoch: str
     position: int
     made_us: int
@@ -93,7 +95,7 @@ class Publisher:
 
         :raises RedisUnavailable: Redis does not answer.
         """
-        with self._asking():
+        with self._redis_calls():
             seconds, micros = self._redis.time()
         return int(seconds) * SECOND_US + int(micros)
 
@@ -115,18 +117,18 @@ class Publisher:
         :raises RedisUnavailable: Redis does not answer. The events are kept for the next call.
         """
         self._remember(events, newest or ORIGIN)
-        with self._asking():
-            answer = self._send(asked_us)
-        if answer.word == "gap" and answer.position != self._gap_at:
+        with self._redis_calls():
+            reply = self._send(asked_us)
+        if reply.status == "gap" and reply.position != self._gap_at:
             # Another process may be about to fill the gap.
-            self._gap_at = answer.position
+            self._gap_at = reply.position
             return
         self._gap_at = None
-        if answer.word in ("lost", "other", "gap"):
-            self._replace(asked_us, answer, snapshot, history=uuid.uuid4().hex)
-        elif answer.word == "done" and self._is_compaction_due(asked_us, answer):
+        if reply.status in ("missing", "diverged", "gap"):
+            self._replace(asked_us, reply, snapshot, history=uuid.uuid4().hex)
+        elif reply.status == "ok" and self._is_compaction_due(asked_us, reply):
             # The stream may grow meanwhile; install.lua allows for that.
-            self._background(lambda: self._replace(asked_us, answer, snapshot, history=""))
+            self._background(lambda: self._replace(asked_us, reply, snapshot, history=""))
 
     def _remember(self, events: Sequence[Event], newest: Event) -> None:
         recent = self._recent
@@ -139,69 +141,70 @@ class Publisher:
             recent.append(event)
         if not recent or recent[-1] != newest:
             recent[:] = [newest]
-        del recent[:-_REMEMBERED]
+        del recent[:-_MAX_RECENT]
 
-    def _send(self, asked_us: int) -> _Answer:
+    def _send(self, asked_us: int) -> _Reply:
         """Append the missing events, a page at a time."""
         recent = self._recent
         at = min(max(self._published - recent[0].position, 0), len(recent) - 1)
         while True:
-            page = recent[at : at + PAGE + 1]
+            page = recent[at : at + EVENTS_PER_CALL + 1]
             is_last = at + len(page) == len(recent)
-            answer = self._send_page(asked_us, page, is_last)
-            self._published = answer.position
-            behind = answer.position - recent[0].position
-            if answer.word == "gap" and 0 <= behind < at:
+            reply = self._send_page(asked_us, page, is_last)
+            self._published = reply.position
+            behind = reply.position - recent[0].position
+            if reply.status == "gap" and 0 <= behind < at:
                 at = behind
-            elif answer.word == "done" and not is_last:
+            elif reply.status == "ok" and not is_last:
                 at = min(max(behind, at + 1), len(recent) - 1)
             else:
-                return answer
+                return reply
 
-    def _send_page(self, asked_us: int, page: Sequence[Event], is_last: bool) -> _Answer:
+    def _send_page(self, asked_us: int, page: Sequence[Event], is_last: bool) -> _Reply:
         newest = self._recent[-1]
-        values = [value for event in page for value in fields_of(event)]
-        word, epoch, *numbers = self._publish(
+        values = [value for event in page for value in event_values(event)]
+        status, epoch, *numbers = self._publish(
             keys=self._keys[:3],
             args=[asked_us, newest.position, newest.id, int(is_last), KEPT, *values],
         )
-        return _Answer(word, epoch, *map(int, numbers))
+        return _Reply(status, epoch, *map(int, numbers))
 
     @staticmethod
-    def _is_compaction_due(asked_us: int, answer: _Answer) -> bool:
+    def _is_compaction_due(asked_us: int, reply: _Reply) -> bool:
         return (
-            asked_us - answer.made_us >= COMPACT_AFTER_US
-            or answer.position - answer.snapshot_position >= COMPACT_AFTER_EVENTS
+            asked_us - reply.made_us >= COMPACT_AFTER_US
+            or reply.position - reply.snapshot_position >= COMPACT_AFTER_EVENTS
         )
 
     def _replace(
-        self, asked_us: int, answer: _Answer, snapshot: Callable[[], Snapshot], history: str
+        self, asked_us: int, reply: _Reply, snapshot: Callable[[], Snapshot], history: str
     ) -> None:
         """Install a new snapshot, and with a *history* also a new stream.
 
         The lock only prevents many processes from reading a snapshot at the same time; correctness
         does not depend on it.
         """
-        with self._asking():
+        with self._redis_calls():
             if not self._redis.set(self._keys.lock, "1", nx=True, px=_LOCK_MS):
                 return
         installed = False
         try:
             found = snapshot()
-            with self._asking():
-                installed = self._put(asked_us, answer.epoch, found, history)
+            with self._redis_calls():
+                installed = self._put(asked_us, reply.epoch, found, history)
         finally:
             # If events arrive too fast for a snapshot to fit, the lock delays the next attempt.
             if installed or history:
-                with contextlib.suppress(RedisUnavailable), self._asking():
+                with contextlib.suppress(RedisUnavailable), self._redis_calls():
                     self._redis.delete(self._keys.lock)
 
     def _put(self, asked_us: int, expected: str, found: Snapshot, history: str) -> bool:
         epoch = uuid.uuid4().hex
         draft = f"{self._keys.snapshot}:{epoch}"
         chunks = 0
-        while not chunks or chunks * CHUNK < len(found.changes):
-            self._redis.rpush(draft, pack(found.changes[chunks * CHUNK : (chunks + 1) * CHUNK]))
+        while not chunks or chunks * CHANGES_PER_CHUNK < len(found.changes):
+            first = chunks * CHANGES_PER_CHUNK
+            self._redis.rpush(draft, pack(found.changes[first : first + CHANGES_PER_CHUNK]))
             if not chunks:
                 self._redis.expire(draft, _DRAFT_S)
             chunks += 1
@@ -213,11 +216,11 @@ class Publisher:
         )
 
     @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _redis_calls(self) -> Iterator[None]:
         if time.monotonic() < self._down_until:
             raise RedisUnavailable("Redis could not be used a moment ago.")
         try:
-            with failing_as_unavailable():
+            with translated_errors():
                 yield
         except RedisUnavailable:
             self._down_until = time.monotonic() + _PAUSE_S

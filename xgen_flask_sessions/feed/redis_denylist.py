@@ -245,7 +245,7 @@ class RedisDenylist:
 
     def _load(self, source: RedisFeed) -> bool:
         """Load a snapshot; meanwhile, keep a view that is still valid up to date."""
-        begun = source.begin()
+        begun = source.find_snapshot()
         if begun is None:
             self._log_once(
                 "none", f"there is no feed of issuer {self._issuer!r}; {_CHECK_THE_RELAY}"
@@ -253,7 +253,7 @@ class RedisDenylist:
             return False
         place, epoch = begun
         revoked = RevokedTokens()
-        for changes in source.snapshot(epoch):
+        for changes in source.read_snapshot(epoch):
             if changes is None:
                 self._log_incomplete()
                 return False

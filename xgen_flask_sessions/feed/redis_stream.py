@@ -10,7 +10,8 @@ The names of the three keys share a hash tag, so that a cluster keeps them on on
     ``changed`` and ``made``: the times at which the stream grew last and the snapshot was
     installed.
 ``snapshot``
-    A list of JSON arrays of up to :data:`CHUNK` changes: earlier revocations that still matter.
+    A list of JSON arrays of up to :data:`CHANGES_PER_CHUNK` changes: earlier revocations that still
+    matter.
 ``stream``
     The events, with ids of the form ``<position>-1``. The first entry marks the beginning of the
     history, so that a complete stream is never empty.
@@ -33,13 +34,13 @@ from ..errors import ConfigurationError
 SHORTEST_STALENESS_S: Final = 0.5
 """The smallest staleness bound of a service, in seconds."""
 
-CHUNK: Final = 1000
-"""Changes in one part of a snapshot."""
+CHANGES_PER_CHUNK: Final = 1000
+"""The most changes in one element of a snapshot."""
 
-PAGE: Final = 1000
-"""Events that one call reads or appends."""
+EVENTS_PER_CALL: Final = 1000
+"""The most events that one call to Redis reads or appends."""
 
-_CHUNKS_AT_ONCE: Final = 10
+_CHUNKS_PER_CALL: Final = 10
 _LONGEST_WAIT_MS: Final = 400  # less than the client's timeout
 _META: Final = ("history", "epoch", "position", "heartbeat")
 _SNAPSHOT: Final = ("history", "epoch", "snapshot_position", "snapshot_id")
@@ -89,7 +90,7 @@ def connect(redis_url: str) -> Any:
 
 
 @contextmanager
-def failing_as_unavailable() -> Iterator[None]:
+def translated_errors() -> Iterator[None]:
     """Raise :class:`RedisUnavailable` for each error of Redis or its driver."""
     import redis
 
@@ -100,12 +101,12 @@ def failing_as_unavailable() -> Iterator[None]:
 
 
 def pack(changes: Sequence[Change]) -> str:
-    """Return changes as a part of a snapshot."""
+    """Return changes as one element of a snapshot."""
     return json.dumps(changes, separators=(",", ":"), ensure_ascii=False)
 
 
 def unpack(chunk: str) -> list[Change]:
-    """Return the changes of a part; the inverse of :func:`pack`."""
+    """Return the changes of an element; the inverse of :func:`pack`."""
     return [Change(*fields) for fields in json.loads(chunk)]
 
 
@@ -155,17 +156,17 @@ class RedisFeed:
             after *place* are missing.
         :raises RedisUnavailable: Redis does not answer.
         """
-        with failing_as_unavailable(), self._redis.pipeline(transaction=True) as pipe:
+        with translated_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.time()
             pipe.hmget(self._keys.meta, *_META)
-            pipe.xrange(self._keys.stream, f"{place.position}-1", "+", count=PAGE + 1)
+            pipe.xrange(self._keys.stream, f"{place.position}-1", "+", count=EVENTS_PER_CALL + 1)
             (seconds, micros), (history, epoch, position, heartbeat), entries = pipe.execute()
         if history != place.history or position is None or heartbeat is None:
             return None
         events = [_event_of(entry) for entry in entries]
         if not events or events[0][:2] != (place.position, place.id):
             return None
-        is_end = len(events) <= PAGE
+        is_end = len(events) <= EVENTS_PER_CALL
         # A stream that was trimmed or mixed up has another end, or a gap.
         if is_end and events[-1].position != int(position):
             return None
@@ -174,18 +175,18 @@ class RedisFeed:
         now_us = seconds * 1_000_000 + micros
         return Read(now_us, int(heartbeat), epoch, events[1:], is_end)
 
-    def begin(self) -> tuple[Place, str] | None:
+    def find_snapshot(self) -> tuple[Place, str] | None:
         """Return the snapshot's position and epoch; ``None`` if there is none.
 
         :raises RedisUnavailable: Redis does not answer.
         """
-        with failing_as_unavailable():
+        with translated_errors():
             history, epoch, position, event_id = self._redis.hmget(self._keys.meta, *_SNAPSHOT)
         if None in (history, epoch, position, event_id):
             return None
         return Place(history, int(position), event_id), epoch
 
-    def snapshot(self, epoch: str) -> Iterator[list[Change] | None]:
+    def read_snapshot(self, epoch: str) -> Iterator[list[Change] | None]:
         """Yield the changes of a snapshot, part by part; ``None`` if it was replaced meanwhile.
 
         :param epoch: Its epoch.
@@ -193,9 +194,9 @@ class RedisFeed:
         """
         start = 0
         while True:
-            with failing_as_unavailable(), self._redis.pipeline(transaction=True) as pipe:
+            with translated_errors(), self._redis.pipeline(transaction=True) as pipe:
                 pipe.hmget(self._keys.meta, "epoch", "chunks")
-                pipe.lrange(self._keys.snapshot, start, start + _CHUNKS_AT_ONCE - 1)
+                pipe.lrange(self._keys.snapshot, start, start + _CHUNKS_PER_CALL - 1)
                 pipe.llen(self._keys.snapshot)
                 (now_epoch, chunks), found, length = pipe.execute()
             if now_epoch != epoch or chunks is None or int(chunks) != length:
@@ -203,7 +204,7 @@ class RedisFeed:
                 return
             for chunk in found:
                 yield unpack(chunk)
-            start += _CHUNKS_AT_ONCE
+            start += _CHUNKS_PER_CALL
             if start >= length:
                 return
 
@@ -213,16 +214,12 @@ class RedisFeed:
         :raises RedisUnavailable: Redis does not answer.
         """
         block = min(max(int(seconds * 1000), 1), _LONGEST_WAIT_MS)
-        with failing_as_unavailable():
+        with translated_errors():
             self._redis.xread({self._keys.stream: f"{position}-1"}, count=1, block=block)
 
 
-def _position_of(entry_id: str) -> int:
-    return int(entry_id.partition("-")[0])
-
-
-def fields_of(event: Event) -> list[str | int]:
-    """Return the fields of an event's entry: its position, then its values."""
+def event_values(event: Event) -> list[str | int]:
+    """Return the seven values of an event that ``publish.lua`` takes."""
     position, event_id, change = event
     return [position, event_id, *("" if value is None else value for value in change)]
 
@@ -236,4 +233,4 @@ def _event_of(entry: tuple[str, dict[str, str]]) -> Event:
         int(fields["cut"] or 0),
         int(fields["until"]) if fields["until"] else None,
     )
-    return Event(_position_of(entry_id), fields["id"], change)
+    return Event(int(entry_id.partition("-")[0]), fields["id"], change)

@@ -20,7 +20,7 @@ from .follower import FeedReader, FeedSource, Follower
 from .publisher import Publisher
 from .redis_stream import SHORTEST_STALENESS_S
 from .snapshot import Snapshot, read_snapshot
-from .wakeups import ByDatabase, Commits
+from .wakeups import DatabaseWakeup, LocalCommits
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Relay:
         self.follower = Follower(
             "xgen-sessions-relay",
             self._poll,
-            ByDatabase(Commits()),
+            DatabaseWakeup(LocalCommits()),
             rest_s=_REST_S,
             on_fork=self._reset_after_fork,
         )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Literal
 
 from ..changes import Change
-from ..clock import SECOND_US, now_us
+from ..clock import MAX_RELEVANCE_US, now_us
 
 _Renewals = tuple[tuple[int, int], ...]
-
-_LONG_OVER_US: Final = 600 * SECOND_US
-"""Time after which the end of a renewed token is past on every machine, whatever its clock."""
 
 
 class RevokedTokens:
@@ -42,13 +39,16 @@ class RevokedTokens:
 
     def _renew(self, session_id: str, stamp: int, until_us: int) -> None:
         entries = {*self._renewals.get(session_id, ()), (stamp, until_us)}
-        long_over_us = now_us() - _LONG_OVER_US
-        over = max((stamp for stamp, until in entries if until <= long_over_us), default=0)
+        # Past on every machine, whatever its clock: the last such end implies all before it.
+        past_us = now_us() - MAX_RELEVANCE_US
+        over = max((stamp for stamp, until in entries if until <= past_us), default=0)
         kept = sorted(entry for entry in entries if entry[0] > over)
         self._renewals[session_id] = (*([(over, 0)] if over else []), *kept)
 
-    def ends(self, user_id: str, session_id: str, issued_us: int, now_us: int) -> str | None:
-        """Return whether and how a token was ended.
+    def revoked_by(
+        self, user_id: str, session_id: str, issued_us: int, now_us: int
+    ) -> Literal["forced", "ended"] | None:
+        """Return the kind of revocation for which a token is refused.
 
         :param issued_us: The token's stamp.
         :param now_us: This machine's time in microseconds.

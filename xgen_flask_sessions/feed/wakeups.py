@@ -13,10 +13,10 @@ from ..runtime import reset_after_fork
 from ..store import feed_table
 from ..store.dialects.postgresql import CHANNEL
 
-COUNTER_S: Final = 0.01
+_COUNTER_S: Final = 0.01
 """Seconds between two reads of SQLite's change counter."""
 
-INTERVAL_S: Final = 0.025
+_INTERVAL_S: Final = 0.025
 """Seconds between two polls of a database without notifications."""
 
 _LISTEN_S: Final = 2.0
@@ -49,7 +49,7 @@ class ChangeCounter:
                 return
             if time.monotonic() >= until:
                 return
-            time.sleep(COUNTER_S)
+            time.sleep(_COUNTER_S)
 
     @staticmethod
     def _count(connection: Connection) -> int:
@@ -75,7 +75,7 @@ class Notifications:
             self._arrived[connection] = _notifications(driver)
             return  # it may have grown before LISTEN
         if not hasattr(driver, "fileno"):
-            Interval().wait(connection, seconds)
+            FixedInterval().wait(connection, seconds)
             return
         arrived = self._arrived[connection]
         if not _consume(driver) and not arrived:
@@ -103,22 +103,22 @@ def _consume(driver: Any) -> bool:
     """
     if hasattr(driver, "pgconn"):  # psycopg
         driver.pgconn.consume_input()
-        taken = False
+        found = False
         while driver.pgconn.notifies():
-            taken = True
-        return taken
+            found = True
+        return found
     driver.poll()  # psycopg2
     return bool(driver.notifies)
 
 
-class Interval:
+class FixedInterval:
     """Other databases: poll at short intervals."""
 
     def wait(self, connection: Connection, seconds: float) -> None:  # noqa: ARG002
-        time.sleep(min(seconds, INTERVAL_S))
+        time.sleep(min(seconds, _INTERVAL_S))
 
 
-class Commits:
+class LocalCommits:
     """Wakes at this process's own commits; others are found after the longest wait."""
 
     def __init__(self) -> None:
@@ -138,17 +138,20 @@ class Commits:
         self._grown.clear()
 
 
-class ByDatabase:
+class DatabaseWakeup:
     """Chooses the wake-up for the connection's database.
 
-    :param otherwise: For databases without notifications.
+    :param fallback: For databases without notifications.
     """
 
-    def __init__(self, otherwise: Wakeup) -> None:
-        self._otherwise = otherwise
-        self._own: dict[str, Wakeup] = {"sqlite": ChangeCounter(), "postgresql": Notifications()}
+    def __init__(self, fallback: Wakeup) -> None:
+        self._fallback = fallback
+        self._by_dialect: dict[str, Wakeup] = {
+            "sqlite": ChangeCounter(),
+            "postgresql": Notifications(),
+        }
 
     def wait(self, connection: Connection, seconds: float) -> None:
         """Return when the feed may have grown, after *seconds* at the latest."""
-        wake = self._own.get(connection.dialect.name, self._otherwise)
-        wake.wait(connection, seconds)
+        wakeup = self._by_dialect.get(connection.dialect.name, self._fallback)
+        wakeup.wait(connection, seconds)

@@ -39,12 +39,13 @@ class VerifyingKeys:
         keys = list(self._given)
         if self._file is not None:
             try:
-                self._version = _version_of(self._file)  # first: a later change is noticed
+                version = _version_of(self._file)  # first: a later change is noticed
                 document = self._file.read_bytes()
             except OSError as error:
                 raise ConfigurationError(
                     f"{self._file} cannot be read: {error.strerror}."
                 ) from error
+            self._version = version  # a file that could not be read is tried again
             try:
                 keys += load_jwks(document)
             except ConfigurationError as error:

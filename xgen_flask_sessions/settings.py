@@ -134,7 +134,7 @@ class Settings:
         timedelta(seconds=2),
     )
     redis_url: str | None = _setting(
-        "The Redis that receives the feed of revocations for other processes, such as "
+        "The Redis that receives the feed for services without the database, such as "
         "``redis://host:6379/0``. It needs the extra ``redis``.",
         secret=True,
     )

@@ -29,40 +29,35 @@ room's docstring states its knowledge and its limits.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
+
+from .errors import (
+    AuthenticationError,
+    BadRequest,
+    ConfigurationError,
+    CrossSiteRequest,
+    DatabaseUnavailable,
+    DenylistUnavailable,
+    Forbidden,
+    LedgerUnavailable,
+    NotFound,
+    RateLimited,
+    SessionRevoked,
+    TokenAmbiguous,
+    TokenError,
+    TokenExpired,
+    TokenInvalid,
+    TokenMissing,
+    UserInactive,
+    XgenSessionsError,
+)
 
 if TYPE_CHECKING:
     from .admin.views import AdminCenterView
     from .cli.commands import cli_errors
-    from .errors import (
-        AuthenticationError,
-        BadRequest,
-        ConfigurationError,
-        CrossSiteRequest,
-        DatabaseUnavailable,
-        DenylistUnavailable,
-        Forbidden,
-        LedgerUnavailable,
-        NotFound,
-        RateLimited,
-        SessionRevoked,
-        TokenAmbiguous,
-        TokenError,
-        TokenExpired,
-        TokenInvalid,
-        TokenMissing,
-        UserInactive,
-        XgenSessionsError,
-    )
     from .extension import XgenSessions
     from .roster.roster import ActiveSession
-    from .signals import (
-        session_ended,
-        session_issued,
-        token_rejected,
-        user_forced_out,
-    )
+    from .signals import session_ended, session_issued, token_rejected, user_forced_out
     from .store.revocations import Revocation
     from .store.sign_ins import PastSignIn
     from .tokens.claims import IssuedToken, VerifiedToken
@@ -70,6 +65,8 @@ if TYPE_CHECKING:
     from .web.i18n import gettext, gettext_noop, lazy_gettext, ngettext
     from .web.marks import open_to_all
     from .web.request_token import current_token, token_required
+
+    __version__: str
 
 __all__ = [
     "ActiveSession",
@@ -112,56 +109,42 @@ __all__ = [
     "user_forced_out",
 ]
 
-_MODULES: Final = {
-    "admin.views": ("AdminCenterView",),
-    "cli.commands": ("cli_errors",),
-    "roster.roster": ("ActiveSession",),
-    "store.sign_ins": ("PastSignIn",),
-    "web.i18n": ("gettext", "gettext_noop", "lazy_gettext", "ngettext"),
-    "web.request_token": ("current_token", "token_required"),
-    "tokens.claims": ("IssuedToken", "VerifiedToken"),
-    "errors": (
-        "AuthenticationError",
-        "BadRequest",
-        "ConfigurationError",
-        "CrossSiteRequest",
-        "DatabaseUnavailable",
-        "DenylistUnavailable",
-        "Forbidden",
-        "LedgerUnavailable",
-        "NotFound",
-        "RateLimited",
-        "SessionRevoked",
-        "TokenAmbiguous",
-        "TokenError",
-        "TokenExpired",
-        "TokenInvalid",
-        "TokenMissing",
-        "UserInactive",
-        "XgenSessionsError",
-    ),
-    "extension": ("XgenSessions",),
-    "store.revocations": ("Revocation",),
-    "web.marks": ("open_to_all",),
-    "signals": ("session_ended", "session_issued", "token_rejected", "user_forced_out"),
-    "users.directory": ("UserFields",),
+_LAZY: Final = {
+    "ActiveSession": "roster.roster",
+    "AdminCenterView": "admin.views",
+    "IssuedToken": "tokens.claims",
+    "PastSignIn": "store.sign_ins",
+    "Revocation": "store.revocations",
+    "UserFields": "users.directory",
+    "VerifiedToken": "tokens.claims",
+    "XgenSessions": "extension",
+    "cli_errors": "cli.commands",
+    "current_token": "web.request_token",
+    "gettext": "web.i18n",
+    "gettext_noop": "web.i18n",
+    "lazy_gettext": "web.i18n",
+    "ngettext": "web.i18n",
+    "open_to_all": "web.marks",
+    "session_ended": "signals",
+    "session_issued": "signals",
+    "token_rejected": "signals",
+    "token_required": "web.request_token",
+    "user_forced_out": "signals",
 }
+"""Modules that are imported at the first use of a name, so that a verifier loads no Flask."""
 
-_HOME: Final = {name: module for module, names in _MODULES.items() for name in names}
+if not TYPE_CHECKING:  # type checkers would accept any name
 
+    def __getattr__(name: str) -> Any:
+        """Import the module of a public name at its first use (PEP 562)."""
+        if name == "__version__":
+            from importlib.metadata import version
 
-def __getattr__(name: str) -> Any:
-    """Import the module of a public name at its first use (PEP 562).
-
-    So a service that only verifies tokens loads no Flask.
-    """
-    if name == "__version__":
-        return version("xgen-flask-sessions")
-    module = _HOME.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
-    return value
+            return version("xgen-flask-sessions")
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+        return value
 
 
 def __dir__() -> list[str]:

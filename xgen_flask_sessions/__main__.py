@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
+from .errors import ConfigurationError
+
 
 def main() -> None:
     """Run the command line."""
-    from .errors import ConfigurationError
-
     try:
         from .standalone.commands import run
     except ConfigurationError as error:  # the extra is not installed

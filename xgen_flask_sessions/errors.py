@@ -14,9 +14,9 @@ class ConfigurationError(ValueError):
 
 
 class XgenSessionsError(Exception):
-    """Base of the errors that a request may meet.
+    """Base of the errors that a request may raise.
 
-    :param detail: One sentence for people; the class's own one if left out.
+    :param detail: One sentence for people; ``default_detail`` if left out.
     """
 
     status: ClassVar[int] = 500
@@ -27,7 +27,7 @@ class XgenSessionsError(Exception):
     oauth_error: ClassVar[str | None] = None
     """The ``error`` of the ``WWW-Authenticate`` challenge (RFC 6750, section 3.1), if any."""
     retry_after_s: int | None = None
-    """Seconds after which trying again makes sense (``Retry-After``), if it ever does."""
+    """Seconds after which a retry may succeed (``Retry-After``), if one may."""
 
     def __init__(self, detail: str | None = None) -> None:
         self.detail = detail or self.default_detail
@@ -71,7 +71,7 @@ class SessionRevoked(TokenError):
     """The token's session was ended.
 
     :param forced: Whether an administrator ended it by a force logout.
-    :param user_id: Whose session it was, where that is known.
+    :param user_id: The session's user, if known.
     """
 
     code = "session_revoked"
@@ -104,7 +104,7 @@ class TokenAmbiguous(XgenSessionsError):
 
 
 class CrossSiteRequest(XgenSessionsError):
-    """A call that changes something came with the cookie, but from another site."""
+    """A request with an unsafe method carried the cookie, but came from another site."""
 
     status = 403
     code = "cross_site"
@@ -124,7 +124,7 @@ class NotFound(XgenSessionsError):
 
     status = 404
     code = "not_found"
-    default_detail = "There is nothing by this name."
+    default_detail = "There is no such user or session."
 
 
 class BadRequest(XgenSessionsError):
@@ -160,7 +160,7 @@ class DatabaseUnavailable(XgenSessionsError):
 
 
 class DenylistUnavailable(DatabaseUnavailable):
-    """Whether a token is revoked cannot be found out now."""
+    """The database does not answer, so that no token can be checked for revocation."""
 
     code = "denylist_unavailable"
     default_detail = "Sessions cannot be checked right now."

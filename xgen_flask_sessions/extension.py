@@ -38,14 +38,14 @@ from .users.triggers import Triggers
 from .web import cookie, problems, request_token, sign_in_page, streams
 from .web import revoke_on as revoke_on_changes
 from .web.host_engines import HostEngine, chooses_engines
-from .web.host_extensions import coexist
+from .web.host_extensions import HostExtensions
 from .web.login_bridge import LoginBridge
 
 
 class XgenSessions:
     """JWT sessions that an administrator can end.
 
-    One object may serve several applications; it holds no state of its own.
+    One object may serve several applications; it keeps no state itself.
     """
 
     def init_app(
@@ -98,7 +98,7 @@ class XgenSessions:
         if admin is not None:
             _check_screen(users, user_model, login_manager, can_view)
         denylist = StrictDenylist(
-            HostEngine(db), lambda: db.session.connection(), settings.deadline.total_seconds()
+            HostEngine(db).get, lambda: db.session.connection(), settings.deadline.total_seconds()
         )
         codec = _codec(settings)
         watch = _watch(settings, db, denylist)
@@ -156,7 +156,7 @@ class XgenSessions:
     with_security_headers = staticmethod(problems.with_security_headers)
 
     commands = commands
-    """The click group ``xgen-sessions``, for a host with a command line of its own."""
+    """The click group ``xgen-sessions``, for a host's own command line."""
 
 
 def _check_screen(
@@ -235,7 +235,7 @@ def _attach(app: Flask, state: State, admin: Admin | None, login: LoginBridge | 
         view = LoginManagementView()
         admin.add_view(view)
         protected.append(view)
-    coexist(app, protected, login=login, with_flask_admin=admin is not None)
+    HostExtensions(app, protected, login=login, with_flask_admin=admin is not None).attach()
 
 
 def _form_secret(settings: Settings) -> bytes:

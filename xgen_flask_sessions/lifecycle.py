@@ -12,13 +12,13 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
-from flask import Flask, current_app, has_request_context, request
+from flask import has_request_context, request
 from sqlalchemy.orm import Session
 
 from .roster.devices import clean_address, clean_user_agent
 from .roster.roster import ActiveSession
 from .signals import session_ended, session_issued, user_forced_out
-from .state import State, get_state
+from .state import State, get_app, get_state
 from .store import commit_hooks, pruning, revocations, sign_ins
 from .store.revocations import Cause, Revocation
 from .store.sign_ins import Issue, PastSignIn
@@ -32,8 +32,8 @@ from .tokens.claims import (
     is_session_id,
 )
 
-_SHORTEST: Final = timedelta(seconds=1)
-_LONGEST: Final = timedelta(days=3650)
+SHORTEST_LIFETIME: Final = timedelta(seconds=1)
+LONGEST_LIFETIME: Final = timedelta(days=3650)
 
 
 def issue(
@@ -100,10 +100,10 @@ def renew(verified: VerifiedToken, *, commit: bool = True) -> IssuedToken:
 
 
 def verify(token: str) -> VerifiedToken:
-    """Check a token, with one look into the database.
+    """Check a token, with one query.
 
     :param token: The compact JWS.
-    :raises TokenError: It is bad, expired or revoked.
+    :raises TokenError: The token is malformed, forged, expired or revoked.
     :raises DenylistUnavailable: The database cannot be asked; the token must not pass.
     """
     return get_state().checker.verify(token)
@@ -112,7 +112,7 @@ def verify(token: str) -> VerifiedToken:
 def force_logout(
     user: Any, *, actor: Any = None, reason: str | None = None, commit: bool = True
 ) -> Revocation:
-    """End every session of a user, now. The account stays as it is.
+    """End every session of a user, now. The account does not change.
 
     :param user: The user object, or its id.
     :param actor: The user object of the administrator, or the name of another actor.
@@ -177,7 +177,7 @@ def end_session(
     reason: str | None = None,
     commit: bool = True,
 ) -> Revocation | None:
-    """End one session, now; signing out is this.
+    """End one session, now, as a sign-out does.
 
     :param session_id: The session's id, a token's ``sid``.
     :returns: ``None`` if there is no such session or it has ended before.
@@ -206,8 +206,8 @@ def prune(*, progress: Callable[[int], None] = lambda _: None) -> int:
     locked are skipped. It rests after each batch, so that sign-ins do not wait for it.
 
     :param progress: Called after each committed batch with the number of rows in it.
-    :returns: How many rows were deleted.
-    :raises LedgerUnavailable: The database cannot be written; earlier batches are gone.
+    :returns: The number of deleted rows.
+    :raises LedgerUnavailable: The database cannot be written; earlier batches stay deleted.
     """
     state = get_state()
     write = partial(state.transactions.write, commit=True, bounded=False)
@@ -270,7 +270,7 @@ def upgrade() -> list[str]:
 def start_relay() -> None:
     """Start publishing the feed to Redis now, instead of at the first request.
 
-    Does nothing without ``XGEN_SESSIONS_REDIS_URL``. Call it in each process, after a fork.
+    A no-op without ``XGEN_SESSIONS_REDIS_URL``. Call it in each process, after a fork.
     """
     relay = get_state().relay
     if relay is not None:
@@ -306,7 +306,7 @@ def lifetime_us(value: timedelta | int) -> int:
     """
     if type(value) is int:
         value = timedelta(seconds=max(0, min(value, 10**11)))
-    if not isinstance(value, timedelta) or not _SHORTEST <= value <= _LONGEST:
+    if not isinstance(value, timedelta) or not SHORTEST_LIFETIME <= value <= LONGEST_LIFETIME:
         raise ValueError("A lifetime is a timedelta or whole seconds: one second to ten years.")
     return value // timedelta(microseconds=1)
 
@@ -333,10 +333,18 @@ def cause(state: State, actor: Any, reason: str | None) -> Cause:
     return Cause(actor=name, actor_ip=origin()[0], reason=clean_text(reason, MAX_REASON))
 
 
+def announce(session: Session, send: Callable[..., object], **values: Any) -> None:
+    """Send a signal after the commit of the session's transaction.
+
+    :param send: The ``send`` method of the signal.
+    :param values: The signal's arguments.
+    """
+    commit_hooks.on_commit(session, partial(send, get_app(), **values))
+
+
 def _announce(session: Session, commit: bool, send: Callable[..., object], **values: Any) -> None:
     """Send a signal: now if the change was committed, otherwise after the host's commit."""
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     if commit:
-        send(app, **values)
+        send(get_app(), **values)
     else:
-        commit_hooks.on_commit(session, partial(send, app, **values))
+        announce(session, send, **values)

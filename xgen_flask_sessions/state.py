@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
-from flask import Flask, current_app
+from flask import Flask, current_app, has_app_context
 from flask_sqlalchemy import SQLAlchemy
 
 from .denylist.checker import TokenChecker
@@ -22,6 +23,9 @@ from .tokens.codec import TokenCodec
 from .users.authority import Authority
 from .users.directory import UserDirectory
 from .users.triggers import Triggers
+
+get_app: Callable[[], Flask] = current_app._get_current_object  # type: ignore[attr-defined]
+"""Return the current application itself instead of its proxy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,9 +55,9 @@ class State:
     form_secret: bytes = field(repr=False)
 
 
-def is_registered() -> bool:
-    """Return whether the current application has the plugin."""
-    return "xgen_sessions" in current_app.extensions
+def find_state() -> State | None:
+    """Return the plugin's objects for the current application, or ``None`` without any."""
+    return current_app.extensions.get("xgen_sessions") if has_app_context() else None
 
 
 def get_state() -> State:
@@ -61,8 +65,7 @@ def get_state() -> State:
 
     :raises ConfigurationError: ``init_app`` was not called.
     """
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    state = app.extensions.get("xgen_sessions")
+    state = get_app().extensions.get("xgen_sessions")
     if state is None:
         raise ConfigurationError(
             "XgenSessions is not registered on this Flask app; call sessions.init_app(app, …)."

@@ -22,7 +22,7 @@ def test_each_application_has_its_own(tmp_path: Path) -> None:
     for name in ("one", "two"):
         app = make_app(f"sqlite:///{tmp_path / name}.db")
         db.init_app(app)
-        get_engine = HostEngine(db)
+        get_engine = HostEngine(db).get
         with app.app_context():
             assert get_engine() is get_engine() is db.engine
 
@@ -31,7 +31,7 @@ def test_engines_that_were_made_anew_are_seen(tmp_path: Path) -> None:
     db = SQLAlchemy()
     app = make_app(f"sqlite:///{tmp_path / 'one'}.db")
     db.init_app(app)
-    get_engine = HostEngine(db)
+    get_engine = HostEngine(db).get
     with app.app_context():
         before = get_engine()
 
@@ -52,7 +52,7 @@ def test_a_host_that_chooses_in_its_own_way_is_asked_each_time() -> None:
         def engine(self) -> sa.Engine:
             return engines[chosen]
 
-    get_engine = HostEngine(Tenants())
+    get_engine = HostEngine(Tenants()).get
 
     assert get_engine() is engines[0]
     chosen = 1

@@ -1,4 +1,4 @@
-"""Requests: which token one carries, whether it passes, and the answer where it does not.
+"""HTTP requests: find and check the token, answer refusals, set cookies, guard forms and streams.
 
-Knows Flask, Flask-Login and browsers. Must not know a screen, a command or a statement.
+Knows Flask, Flask-Login and browsers. Must not know the screen, the commands or SQL statements.
 """

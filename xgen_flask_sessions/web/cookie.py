@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from werkzeug.wrappers import Response
 
 from .. import clock
+from ..settings import Settings
 from ..state import get_state
 from ..tokens.claims import IssuedToken
 
@@ -16,22 +20,29 @@ def set_cookie(response: Response, issued: IssuedToken) -> None:
     :param issued: The result of ``issue`` or ``renew``.
     """
     settings = get_state().settings
-    response.set_cookie(
-        settings.cookie_name,
-        issued.token,
-        max_age=clock.seconds_until(issued.expires_us),
-        httponly=True,
-        secure=settings.cookie_secure,
-        samesite=settings.cookie_samesite,
-    )
+    put_token(response, settings.cookie_name, issued, _attributes(settings))
 
 
 def unset_cookie(response: Response) -> None:
     """Remove the cookie from the browser. This ends no session: see ``end_session``."""
     settings = get_state().settings
-    response.delete_cookie(
-        settings.cookie_name,
-        httponly=True,
-        secure=settings.cookie_secure,
-        samesite=settings.cookie_samesite,
-    )
+    response.delete_cookie(settings.cookie_name, **_attributes(settings))
+
+
+def put_token(
+    response: Response, name: str, issued: IssuedToken, attributes: Mapping[str, Any]
+) -> None:
+    """Set a cookie to a token, until the token expires.
+
+    :param attributes: The cookie's other attributes, named as in ``Response.set_cookie``.
+    """
+    max_age = clock.seconds_until(issued.expires_us)
+    response.set_cookie(name, issued.token, max_age=max_age, **attributes)
+
+
+def _attributes(settings: Settings) -> dict[str, Any]:
+    return {
+        "httponly": True,
+        "secure": settings.cookie_secure,
+        "samesite": settings.cookie_samesite,
+    }

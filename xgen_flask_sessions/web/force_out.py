@@ -1,4 +1,4 @@
-"""Force logout by an administrator: the one act behind the screen's button and the API's call."""
+"""Force logout by an administrator, for the screen and the JSON API."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from .request_token import recheck_token
 def force_out(caller: Any, user_id: str, reason: str | None = None) -> Revocation:
     """End all sessions of a user on behalf of the current request's administrator.
 
-    One transaction authorizes and acts, with both users' rows locked. An administrator demoted or
-    forced out a moment ago can no longer act, and of two administrators forcing out each other, the
-    second one fails.
+    One transaction authorizes and acts, with both users' rows locked. A caller demoted or forced
+    out mid-request cannot complete it; of two administrators forcing out each other, the second one
+    fails.
 
     :param caller: The administrator.
     :param user_id: The id of the user to force out.
     :param reason: The reason, for the audit record.
     :raises NotFound: The user does not exist and never signed in.
-    :raises Forbidden: The caller may not.
-    :raises RateLimited: The caller did it too often.
+    :raises Forbidden: The caller has no right to force out this user.
+    :raises RateLimited: The caller has reached the limit.
     :raises AuthenticationError: The caller's own session has ended since the request began.
     :raises LedgerUnavailable: The database cannot be written; the sessions go on.
     """
     state = get_state()
-    # Without locks first: a refusal keeps no other transaction waiting and is not counted.
+    # First without locks: a refusal blocks no other transaction and does not count.
     superuser = is_superuser(state, user_id)
     if not state.authority.may_force_logout(caller, superuser=superuser):
         raise Forbidden("You may not force out this user.")

@@ -9,12 +9,7 @@ from markupsafe import Markup
 from ..errors import CrossSiteRequest
 from ..state import get_state
 from .request_token import outcome
-from .same_site import (
-    FORM_FIELD,
-    form_token,
-    is_form_token,
-    is_same_site,
-)
+from .same_site import FORM_FIELD, form_token, is_form_token, is_same_site
 
 
 def field_token() -> Markup:

@@ -13,53 +13,61 @@ from ..state import get_state
 from .login_bridge import LoginBridge, begin_request
 
 
-def coexist(
-    app: Flask, guarded: Iterable[Any], *, login: LoginBridge | None, with_flask_admin: bool
-) -> None:
-    """Adapt to the host's extensions now, and again at the first request.
+class HostExtensions:
+    """Adapts to Flask-Login, Flask-WTF and Flask-Babel: at once, and again at the first request.
 
     :param guarded: Blueprints and Flask-Admin views of the plugin, which have their own guards
         against cross-site requests.
     :param login: The bridge to Flask-Login, if the host has it.
     :param with_flask_admin: Whether the host has Flask-Admin.
     """
-    waiting = list(guarded)
 
-    def exempt_from_csrf_protect() -> None:
-        waiting[:] = [each for each in waiting if not _exempt(app, each)]
+    def __init__(
+        self,
+        app: Flask,
+        guarded: Iterable[Any],
+        *,
+        login: LoginBridge | None,
+        with_flask_admin: bool,
+    ) -> None:
+        self._app = app
+        self._not_exempt = list(guarded)
+        self._login = login
+        self._with_flask_admin = with_flask_admin
+        self._is_complete = False
+        self._lock = threading.Lock()
 
-    looked = False
-    lock = threading.Lock()
+    def attach(self) -> None:
+        """Adapt now, and register the second time."""
+        self._adapt()
+        # Before the host's functions, which may read current_user.
+        self._app.before_request_funcs.setdefault(None, []).insert(0, self._before_request)
 
-    def look_again() -> None:
-        nonlocal looked
-        with lock:  # concurrent first requests wait
-            exempt_from_csrf_protect()
-            if login is not None:
-                login.attach(app)
-            get_state().denylist.warm_up()
-            if with_flask_admin:
-                _set_up_flask_babel(app)
-            looked = True
-
-    exempt_from_csrf_protect()
-    if login is not None:
-        login.attach(app)
-
-    def before_each_request() -> None:
-        if not looked:
-            look_again()
-        if login is not None:
+    def _before_request(self) -> None:
+        if not self._is_complete:
+            self._complete()
+        if self._login is not None:
             begin_request()
 
-    # Before the host's functions, which may read current_user.
-    app.before_request_funcs.setdefault(None, []).insert(0, before_each_request)
+    def _complete(self) -> None:
+        with self._lock:  # concurrent first requests wait
+            self._adapt()
+            get_state().denylist.warm_up()
+            if self._with_flask_admin:
+                _set_up_flask_babel(self._app)
+            self._is_complete = True
+
+    def _adapt(self) -> None:
+        self._not_exempt = [each for each in self._not_exempt if not _exempt(self._app, each)]
+        if self._login is not None:
+            self._login.attach(self._app)
 
 
 def _exempt(app: Flask, guarded: Any) -> bool:
     """Exempt a blueprint or view from Flask-WTF's guard; return whether that succeeded.
 
-    Flask-WTF's tokens need the Flask session and expire after an hour; the plugin's do neither.
+    Flask-WTF's form tokens need the Flask session and expire after an hour; the plugin's last as
+    long as their session.
     """
     host_csrf = app.extensions.get("csrf")
     blueprint = guarded if isinstance(guarded, Blueprint) else guarded.blueprint

@@ -1,4 +1,4 @@
-"""English and Korean: by the host's Flask-Babel where it set it up, English otherwise."""
+"""Texts in English and Korean: by the locale of the host's Flask-Babel, otherwise English."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def lazy_gettext(message: str) -> LazyProxy:
 
 
 def format_time(at_us: int, settings: Settings) -> str:
-    """Return a time in the configured zone, to the second, as the current language writes it.
+    """Return a time in the configured zone, to the second, in the current language's format.
 
     :param at_us: Microseconds since the epoch.
     """
@@ -83,7 +83,7 @@ def _catalogue(code: str) -> Path:
 
 @lru_cache(maxsize=64)
 def _is_translated(code: str) -> bool:
-    return _catalogue(code).is_file()  # called for every text on a page
+    return _catalogue(code).is_file()
 
 
 @lru_cache(maxsize=8)

@@ -21,16 +21,11 @@ from ..errors import (
     UserInactive,
     XgenSessionsError,
 )
-from ..state import get_state, is_registered
+from ..state import find_state, get_state
 from ..users.directory import unwrap
 from . import login_browser, login_recorder
 from .problems import refuse
-from .request_token import (
-    Outcome,
-    outcome,
-    reject,
-    verify_login,
-)
+from .request_token import Outcome, outcome, reject, verify_login
 
 _ASKING = "xgen_flask_sessions.asking_host"
 _BRIDGE = "_xgen_sessions_bridge"
@@ -92,7 +87,7 @@ class LoginBridge:
 
     def _load_session_user(self, user_id: str) -> Any | None:
         """Return the user of a Flask-Login session or remember cookie, if it is valid."""
-        if not is_registered():
+        if find_state() is None:
             return self._host_user_loader(user_id)
         if login_recorder.is_signing_in(user_id):
             return self.find_user(user_id)
@@ -120,7 +115,7 @@ class LoginBridge:
         return user
 
     def _load_user(self, request: Request) -> Any | None:
-        if not is_registered():
+        if find_state() is None:
             return self._host_loader(request) if self._host_loader else None
         user = _user_of_token(self.find_user)
         # A refused token must not pass by the host's own reading of it.
@@ -129,7 +124,7 @@ class LoginBridge:
         return user
 
     def _unauthorized(self) -> Any:
-        if not is_registered():
+        if find_state() is None:
             return self._host_unauthorized() if self._host_unauthorized else abort(401)
         error = outcome().error or TokenMissing()
         answered = None
@@ -211,7 +206,7 @@ def _find_active(find: Callable[[str], Any], user_id: str) -> Any | None:
     :raises DenylistUnavailable: The database does not answer.
     """
     state = get_state()
-    if state.watch is not None:  # otherwise it answered a moment ago
+    if state.watch is not None:  # otherwise the database just checked the token
         state.transactions.reachability.require()
     user = find(user_id)
     return user if user is not None and state.users.is_active(user) else None
@@ -236,6 +231,6 @@ def _refuse_strong_protection(app: Flask, login_manager: LoginManager) -> None:
     protection = app.config.get("SESSION_PROTECTION", login_manager.session_protection)
     if protection == "strong":
         raise ConfigurationError(
-            'SESSION_PROTECTION = "strong" makes Flask-Login turn away every token as soon as '
-            'anything is in the Flask session; set it to "basic" or None.'
+            'SESSION_PROTECTION = "strong" makes Flask-Login refuse every token once the Flask '
+            'session is not empty; set it to "basic" or None.'
         )

@@ -14,8 +14,8 @@ from flask import Response, current_app, request, session
 from flask_login import COOKIE_NAME, decode_cookie
 from flask_login.config import COOKIE_HTTPONLY, COOKIE_SAMESITE, COOKIE_SECURE
 
-from .. import clock
 from ..tokens.claims import IssuedToken
+from .cookie import put_token
 
 _TOKEN: Final = "_xgen_token"  # noqa: S105
 """The key of the token in Flask's session."""
@@ -92,7 +92,7 @@ def begin(response: Response, issued: IssuedToken, *, remembered: bool) -> None:
     """
     session[_TOKEN] = issued.token
     if remembered:
-        _set_remember_cookie(response, issued)
+        put_token(response, _cookie_name(), issued, _attributes())
     else:
         clean_up(response)
 
@@ -101,7 +101,7 @@ def keep(response: Response, issued: IssuedToken) -> None:
     """Replace the old token by a renewed one."""
     session[_TOKEN] = issued.token
     if _cookie_name() in request.cookies:
-        _set_remember_cookie(response, issued)
+        put_token(response, _cookie_name(), issued, _attributes())
 
 
 def drop_token() -> None:
@@ -131,16 +131,6 @@ def clean_up(response: Response) -> None:
         response.delete_cookie(_cookie_name(), **_attributes())
 
 
-def _set_remember_cookie(response: Response, issued: IssuedToken) -> None:
-    """Set the cookie beside the remember cookie, with the same attributes."""
-    response.set_cookie(
-        _cookie_name(),
-        issued.token,
-        max_age=clock.seconds_until(issued.expires_us),
-        **_attributes(),
-    )
-
-
 def _remember_cookie_name() -> str:
     return str(current_app.config.get("REMEMBER_COOKIE_NAME", COOKIE_NAME))
 
@@ -150,6 +140,7 @@ def _cookie_name() -> str:
 
 
 def _attributes() -> dict[str, Any]:
+    """Return the attributes of the remember cookie, for the cookie beside it."""
     config = current_app.config
     return {
         "domain": config.get("REMEMBER_COOKIE_DOMAIN"),

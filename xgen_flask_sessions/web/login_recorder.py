@@ -15,31 +15,28 @@ from flask import Flask, Response, current_app, request, session
 from flask_login import COOKIE_DURATION, user_logged_in, user_logged_out
 
 from .. import clock
-from ..errors import (
-    LedgerUnavailable,
-    TokenError,
-    UserInactive,
-    XgenSessionsError,
-)
+from ..errors import LedgerUnavailable, TokenError, UserInactive, XgenSessionsError
 from ..lifecycle import (
+    LONGEST_LIFETIME,
+    SHORTEST_LIFETIME,
+    announce,
     cause,
     lifetime_us,
     origin,
     sign,
 )
 from ..signals import session_ended, session_issued
-from ..state import State, get_state
-from ..store import commit_hooks, revocations, sign_ins
+from ..state import State, get_app, get_state
+from ..store import revocations, sign_ins
 from ..store.revocations import Cause
 from ..store.transactions import HeldByHost
 from ..tokens.claims import IssuedToken
 from . import login_browser
 from .cookie import unset_cookie
 from .problems import refuse
+from .request_token import get_request
 
-_PENDING: Final = "xgen_flask_sessions.web.login_bridge"
-_SHORTEST: Final = timedelta(seconds=1)
-_LONGEST: Final = timedelta(days=3650)
+_PENDING: Final = "xgen_flask_sessions.pending_sign_in"
 _ONLY_HERE: Final = "You are signed out in this browser, but that could not be recorded."
 
 
@@ -96,7 +93,7 @@ def _remember_duration() -> timedelta:
     duration = current_app.config.get("REMEMBER_COOKIE_DURATION", COOKIE_DURATION)
     if seconds is not None or not isinstance(duration, timedelta):
         duration = timedelta(seconds=duration if seconds is None else seconds)
-    return max(_SHORTEST, min(duration, _LONGEST))
+    return max(SHORTEST_LIFETIME, min(duration, LONGEST_LIFETIME))
 
 
 def _note_logout(_: Flask, user: Any) -> None:  # noqa: ARG001
@@ -125,7 +122,7 @@ def _get_pending() -> _Pending:
 
 def _record(response: Response) -> Response:
     """Record the request's sign-in and sign-outs; undo a sign-in that cannot be recorded."""
-    environ = request._get_current_object().environ  # type: ignore[attr-defined]
+    environ = get_request().environ
     pending = _find_pending() if _PENDING in environ else None
     if pending is not None:
         del environ[_PENDING]
@@ -162,8 +159,8 @@ def _settle(pending: _Pending, response: Response) -> Response:
 
 def _still_has_cookie(state: State, response: Response) -> bool:
     name = state.settings.cookie_name
-    set_anew = any(each.startswith(f"{name}=") for each in response.headers.getlist("Set-Cookie"))
-    return name in request.cookies and not set_anew
+    is_set = any(each.startswith(f"{name}=") for each in response.headers.getlist("Set-Cookie"))
+    return name in request.cookies and not is_set
 
 
 def _record_login(state: State, pending: _Pending) -> IssuedToken | None:
@@ -186,10 +183,7 @@ def _record_login(state: State, pending: _Pending) -> IssuedToken | None:
         )
         issued = sign(state, recorded, {})
         state.pruning.schedule(own)
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        commit_hooks.on_commit(
-            own, partial(session_issued.send, app, issued=issued, user_id=user_id)
-        )
+        announce(own, session_issued.send, issued=issued, user_id=user_id)
     return issued
 
 
@@ -199,23 +193,22 @@ def _end(state: State, token: str, reason: str | None, response: Response) -> No
     except TokenError:
         return  # expired, or issued by another deployment: it has no session
     why = cause(state, claims.user_id, reason)
-    app = current_app._get_current_object()  # type: ignore[attr-defined]
     try:
-        _end_session(app, claims.session_id, why)
+        _end_session(claims.session_id, why)
     except HeldByHost:  # released once the response has been sent
-        response.call_on_close(partial(_end_afterwards, app, claims.session_id, why))
+        response.call_on_close(partial(_end_afterwards, get_app(), claims.session_id, why))
 
 
-def _end_session(app: Flask, session_id: str, why: Cause) -> None:
+def _end_session(session_id: str, why: Cause) -> None:
     with get_state().transactions.write_separately(join=False) as own:
         revocation = revocations.end_session(own, session_id, why)
         if revocation is not None:
-            commit_hooks.on_commit(own, partial(session_ended.send, app, revocation=revocation))
+            announce(own, session_ended.send, revocation=revocation)
 
 
 def _end_afterwards(app: Flask, session_id: str, why: Cause) -> None:
     with app.app_context():
         try:
-            _end_session(app, session_id, why)
+            _end_session(session_id, why)
         except LedgerUnavailable:
             app.logger.exception("The end of a session could not be recorded.")

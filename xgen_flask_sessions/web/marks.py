@@ -22,7 +22,7 @@ def checks_caller(function: _F) -> _F:
 
 
 def open_to_all(view: _F) -> _F:
-    """Mark *view* as meant to be open to everybody, such as a webhook.
+    """Mark *view* as one that needs no sign-in on purpose, such as a webhook.
 
     ``flask xgen-sessions doctor`` then does not warn of its routes. The mark removes no protection:
     a view under ``token_required`` or ``login_required`` stays protected.

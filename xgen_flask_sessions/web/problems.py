@@ -65,7 +65,7 @@ def with_security_headers(response: Response, *, cached: bool = False) -> Respon
     Browsers do not guess its type, frame it, run foreign scripts or send its address to other
     sites; caches do not store it.
 
-    :param cached: Keep the answer's own cache headers, for files that are the same for everybody.
+    :param cached: Keep the answer's own cache headers, for static files.
     """
     is_page = response.mimetype == "text/html" and not 300 <= response.status_code < 400
     if not cached:

@@ -24,7 +24,7 @@ from ..errors import (
     XgenSessionsError,
 )
 from ..signals import token_rejected
-from ..state import State, get_state
+from ..state import State, get_app, get_state
 from ..tokens.claims import VerifiedToken
 from . import login_browser
 from .marks import checks_caller
@@ -34,6 +34,8 @@ from .same_site import is_same_site
 _P = ParamSpec("_P")
 _ENVIRON_KEY = "xgen_flask_sessions.outcome"
 
+get_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]
+"""Return the current request itself instead of its proxy."""
 
 TokenLocation = Literal["header", "cookie", "login"]
 """The place of a token; ``login`` is a session of Flask-Login."""
@@ -51,7 +53,7 @@ class Outcome(NamedTuple):
 def outcome() -> Outcome:
     """Return the outcome for the current request's token, checking it at the first call."""
     state = get_state()
-    current: Request = request._get_current_object()  # type: ignore[attr-defined]
+    current = get_request()
     environ = current.environ
     kept: tuple[State, Outcome] | None = environ.get(_ENVIRON_KEY)
     if kept is not None and kept[0] is state:
@@ -78,10 +80,9 @@ def reject(error: XgenSessionsError, source: TokenLocation | None = None) -> Out
     kept = request.environ.get(_ENVIRON_KEY)
     result = Outcome(None, error, source)
     request.environ[_ENVIRON_KEY] = (state, result)
-    told_before = kept is not None and kept[0] is state and kept[1].error is not None
-    if not told_before and not isinstance(error, TokenMissing):
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        token_rejected.send(app, error=error)
+    already_sent = kept is not None and kept[0] is state and kept[1].error is not None
+    if not already_sent and not isinstance(error, TokenMissing):
+        token_rejected.send(get_app(), error=error)
     return result
 
 

@@ -7,18 +7,17 @@ model. It does not see changes without the ORM, or outside of an application con
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
-from flask import current_app, has_app_context, has_request_context
+from flask import has_request_context
 from sqlalchemy import event
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session, object_session
 
-from ..lifecycle import cause
+from ..lifecycle import announce, cause
 from ..signals import user_forced_out
-from ..state import State
-from ..store import commit_hooks, revocations
+from ..state import State, find_state
+from ..store import revocations
 from ..users.triggers import Triggers
 from .request_token import outcome
 
@@ -39,7 +38,7 @@ def watch(triggers: Triggers) -> None:
 
 def _state() -> State | None:
     """Return the current application's state, if it has triggers."""
-    state: State | None = current_app.extensions.get("xgen_sessions") if has_app_context() else None
+    state = find_state()
     return state if state is not None and state.triggers.attributes else None
 
 
@@ -112,9 +111,8 @@ def _is_true(value: object) -> bool:
 
 
 def _end_sessions(state: State, session: Session, user_ids: Iterable[str], reason: str) -> None:
-    app = current_app._get_current_object()  # type: ignore[attr-defined]
     actor = outcome().token if has_request_context() else None
     why = cause(state, actor.user_id if actor else None, reason)
     for user_id in user_ids:
         revocation = revocations.force_logout(session, user_id, why)
-        commit_hooks.on_commit(session, partial(user_forced_out.send, app, revocation=revocation))
+        announce(session, user_forced_out.send, revocation=revocation)

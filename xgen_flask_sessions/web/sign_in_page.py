@@ -1,4 +1,4 @@
-"""Calls for a host's own pages about the current request: sign-in forms and protected answers."""
+"""Calls about the current request for the host's own sign-in pages."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from .same_site import is_same_site as is_request_same_site
 def rejection() -> XgenSessionsError | None:
     """Return why the current request's token is refused, or ``None``.
 
-    It is ``None`` for a valid token and for a request without one. A sign-in page can tell people
-    with it that an administrator ended their session: the error is then a ``SessionRevoked`` whose
-    ``forced`` is true.
+    It is ``None`` for a valid token and for a request without one. After a force logout it is a
+    ``SessionRevoked`` with ``forced`` true, so that a sign-in page can explain the reason.
     """
     error = outcome().error
     return None if isinstance(error, TokenMissing) else error
 
 
 def is_same_site() -> bool:
-    """Return whether the current request comes from this site, or from no browser at all.
+    """Return whether the current request comes from this site, or was not sent by a browser.
 
     A sign-in form that checks it prevents another site from signing a browser in.
     """
@@ -32,14 +31,14 @@ def is_same_site() -> bool:
 
 
 def check_sign_in_rate(username: str) -> None:
-    """Check whether a password for *username* may be tried. Call it before checking one.
+    """Check the limits of failed sign-ins. Call it before checking a password.
 
-    It counts the failures that :func:`count_failed_sign_in` recorded: for the same username from
-    the same address, and from the same address in all. Failures from other addresses do not count,
-    so that they cannot lock a user out.
+    They count the failures that :func:`count_failed_sign_in` recorded: for the same username from
+    the same address, and from the same address in total. Failures from other addresses do not
+    count, so that they cannot lock a user out.
 
-    :param username: As it was typed.
-    :raises RateLimited: Too many have failed; its ``retry_after_s`` is the wait in seconds.
+    :param username: The username, as typed.
+    :raises RateLimited: Too many sign-ins failed; ``retry_after_s`` is the wait in seconds.
     """
     get_state().rate_limits.sign_in.check(origin()[0], username)
 
@@ -50,11 +49,11 @@ def count_failed_sign_in(username: str) -> None:
 
 
 def require_database() -> None:
-    """Check that the database answers, before a sign-in page waits for it.
+    """Check that the database answers within ``XGEN_SESSIONS_DEADLINE``.
 
-    A driver waits for a silent server without a limit; this waits for the deadline.
+    Call it before a sign-in page's first query: a driver waits for a silent server without a limit.
 
-    :raises DenylistUnavailable: It does not answer in time.
+    :raises DenylistUnavailable: The database does not answer in time.
     """
     get_state().denylist.require_reachable()
 

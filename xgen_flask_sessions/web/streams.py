@@ -9,18 +9,18 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from flask import Flask, current_app
+from flask import Flask
 
 from ..errors import TokenMissing, XgenSessionsError
-from ..state import get_state
+from ..state import get_app, get_state
 from ..tokens.claims import VerifiedToken
 from .request_token import outcome
 
 _NO_ITEM: Final = object()
-_END: Final = object()
-_AHEAD: Final = 16
+_EXHAUSTED: Final = object()
+_READ_AHEAD: Final = 16
 """Items of the source that are read ahead."""
-_TURN_S: Final = 0.5
+_CLOSE_CHECK_S: Final = 0.5
 """Seconds between two checks whether the stream is still read."""
 
 
@@ -53,8 +53,7 @@ def while_valid(
         raise result.error or TokenMissing()
     if every <= 0:
         raise ValueError("every is a number of seconds over 0.")
-    app = current_app._get_current_object()  # type: ignore[attr-defined]
-    return _Stream(app, source, result.token, every, heartbeat)
+    return _Stream(get_app(), source, result.token, every, heartbeat)
 
 
 class _Stream(Iterator[Any]):
@@ -71,26 +70,27 @@ class _Stream(Iterator[Any]):
         self._app, self._source, self._token = app, source, token
         self._every, self._heartbeat = every, heartbeat
         self._reader: _SourceReader | None = None
-        self._said, self._due = False, 0.0
+        self._sent_since_check, self._next_check = False, 0.0
 
     def __next__(self) -> Any:
         if self._reader is None:
             self._reader = _SourceReader(self._app, self._source)
-            self._due = time.monotonic() + self._every
+            self._next_check = time.monotonic() + self._every
         while True:
-            item = self._reader.take(self._due - time.monotonic())
-            if time.monotonic() >= self._due:
+            item = self._reader.take(self._next_check - time.monotonic())
+            if time.monotonic() >= self._next_check:
                 if not _is_valid(self._app, self._token):
                     self.close()
                     raise StopIteration
-                silent = item is _NO_ITEM and not self._said
-                self._said, self._due = False, time.monotonic() + self._every
+                silent = item is _NO_ITEM and not self._sent_since_check
+                self._sent_since_check = False
+                self._next_check = time.monotonic() + self._every
                 if silent and self._heartbeat is not None:
                     return self._heartbeat
-            if item is _END:
+            if item is _EXHAUSTED:
                 raise StopIteration
             if item is not _NO_ITEM:
-                self._said = True
+                self._sent_since_check = True
                 return item
 
     def close(self) -> None:
@@ -115,18 +115,18 @@ class _SourceReader:
 
     def __init__(self, app: Flask, source: Iterable[Any]) -> None:
         self._app, self._source = app, source
-        self._items: queue.Queue[Any] = queue.Queue(_AHEAD)
+        self._items: queue.Queue[Any] = queue.Queue(_READ_AHEAD)
         self._closed = threading.Event()
         self._error: BaseException | None = None
         threading.Thread(target=self._read, name="xgen-sessions-stream", daemon=True).start()
 
     def take(self, seconds: float) -> Any:
-        """Return the next item, ``_NO_ITEM`` or ``_END``; raise the source's error."""
+        """Return the next item, ``_NO_ITEM`` or ``_EXHAUSTED``; raise the source's error."""
         try:
             item = self._items.get(timeout=max(0.001, seconds))
         except queue.Empty:
             return _NO_ITEM
-        if item is _END and self._error is not None:
+        if item is _EXHAUSTED and self._error is not None:
             raise self._error
         return item
 
@@ -144,12 +144,12 @@ class _SourceReader:
                         return
         except BaseException as error:
             self._error = error
-        self._put(_END)
+        self._put(_EXHAUSTED)
 
     def _put(self, item: Any) -> bool:
         """Queue an item as soon as there is room; return whether the stream is still read."""
         while not self._closed.is_set():
             with contextlib.suppress(queue.Full):
-                self._items.put(item, timeout=_TURN_S)
+                self._items.put(item, timeout=_CLOSE_CHECK_S)
                 return not self._closed.is_set()
         return False

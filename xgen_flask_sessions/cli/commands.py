@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,13 +18,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from .. import lifecycle
 from ..clock import to_datetime, to_rfc3339
 from ..errors import ConfigurationError, DatabaseUnavailable, XgenSessionsError
+from ..roster import records
 from ..roster.as_json import represent_session, represent_user
-from ..roster.listing import (
-    COLUMNS,
-    DEFAULT,
-    Column,
-    parse_listing,
-)
+from ..roster.listing import COLUMNS, DEFAULT, Column, Listing
 from ..roster.roster import ActiveSession, ActiveUser
 from ..settings import load_keys
 from ..state import get_state
@@ -113,8 +108,7 @@ def list_users(page: int, text: str, sort: Column, order: str | None, as_json: b
             "The users are in another database: --search and this --sort need them in the same one."
         )
     summary = state.roster.summary(session)
-    listing = parse_listing(sort, order, unicodedata.normalize("NFC", text))
-    found = state.roster.nearest_page(session, page, listing)
+    found = state.roster.nearest_page(session, page, Listing.of(sort, order, text))
     if as_json:
         print_json(
             summary=dataclasses.asdict(summary),
@@ -301,7 +295,7 @@ def _find_user(name: str, *, by_id: bool) -> Profile:
     state = get_state()
     named = None if by_id else state.users.get_by_username(name)
     owner = state.users.get(name)
-    is_id = owner is not None or state.roster.ever_signed_in(state.db.session(), name)
+    is_id = owner is not None or records.ever_signed_in(state.db.session(), name)
     if named is None:
         if not is_id:
             raise click.ClickException(f"There is no user {shown(name)}.")

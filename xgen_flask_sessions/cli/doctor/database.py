@@ -17,10 +17,10 @@ from xgen_flask_sessions.cli.doctor.findings import Finding
 from xgen_flask_sessions.cli.terminal import cause_of
 from xgen_flask_sessions.clock import SECOND_US
 from xgen_flask_sessions.errors import ConfigurationError, DenylistUnavailable
-from xgen_flask_sessions.roster.roster import Roster
+from xgen_flask_sessions.roster.diagnostics import database_now_us, most_frequent_address
 from xgen_flask_sessions.settings import Settings
 from xgen_flask_sessions.state import State
-from xgen_flask_sessions.store import migrate
+from xgen_flask_sessions.store import dialects, migrate
 
 _TOLERATED_US = SECOND_US
 _CROWD, _MOST = 5, 0.8
@@ -101,9 +101,9 @@ def examine_contents(app: Flask, state: State) -> Iterator[Finding]:
     engine = state.db.engine
     try:
         with Session(engine) as session:
-            yield from _examine_isolation(session, state.roster)
-            yield _examine_clock(session, state.roster)
-            yield from _examine_addresses(session, app, state.roster)
+            yield from _examine_isolation(session)
+            yield _examine_clock(session)
+            yield from _examine_addresses(session, app)
     except SQLAlchemyError as error:
         yield _unusable(error)
 
@@ -118,13 +118,13 @@ def _unusable(error: Exception) -> Finding:
     )
 
 
-def _examine_isolation(session: Session, roster: Roster) -> Iterator[Finding]:
+def _examine_isolation(session: Session) -> Iterator[Finding]:
     connection = session.connection()
     level = connection.get_isolation_level()
     strict = connection.dialect.name == "postgresql" and level in (
         "REPEATABLE READ", "SERIALIZABLE",
     )  # fmt: skip
-    if strict or roster.refuses_old_snapshots(session):
+    if strict or dialects.of(session).refuses_old_snapshots(connection):
         yield Finding(
             level="warning",
             code="isolation",
@@ -133,9 +133,9 @@ def _examine_isolation(session: Session, roster: Roster) -> Iterator[Finding]:
         )
 
 
-def _examine_clock(session: Session, roster: Roster) -> Finding:
+def _examine_clock(session: Session) -> Finding:
     earliest = clock.now_us()
-    database = roster.database_now_us(session)
+    database = database_now_us(session)
     latest = clock.now_us()
     if database is None:
         return Finding(level="ok", code="clock", meaning="SQLite goes by this machine's own clock.")
@@ -157,8 +157,8 @@ def _examine_clock(session: Session, roster: Roster) -> Finding:
     )
 
 
-def _examine_addresses(session: Session, app: Flask, roster: Roster) -> Iterator[Finding]:
-    shared = roster.commonest_address(session)
+def _examine_addresses(session: Session, app: Flask) -> Iterator[Finding]:
+    shared = most_frequent_address(session)
     if shared is None or shared.of < _CROWD or shared.users < _MOST * shared.of:
         return
     if not _is_inner(shared.address):

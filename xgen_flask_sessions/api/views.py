@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +13,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter
 
 from .. import lifecycle
-from ..clock import seconds_until, to_rfc3339
+from ..clock import seconds_until
 from ..errors import (
     BadRequest,
     CrossSiteRequest,
@@ -23,7 +22,7 @@ from ..errors import (
     XgenSessionsError,
 )
 from ..roster import records
-from ..roster.as_json import represent_session, represent_user
+from ..roster.as_json import represent_force_logout, represent_page, represent_session
 from ..roster.listing import parse_listing, parse_page
 from ..roster.roster import ActiveSession
 from ..state import get_state
@@ -182,12 +181,7 @@ def users() -> Response:
         raise BadRequest(faults[0])
     summary = state.roster.summary(session)
     page = state.roster.page(session, number, listing, active_users=summary.active_users)
-    return jsonify(
-        summary=dataclasses.asdict(summary),
-        users=[represent_user(user) for user in page.users],
-        page=page.number,
-        pages=page.pages,
-    )
+    return jsonify(represent_page(summary, page))
 
 
 @checks_caller  # as an administrator
@@ -205,12 +199,7 @@ def force_logout(user_id: str) -> Response:
     """``POST /sessions/users/<user_id>/force-logout``: end all sessions of a user."""
     caller = _require_administrator()
     reason = _reason()
-    revocation = force_out(caller, user_id, reason)
-    return jsonify(
-        user_id=user_id,
-        sessions_ended=revocation.sessions_ended,
-        invalid_before=to_rfc3339(revocation.invalid_before_us or 0),
-    )
+    return jsonify(represent_force_logout(force_out(caller, user_id, reason)))
 
 
 def _require_administrator() -> Any:

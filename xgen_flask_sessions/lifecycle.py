@@ -15,6 +15,7 @@ from typing import Any, Final
 from flask import has_request_context, request
 from sqlalchemy.orm import Session
 
+from .roster import records
 from .roster.devices import clean_address, clean_user_agent
 from .roster.roster import ActiveSession
 from .signals import session_ended, session_issued, user_forced_out
@@ -190,7 +191,7 @@ def end_session(
     if not is_session_id(session_id):
         return None
     with state.transactions.write(commit=commit) as session:
-        owner = state.roster.owner_of(session, session_id)
+        owner = records.owner_of(session, session_id)
         if owner is not None:
             state.authority.check_rank(session, actor, owner)
         revocation = revocations.end_session(session, session_id, why)

@@ -17,8 +17,14 @@ from werkzeug.test import Client
 from tests.support.databases import MakeHost
 from tests.support.hosts import Host, bearer
 from xgen_flask_sessions import XgenSessionsError, errors
-from xgen_flask_sessions.roster.listing import COLUMNS, DEFAULT, FALLING, MAX_TEXT, OWN
-from xgen_flask_sessions.roster.roster import parse_page
+from xgen_flask_sessions.roster.listing import (
+    COLUMNS,
+    DEFAULT,
+    FALLING,
+    MAX_TEXT,
+    OWN,
+    parse_page,
+)
 from xgen_flask_sessions.store.tables import MAX_REASON
 
 URL = "/sessions/openapi.json"

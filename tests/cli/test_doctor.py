@@ -419,7 +419,7 @@ class TestProxy:
         assert complaints(host) == {"proxy"}
         assert finding["level"] == "warning"
         assert f"4 of 5 active users came from {address}" in finding["meaning"]
-        assert "Put Werkzeug's ProxyFix in" in finding["mend"]
+        assert "Add Werkzeug's ProxyFix" in finding["mend"]
 
     def test_is_found_on_every_database(self, make_host: MakeHost, database_url: str) -> None:
         host = make_sound(make_host, database_url)

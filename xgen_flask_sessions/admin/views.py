@@ -5,7 +5,6 @@ It holds no rules: ``authority`` decides permissions, and ``roster`` provides th
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,8 @@ from ..errors import (
     RateLimited,
     XgenSessionsError,
 )
-from ..roster.listing import (
-    COLUMNS,
-    MAX_TEXT,
-    Column,
-    Listing,
-    parse_listing,
-)
-from ..roster.roster import parse_page
+from ..roster import records
+from ..roster.listing import COLUMNS, Column, Listing, parse_listing, parse_page
 from ..state import get_state
 from ..store.transactions import UNREACHABLE
 from ..text import visible
@@ -60,12 +53,12 @@ def page_number() -> int:
     """Return the requested page; an invalid number means the first one."""
     text = request.values.get("page", "1")
     if text.isascii() and text.isdigit():
-        text = text[:9]  # past any end all the same
+        text = text[:9]  # also past the end
     return parse_page(text) or 1
 
 
 class AdminCenterView(BaseView):  # type: ignore[misc]
-    """A view that only administrators get into, under a strict Content-Security-Policy.
+    """A view for administrators only, under a strict Content-Security-Policy.
 
     Its templates bring their own styles: Bootstrap is not loaded by the sidebar layout.
     """
@@ -148,7 +141,7 @@ class LoginManagementView(AdminCenterView):
 
     @expose("/confirm")  # type: ignore[untyped-decorator]
     def confirm(self) -> Any:
-        """Ask before a force logout, where the deployment wants that."""
+        """Ask before a force logout, if the deployment requires it."""
         state = get_state()
         user_id = request.args.get("user_id", "")
         profile = state.users.profile(user_id, state.users.get(user_id))
@@ -165,7 +158,7 @@ class LoginManagementView(AdminCenterView):
 
     @expose("/force-logout")  # type: ignore[untyped-decorator]
     def lead_back(self) -> Any:
-        """Lead from the address of the form to the list, as when the language is changed."""
+        """Redirect from the form's address to the list, as after a change of language."""
         return self.back(lang=request.args.get("lang"), **_listing().query())
 
     @expose("/force-logout", methods=["POST"])  # type: ignore[untyped-decorator]
@@ -217,14 +210,13 @@ class LoginManagementView(AdminCenterView):
 
 
 def _listing(columns: Sequence[Column] = COLUMNS) -> Listing:
-    """Return the requested list; an unknown column means the default.
+    """Return the requested list; an invalid parameter means the default.
 
     :param columns: The columns that exist.
     """
-    sort = request.values.get("sort")
-    text = request.values.get("q", "").strip()[:MAX_TEXT] if "username" in columns else ""
-    text = unicodedata.normalize("NFC", text)
-    return parse_listing(sort if sort in columns else None, request.values.get("order"), text)
+    query = {**request.values.to_dict(), "q": request.values.get("q", "").strip()}
+    listing, _ = parse_listing(query, columns)
+    return listing
 
 
 def _too_often(wait_s: int) -> str:
@@ -242,7 +234,7 @@ def _notice(revocation_id: str | None) -> str | None:
     if not revocation_id:
         return None
     state = get_state()
-    past = state.roster.revocation(state.db.session(), revocation_id)
+    past = records.revocation(state.db.session(), revocation_id)
     recent = past is not None and clock.now_us() - past.revoked_us < _NOTICE_US
     if past is None or not recent or not past.user_id or past.actor != current_user.get_id():
         return None
@@ -256,13 +248,9 @@ def _notice(revocation_id: str | None) -> str | None:
 
 
 def _helpers() -> dict[str, Any]:
-    settings = get_state().settings
     token = outcome().token
     return {
         "ENDPOINT": ENDPOINT,
-        "confirm_first": settings.confirm_force_logout,
+        "confirm_first": get_state().settings.confirm_force_logout,
         "current_session_id": token.session_id if token else None,
-        "field_token": field_token,
-        "format_time": lambda at_us: "-" if at_us is None else i18n.format_time(at_us, settings),
-        "zone": i18n.format_zone(settings),
     }

@@ -1,11 +1,8 @@
-"""The JSON API: a caller's own sessions, and everybody's for administrators."""
+"""The JSON API: the caller's own sessions and, for administrators, those of all users."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import unicodedata
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter
 
 from .. import lifecycle
-from ..clock import seconds_until, to_rfc3339
+from ..clock import seconds_until
 from ..errors import (
     BadRequest,
     CrossSiteRequest,
@@ -24,15 +21,10 @@ from ..errors import (
     NotFound,
     XgenSessionsError,
 )
-from ..roster.as_json import represent_session, represent_user
-from ..roster.listing import (
-    DEFAULT,
-    MAX_TEXT,
-    Column,
-    Listing,
-    parse_listing,
-)
-from ..roster.roster import ActiveSession, parse_page
+from ..roster import records
+from ..roster.as_json import represent_force_logout, represent_page, represent_session
+from ..roster.listing import parse_listing, parse_page
+from ..roster.roster import ActiveSession
 from ..state import get_state
 from ..store.tables import MAX_REASON
 from ..store.transactions import UNREACHABLE
@@ -54,7 +46,7 @@ from .openapi import document
 _MAX_BODY_BYTES = 16 * 1024
 _DOCUMENT_MAX_AGE_S = 3600
 _OPEN = ("xgen_sessions.static", "xgen_sessions.openapi_document")
-"""Endpoints whose answers are the same for everybody."""
+"""Endpoints with the same answer for every caller."""
 
 
 def create_blueprint(url_prefix: str, assets: Path) -> Blueprint:
@@ -77,7 +69,7 @@ def create_blueprint(url_prefix: str, assets: Path) -> Blueprint:
     blueprint.add_url_rule("/sign-out", view_func=sign_out, methods=["POST"])
     blueprint.record_once(_add_converter)
     blueprint.add_url_rule("/users", view_func=users)
-    # Slashes are part of an id: merged, they would make it another user's.
+    # A slash is part of an id: with merged slashes, it would be another user's id.
     user = "/users/<xgen_user_id:user_id>"
     blueprint.add_url_rule(user, view_func=user_sessions, merge_slashes=False)
     blueprint.add_url_rule(
@@ -87,12 +79,12 @@ def create_blueprint(url_prefix: str, assets: Path) -> Blueprint:
     blueprint.register_error_handler(HTTPException, http_problem)
     for unreachable in UNREACHABLE:
         blueprint.register_error_handler(unreachable, database_problem)
-    blueprint.after_request(_seal_answers)
+    blueprint.after_request(_add_security_headers)
     return blueprint
 
 
 class _UserIdConverter(BaseConverter):
-    """Any text, with slashes wherever they are."""
+    """Any text, slashes included."""
 
     regex = ".+?"
     part_isolating = False
@@ -104,7 +96,7 @@ def _add_converter(state: BlueprintSetupState) -> None:
 
 @open_to_all
 def openapi_document() -> Response:
-    """``GET /sessions/openapi.json``: this API in OpenAPI 3.1, for anybody."""
+    """``GET /sessions/openapi.json``: this API in OpenAPI 3.1; no token is needed."""
     server = url_for("xgen_sessions.own_sessions").rstrip("/")
     release = version("xgen-flask-sessions")
     response = jsonify(document(get_state().settings, server=server, version=release))
@@ -127,7 +119,7 @@ def own_sessions() -> Response:
 def end_own_session(session_id: str) -> Response:
     """``DELETE /sessions/<session_id>``: end one of the caller's own sessions."""
     state = get_state()
-    if state.roster.owner_of(state.db.session(), session_id) != current_token.user_id:
+    if records.owner_of(state.db.session(), session_id) != current_token.user_id:
         raise NotFound("You have no active session by this id.")
     if lifecycle.end_session(session_id, actor=current_token.user_id) is None:
         raise NotFound("This session has ended already.")
@@ -139,7 +131,7 @@ def end_own_session(session_id: str) -> Response:
 
 @token_required
 def renew() -> Response:
-    """``POST /sessions/renew``: a new token for this session, where the old one came from."""
+    """``POST /sessions/renew``: a new token for this session, sent the way the old one came."""
     issued = lifecycle.renew(current_token)
     body: dict[str, Any] = {
         "session_id": issued.session_id,
@@ -148,7 +140,7 @@ def renew() -> Response:
     source = outcome().source
     if source == "header":
         return jsonify(body | {"access_token": issued.token, "token_type": "Bearer"})
-    response = jsonify(body)  # scripts are to see as little of it as before
+    response = jsonify(body)  # scripts cannot read the cookie
     if source == "cookie":
         set_cookie(response, issued)
     else:
@@ -172,7 +164,7 @@ def _forget_token(response: Response) -> None:
         unset_cookie(response)
     elif source == "login":
         login_browser.drop_token()
-        login_browser.forget()  # and at the end of the request, its cookie
+        login_browser.forget()  # deletes the cookie at the end of the request
 
 
 @checks_caller  # as an administrator
@@ -181,15 +173,15 @@ def users() -> Response:
     _require_administrator()
     state = get_state()
     session = state.db.session()
-    number, listing = _page_number(), _listing(state.roster.columns(session))
+    number = parse_page(request.args.get("page", "1"))
+    if number is None:
+        raise BadRequest("page is a number from 1.")
+    listing, faults = parse_listing(request.args, state.roster.columns(session))
+    if faults:
+        raise BadRequest(faults[0])
     summary = state.roster.summary(session)
     page = state.roster.page(session, number, listing, active_users=summary.active_users)
-    return jsonify(
-        summary=dataclasses.asdict(summary),
-        users=[represent_user(user) for user in page.users],
-        page=page.number,
-        pages=page.pages,
-    )
+    return jsonify(represent_page(summary, page))
 
 
 @checks_caller  # as an administrator
@@ -207,12 +199,7 @@ def force_logout(user_id: str) -> Response:
     """``POST /sessions/users/<user_id>/force-logout``: end all sessions of a user."""
     caller = _require_administrator()
     reason = _reason()
-    revocation = force_out(caller, user_id, reason)
-    return jsonify(
-        user_id=user_id,
-        sessions_ended=revocation.sessions_ended,
-        invalid_before=to_rfc3339(revocation.invalid_before_us or 0),
-    )
+    return jsonify(represent_force_logout(force_out(caller, user_id, reason)))
 
 
 def _require_administrator() -> Any:
@@ -227,30 +214,6 @@ def _require_administrator() -> Any:
     if not state.authority.may_view(caller):
         raise Forbidden("This call is for administrators.")
     return caller
-
-
-def _page_number() -> int:
-    number = parse_page(request.args.get("page", "1"))
-    if number is None:
-        raise BadRequest("page is a number from 1.")
-    return number
-
-
-def _listing(offered: Sequence[Column]) -> Listing:
-    """Return the requested list.
-
-    :param offered: The columns that exist.
-    :raises BadRequest: A parameter is invalid.
-    """
-    sort, order = request.args.get("sort", DEFAULT), request.args.get("order")
-    text = request.args.get("q", "")
-    if sort not in offered:
-        raise BadRequest(f"sort is one of {', '.join(offered)}.")
-    if order not in (None, "asc", "desc"):
-        raise BadRequest("order is asc or desc.")
-    if len(text) > MAX_TEXT or (text and "username" not in offered):
-        raise BadRequest(f"q has at most {MAX_TEXT if 'username' in offered else 0} characters.")
-    return parse_listing(sort, order, unicodedata.normalize("NFC", text))
 
 
 def _reason() -> str | None:
@@ -276,5 +239,5 @@ def _session(session: ActiveSession) -> dict[str, Any]:
     return represent_session(session, current=current)
 
 
-def _seal_answers(response: Response) -> Response:
+def _add_security_headers(response: Response) -> Response:
     return with_security_headers(response, cached=request.endpoint in _OPEN)

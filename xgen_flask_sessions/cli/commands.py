@@ -1,13 +1,11 @@
 """The commands: ``flask xgen-sessions``.
 
-They end with 0 if it was done, 1 with one line on stderr if it was not, and 2 for a wrong call.
+Exit codes: 0 for success, 1 for a failure with one line on stderr, 2 for wrong usage.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import getpass
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,15 +15,11 @@ from flask.cli import AppGroup
 from sqlalchemy.exc import SQLAlchemyError
 
 from .. import lifecycle
-from ..clock import to_datetime, to_rfc3339
+from ..clock import to_datetime
 from ..errors import ConfigurationError, DatabaseUnavailable, XgenSessionsError
-from ..roster.as_json import represent_session, represent_user
-from ..roster.listing import (
-    COLUMNS,
-    DEFAULT,
-    Column,
-    parse_listing,
-)
+from ..roster import records
+from ..roster.as_json import represent_force_logout, represent_page, represent_session
+from ..roster.listing import COLUMNS, DEFAULT, Column, Listing
 from ..roster.roster import ActiveSession, ActiveUser
 from ..settings import load_keys
 from ..state import get_state
@@ -92,15 +86,19 @@ page_option = click.option(
 search_option = click.option(
     "--search", "text", default="", callback=_text, help="Part of a username or a name."
 )
-_id_option = click.option("--id", "by_id", is_flag=True, help="USER is a user id, no username.")
-_reason_option = click.option("--reason", callback=_reason, help="Why, for the audit record.")
+_id_option = click.option("--id", "by_id", is_flag=True, help="USER is a user id, not a username.")
+_reason_option = click.option(
+    "--reason", callback=_reason, help="The reason, for the audit record."
+)
 
 
 @commands.command("list")
 @page_option
 @search_option
 @click.option("--sort", type=click.Choice(COLUMNS), default=DEFAULT, show_default=True)
-@click.option("--order", type=click.Choice(["asc", "desc"]), help="As the column asks for.")
+@click.option(
+    "--order", type=click.Choice(["asc", "desc"]), help="The column's default if left out."
+)
 @json_option
 @cli_errors()
 def list_users(page: int, text: str, sort: Column, order: str | None, as_json: bool) -> None:
@@ -110,18 +108,12 @@ def list_users(page: int, text: str, sort: Column, order: str | None, as_json: b
     offered = state.roster.columns(session)
     if sort not in offered or (text and "username" not in offered):
         raise click.ClickException(
-            "The users are in another database: --search and this --sort need them in the same one."
+            "The users are in another database, where --search and this --sort cannot find them."
         )
     summary = state.roster.summary(session)
-    listing = parse_listing(sort, order, unicodedata.normalize("NFC", text))
-    found = state.roster.nearest_page(session, page, listing)
+    found = state.roster.nearest_page(session, page, Listing.of(sort, order, text))
     if as_json:
-        print_json(
-            summary=dataclasses.asdict(summary),
-            users=[represent_user(user) for user in found.users],
-            page=found.number,
-            pages=found.pages,
-        )
+        print_json(**represent_page(summary, found))
         return
     headers = ["User", "Name", "Department", "", "Active Sessions", "Last Login", "Last IP"]
     print_table(headers, list(map(_user_row, found.users)))
@@ -180,11 +172,7 @@ def force_logout(
     else:
         raise click.UsageError("Give USER, or --everyone.")
     if as_json:
-        print_json(
-            user_id=revocation.user_id,
-            sessions_ended=revocation.sessions_ended,
-            invalid_before=to_rfc3339(revocation.invalid_before_us or 0),
-        )
+        print_json(**represent_force_logout(revocation))
     else:
         _print_ended(revocation, whose)
 
@@ -245,8 +233,8 @@ def jwks() -> None:
     settings = get_state().settings
     if settings.algorithm == "HS256":
         raise click.ClickException(
-            "HS256 has no public key, and its secret is not for publishing; hand it to a service "
-            "in private, or sign with RS256, ES256 or EdDSA (XGEN_SESSIONS_ALGORITHM)."
+            "HS256 has no public key. Give its secret to the service in private, or sign with "
+            "RS256, ES256 or EdDSA (XGEN_SESSIONS_ALGORITHM)."
         )
     print_json(**to_jwks(load_keys(settings)))
 
@@ -271,9 +259,9 @@ def relay() -> None:
     "opened",
     metavar="ENDPOINT",
     multiple=True,
-    help="One that is meant to be open, or has a check of its own; may be repeated.",
+    help="An endpoint that is meant to be open, or has its own check; may be repeated.",
 )
-@click.option("--strict", is_flag=True, help="End with 1 for warnings, too.")
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings, too.")
 @json_option
 @cli_errors()
 def doctor(opened: tuple[str, ...], strict: bool, as_json: bool) -> None:
@@ -301,7 +289,7 @@ def _find_user(name: str, *, by_id: bool) -> Profile:
     state = get_state()
     named = None if by_id else state.users.get_by_username(name)
     owner = state.users.get(name)
-    is_id = owner is not None or state.roster.ever_signed_in(state.db.session(), name)
+    is_id = owner is not None or records.ever_signed_in(state.db.session(), name)
     if named is None:
         if not is_id:
             raise click.ClickException(f"There is no user {shown(name)}.")
@@ -310,7 +298,7 @@ def _find_user(name: str, *, by_id: bool) -> Profile:
     if is_id and user_id != name:
         raise click.ClickException(
             f"{shown(name)} is the username of the user with the id {shown(user_id)}, and the "
-            "id of another; say which one with --id and the id."
+            "id of another user; choose one with --id and the id."
         )
     return state.users.profile(user_id, named)
 
@@ -324,21 +312,21 @@ def operator() -> str:
     return clean_text(f"cli:{name}", MAX_USER_ID_LENGTH) or "cli"
 
 
-def _database_failure(what: str, error: Exception) -> click.ClickException:
+def _database_failure(message: str, error: Exception) -> click.ClickException:
     from ..store import migrate
 
     try:
         get_state().denylist.require_reachable()
         upgrade_due = migrate.pending(get_state().db.engine)
     except (SQLAlchemyError, XgenSessionsError, ConfigurationError, RuntimeError):
-        # The last two: a newer release's tables, or no application yet.
+        # ConfigurationError: a newer release's tables. RuntimeError: no application yet.
         upgrade_due = False
     if upgrade_due:
         return click.ClickException(
-            "The tables are missing or not this release's; run "
+            "The tables are missing or from another release; run "
             f"{_program()} xgen-sessions upgrade, or your own migrations."
         )
-    return click.ClickException(f"{what} {cause_of(error)}")
+    return click.ClickException(f"{message} {cause_of(error)}")
 
 
 def _program() -> str:

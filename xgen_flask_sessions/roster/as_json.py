@@ -1,11 +1,13 @@
-"""Users and sessions as JSON, the same from the API and from the commands."""
+"""Users, sessions and force logouts as JSON, for the API and for the commands."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from ..clock import to_rfc3339
-from .roster import ActiveSession, ActiveUser
+from ..store.revocations import Revocation
+from .roster import ActiveSession, ActiveUser, Page, Summary
 
 
 def represent_session(session: ActiveSession, *, current: bool) -> dict[str, Any]:
@@ -25,11 +27,26 @@ def represent_session(session: ActiveSession, *, current: bool) -> dict[str, Any
     }
 
 
-def represent_user(user: ActiveUser) -> dict[str, Any]:
-    """Return a user's members.
+def represent_page(summary: Summary, page: Page) -> dict[str, Any]:
+    """Return the members of one page of the list."""
+    return {
+        "summary": asdict(summary),
+        "users": [_represent_user(user) for user in page.users],
+        "page": page.number,
+        "pages": page.pages,
+    }
 
-    :param user: The user with the last sign-in.
-    """
+
+def represent_force_logout(revocation: Revocation) -> dict[str, Any]:
+    """Return a force logout's members; ``user_id`` is ``None`` for everyone."""
+    return {
+        "user_id": revocation.user_id,
+        "sessions_ended": revocation.sessions_ended,
+        "invalid_before": to_rfc3339(revocation.invalid_before_us or 0),
+    }
+
+
+def _represent_user(user: ActiveUser) -> dict[str, Any]:
     return {
         "user_id": user.profile.user_id,
         "username": user.profile.username,

@@ -1,19 +1,11 @@
-"""The queries for lists of active users, in any order.
-
-A query yields ids only, so that an index alone can answer it. Users without a value come last in
-either direction: they are a query of their own, so that an index can order the others.
-"""
+"""The request for a list of active users, and its query parameters."""
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
-
-import sqlalchemy as sa
-from sqlalchemy.orm import join
-
-from ..store.tables import SessionRecord, UserLogin
-from ..users.table import HostTable
+from typing import Literal, get_args
 
 Column = Literal["username", "name", "department", "active_sessions", "last_login", "last_ip"]
 """The columns for ordering users, as the JSON API names them."""
@@ -46,6 +38,12 @@ class Listing:
         """Whether a name can match: names contain only printable characters."""
         return self.text.isprintable()
 
+    @classmethod
+    def of(cls, sort: Column, order: str | None, text: str) -> Listing:
+        """Return the list in an order: ``asc``, ``desc``, or the column's default."""
+        descending = sort in FALLING if order is None else order == "desc"
+        return cls(sort=sort, descending=descending, text=unicodedata.normalize("NFC", text))
+
     def ordered_by(self, column: Column) -> Listing:
         """Return the same list ordered by *column*; reversed if it is already."""
         falls = column in FALLING
@@ -64,204 +62,30 @@ class Listing:
         return query
 
 
-def parse_listing(sort: str | None, order: str | None, text: str) -> Listing:
-    """Return the list for query parameters; invalid ones mean the default.
+def parse_listing(query: Mapping[str, str], offered: Sequence[Column]) -> tuple[Listing, list[str]]:
+    """Return the list for the parameters ``sort``, ``order`` and ``q``, and their faults.
 
-    :param order: ``asc`` or ``desc``; the column's default if left out.
+    A faulty parameter counts as left out; a text that is too long is cut.
+
+    :param offered: The columns that exist; a search needs ``username``.
     """
-    column: Column = next((each for each in COLUMNS if each == sort), DEFAULT)
-    descending = column in FALLING if order not in ("asc", "desc") else order == "desc"
-    return Listing(sort=column, descending=descending, text=text)
+    faults = []
+    column = query.get("sort", DEFAULT)
+    sort = next((each for each in offered if each == column), None)
+    if sort is None:
+        faults.append(f"sort is one of {', '.join(offered)}.")
+    order = query.get("order")
+    if order not in (None, "asc", "desc"):
+        faults.append("order is asc or desc.")
+        order = None
+    text, longest = query.get("q", ""), MAX_TEXT if "username" in offered else 0
+    if len(text) > longest:
+        faults.append(f"q has at most {longest} characters.")
+    return Listing.of(sort or DEFAULT, order, text[:longest]), faults
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """Ids of users in an order that can be read from either end.
-
-    :param query: The ids, unordered.
-    :param order: The expressions to order by, in one direction, so that an index can be reversed.
-    :param descending: Order from the highest value.
-    """
-
-    query: sa.Select[str]
-    order: tuple[Any, ...]
-    descending: bool = False
-
-    def rows(self, limit: int, offset: int, *, from_end: bool = False) -> sa.Select[str]:
-        """Return the query for some ids; in reverse, counted from the end, if *from_end*."""
-        descending = self.descending != from_end
-        order = [each.desc() if descending else each.asc() for each in self.order]
-        return self.query.order_by(*order).limit(limit).offset(offset)
-
-
-@dataclass(frozen=True, slots=True)
-class Lookups:
-    """All active users' ids, in parts to be read one after the other.
-
-    :param parts: The first one has nearly all ids.
-    :param lengths: The query for the lengths of all parts except one, as one row.
-    :param uncounted: The index of that part, which would take longest to count.
-    """
-
-    parts: list[Lookup]
-    lengths: Any = None
-    uncounted: int = 0
-
-
-def find_lookups(listing: Listing, host: HostTable | None, now: int, dialect: str) -> Lookups:
-    """Return the queries for all active users' ids.
-
-    :param host: The host's table; ``None`` if it cannot be joined and the order does not need it.
-    """
-    if host is None or listing.sort in OWN:
-        return _by_own_column(listing, now, dialect)
-    return _by_host_column(listing, host, now)
-
-
-def find_called(
-    listing: Listing, host: HostTable, now: int, limit: int, offset: int
-) -> sa.Select[str, int]:
-    """Return the query for the users that match the text, in order, each with their number."""
-    found = _found(listing, host, now)
-    column: Any = {
-        "active_sessions": _session_count(now),
-        "last_login": UserLogin.last_login_us,
-        "last_ip": UserLogin.last_ip,
-    }.get(listing.sort, _or_none(found.c.sorted))
-    order = [each.desc() if listing.descending else each for each in (column, UserLogin.user_id)]
-    return (
-        sa.select(UserLogin.user_id, sa.func.count().over())
-        .join(found, UserLogin.user_id == found.c.user_id)
-        .where(active_users(now))
-        .order_by(column.is_(None), *order)
-        .limit(limit)
-        .offset(offset)
-    )
-
-
-def count_called(listing: Listing, host: HostTable, now: int) -> sa.Select[int]:
-    """Return the query that counts the users that match the text."""
-    found = _found(listing, host, now)
-    return (
-        sa.select(sa.func.count())
-        .select_from(found)
-        .join(UserLogin, UserLogin.user_id == found.c.user_id)
-        .where(active_users(now))
-    )
-
-
-def count_superusers(host: HostTable, now: int) -> sa.Select[int]:
-    """Return the query that counts the signed-in SuperUsers."""
-    superuser = host.columns["superuser"].is_(True)
-    count = sa.select(sa.func.count()).where(active_users(now))
-    if host.dialect.name == "postgresql":  # it would hash all users to join a few
-        ids = sa.func.array(sa.select(host.text_id).where(superuser).scalar_subquery())
-        return count.where(UserLogin.user_id == sa.any_(ids))
-    return count.select_from(_joined(host)).where(superuser)
-
-
-def active_users(now: int) -> sa.ColumnElement[bool]:
-    """Return the condition for users with an active session."""
-    return UserLogin.active_until_us > now
-
-
-def active_sessions(now: int) -> sa.ColumnElement[bool]:
-    """Return the condition for active sessions."""
-    return SessionRecord.ended_us.is_(None) & (SessionRecord.expires_us > now)
-
-
-def _by_own_column(listing: Listing, now: int, dialect: str) -> Lookups:
-    falls, key = listing.descending, UserLogin.user_id
-    if listing.sort == "active_sessions":
-        return Lookups([_by_active_sessions(falls, now, dialect)])
-    if listing.sort == "last_ip":
-        column: Any = UserLogin.last_ip
-        everybody = _everybody(now)
-    else:
-        column, everybody = UserLogin.last_login_us, sa.select(key).where(active_users(now))
-    missing = everybody.where(column.is_(None))
-    return Lookups(
-        [
-            Lookup(everybody.where(column.is_not(None)), (column, key), falls),
-            Lookup(missing, (key,)),
-        ],
-        missing.with_only_columns(sa.func.count()),
-    )
-
-
-def _by_active_sessions(falls: bool, now: int, dialect: str) -> Lookup:
-    if dialect != "postgresql":  # one count for each user, from an index
-        # In the order of the keys, as the index has the users' sessions: another order would make
-        # each count read another page.
-        everybody = _everybody(now).where(UserLogin.user_id > "")
-        return Lookup(everybody, (_session_count(now), UserLogin.user_id), falls)
-    key = SessionRecord.user_id  # PostgreSQL counts all at once, from one index or by hashing
-    counted = sa.select(key).where(active_sessions(now)).group_by(key)
-    return Lookup(counted, (sa.func.count(), key), falls)
-
-
-def _everybody(now: int) -> sa.Select[str]:
-    """Return all active users, without the index on activity, whose order scatters the reads."""
-    return sa.select(UserLogin.user_id).where(UserLogin.active_until_us + 0 > now)
-
-
-def _by_host_column(listing: Listing, host: HostTable, now: int) -> Lookups:
-    """Return queries for users in the host's table, then for deleted ones."""
-    known = sa.select(UserLogin.user_id).select_from(_joined(host)).where(active_users(now))
-    unknown = _everybody(now).where(_unknown_to(host))
-    deleted = Lookup(unknown, (UserLogin.user_id,))
-    every = sa.func.count()
-    if listing.sort == "username":
-        by_name = Lookup(known, (host.columns["username"], host.key), listing.descending)
-        if host.dialect.name == "postgresql":  # it hashes: a few are slower to find than all
-            return Lookups([by_name, deleted], known.with_only_columns(every), 1)
-        return Lookups([by_name, deleted], unknown.with_only_columns(every), 0)
-    column = _or_none(host.columns[listing.sort])
-    named = known.where(column.is_not(None))
-    return Lookups(
-        [
-            Lookup(named, (column, host.key), listing.descending),
-            Lookup(known.where(column.is_(None)), (host.key,)),
-            deleted,
-        ],
-        known.with_only_columns(sa.func.count(column), every - sa.func.count(column)),
-        2,
-    )
-
-
-def _found(listing: Listing, host: HostTable, now: int) -> sa.Subquery:
-    """Return the users that match the text by name, and a deleted user by the whole id.
-
-    Each id comes with the host's value to order by.
-    """
-    text, name = listing.text, listing.sort
-    own = sa.null() if name in OWN else host.columns[name]
-    shown = UserLogin.user_id if name == "username" else sa.null()
-    known = sa.select(host.text_id.label("user_id"), sa.cast(own, sa.String(255)).label("sorted"))
-    deleted = sa.select(UserLogin.user_id, sa.cast(shown, sa.String(255))).where(
-        UserLogin.user_id == text, active_users(now), _unknown_to(host)
-    )
-    return sa.union_all(known.where(host.named(text)), deleted).subquery("found")
-
-
-def _joined(host: HostTable) -> Any:
-    return join(host.model, UserLogin, UserLogin.user_id == host.text_id)
-
-
-def _unknown_to(host: HostTable) -> sa.ColumnElement[bool]:
-    row = sa.select(host.key).where(host.holds(UserLogin.user_id)).correlate(UserLogin)
-    return ~row.exists()
-
-
-def _session_count(now: int) -> sa.ColumnElement[int]:
-    return (
-        sa.select(sa.func.count())
-        .where(SessionRecord.user_id == UserLogin.user_id, active_sessions(now))
-        .correlate(UserLogin)
-        .scalar_subquery()
-    )
-
-
-def _or_none(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """Return *column* with NULL for empty and blank values."""
-    return sa.func.nullif(sa.func.trim(column), "")
+def parse_page(text: str) -> int | None:
+    """Return the number of a page, counted from 1; ``None`` if *text* is not one."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 9:
+        return None
+    return int(text) or None

@@ -10,32 +10,26 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from .. import clock
-from ..clock import from_datetime
 from ..store import dialects
-from ..store.tables import RevocationRecord, SessionRecord, UserLogin
-from ..tokens.claims import is_session_id, is_user_id
+from ..store.tables import SessionRecord, UserLogin
+from ..tokens.claims import is_user_id
 from ..users.directory import Profile, UserDirectory, batches
 from ..users.table import HostTable
 from .devices import Device, describe
-from .listing import (
-    COLUMNS,
-    OWN,
-    Column,
-    Listing,
+from .listing import COLUMNS, OWN, Column, Listing
+from .lookups import (
     Lookup,
     Lookups,
     active_sessions,
     active_users,
-    count_called,
+    count_matching,
     count_superusers,
-    find_called,
     find_lookups,
+    find_matching,
 )
 
 PAGE_SIZE = 50
 """Users on one page."""
-
-_BATCH = 500
 
 EVERYBODY: Final = Listing()
 """Every user that is signed in, newest last login first."""
@@ -81,28 +75,6 @@ class ActiveSession:
     signed_in_us: int
     expires_us: int
     ip: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class PastRevocation:
-    """One audit record."""
-
-    id: str
-    kind: str
-    user_id: str | None
-    actor: str | None
-    revoked_us: int
-    sessions_ended: int
-
-
-@dataclass(frozen=True, slots=True)
-class SharedAddress:
-    """The most frequent last address of active users."""
-
-    address: str
-    users: int
-    of: int
-    """The number of active users with a known address."""
 
 
 class Roster:
@@ -153,7 +125,7 @@ class Roster:
         if not listing.is_answerable:
             pass  # no name matches
         elif listing.text and host is not None:
-            ids, total = _read_called(session, listing, host, now, skipped, size)
+            ids, total = _read_matching(session, listing, host, now, skipped, size)
         else:
             total = (
                 _count(session, UserLogin.active_until_us > now)
@@ -201,65 +173,6 @@ class Roster:
             for row in rows
         ]
 
-    def owner_of(self, session: Session, session_id: str) -> str | None:
-        """Return the id of a session's user; ``None`` if the session is unknown."""
-        if not is_session_id(session_id):
-            return None
-        return session.scalar(
-            sa.select(SessionRecord.user_id)
-            .where(dialects.of(session).of_session(session_id))
-            .limit(1)
-        )
-
-    def ever_signed_in(self, session: Session, user_id: str) -> bool:
-        """Return whether *user_id* has ever signed in."""
-        if not is_user_id(user_id):
-            return False
-        known = sa.select(UserLogin.user_id).where(UserLogin.user_id == user_id)
-        return session.scalar(known) is not None
-
-    def revocation(self, session: Session, revocation_id: str) -> PastRevocation | None:
-        """Return one audit record, or ``None``."""
-        if not is_session_id(revocation_id):  # it has the same format
-            return None
-        row = session.execute(
-            sa.select(
-                RevocationRecord.id,
-                RevocationRecord.kind,
-                RevocationRecord.user_id,
-                RevocationRecord.actor,
-                RevocationRecord.revoked_us,
-                RevocationRecord.sessions_ended,
-            ).where(RevocationRecord.id == revocation_id)
-        ).one_or_none()
-        return None if row is None else PastRevocation(*row)
-
-    def commonest_address(self, session: Session) -> SharedAddress | None:
-        """Return the most frequent last address of active users; ``None`` if none is known."""
-        known = (active_users(clock.now_us()), UserLogin.last_ip.is_not(None))
-        users = sa.func.count()
-        row = session.execute(
-            sa.select(UserLogin.last_ip, users)
-            .where(*known)
-            .group_by(UserLogin.last_ip)
-            .order_by(users.desc(), UserLogin.last_ip)
-            .limit(1)
-        ).one_or_none()
-        if row is None or row[0] is None:
-            return None
-        return SharedAddress(row[0], row[1], _count(session, *known))
-
-    def database_now_us(self, session: Session) -> int | None:
-        """Return the database server's time in microseconds; ``None`` for SQLite."""
-        time = dialects.of(session).current_time
-        return (
-            None if time is None else from_datetime(session.execute(sa.select(time)).scalar_one())
-        )
-
-    def refuses_old_snapshots(self, session: Session) -> bool:
-        """Return whether a statement fails if its row changed since the snapshot was taken."""
-        return dialects.of(session).refuses_old_snapshots(session.connection())
-
     def _active(self, session: Session, ids: list[str], now: int) -> list[ActiveUser]:
         """Return the active users of these ids, in the same order."""
         people = self._users.get_many(ids)
@@ -289,9 +202,7 @@ class Roster:
         if host is not None and "superuser" in host.columns:
             return session.scalar(count_superusers(host, now)) or 0
         ids = self._users.superuser_ids(self._active_ids(session, now))
-        return sum(
-            _count(session, active_users(now), _is_one_of(batch)) for batch in batches(ids, _BATCH)
-        )
+        return sum(_count(session, active_users(now), _is_one_of(batch)) for batch in batches(ids))
 
     def _active_ids(self, session: Session, now: int) -> Iterator[str]:
         yield from session.scalars(sa.select(UserLogin.user_id).where(active_users(now))).all()
@@ -331,21 +242,14 @@ def _read_one(
     return list(session.scalars(lookup.rows(taken, rest, from_end=True)))[::-1]
 
 
-def _read_called(
+def _read_matching(
     session: Session, listing: Listing, host: HostTable, now: int, skipped: int, wanted: int
 ) -> tuple[list[str], int]:
     """Return ids of the users that match the text, and the number of all of them."""
-    rows = session.execute(find_called(listing, host, now, wanted, skipped)).all()
+    rows = session.execute(find_matching(listing, host, now, wanted, skipped)).all()
     if rows or not skipped:
         return [row[0] for row in rows], rows[0][1] if rows else 0
-    return [], session.scalar(count_called(listing, host, now)) or 0
-
-
-def parse_page(text: str) -> int | None:
-    """Return the number of a page, counted from 1, or ``None`` if *text* is none."""
-    if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        return None
-    return int(text) or None
+    return [], session.scalar(count_matching(listing, host, now)) or 0
 
 
 def _is_one_of(ids: list[str]) -> sa.ColumnElement[bool]:

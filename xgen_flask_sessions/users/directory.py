@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import islice
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -15,7 +15,8 @@ from sqlalchemy.orm import Mapper, ORMExecuteState, QueryableAttribute, Session,
 from ..errors import ConfigurationError, UserInactive
 from ..store.stamps import begin_write
 from ..store.tables import UserLogin
-from ..tokens.claims import check_user_id, is_user_id
+from ..tokens.claims import check_user_id
+from .keys import to_key
 from .table import HostTable, find_host_table
 
 _BATCH = 500
@@ -247,7 +248,7 @@ class UserDirectory:
             for key in self._db.session.scalars(sa.select(self._id).where(attribute.is_(True))):
                 yield str(key)
         elif attribute is not None:
-            for batch in batches(candidates, _BATCH):
+            for batch in batches(candidates):
                 for user_id, user in self.get_many(batch).items():
                     if self.is_superuser(user):
                         yield user_id
@@ -257,21 +258,7 @@ class UserDirectory:
         return self._db.session.scalars(sa.select(self._model).where(*where)).unique().all()
 
     def _to_key(self, user_id: str) -> Any | None:
-        """Return *user_id* as the id column's type, or ``None`` if it cannot be one."""
-        if not is_user_id(user_id):
-            return None
-        dialect = self._db.engine.dialect
-        kind = self._id.type.dialect_impl(dialect)
-        for python_type in _python_types(kind):
-            try:
-                key = python_type(user_id)
-                if str(_read_back(key, kind, dialect)) != user_id:
-                    continue  # "007" is not the id 7
-            except (ValueError, TypeError, ArithmeticError, AttributeError):
-                continue
-            if not isinstance(key, int) or _fits(key, kind, dialect):
-                return key
-        return None
+        return to_key(user_id, self._id.type, self._db.engine.dialect)
 
 
 def unwrap(user: Any) -> Any:
@@ -280,44 +267,11 @@ def unwrap(user: Any) -> Any:
     return current() if callable(current) else user
 
 
-def batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Yield *items* in lists of at most *size*."""
-    batch: list[str] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
+def batches(items: Iterable[str]) -> Iterator[list[str]]:
+    """Yield *items* in lists that fit into the parameters of one statement."""
+    rest = iter(items)
+    while batch := list(islice(rest, _BATCH)):
         yield batch
-
-
-def _python_types(kind: Any) -> tuple[type[Any], ...]:
-    """Return the Python types of a column's values, the likeliest first."""
-    if not isinstance(kind, sa.types.TypeDecorator):
-        return (kind.python_type,)
-    inner = kind.impl_instance.python_type
-    return (int,) if inner is int else (str, uuid.UUID)
-
-
-def _read_back(key: Any, kind: Any, dialect: sa.Dialect) -> Any:
-    """Return *key* after a round trip through a column of the host's own type."""
-    if not isinstance(kind, sa.types.TypeDecorator):
-        return key
-    stored = kind.process_bind_param(key, dialect)
-    return kind.process_result_value(stored, dialect)
-
-
-def _fits(key: int, kind: Any, dialect: sa.Dialect) -> bool:
-    """Return whether *key* is in the range of the column; some databases fail otherwise."""
-    bits = 64
-    if dialect.name == "postgresql":
-        inner = getattr(kind, "impl_instance", kind)
-        if not isinstance(inner, sa.BigInteger):
-            bits = 16 if isinstance(inner, sa.SmallInteger) else 32
-    elif dialect.name != "sqlite":
-        bits = 65  # MariaDB's unsigned ones
-    return bool(-(2 ** (bits - 1)) <= key < 2 ** (bits - 1))
 
 
 def _text(value: object) -> str | None:

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from .. import lifecycle
 from ..errors import Forbidden, NotFound
+from ..roster import records
 from ..state import State, get_state
 from ..store.revocations import Revocation
 from .request_token import recheck_token
@@ -50,6 +51,6 @@ def is_superuser(state: State, user_id: str) -> bool:
     :raises NotFound: The user does not exist and never signed in.
     """
     user = state.users.get(user_id)
-    if user is None and not state.roster.ever_signed_in(state.db.session(), user_id):
+    if user is None and not records.ever_signed_in(state.db.session(), user_id):
         raise NotFound("There is no such user.")
     return user is not None and state.users.is_superuser(user)

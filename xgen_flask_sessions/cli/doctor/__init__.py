@@ -55,6 +55,6 @@ def _examine(app: Flask, state: State, opened: Collection[str], program: str) ->
     yield from examine_connections(engine, state.settings)
     tables = examine_tables(state, program)
     yield tables
-    if tables.level != "problem":  # without them, the rest would only say so again
+    if tables.level != "problem":  # without them, the rest would fail for the same reason
         yield from examine_contents(app, state)
         yield prove_revocation(state)

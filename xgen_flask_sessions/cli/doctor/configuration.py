@@ -1,4 +1,4 @@
-"""Keys and cookies. No key is ever part of a finding."""
+"""Keys and cookies. A finding never contains a key."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from flask import Flask
 from xgen_flask_sessions.cli.doctor.findings import Finding
 from xgen_flask_sessions.cli.doctor.secrecy import weakness
 from xgen_flask_sessions.settings import PREFIX, Settings
-from xgen_flask_sessions.tokens.keys import MIN_SECRET_BYTES
 
+_GUESSED = "an attacker that guesses it can sign in as any user."
 _MAKE = "python -c 'import secrets; print(secrets.token_hex(32))'"
 
 
 def examine_configuration(app: Flask, settings: Settings) -> Iterator[Finding]:
-    """Look at keys and cookies.
+    """Examine keys and cookies.
 
     :param app: The application.
     :param settings: The plugin's settings.
@@ -32,7 +32,11 @@ def examine_configuration(app: Flask, settings: Settings) -> Iterator[Finding]:
     if with_flask_login:
         findings += _examine_flask_cookies(app)
     yield from findings or [
-        Finding(level="ok", code="cookies", meaning="Cookies are for HTTPS and this site alone.")
+        Finding(
+            level="ok",
+            code="cookies",
+            meaning="Cookies are restricted to HTTPS and to requests from this site.",
+        )
     ]
 
 
@@ -42,8 +46,8 @@ def _examine_keys(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             level="warning",
             code="key-weak",
-            meaning=f"The secret that signs tokens {reason}: who guesses it can be anybody.",
-            mend=f"Set {PREFIX}SECRET_KEY (or the application's SECRET_KEY) to what this prints: "
+            meaning=f"The secret that signs tokens {reason}: {_GUESSED}",
+            mend=f"Set {PREFIX}SECRET_KEY (or the application's SECRET_KEY) to the output of: "
             f"{_MAKE}",
         )
     for key in settings.previous_keys:
@@ -52,27 +56,22 @@ def _examine_keys(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 level="warning",
                 code="previous-key-weak",
-                meaning=f"A previous secret that still verifies tokens {reason}: who guesses it "
-                "can be anybody.",
-                mend=f"Take it out of {PREFIX}PREVIOUS_KEYS; who has a token of it signs in again.",
+                meaning=f"A previous secret that still verifies tokens {reason}: {_GUESSED}",
+                mend=f"Remove it from {PREFIX}PREVIOUS_KEYS; its tokens become invalid.",
             )
 
 
 def _examine_flask_keys(app: Flask, settings: Settings) -> Iterator[Finding]:
     keys = [app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
     for key in map(_bytes, keys):
-        # The one that signs tokens as well has been looked at.
-        same = settings.algorithm == "HS256" and key == settings.secret_key
-        if not key or same:
-            continue
-        reason = "is short" if len(key) < MIN_SECRET_BYTES else weakness(key)
+        signs_tokens = settings.algorithm == "HS256" and key == settings.secret_key
+        reason = None if not key or signs_tokens else weakness(key)
         if reason:
             yield Finding(
                 level="warning",
                 code="flask-key-weak",
-                meaning=f"The secret of Flask's session cookie {reason}: who guesses it can be "
-                "anybody whom Flask-Login knows.",
-                mend=f"Set SECRET_KEY to what this prints, and drop weak SECRET_KEY_FALLBACKS: "
+                meaning=f"The secret of Flask's session cookie {reason}: {_GUESSED}",
+                mend="Remove weak SECRET_KEY_FALLBACKS, and set SECRET_KEY to the output of: "
                 f"{_MAKE}",
             )
 
@@ -95,13 +94,13 @@ def _examine_token_cookie(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             level="warning",
             code="cookie-cross-site",
-            meaning="The token's cookie goes along with requests that other sites make.",
+            meaning="Browsers send the token's cookie with requests from other sites.",
             mend=f"Set {PREFIX}COOKIE_SAMESITE to 'Lax', unless other sites embed this one.",
         )
 
 
 def _examine_flask_cookies(app: Flask) -> Iterator[Finding]:
-    """Look at the cookies by which Flask-Login knows people."""
+    """Examine the cookies of Flask-Login."""
     if not app.config["SESSION_COOKIE_SECURE"]:
         yield Finding(
             level="warning",
@@ -113,7 +112,7 @@ def _examine_flask_cookies(app: Flask) -> Iterator[Finding]:
         yield Finding(
             level="warning",
             code="flask-cookie-cross-site",
-            meaning="Flask's session cookie may go along with requests that other sites make.",
+            meaning="Browsers may send Flask's session cookie with requests from other sites.",
             mend="Set SESSION_COOKIE_SAMESITE to 'Lax'.",
         )
     if not app.config.get("REMEMBER_COOKIE_SECURE"):
@@ -127,8 +126,8 @@ def _examine_flask_cookies(app: Flask) -> Iterator[Finding]:
         yield Finding(
             level="warning",
             code="remember-cookie-cross-site",
-            meaning="Flask-Login's remember cookie may go along with requests that other sites "
-            "make.",
+            meaning="Browsers may send Flask-Login's remember cookie with requests from other "
+            "sites.",
             mend="Set REMEMBER_COOKIE_SAMESITE to 'Lax'.",
         )
     if not app.config.get("REMEMBER_COOKIE_HTTPONLY", True):

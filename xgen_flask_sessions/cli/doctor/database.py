@@ -1,4 +1,4 @@
-"""The database: tables, connections, its clock, and the addresses that users came from."""
+"""The database: tables, connections, its clock, and the addresses of users."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from xgen_flask_sessions.cli.doctor.findings import Finding
 from xgen_flask_sessions.cli.terminal import cause_of
 from xgen_flask_sessions.clock import SECOND_US
 from xgen_flask_sessions.errors import ConfigurationError, DenylistUnavailable
-from xgen_flask_sessions.roster.roster import Roster
+from xgen_flask_sessions.roster.diagnostics import database_now_us, most_frequent_address
 from xgen_flask_sessions.settings import Settings
 from xgen_flask_sessions.state import State
-from xgen_flask_sessions.store import migrate
+from xgen_flask_sessions.store import dialects, migrate
 
-_TOLERATED_US = SECOND_US
-_CROWD, _MOST = 5, 0.8
-_INNER: Final = tuple(
+_TOLERANCE_US = SECOND_US
+_MIN_USERS, _MIN_SHARE = 5, 0.8
+"""Fewer users, or a smaller share from one address, are no evidence of a proxy."""
+_PRIVATE: Final = tuple(
     ipaddress.ip_network(network)
     for network in (
         "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8",
         "169.254.0.0/16", "fc00::/7", "fe80::/10", "::1/128",
     )
 )  # fmt: skip
-"""Private, carrier-grade NAT, loopback, link-local (RFC 6890); no user comes from there by the
-internet."""
+"""Private, carrier-grade NAT, loopback and link-local networks (RFC 6890)."""
 
 
 def examine_connections(engine: sa.Engine, settings: Settings) -> Iterator[Finding]:
-    """Look at the application's connections to a database server; none is made.
+    """Examine the pool of connections to a database server, without opening one.
 
     :param engine: The database.
     :param settings: The plugin's settings.
@@ -78,7 +78,7 @@ def examine_tables(state: State, program: str) -> Finding:
         return Finding(
             level="problem",
             code="tables-newer",
-            meaning="A newer release made the tables; what they hold was not looked at.",
+            meaning="A newer release created the tables; their contents were not examined.",
             mend=str(error),
         )
     except (SQLAlchemyError, DenylistUnavailable) as error:
@@ -86,8 +86,8 @@ def examine_tables(state: State, program: str) -> Finding:
     return Finding(
         level="problem",
         code="tables-missing",
-        meaning="The tables are missing or not this release's; what they hold, and whether "
-        "revoking works, was not looked at.",
+        meaning="The tables are missing or from another release; their contents and revoking "
+        "were not examined.",
         mend=f"Run {program} xgen-sessions upgrade, or your own migrations.",
     )
 
@@ -101,9 +101,9 @@ def examine_contents(app: Flask, state: State) -> Iterator[Finding]:
     engine = state.db.engine
     try:
         with Session(engine) as session:
-            yield from _examine_isolation(session, state.roster)
-            yield _examine_clock(session, state.roster)
-            yield from _examine_addresses(session, app, state.roster)
+            yield from _examine_isolation(session)
+            yield _examine_clock(session)
+            yield from _examine_addresses(session, app)
     except SQLAlchemyError as error:
         yield _unusable(error)
 
@@ -112,40 +112,40 @@ def _unusable(error: Exception) -> Finding:
     return Finding(
         level="problem",
         code="database-unusable",
-        meaning="The database cannot be used; what it holds, and whether revoking works, was not "
-        f"looked at. {cause_of(error)}",
-        mend="Start it, and set SQLALCHEMY_DATABASE_URI to where it is and who may use it.",
+        meaning="The database cannot be used; its contents and revoking were not examined. "
+        f"{cause_of(error)}",
+        mend="Start the database, and check address, user and password in SQLALCHEMY_DATABASE_URI.",
     )
 
 
-def _examine_isolation(session: Session, roster: Roster) -> Iterator[Finding]:
+def _examine_isolation(session: Session) -> Iterator[Finding]:
     connection = session.connection()
     level = connection.get_isolation_level()
     strict = connection.dialect.name == "postgresql" and level in (
         "REPEATABLE READ", "SERIALIZABLE",
     )  # fmt: skip
-    if strict or roster.refuses_old_snapshots(session):
+    if strict or dialects.of(session).refuses_old_snapshots(connection):
         yield Finding(
             level="warning",
             code="isolation",
-            meaning=f"The isolation level is {level}: sign-ins and force logouts that meet fail.",
+            meaning=f"The isolation level is {level}: concurrent sign-ins and force logouts fail.",
             mend='Set SQLALCHEMY_ENGINE_OPTIONS = {"isolation_level": "READ COMMITTED"}.',
         )
 
 
-def _examine_clock(session: Session, roster: Roster) -> Finding:
+def _examine_clock(session: Session) -> Finding:
     earliest = clock.now_us()
-    database = roster.database_now_us(session)
+    database = database_now_us(session)
     latest = clock.now_us()
     if database is None:
-        return Finding(level="ok", code="clock", meaning="SQLite goes by this machine's own clock.")
+        return Finding(level="ok", code="clock", meaning="SQLite uses this machine's own clock.")
     behind, ahead = database - latest, earliest - database
     apart = max(behind, ahead, 0)
-    if apart <= _TOLERATED_US:
+    if apart <= _TOLERANCE_US:
         return Finding(
             level="ok",
             code="clock",
-            meaning="This machine's clock and the database's agree to a second.",
+            meaning="This machine's clock and the database's differ by at most a second.",
         )
     direction = "behind" if behind > 0 else "ahead of"
     return Finding(
@@ -153,29 +153,28 @@ def _examine_clock(session: Session, roster: Roster) -> Finding:
         code="clock-differs",
         meaning=f"This machine's clock is {apart / SECOND_US:.1f} s {direction} the database's: "
         "tokens expire too late or too early, while force logouts stay exact.",
-        mend="Let NTP (such as chrony) set the clocks of both machines.",
+        mend="Synchronise the clocks of both machines with NTP, such as chrony.",
     )
 
 
-def _examine_addresses(session: Session, app: Flask, roster: Roster) -> Iterator[Finding]:
-    shared = roster.commonest_address(session)
-    if shared is None or shared.of < _CROWD or shared.users < _MOST * shared.of:
+def _examine_addresses(session: Session, app: Flask) -> Iterator[Finding]:
+    shared = most_frequent_address(session)
+    if shared is None or shared.of < _MIN_USERS or shared.users < _MIN_SHARE * shared.of:
         return
-    if not _is_inner(shared.address):
+    if not _is_private(shared.address):
         return
     if isinstance(app.wsgi_app, ProxyFix):
-        mend = "Let ProxyFix's x_for be the number of proxies in front, and let each of them "
-        mend += "set X-Forwarded-For"
+        mend = "Set ProxyFix's x_for to the number of proxies, each of which sets X-Forwarded-For"
     else:
-        mend = "Put Werkzeug's ProxyFix in (XGEN_TRUSTED_PROXIES in the standalone Admin Center)"
+        mend = "Add Werkzeug's ProxyFix (XGEN_TRUSTED_PROXIES in the standalone Admin Center)"
     yield Finding(
         level="warning",
         code="proxy",
         meaning=f"{shared.users} of {shared.of} active users came from {shared.address}, which "
-        "looks like a proxy: Last IP does not tell where they are.",
-        mend=f"{mend}, unless they do sit behind that one address.",
+        "looks like a proxy: Last IP does not show their own addresses.",
+        mend=f"{mend}, unless the users really share that address.",
     )
 
 
-def _is_inner(address: str) -> bool:
-    return any(ipaddress.ip_address(address) in network for network in _INNER)
+def _is_private(address: str) -> bool:
+    return any(ipaddress.ip_address(address) in network for network in _PRIVATE)

@@ -19,7 +19,7 @@ _INDENT = " " * 9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A route, with those of its methods that a finding is about."""
+    """A route, with the methods that a finding is about."""
 
     methods: tuple[str, ...]
     path: str
@@ -28,7 +28,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one examination."""
 
     level: Level
     code: str
@@ -38,7 +38,7 @@ class Finding:
     mend: str | None = None
     """The advice, in one sentence."""
     routes: tuple[Route, ...] = ()
-    """The routes that it is about, if it is about any."""
+    """The routes that it is about."""
 
 
 def count(findings: Sequence[Finding], level: Level) -> int:

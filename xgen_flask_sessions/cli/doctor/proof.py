@@ -1,8 +1,7 @@
-"""The proof that revoking works, by a throw-away token against the running database.
+"""The test that revoking works, with a temporary user in the running database.
 
-It goes past the host's users, signals and permissions: through the store, the keys and the
-verifier, for a made-up user whose rows are deleted again. Login Management counts that user for
-the moment it takes.
+It uses the store, the keys and the verifier, and bypasses the host's users, signals and
+permissions. Login Management counts the user until its rows are deleted at the end.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _LIFETIME_US = 60 * SECOND_US
 
 
 class _Deviation(Exception):
-    """Something went otherwise than it must."""
+    """A step had a wrong result."""
 
 
 def prove_revocation(state: State) -> Finding:
@@ -77,14 +76,14 @@ def _result_of(trial: _Trial) -> Finding:
             level="problem",
             code="revocation-fails",
             meaning=f"Revoking does not work: {deviation}.",
-            mend="Rely on no force logout until triggers, replicas, poolers and the isolation "
-            "level AUTOCOMMIT are out of the way between the application and its tables.",
+            mend="Remove triggers, replicas, poolers and the isolation level AUTOCOMMIT between "
+            "the application and its tables; until then, no force logout is reliable.",
         )
     except ConfigurationError:
         return Finding(
             level="ok",
             code="revocation-not-tried",
-            meaning="This application only verifies tokens; prove revoking where they are issued.",
+            meaning="This application only verifies tokens; run doctor where they are issued.",
         )
     except (SQLAlchemyError, XgenSessionsError) as error:
         cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
@@ -92,14 +91,14 @@ def _result_of(trial: _Trial) -> Finding:
         return Finding(
             level="problem",
             code="revocation-untried",
-            meaning=f"Whether revoking works cannot be tried: the database refused. {words}",
+            meaning=f"Revoking could not be tested: the database refused. {words}",
             mend="Let the application's database user read and write the tables.",
         )
     return Finding(
         level="ok",
         code="revocation",
-        meaning="Revoking works: a throw-away token was accepted, and refused as soon as it was "
-        "forced out or its session ended.",
+        meaning="Revoking works: a temporary token was accepted, and refused after a force logout "
+        "and after the end of its session.",
     )
 
 
@@ -111,9 +110,9 @@ class _Trial:
         self.user_id = user_id
 
     def run(self) -> None:
-        """Take every step.
+        """Run all steps.
 
-        :raises _Deviation: One went otherwise than it must.
+        :raises _Deviation: A step had a wrong result.
         :raises ConfigurationError: The application cannot sign tokens.
         :raises SQLAlchemyError: The database refused a step.
         :raises XgenSessionsError: The verifier could not ask the database.

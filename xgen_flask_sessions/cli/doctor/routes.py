@@ -38,7 +38,7 @@ def unknown_endpoints(app: Flask, endpoints: Iterable[str]) -> list[str]:
 
 
 def examine_routes(app: Flask, opened: Collection[str]) -> Iterator[Finding]:
-    """Look at the checks in front of every route.
+    """Examine the checks in front of every route.
 
     :param app: The application.
     :param opened: Endpoints that are meant to be open.
@@ -62,16 +62,16 @@ def _examine_login_manager(app: Flask) -> Iterator[Finding]:
         yield Finding(
             level="warning",
             code="login-manager-apart",
-            meaning="Flask-Login is set up but knows nothing of these sessions: login_required "
-            "takes no token, and a force logout does not keep anybody out of its pages.",
+            meaning="Flask-Login is not connected to these sessions: login_required accepts no "
+            "token, and a user who was forced out can still open its pages.",
             mend="Pass login_manager= to init_app.",
         )
     if manager is not None and app.config.get("LOGIN_DISABLED"):
         yield Finding(
             level="problem",
             code="login-disabled",
-            meaning="LOGIN_DISABLED is on: Flask-Login's login_required lets everybody in.",
-            mend="Take LOGIN_DISABLED out of the configuration.",
+            meaning="LOGIN_DISABLED is on: Flask-Login's login_required admits every caller.",
+            mend="Remove LOGIN_DISABLED from the configuration.",
         )
 
 
@@ -79,7 +79,8 @@ def _report(routes: dict[RouteStatus, list[Route]]) -> Iterator[Finding]:
     yield Finding(
         level="ok",
         code="routes-checked",
-        meaning=f"{counted(len(routes['checked']), 'route')} let in nobody without a session.",
+        meaning=f"{counted(len(routes['checked']), 'route')} with a check: only callers with an "
+        "active session get in.",
     )
     if routes["open"]:
         yield Finding(
@@ -92,25 +93,25 @@ def _report(routes: dict[RouteStatus, list[Route]]) -> Iterator[Finding]:
         yield Finding(
             level="ok",
             code="routes-own-rule",
-            meaning=f"{counted(len(routes['own rule']), 'route')} of Flask-Admin guarded by a rule "
-            "of the application's own, which was not looked into.",
+            meaning=f"{counted(len(routes['own rule']), 'route')} of Flask-Admin with a rule of "
+            "the application, which was not examined.",
             routes=_sorted(routes["own rule"]),
         )
     if routes["unchecked"]:
         yield Finding(
             level="warning",
             code="routes-unchecked",
-            meaning=f"{counted(len(routes['unchecked']), 'route')} without a check: whoever was "
-            "forced out, and everybody else, gets in.",
-            mend="Put @token_required or @login_required (which lets OPTIONS through) directly "
-            "above the function, give the view of Flask-Admin an is_accessible(); or, if it is "
-            "meant to be open, mark it with @open_to_all or name it with --open.",
+            meaning=f"{counted(len(routes['unchecked']), 'route')} without a check: every caller "
+            "gets in, even after a force logout.",
+            mend="Put @token_required or @login_required (which admits OPTIONS) directly above the "
+            "function, or give the view of Flask-Admin an is_accessible(). If it is meant to be "
+            "open, mark it with @open_to_all or name it with --open.",
             routes=_sorted(routes["unchecked"]),
         )
 
 
 def _sorted(routes: list[Route]) -> tuple[Route, ...]:
-    """Return those that change something first."""
+    """Return the routes, those with unsafe methods first."""
     return tuple(sorted(routes, key=lambda route: (_SAFE.issuperset(route.methods), route.path)))
 
 
@@ -133,7 +134,7 @@ class _Survey:
         self._sign_in_places = set(_sign_in_places(app, manager))
 
     def status(self, rule: Rule, view: Any) -> tuple[RouteStatus, list[str]]:
-        """Return how a route stands, and the methods for which it does."""
+        """Return a route's status, and the methods that have it."""
         methods = _methods_of(rule, view)
         unchecked = [
             method for method in methods if not self._is_checked(rule.endpoint, view, method)
@@ -170,7 +171,7 @@ class _Survey:
                     return True
             if not blueprint:
                 return False
-            blueprint = blueprint.rpartition(".")[0]  # the one that it is nested in
+            blueprint = blueprint.rpartition(".")[0]  # the outer blueprint
 
     def _is_checked_by_class(self, view: Any, method: str) -> bool:
         """Return whether a class-based view checks the caller by itself."""
@@ -214,7 +215,7 @@ def _layers(function: Any) -> Iterator[Any]:
 
 
 def _is_login_check(layer: Any) -> bool:
-    """Return whether Flask-Login made *layer*, whatever a decorator had it called since."""
+    """Return whether *layer* is a wrapper by Flask-Login, even if another decorator renamed it."""
     code = getattr(layer, "__code__", None)
     if code is None or layer.__globals__.get("__name__") != login_required.__module__:
         return False
@@ -245,11 +246,11 @@ def _view_class(view: Any) -> type[View] | None:
 
 
 def _methods_of(rule: Rule, view: Any) -> list[str]:
-    """Return the methods that the view answers, without ``HEAD`` where it is ``GET`` to it."""
+    """Return the view's methods, without a ``HEAD`` that Flask answers with ``GET``."""
     if rule.websocket:
-        return ["GET"]  # which every handshake is
+        return ["GET"]  # the method of every handshake
     methods = rule.methods
-    if methods is None:  # a rule made by hand, which takes all
+    if methods is None:  # a rule of Werkzeug that accepts all methods
         methods = getattr(view, "methods", None) or {name.upper() for name in http_method_funcs}
     answered = set(methods)
     if getattr(rule, "provide_automatic_options", False):
@@ -274,10 +275,7 @@ def _place(rule: Rule) -> tuple[str | None, str | None, str]:
 
 
 def _sign_in_places(app: Flask, manager: Any) -> Iterator[tuple[str | None, str | None, str]]:
-    """Yield where the sign-in pages are, which are also where their forms go.
-
-    A page on another site is none of the application's.
-    """
+    """Yield the places of the sign-in pages in the application, which also receive the forms."""
     if manager is None:
         return
     views = {manager.login_view, *manager.blueprint_login_views.values()} - {None, ""}

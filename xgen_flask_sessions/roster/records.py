@@ -1,0 +1,58 @@
+"""Look-ups of single records: the user of a session, a user's sign-in, a revocation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ..store import dialects
+from ..store.tables import RevocationRecord, SessionRecord, UserLogin
+from ..tokens.claims import is_session_id, is_user_id
+
+
+@dataclass(frozen=True, slots=True)
+class PastRevocation:
+    """One audit record."""
+
+    id: str
+    kind: str
+    user_id: str | None
+    actor: str | None
+    revoked_us: int
+    sessions_ended: int
+
+
+def owner_of(session: Session, session_id: str) -> str | None:
+    """Return the id of a session's user; ``None`` if the session is unknown."""
+    if not is_session_id(session_id):
+        return None
+    return session.scalar(
+        sa.select(SessionRecord.user_id).where(dialects.of(session).of_session(session_id)).limit(1)
+    )
+
+
+def ever_signed_in(session: Session, user_id: str) -> bool:
+    """Return whether *user_id* has ever signed in."""
+    if not is_user_id(user_id):
+        return False
+    known = sa.select(UserLogin.user_id).where(UserLogin.user_id == user_id)
+    return session.scalar(known) is not None
+
+
+def revocation(session: Session, revocation_id: str) -> PastRevocation | None:
+    """Return one audit record, or ``None``."""
+    if not is_session_id(revocation_id):  # it has the same format
+        return None
+    row = session.execute(
+        sa.select(
+            RevocationRecord.id,
+            RevocationRecord.kind,
+            RevocationRecord.user_id,
+            RevocationRecord.actor,
+            RevocationRecord.revoked_us,
+            RevocationRecord.sessions_ended,
+        ).where(RevocationRecord.id == revocation_id)
+    ).one_or_none()
+    return None if row is None else PastRevocation(*row)

@@ -126,7 +126,7 @@ def users() -> None:
 @_password_option
 @click.option("--name", default="", help="The display name.")
 @click.option("--department", default="")
-@click.option("--roles", default="", help="With commas between them.")
+@click.option("--roles", default="", help="Separated by commas.")
 @click.option("--superuser", is_flag=True)
 @json_option
 @cli_errors(AccountError)

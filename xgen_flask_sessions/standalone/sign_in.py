@@ -73,9 +73,7 @@ def page() -> Any:
     if isinstance(reason, DatabaseUnavailable):
         raise reason
     if current_user.is_authenticated:
-        return sessions.with_security_headers(
-            make_response(redirect(sessions.next_path(url_for("workspace.page"))))
-        )
+        return redirect(sessions.next_path(url_for("workspace.page")))
     news = NEWS.get(request.args.get("done", ""))
     if news is not None:
         return _page(200, notice=gettext(news))
@@ -100,7 +98,7 @@ def submit() -> Any:
         sessions.end_session(earlier, reason="signed in again")
     response = make_response(redirect(sessions.next_path(url_for("workspace.page")), 303))
     sessions.set_cookie(response, issued)
-    return sessions.with_security_headers(response)
+    return response
 
 
 @blueprint.post("/logout")
@@ -127,13 +125,11 @@ def api_login() -> Response:
         raise InactiveAccount from error
     if issued is None:
         raise InvalidCredentials
-    return sessions.with_security_headers(
-        jsonify(
-            access_token=issued.token,
-            token_type="Bearer",  # noqa: S106
-            expires_in=issued.expires_in,
-            session_id=issued.session_id,
-        )
+    return jsonify(
+        access_token=issued.token,
+        token_type="Bearer",  # noqa: S106
+        expires_in=issued.expires_in,
+        session_id=issued.session_id,
     )
 
 
@@ -161,7 +157,7 @@ def to_sign_in(news: str) -> Response:
     """
     response = make_response(redirect(url_for("sign_in.page", done=news), 303))
     sessions.unset_cookie(response)
-    return sessions.with_security_headers(response)
+    return response
 
 
 def _page(

@@ -77,7 +77,7 @@ class UserManagementView(AdminCenterView):
     @expose(f"/{_USER_ID}/<any(profile, password, access):form>")  # type: ignore[untyped-decorator]
     def form(self, user_id: int, form: str) -> Any:  # noqa: ARG002
         """Lead from the address of a form that was sent to the page it is on."""
-        return redirect(url_for(f"{ENDPOINT}.edit", user_id=user_id, **_query()), 303)
+        return redirect(url_for(".edit", user_id=user_id, **_query()), 303)
 
     @expose(f"/{_USER_ID}/profile", methods=["POST"])  # type: ignore[untyped-decorator]
     def profile(self, user_id: int) -> Any:
@@ -164,14 +164,12 @@ class UserManagementView(AdminCenterView):
         news = NEWS.get(request.args.get("done", ""))
         return self.render(
             f"xgen_standalone/{template}",
-            ENDPOINT=ENDPOINT,
-            field_token=self.form_token,
             notice=gettext(news) if news and request.method == "GET" else None,
             **context,
         )
 
     def _to_user(self, user_id: int, news: str) -> Any:
-        return redirect(url_for(f"{ENDPOINT}.edit", user_id=user_id, done=news), 303)
+        return redirect(url_for(".edit", user_id=user_id, done=news), 303)
 
 
 def _query() -> dict[str, Any]:

@@ -28,16 +28,14 @@ def page() -> str:
 @login_required  # type: ignore[untyped-decorator]
 def me() -> Response:
     """``GET /api/me``: the current user."""
-    return sessions.with_security_headers(
-        jsonify(
-            user_id=current_user.get_id(),
-            username=current_user.username,
-            name=current_user.name,
-            department=current_user.department,
-            superuser=current_user.is_superuser,
-            roles=[role.name for role in current_user.roles],
-            session_id=current_token.session_id,
-        )
+    return jsonify(
+        user_id=current_user.get_id(),
+        username=current_user.username,
+        name=current_user.name,
+        department=current_user.department,
+        superuser=current_user.is_superuser,
+        roles=[role.name for role in current_user.roles],
+        session_id=current_token.session_id,
     )
 
 

@@ -1,4 +1,4 @@
-"""Create the tables, and the row that stands for everyone."""
+"""Create the tables, with the row that force logouts of everyone change."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Let the index of last logins answer alone whose page of the screen is whose."""
+"""Index last logins so that the index alone answers which users a page shows."""
 
 from alembic import op
 

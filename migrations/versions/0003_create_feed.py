@@ -1,4 +1,4 @@
-"""Create the feed of revocations, for those who hold the denylist in memory."""
+"""Create the feed of revocations, which keeps denylists in memory up to date."""
 
 from typing import Any
 

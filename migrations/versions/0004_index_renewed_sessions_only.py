@@ -1,4 +1,4 @@
-"""On PostgreSQL, index only those rows by their session that are not found by their key."""
+"""On PostgreSQL, index by session only the rows that are not found by their key."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from flask.testing import FlaskClient
 
 from tests.support.databases import MakeHost
 from tests.support.hosts import Host, bearer
-from tests.support.screen import SCREEN, page_of, sign_in, with_screen
+from tests.support.screen import SCREEN, sign_in, with_screen
 from tests.support.standalone import PAGE, Center
 from xgen_flask_sessions.roster.roster import PAGE_SIZE
 
@@ -49,8 +52,12 @@ def two_pages(make_host: MakeHost, database_url: str) -> Host:
     return host
 
 
-def usernames(host_page: object) -> int:
-    return len(host_page.select(".xs-table > tbody > tr:not(.xs-detail)"))  # type: ignore[attr-defined]
+def count_rows(client: FlaskClient, url: str) -> int:
+    """Return the number of rows of the page's table, without building the tree of the page."""
+    response = client.get(url)
+    assert response.status_code == 200, response.text
+    _, _, body = response.text.partition("<tbody")
+    return len(re.findall(r'<tr (?![^>]*class="xs-detail")', body))
 
 
 def test_the_screen_shows_a_page_whatever_its_number(two_pages: Host) -> None:
@@ -59,11 +66,11 @@ def test_the_screen_shows_a_page_whatever_its_number(two_pages: Host) -> None:
     host.issue(host.add_user("one more"))  # the administrator is the newest now
 
     for text in FIRST if host.dialect == "sqlite" else FEW:
-        assert usernames(page_of(admin, f"{SCREEN}?{query('page', text)}")) == PAGE_SIZE, text
+        assert count_rows(admin, f"{SCREEN}?{query('page', text)}") == PAGE_SIZE, text
     for text in LAST:
-        assert usernames(page_of(admin, f"{SCREEN}?{query('page', text)}")) == 2, text
-    assert usernames(page_of(admin, f"{SCREEN}?{query('page', '2', '1')}")) == 2
-    assert usernames(page_of(admin, f"{SCREEN}?{query('page', '1', '2')}")) == PAGE_SIZE
+        assert count_rows(admin, f"{SCREEN}?{query('page', text)}") == 2, text
+    assert count_rows(admin, f"{SCREEN}?{query('page', '2', '1')}") == 2
+    assert count_rows(admin, f"{SCREEN}?{query('page', '1', '2')}") == PAGE_SIZE
 
 
 def test_the_api_says_what_is_no_page(two_pages: Host) -> None:
@@ -112,9 +119,9 @@ def test_user_management_shows_a_page_whatever_its_number(
     url = "/admin/admin-users/"
 
     for text in FIRST if database_url.startswith("sqlite") else FEW:
-        assert usernames(page_of(admin, f"{url}?{query('page', text)}")) == PAGE_SIZE, text
+        assert count_rows(admin, f"{url}?{query('page', text)}") == PAGE_SIZE, text
     for text in LAST:
-        assert usernames(page_of(admin, f"{url}?{query('page', text)}")) == 1, text
+        assert count_rows(admin, f"{url}?{query('page', text)}") == 1, text
     for text in HOSTILE:
         assert admin.get(f"{url}?{query('q', text)}&page=2").status_code == 200, text
     assert admin.get(f"{url}?{query('q', 'x', 'y')}").status_code == 200
@@ -141,7 +148,8 @@ def test_the_screen_is_not_impressed(make_host: MakeHost, database_url: str, con
             assert "<script>alert" not in answer.text
             assert "Set-Cookie" not in answer.headers
     for text in FIRST + LAST:
-        page = page_of(admin, f"{SCREEN}confirm?user_id=1&{query('page', text)}")
-        (hidden,) = page.select("input[name=page]")
-        assert str(hidden["value"]).isdigit()
-        assert len(str(hidden["value"])) < 10
+        answer = admin.get(f"{SCREEN}confirm?user_id=1&{query('page', text)}")
+        assert answer.status_code == 200, text
+        (number,) = re.findall(r'<input [^>]*name="page" value="([^"]*)"', answer.text)
+        assert number.isdigit()
+        assert len(number) < 10

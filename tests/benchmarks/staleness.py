@@ -6,9 +6,9 @@ force logout, or by the end of its session, in turn. Measured are, for each proc
 the times from when the revoking call returned, and from when it began, to when the first refusal
 was there. All are of the machine's monotonic clock, which the processes share.
 
-``mariadb+redis`` is an application on MariaDB whose feed goes over Redis, which each of its
-processes takes it to. In ``service``, the eight have Redis and not the database: they are services
-with a ``Verifier``, and the same application revokes.
+``mariadb+redis`` is an application on MariaDB, each process of which publishes the feed to Redis.
+In ``service``, the eight have Redis and not the database: they are services with a ``Verifier``,
+and the same application revokes.
 
 With --others, yet another process forces out other users all the while, that many in a second.
 """
@@ -56,7 +56,7 @@ class Deployment:
     url: str
     """Of the application's database."""
     redis: RedisPlace | None = None
-    """Where its feed goes too."""
+    """Where it publishes its feed; ``None`` for nowhere."""
     has_services: bool = False
     """Whether those who watch are services, without the database."""
 
@@ -76,7 +76,7 @@ def _host_of(deployment: Deployment) -> Iterator[Host]:
 
 
 def _relay(host: Host) -> None:
-    """Have the host take its feed to Redis, if it has one, as any request would."""
+    """Have the host publish its feed to Redis, if it has one, as any request would."""
     relaying = _state(host).relay
     if relaying is not None:
         with host.app.app_context():

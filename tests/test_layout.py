@@ -35,6 +35,7 @@ def test_each_test_module_is_in_the_folder_of_a_room() -> None:
     at_the_root = {file.name for file in HERE.glob("test_*.py")}
 
     assert at_the_root == {
+        "test_import_contracts.py",
         "test_layout.py",
         "test_packaging.py",
         "test_prose.py",

@@ -21,6 +21,8 @@ from werkzeug.test import TestResponse
 
 from tests.support.hosts import BROWSER, Host, NamedUser, bearer, make_app
 
+pytestmark = pytest.mark.slow
+
 load_all_checks()
 Case = schemathesis.Case[Any]
 CONFORMS: list[Any] = [

@@ -139,6 +139,7 @@ def read(host: Host, listing: Listing, size: int) -> Iterator[Row]:
         assert past.users == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("database_url", "model"),
     [

@@ -15,6 +15,8 @@ from xgen_flask_sessions.roster.roster import PAGE_SIZE
 from xgen_flask_sessions.standalone import seeding
 from xgen_flask_sessions.standalone.models import db
 
+pytestmark = pytest.mark.slow
+
 USERS, SESSIONS = 2000, 20_000
 
 ENDED = """

@@ -15,6 +15,8 @@ from tests.support.screen import FORCE_LOGOUT, form_for, page_of, sign_in, with_
 from tests.support.standalone import ADMIN_PASSWORD, MakeCenter
 from tests.support.threads import in_threads
 
+pytestmark = pytest.mark.slow
+
 CLICKS = 8
 SESSIONS = 5
 ROUNDS = 10

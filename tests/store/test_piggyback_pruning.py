@@ -18,6 +18,8 @@ from tests.support.hosts import Host, NamedUser
 from xgen_flask_sessions import IssuedToken, LedgerUnavailable, TokenError
 from xgen_flask_sessions.store.pruning import PIGGYBACK_ROWS
 
+pytestmark = pytest.mark.slow
+
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 RETENTION = timedelta(days=30)
 LONG_AFTER = NOON + RETENTION + timedelta(days=2)

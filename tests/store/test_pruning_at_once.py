@@ -21,6 +21,8 @@ from xgen_flask_sessions import SessionRevoked
 from xgen_flask_sessions.store import pruning
 from xgen_flask_sessions.store.pruning import PIGGYBACK_ROWS
 
+pytestmark = pytest.mark.slow
+
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 LONG_AFTER = NOON + timedelta(days=32)
 THREADS = 8

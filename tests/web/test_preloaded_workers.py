@@ -24,9 +24,12 @@ WORKERS = 3
 PATIENCE_S = 120.0
 BOUND_S = 2.0
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("gunicorn") is None, reason="gunicorn is not installed"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("gunicorn") is None, reason="gunicorn is not installed"
+    ),
+]
 
 
 class Answer(NamedTuple):

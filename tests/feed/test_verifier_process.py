@@ -19,6 +19,8 @@ from tests.support.relaying import LONG_S, SECRET, Deployment, Relayer, answer, 
 from xgen_flask_sessions.errors import ConfigurationError, DenylistUnavailable
 from xgen_flask_sessions.verifier import Verifier
 
+pytestmark = pytest.mark.slow
+
 BARE = """
 import importlib.abc, os, sys
 

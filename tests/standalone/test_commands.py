@@ -110,6 +110,7 @@ def serve(instance: Path, **variables: str) -> Iterator[Served]:
         process.stdout.close()
 
 
+@pytest.mark.slow
 class TestServe:
     def test_prints_the_first_password_once_and_lets_it_in(self, tmp_path: Path) -> None:
         with serve(tmp_path / "new" / "one") as first:
@@ -185,6 +186,7 @@ class TestServe:
         assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 class TestStart:
     def test_of_several_at_once_makes_one_superuser(
         self, tmp_path: Path, database_url: str

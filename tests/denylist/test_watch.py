@@ -694,6 +694,22 @@ def test_a_forked_process_follows_by_itself(sqlite_url: str, tmp_path: Path) -> 
     assert result == ""
 
 
+def test_what_a_forked_process_forgets(watched: Watched) -> None:
+    """The same without a fork, where it can be seen line by line."""
+    token = watched.host.issue(watched.host.add_user())
+    watched.warm(token)
+    watch = watched.watch
+    watch.stop()
+    until(lambda: not watch._follower.is_running)
+    assert watch.size == 1
+
+    with watch._lock:  # as another thread may hold it at the time of the fork
+        watch._follower._reset_after_fork()
+
+        assert (watch.is_fresh(), watch.size) == (False, 0)
+        assert watched.asks(lambda: watched.host.verify(token)) == 1, "asked, not remembered"
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_green_threads_are_refused(sqlite_url: str, when: str) -> None:
     patch = "from gevent import monkey; monkey.patch_all()"

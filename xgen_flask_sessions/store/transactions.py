@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
@@ -113,24 +113,15 @@ class Transactions:
         engine = self.get_engine()
         shared = isinstance(engine.pool, sa.StaticPool | sa.SingletonThreadPool)
         with Session(engine if shared else side_engine(engine)) as session:
-            if self._is_held_by_host(session, shared=shared):
+            host = self.get_session()
+            if dialects.of(session).is_held_by(host, session, shared=shared):
                 if not join:
                     raise HeldByHost
-                session = self.get_session()
-            commit = session is not self.get_session()
+                session = host
+            commit = session is not host
             with _changing(session, commit, self._in_time(session)):
                 yield session
         self.reachability.note_answer()
-
-    def _is_held_by_host(self, own: Session, *, shared: bool) -> bool:
-        """Return whether the host's uncommitted changes keep *own* from writing."""
-        host, dialect = self.get_session(), dialects.of(own)
-        if not dialect.has_one_writer or not host.in_transaction():
-            return False
-        if not shared and dialect.can_write_now(own):
-            return False
-        connection: Any = dialects.connection_of(host).connection.dbapi_connection
-        return bool(connection.in_transaction)
 
     @contextmanager
     def _in_time(self, session: Session) -> Iterator[None]:

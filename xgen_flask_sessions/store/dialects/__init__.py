@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from .base import LOGINS
 from .base import Dialect as Dialect
+from .base import connection_of as connection_of
 from .mariadb import MariaDB
 from .postgresql import PostgreSQL
 from .sqlite import SQLite
@@ -24,8 +25,3 @@ def of(bind: Session | sa.Connection) -> Dialect:
     if isinstance(bind, Session):
         bind = cast("sa.Connection", bind.get_bind(clause=LOGINS))
     return _DIALECTS.get(bind.dialect.name, _DEFAULT)
-
-
-def connection_of(session: Session) -> sa.Connection:
-    """Return the session's connection to the database that holds the tables."""
-    return session.connection(bind_arguments={"clause": LOGINS})

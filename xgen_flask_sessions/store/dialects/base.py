@@ -69,6 +69,11 @@ END_ALL_OF_USER: Final = by_index(
 )
 
 
+def connection_of(session: Session) -> sa.Connection:
+    """Return the session's connection to the database that holds the tables."""
+    return session.connection(bind_arguments={"clause": LOGINS})
+
+
 def new_login(user_id: str, **values: Any) -> dict[str, Any]:
     """Return the values of a user's first row of ``xgen_user_logins``."""
     zeros = {"last_issued_us": 0, "invalid_before_us": 0, "active_until_us": 0}
@@ -87,8 +92,6 @@ class Dialect:
     """The behaviour that most databases share."""
 
     names: tuple[str, ...] = ()
-    has_one_writer = False
-    """Whether only one connection at a time can write."""
     current_time: sa.ColumnElement[Any] | None = None
     """The server's own time; ``None`` if the database has no clock of its own."""
 
@@ -103,9 +106,14 @@ class Dialect:
     def begin_write(self, connection: sa.Connection) -> None:
         """Prepare a transaction that reads rows before it changes them."""
 
-    def can_write_now(self, session: Session) -> bool:  # noqa: ARG002
-        """Return whether a new session can write without waiting for another one to end."""
-        return True
+    def is_held_by(self, host: Session, own: Session, *, shared: bool) -> bool:  # noqa: ARG002
+        """Return whether the uncommitted changes of one session keep another from writing.
+
+        :param host: The session that may hold the lock.
+        :param own: The session that is about to write.
+        :param shared: Whether both use the same connection.
+        """
+        return False
 
     def require_read_committed(self, session: Session) -> None:
         """Make the session's transaction read rows that others commit while it waits.

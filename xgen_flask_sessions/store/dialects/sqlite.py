@@ -11,14 +11,13 @@ from sqlalchemy import exc
 from sqlalchemy.orm import Session
 
 from ..tables import EVERYONE
-from .base import LOCK_WAIT, LOGINS, Dialect, first_argument
+from .base import LOCK_WAIT, LOGINS, Dialect, connection_of, first_argument
 
 
 class SQLite(Dialect):
     """SQLite: one writer at a time, whose lock a transaction takes with its first write."""
 
     names = ("sqlite",)
-    has_one_writer = True
     _take_lock = (
         sa.update(LOGINS)
         .where(LOGINS.c.user_id == EVERYONE)
@@ -38,8 +37,14 @@ class SQLite(Dialect):
         """Take the write lock before a row is read, so that no read is stale."""
         connection.execute(self._take_lock).close()
 
-    def can_write_now(self, session: Session) -> bool:
-        """Return whether the write lock is free."""
+    def is_held_by(self, host: Session, own: Session, *, shared: bool) -> bool:
+        """Return whether the host's transaction holds the write lock."""
+        if not host.in_transaction() or (not shared and self._is_lock_free(own)):
+            return False
+        connection: Any = connection_of(host).connection.dbapi_connection
+        return bool(connection.in_transaction)
+
+    def _is_lock_free(self, session: Session) -> bool:
         try:
             session.execute(sa.text("PRAGMA busy_timeout = 0"))
             connection = session.connection()

@@ -1,4 +1,4 @@
-"""What is compared, and what each case needs to be run."""
+"""The cases that are compared, and the packages and servers that each one needs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from . import sites
 from .sites import Build, Caller, Site
 
 BASE: Final = "PyJWT, no revocation check"
-"""The case that the others are measured against."""
+"""The case that the others are compared with."""
 
 MODES: Final[Mapping[str, Mapping[str, Any]]] = {
     "strict": {},
     "watch": {"XGEN_SESSIONS_CONSISTENCY": "watch"},
 }
-"""The ways of checking that this package has, and their settings."""
+"""This package's ways of checking a token, with their settings."""
 
 
 class Unavailable(Exception):
-    """A package or a server that a case needs is not there; the message names it."""
+    """A package or server that a case needs is missing; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Case:
 
     build: Build
     database: str = "sqlite"
-    """Where the host's tables are: ``sqlite``, ``postgresql`` or ``mariadb``."""
+    """The kind of the host's database: ``sqlite``, ``postgresql`` or ``mariadb``."""
     package: str | None = None
-    """The module that is compared, if it may be missing."""
+    """The module of the compared package, if it may be missing."""
     redis: bool = False
     has_threads: bool = False
-    """Whether something goes on in its process beside the requests."""
+    """Whether its process runs a thread besides the requests."""
 
 
 def _ours() -> Iterator[tuple[str, Case]]:
@@ -74,11 +74,11 @@ CASES: Final[Mapping[str, Case]] = {
     "Flask-Security, token, sqlite": Case(sites.security, package="flask_security"),
     **dict(_ours()),
 }
-"""Every case by its name, in the order of the table."""
+"""Every case by name, in the order of the table."""
 
 
 class Places:
-    """Lends empty databases of this run's own, and removes them when *stack* is closed."""
+    """Empty databases for one run, dropped when *stack* is closed."""
 
     def __init__(self, home: Path, stack: ExitStack) -> None:
         self._home = home
@@ -87,7 +87,7 @@ class Places:
     def url(self, database: str) -> str:
         """Return the URL of an empty database: ``sqlite``, ``postgresql`` or ``mariadb``.
 
-        :raises Unavailable: The server is not there.
+        :raises Unavailable: The server cannot be reached.
         """
         name = f"xgen_bench_{uuid.uuid4().hex[:12]}"
         if database == "sqlite":
@@ -111,15 +111,15 @@ def _execute(engine: sa.Engine, statement: str) -> None:
 
 @contextmanager
 def places() -> Iterator[Places]:
-    """Lend databases, and remove them."""
+    """Yield the databases of a run, and drop them at the end."""
     with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
         yield Places(Path(home), stack)
 
 
 def require(case: Case) -> None:
-    """Make sure that a case's package and Redis are there.
+    """Check that a case's package and Redis are available.
 
-    :raises Unavailable: They are not.
+    :raises Unavailable: One of them is missing.
     """
     if case.package is not None and importlib.util.find_spec(case.package) is None:
         raise Unavailable(f"{case.package} is not installed: pip install -e '.[benchmark]'")
@@ -128,9 +128,9 @@ def require(case: Case) -> None:
 
 
 def require_redis() -> None:
-    """Make sure that Redis is there.
+    """Check that Redis answers.
 
-    :raises Unavailable: It is not.
+    :raises Unavailable: It does not, or its client is not installed.
     """
     try:
         import redis
@@ -147,9 +147,9 @@ def require_redis() -> None:
 
 @contextmanager
 def ready(case: Case, lent: Places) -> Iterator[tuple[Site, Caller, str]]:
-    """Lend a case's application with somebody signed in, and the URL of its database.
+    """Yield a case's application, a signed-in client, and the URL of its database.
 
-    :raises Unavailable: Something that it needs is not there.
+    :raises Unavailable: A package or server that the case needs is missing.
     """
     require(case)
     url = lent.url(case.database)
@@ -162,7 +162,7 @@ def ready(case: Case, lent: Places) -> Iterator[tuple[Site, Caller, str]]:
 
 
 def chosen(names: list[str] | None) -> Mapping[str, Case]:
-    """Return the cases whose name holds one of *names*, and the base; all if there are none."""
+    """Return the cases whose name contains one of *names*, and the base; without names, all."""
 
     def wanted(case: str) -> bool:
         return not names or case == BASE or any(name in case for name in names)

@@ -1,4 +1,4 @@
-"""Clients of one database, each a process of its own, that work in turns they begin together."""
+"""Client processes of one database; they work in turns, and begin each turn together."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _sessions = cast("sa.Table", SessionRecord.__table__)
 
 @dataclass(frozen=True)
 class Turn:
-    """What a client does, and for how long.
+    """The work of a client, and its duration.
 
-    :param work: A key of :func:`works`.
-    :param seconds: How long; at least one call is made.
+    :param work: A key of :data:`WORKS`.
+    :param seconds: The duration; at least one call is made.
     """
 
     work: str
@@ -46,7 +46,7 @@ class Turn:
 
 
 def _sign_in(host: Host, choose: random.Random) -> Callable[[], object]:
-    """Sign in as a host's view does."""
+    """Return a call that signs a user in, as a view of the host does."""
     environ = {"REMOTE_ADDR": ADDRESS, "HTTP_USER_AGENT": AGENT}
 
     def call() -> None:
@@ -57,7 +57,7 @@ def _sign_in(host: Host, choose: random.Random) -> Callable[[], object]:
 
 
 def _bare_inserts(host: Host, choose: random.Random) -> Callable[[], object]:
-    """Insert the rows of a sign-in and commit them: no lock, no rule, no token."""
+    """Return a call that inserts and commits a sign-in's rows: no lock, no check, no token."""
     with host.app.app_context():
         engine = host.db.engine
     insert_login, insert_session = _login_insert(engine.dialect.name), sa.insert(_sessions)
@@ -72,7 +72,7 @@ def _bare_inserts(host: Host, choose: random.Random) -> Callable[[], object]:
 
 
 def _bare_inserts_in_a_request(host: Host, choose: random.Random) -> Callable[[], object]:
-    """Do the same in a request, with the host's session."""
+    """Return a call that does the same in a request, with the host's session."""
     with host.app.app_context():
         dialect = host.db.engine.dialect.name
     insert_login, insert_session = _login_insert(dialect), sa.insert(_sessions)
@@ -88,9 +88,9 @@ def _bare_inserts_in_a_request(host: Host, choose: random.Random) -> Callable[[]
 
 
 def _recording(host: Host, choose: random.Random, *, user_row: bool) -> Callable[[], object]:
-    """Record a sign-in with the locks and the stamp that make it exact, and sign no token.
+    """Return a call that records a sign-in with its locks and stamp, and signs no token.
 
-    :param user_row: Whether the user's row is locked as well, and read: is the user active?
+    :param user_row: Whether to lock and read the user's row too, to check that it is active.
     """
     state: State = host.app.extensions["xgen_sessions"]
 
@@ -138,7 +138,7 @@ def _rows_of_a_sign_in(choose: random.Random) -> tuple[dict[str, Any], dict[str,
 
 
 def _login_insert(dialect: str) -> Any:
-    """Return the insert of a user's row that writes over the one that is there."""
+    """Return the statement that inserts a user's row or overwrites the existing one."""
     names = ("last_issued_us", "last_login_us", "last_ip", "active_until_us")
     if dialect == "mysql":
         made = mysql.insert(_logins)
@@ -161,17 +161,17 @@ WORKS: Mapping[str, Callable[[Host, random.Random], Callable[[], object]]] = {
     "the same with the user's row": partial(_recording, user_row=True),
     "nothing": _nothing,
 }
-"""What a client may do."""
+"""The kinds of work, by name; each function returns the call that a client repeats."""
 
 
 def _work(url: str, seed: int, turns: Sequence[Turn], together: Any, told: Any) -> None:
-    """Be one client."""
+    """Run one client: make the calls of each turn, and report their durations."""
     try:
         host = make_app(url, create_all=False)
         choose = random.Random(seed)
         calls = {turn.work: WORKS[turn.work](host, choose) for turn in turns}
         for call in calls.values():
-            call()  # connects, and compiles its statements
+            call()  # opens the connection, and compiles the statements
         for number, turn in enumerate(turns):
             together.wait(_PATIENCE_S)
             told.put((number, _repeat(calls[turn.work], turn.seconds)))
@@ -182,7 +182,7 @@ def _work(url: str, seed: int, turns: Sequence[Turn], together: Any, told: Any) 
 
 
 def _repeat(call: Callable[[], object], seconds: float) -> list[float]:
-    """Call for that long, and return how long each took, in seconds."""
+    """Repeat a call for some seconds, and return the duration of each call, in seconds."""
     took = []
     due = time.perf_counter() + seconds
     begun = 0.0
@@ -194,7 +194,7 @@ def _repeat(call: Callable[[], object], seconds: float) -> list[float]:
 
 
 class Clients:
-    """Clients at work; see :func:`at_work`."""
+    """Clients that are running; see :func:`running_clients`."""
 
     def __init__(self, together: Any, told: Any, number: int) -> None:
         self._together = together
@@ -204,7 +204,7 @@ class Clients:
     def begin(self) -> None:
         """Begin the next turn.
 
-        :raises RuntimeError: A client failed; the message says how.
+        :raises RuntimeError: A client failed; the message is its traceback.
         """
         try:
             self._together.wait(_PATIENCE_S)
@@ -213,9 +213,9 @@ class Clients:
             raise
 
     def end(self) -> list[float]:
-        """Wait for the end of the turn, and return how long each call took, in seconds.
+        """Wait for the end of the turn, and return the duration of each call, in seconds.
 
-        :raises RuntimeError: A client failed; the message says how.
+        :raises RuntimeError: A client failed; the message is its traceback.
         """
         took: list[float] = []
         for _ in range(self._number):
@@ -227,11 +227,11 @@ class Clients:
 
 
 @contextmanager
-def at_work(url: str, number: int, turns: Sequence[Turn]) -> Iterator[Clients]:
-    """Start clients of a database that has the tables and :data:`USERS`, ids from 1.
+def running_clients(url: str, number: int, turns: Sequence[Turn]) -> Iterator[Clients]:
+    """Yield clients of a database that has the tables, and users with the ids 1 to :data:`USERS`.
 
-    Processes, and not threads: threads of one process would take turns in Python, whatever the
-    database makes of them. Each has a connection of its own, as a host's workers do.
+    The clients are processes. Threads would wait for each other in the Python interpreter, even
+    where the database works in parallel. Each has a separate connection, as a host's workers do.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])

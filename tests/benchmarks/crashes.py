@@ -1,9 +1,9 @@
-"""What a killed server loses: python -m tests.benchmarks.crashes [--database-url URL].
+"""Force logouts lost in a crash: python -m tests.benchmarks.crashes [--database-url URL].
 
-The server is killed with SIGKILL at random moments while several clients force users out, and is
-started again; see :mod:`tests.support.crashes`. Without --database-url, on all three databases in
-turn, as ``tests.benchmarks.histories``. Ends with 1 if a force logout that was answered 200 was
-lost, or half of one was found, or anything else was wrong.
+While several clients make force logouts, the server is killed with SIGKILL at random moments and
+started again; see :mod:`tests.support.crashes`. Without --database-url, the command tests all three
+databases in turn, as ``tests.benchmarks.histories`` does. The exit status is 1 if a force logout
+that was answered with 200 was lost, if one was half done, or if another check failed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.hosts import make_app
 
 
 def main(options: list[str] | None = None) -> int:
-    """Kill, look, and print a table."""
+    """Kill the server, check the database, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
@@ -42,7 +42,7 @@ def main(options: list[str] | None = None) -> int:
 
 
 def _kill(name: str, url: str, kills: int, seed: int) -> bool:
-    """Kill on one empty database, print a table, and say whether anything was wrong."""
+    """Kill a server of one empty database, print a table, and return whether a check failed."""
     host = make_app(url)
     begun = time.monotonic()
     tally = crashes.run(host, url, kills, seed)

@@ -1,4 +1,4 @@
-"""Rows of the plugin's tables by the thousand or million, made by the database itself."""
+"""Inserts thousands or millions of rows into the plugin's tables, with SQL alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def kind_of(connection: sa.Connection) -> str:
 
 
 def numbers(kind: str, rows: int) -> str:
-    """Return what to select ``n`` from: 1 to *rows*."""
+    """Return the SQL of a table whose column ``n`` has the numbers 1 to *rows*."""
     return _NUMBERS[kind].format(rows=rows)
 
 
@@ -38,10 +38,10 @@ def add_sessions(
     expires_us: int,
     ended: str = "NULL",
 ) -> None:
-    """Insert rows of ``xgen_sessions`` with random ids, one microsecond apart.
+    """Insert rows of ``xgen_sessions`` with random ids, issued one microsecond apart.
 
-    :param user: Whose, as SQL that may use ``n``.
-    :param ended: When and why they ended, as SQL for ``ended_us``.
+    :param user: The user's id, as SQL that may use ``n``.
+    :param ended: The time of the end, as SQL for ``ended_us``.
     """
     kind = kind_of(connection)
     jti = _RANDOM_ID[kind].format(salt=f"{first_issued_us}-")
@@ -60,7 +60,7 @@ def add_sessions(
 def add_logins(connection: sa.Connection, users: int, *, user: str, expires_us: int) -> None:
     """Insert rows of ``xgen_user_logins``.
 
-    :param user: Each one's id, as SQL that may use ``n``.
+    :param user: The user's id, as SQL that may use ``n``.
     """
     statement = (
         "INSERT INTO xgen_user_logins (user_id, last_issued_us, invalid_before_us, active_until_us)"
@@ -70,7 +70,10 @@ def add_logins(connection: sa.Connection, users: int, *, user: str, expires_us: 
 
 
 def make_room(connection: sa.Connection) -> None:
-    """Let SQLite keep in memory what random ids go to all over its indexes; the server has room."""
+    """Give SQLite a large cache: random ids change pages all over the indexes.
+
+    A database server has a cache of sufficient size.
+    """
     if kind_of(connection) == "sqlite":
         connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KB}")
 
@@ -79,12 +82,12 @@ _CACHE_KB = 4_000_000
 
 
 def text(kind: str, number: str) -> str:
-    """Return a number, as SQL, as text."""
+    """Return SQL that converts *number*, itself SQL, to text."""
     return f"CAST({number} AS {'CHAR' if kind == 'mariadb' else 'TEXT'})"
 
 
 def analyze(connection: sa.Connection) -> None:
-    """Let the database count what is in the tables."""
+    """Update the database's statistics of the tables."""
     if kind_of(connection) == "mariadb":
         connection.exec_driver_sql("ANALYZE TABLE xgen_sessions, xgen_user_logins")
     else:

@@ -1,15 +1,16 @@
-"""What many rows cost: python -m tests.benchmarks.growth [--rows 10000000] [--database-url URL].
+"""The cost of many rows: python -m tests.benchmarks.growth [--rows 10000000] [--database-url URL].
 
-- Verification, and the denylist's look-up alone, with a thousand sessions and with many: two
-  databases of one kind, asked by turns; look-ups also where others commit before each of them, so
-  that nothing can be answered from what was read before.
-- What 100,000 different tokens add to the memory of a process that verifies them: of one that
-  asks the database each time, and of one that watches; each is a process of its own.
-- Verification and sign-ins before and while another process prunes, with a million rows due.
+- The times of a verification, and of the denylist's look-up alone, with a thousand sessions and
+  with many: two databases of one kind, measured alternately. Look-ups are also measured with a
+  commit by another connection before each, so that none is answered from a cache.
+- The memory that 100,000 different tokens add to a process that verifies them: to one that asks
+  the database each time, and to one that watches. Each is a separate process.
+- The times of verifications and sign-ins before and while another process prunes a million rows.
 
-Without --database-url, on SQLite in a temporary directory and on PostgreSQL where the tests find
-it; the URL names a server, or is sqlite://. The databases are made for it and dropped. Prints
-a table, and with --json writes the same figures to a file.
+Without --database-url, the command measures SQLite in a temporary directory, and PostgreSQL on the
+server of the tests. The URL names a server, or is sqlite://. The databases are created for the run
+and dropped afterwards. The command prints a table; with --json FILE, it also writes the figures to
+a file.
 """
 
 from __future__ import annotations
@@ -48,15 +49,15 @@ MODES: Final[Mapping[str, Mapping[str, Any]]] = {
     "strict": {},
     "watching": {"XGEN_SESSIONS_CONSISTENCY": "watch"},
 }
-"""The processes whose memory is measured, and their settings."""
+"""The modes whose memory is measured, with their settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much to fill in, to verify and to prune.
+    """The numbers of rows, tokens and rounds, and the duration of pruning.
 
-    :param seconds: How long to look at it while rows are pruned; half as long before.
-    :param rounds: How often to ask the two databases by turns.
+    :param seconds: Seconds to measure while rows are pruned; before, half as long.
+    :param rounds: Rounds of the comparison; each measures both databases.
     """
 
     rows: int = ROWS
@@ -67,9 +68,9 @@ class Sizes:
 
 
 def fill(host: Host, rows: int, *, past: bool = False) -> None:
-    """Add sessions of many users, and let the database count them.
+    """Add sessions of many users, and update the database's statistics.
 
-    :param past: Whether they ended long ago, so that they may be deleted.
+    :param past: Whether the sessions ended 60 days ago, so that they may be pruned.
     """
     now = clock.now_us() - (60 * _DAY_US if past else 0)
     users = min(_USERS, rows)
@@ -80,7 +81,8 @@ def fill(host: Host, rows: int, *, past: bool = False) -> None:
         kind = kind_of(connection)
         make_room(connection)
         named = _joined(kind, f"'{prefix} '", text(kind, f"n % {users}"))
-        expires_us = (now + _DAY_US) // clock.SECOND_US * clock.SECOND_US  # as a token says it
+        # A token expires at a whole second.
+        expires_us = (now + _DAY_US) // clock.SECOND_US * clock.SECOND_US
         add_logins(connection, users, user=named, expires_us=expires_us)
     for first in range(0, rows, _CHUNK):
         with engine.begin() as connection:
@@ -95,7 +97,7 @@ def fill(host: Host, rows: int, *, past: bool = False) -> None:
             )
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         analyze(connection)
-    engine.dispose()  # what was kept in memory to fill it
+    engine.dispose()  # frees the cache that filling needed
 
 
 def _joined(kind: str, left: str, right: str) -> str:
@@ -108,7 +110,7 @@ def _state(host: Host) -> State:
 
 
 def _some_jtis(host: Host, number: int) -> list[str]:
-    """Return the ids of rows from everywhere in the table."""
+    """Return token ids from random places in the table."""
     sessions = host.db.metadata.tables["xgen_sessions"]
     key = sessions.c.jti
     choose = random.Random(1)
@@ -145,7 +147,7 @@ def _look_ups(host: Host) -> list[Callable[[], object]]:
 
 @contextmanager
 def _writer(host: Host) -> Iterator[Callable[[], object]]:
-    """Lend what commits a small change, as another process would."""
+    """Yield a call that commits a small change, as another process would."""
     engine = sa.create_engine(host.db.engine.url, isolation_level="AUTOCOMMIT")
     try:
         with engine.connect() as connection:
@@ -157,7 +159,7 @@ def _writer(host: Host) -> Iterator[Callable[[], object]]:
 
 
 def compare(few: Host, many: Host, rounds: int) -> Figures:
-    """Return what verification takes on two databases, in microseconds, and the ratios."""
+    """Return the times of a verification on two databases, in microseconds, and the ratios."""
     figures: Figures = {}
     for name, make, writes in (
         ("verification", _verifications, False),
@@ -186,7 +188,9 @@ def memory(url: str, verified: int) -> Figures:
     figures: Figures = {}
     for mode in MODES:
         told = context.SimpleQueue()
-        process = context.Process(target=_remember, args=(url, mode, verified, told), daemon=True)
+        process = context.Process(
+            target=_report_memory, args=(url, mode, verified, told), daemon=True
+        )
         process.start()
         found = told.get()
         process.join()
@@ -196,18 +200,18 @@ def memory(url: str, verified: int) -> Figures:
     return figures
 
 
-def _remember(url: str, mode: str, verified: int, told: Any) -> None:
-    """Verify different tokens in a process of its own, and tell its memory; or what went wrong."""
+def _report_memory(url: str, mode: str, verified: int, told: Any) -> None:
+    """Verify tokens in this process, and send its memory, or a traceback, to the parent."""
     host = make_app(url, create_all=False, **MODES[mode])
     try:
-        told.put(_remembered(host, mode, verified))
+        told.put(_memory_figures(host, mode, verified))
     except BaseException:
         told.put(traceback.format_exc())
     finally:
         host.dispose()
 
 
-def _remembered(host: Host, mode: str, verified: int) -> Figures:
+def _memory_figures(host: Host, mode: str, verified: int) -> Figures:
     figures: Figures = {}
     sessions = host.db.metadata.tables["xgen_sessions"]
     query = sa.select(sessions).where(sessions.c.ended_us.is_(None)).limit(verified)
@@ -216,7 +220,7 @@ def _remembered(host: Host, mode: str, verified: int) -> Figures:
         rows = connection.execution_options(yield_per=1000).execute(query)
         for number, row in enumerate(rows, 1):
             host.sessions.verify(_token(host, row))
-            if number == 1:  # what any token at all needs is there
+            if number == 1:  # the memory that any token needs is allocated
                 _wait_until_fresh(host)
                 begin = figures[f"memory after one token, {mode} (MB)"] = _resident_mb()
             elif number == verified // 10:
@@ -229,7 +233,7 @@ def _remembered(host: Host, mode: str, verified: int) -> Figures:
 
 
 def _wait_until_fresh(host: Host) -> None:
-    """Where a process watches, wait until it has begun: it gives up then what it knew before."""
+    """If the process watches, wait until it follows the feed: then it drops earlier answers."""
     watch = _state(host).watch
     give_up = time.monotonic() + _PATIENCE_S
     while watch is not None and not watch.is_fresh():
@@ -257,7 +261,7 @@ def _resident_mb() -> float:
 
 
 def _prune(url: str, begun: Event, deleted: Any) -> None:
-    """Prune in a process of its own, as the command does."""
+    """Prune in this process, as the command does."""
     host = make_app(url, create_all=False)
     start = time.perf_counter()
 
@@ -271,9 +275,9 @@ def _prune(url: str, begun: Event, deleted: Any) -> None:
 
 
 def pruning(host: Host, url: str, sizes: Sizes) -> Figures:
-    """Return verification's and sign-ins' milliseconds before and while rows are pruned."""
+    """Return the milliseconds of verifications and sign-ins before and while rows are pruned."""
     verifications = _verifications(host)
-    figures = _felt("before", host, verifications, lambda: False, sizes.seconds / 2)
+    figures = _latencies("before", host, verifications, lambda: False, sizes.seconds / 2)
     fill(host, sizes.pruned, past=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
@@ -281,19 +285,19 @@ def pruning(host: Host, url: str, sizes: Sizes) -> Figures:
     process = context.Process(target=_prune, args=(url, begun, deleted), daemon=True)
     process.start()
     if not begun.wait(_PATIENCE_S):
-        raise RuntimeError("Nothing was pruned.")
-    figures |= _felt(
+        raise RuntimeError("No row was pruned in time.")
+    figures |= _latencies(
         "meanwhile", host, verifications, lambda: not process.is_alive(), sizes.seconds
     )
-    process.terminate()  # what is left tells nothing new
+    process.terminate()  # the remaining rows would not change the figures
     process.join()
     rows, seconds = float(deleted[0]), float(deleted[1])
-    assert 0 < rows <= sizes.pruned  # the sign-ins meanwhile have deleted others
+    assert 0 < rows <= sizes.pruned  # the sign-ins delete old rows too
     figures["rows pruned per second"] = rows / seconds
     return figures
 
 
-def _felt(
+def _latencies(
     when: str,
     host: Host,
     verifications: Sequence[Callable[[], object]],
@@ -316,7 +320,7 @@ def _felt(
 
 @contextmanager
 def two_databases(kind: str, home: Path) -> Iterator[tuple[str, str]]:
-    """Lend the URLs of two empty databases of a kind, and remove them afterwards."""
+    """Yield the URLs of two empty databases of a kind, and drop them afterwards."""
     if kind == "sqlite":
         yield f"sqlite:///{home / 'few.db'}", f"sqlite:///{home / 'many.db'}"
         return
@@ -328,7 +332,7 @@ def two_databases(kind: str, home: Path) -> Iterator[tuple[str, str]]:
 
 
 def measure(urls: tuple[str, str], sizes: Sizes) -> Figures:
-    """Measure all of it on two empty databases of one kind."""
+    """Measure everything on two empty databases of one kind."""
     with ExitStack() as hosts:
         few, many = (hosts.enter_context(host_on(url, make_tables=True)) for url in urls)
         fill(few, FEW)

@@ -1,19 +1,21 @@
 """A long history, recorded and checked: python -m tests.benchmarks.histories [--seconds 60] […].
 
-Processes whose clocks are off by up to two seconds, and jump, sign in, renew, end, force out,
-switch users inactive and active, and verify, on one database. An offline checker then looks for
-any token accepted by a call that began after its revocation had returned, and any refused without
-cause. Prints what was done and what was found; ends with 1 if any fault was.
+On one database, several processes sign users in, renew tokens, end sessions, force logouts,
+deactivate and activate users, and verify tokens. Their clocks are off by up to two seconds, and
+jump. An offline checker then looks for tokens that were accepted by a call begun after their
+revocation had returned, and for tokens that were refused without cause. The command prints the
+numbers of operations and faults; the exit status is 1 if there was a fault.
 
-With --consistency watch, the processes watch (``XGEN_SESSIONS_CONSISTENCY="watch"``), every fourth
-does nothing but show tokens, and things go wrong on the way: the feed is cut in half of the
-processes, the server ends every idle connection, those that only show are cut off, the server is
-restarted, and where there is a Redis, it is flushed, once and again and again. One of those that
-only show is then a service that has Redis instead of the database. A token may be accepted for two
-seconds after its revocation, and no longer.
+With --consistency watch, the processes watch (``XGEN_SESSIONS_CONSISTENCY="watch"``), and a quarter
+of them only verify tokens. During the run, the feed is cut off in half of the processes, the server
+ends every idle connection, the processes that only verify are cut off from the database, and the
+server is restarted. If there is a Redis, it is flushed, first once and then repeatedly, and one of
+the processes that only verify is a service that has Redis instead of the database. A token may be
+accepted for at most two seconds after its revocation.
 
-Without --database-url, on all three databases in turn: SQLite in a temporary directory, PostgreSQL
-and MariaDB where the tests find them, each in a database of its own that is dropped afterwards.
+Without --database-url, the command tests all three databases in turn: SQLite in a temporary
+directory, and PostgreSQL and MariaDB on the servers of the tests, in a new database that is dropped
+afterwards.
 """
 
 from __future__ import annotations
@@ -39,18 +41,19 @@ from tests.support.redis_place import RedisPlace, redis_place
 from tests.support.wire import wire_to
 
 LEAST_STEPS = 60
-"""What each process does even if it takes longer: a shorter history would say little."""
+"""Steps that each process makes at least, even past the given time: a shorter history proves
+little."""
 TOLD = 10
-"""How many faults are told of in words."""
+"""The number of faults that are printed in full."""
 BOUND_S = 2.0
-"""How long those who watch may answer from memory, in seconds."""
+"""The staleness bound of the processes that watch, in seconds."""
 CONNECTIONS = 100
-"""How many clients a server of the run's own serves at once."""
+"""The number of clients that a private server serves at once."""
 
 
 @contextmanager
 def empty_database(name: str, home: Path) -> Iterator[str]:
-    """Lend the URL of an empty database of a kind, and remove it afterwards."""
+    """Yield the URL of an empty database of a kind, and drop it afterwards."""
     if name not in SERVERS:
         yield f"sqlite:///{home / 'histories.db'}"
         return
@@ -63,7 +66,7 @@ def empty_database(name: str, home: Path) -> Iterator[str]:
 
 @contextmanager
 def given_database(url: str) -> Iterator[str]:
-    """Lend a database that was named, and remove the tables afterwards if there were none.
+    """Yield the URL of an existing empty database, and drop its new tables afterwards.
 
     :raises SystemExit: It has tables.
     """
@@ -80,7 +83,7 @@ def given_database(url: str) -> Iterator[str]:
 
 @contextmanager
 def disturbable(name: str, home: Path, redis: RedisPlace | None) -> Iterator[Place]:
-    """Lend an empty database that can be disturbed, on a server of its own if possible."""
+    """Yield an empty database that can be disturbed, on a private server if possible."""
     if name not in SERVERS:
         yield Place(f"sqlite:///{home / 'histories.db'}", redis=redis)
         return
@@ -116,7 +119,7 @@ def figures(report: Report) -> dict[str, str]:
 
 
 def print_table(columns: Mapping[str, Report]) -> None:
-    """Print what was done, a column for each database, and the first faults in words."""
+    """Print the numbers in a column for each database, and the first faults in full."""
     cells = [figures(report) for report in columns.values()]
     print(f"| | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
     for name in cells[0]:
@@ -127,7 +130,7 @@ def print_table(columns: Mapping[str, Report]) -> None:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--processes", type=int, default=PROCESSES)
@@ -162,7 +165,7 @@ def _place(options: argparse.Namespace, name: str, home: Path) -> Iterator[Place
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run, check, and print; return 1 if there was any fault."""
+    """Run, check, and print; return 1 if there was a fault."""
     options = parse(arguments)
     columns: dict[str, Report] = {}
     url: str | None = options.database_url

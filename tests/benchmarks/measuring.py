@@ -1,7 +1,7 @@
-"""How long a request takes, inside one process, through the WSGI application.
+"""Measures the time of requests within one process, through the WSGI application.
 
-A request is a copy of an environ that was made beforehand, given to ``app.wsgi_app``, and the
-reading of its answer: what a WSGI server does, without its noise and without a test client's.
+A request copies a prepared environ, calls ``app.wsgi_app`` with it, and reads the response, as a
+WSGI server does. It avoids the noise of a server and the cost of a test client.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Requests:
     """One kind of request to one application.
 
     :param app: The application.
-    :param headers: What the request carries.
-    :param path: Where it goes.
+    :param headers: The headers of the request.
+    :param path: The path of the request.
     """
 
     def __init__(self, app: Flask, headers: Headers, path: str = PATH) -> None:
@@ -62,14 +62,14 @@ class Requests:
         self._status = ""
 
     def status(self) -> str:
-        """Make one request, and return the status line of the answer."""
+        """Make one request, and return the status line of the response."""
         self._send()
         return self._status
 
     def microseconds(self, count: int) -> float:
-        """Make *count* requests one after the other; return the median of their times.
+        """Make *count* requests one after the other, and return the median of their times.
 
-        :raises RuntimeError: One was not answered 200.
+        :raises RuntimeError: A request was not answered with 200.
         """
         times = []
         for _ in range(count):
@@ -77,7 +77,7 @@ class Requests:
             self._send()
             times.append(time.perf_counter_ns() - begun)
             if not self._status.startswith("200"):
-                raise RuntimeError(f"A request was answered {self._status}.")
+                raise RuntimeError(f"A request was answered with {self._status}.")
         return statistics.median(times) / 1000
 
     def _send(self) -> None:
@@ -96,17 +96,17 @@ class Requests:
 def in_turn(
     measures: Mapping[str, Callable[[], float]], rounds: int, warm_up: int = 2
 ) -> dict[str, list[float]]:
-    """Take every measure once a round, and return each one's results, round by round.
+    """Take each measurement once per round, and return its results, round by round.
 
-    Each round begins with another, so that none is always the one after the slowest.
+    Each round begins with a different measurement, so that none always follows the slowest.
 
-    :param rounds: How many results of each are kept.
-    :param warm_up: How many rounds before are not.
+    :param rounds: The number of rounds whose results are kept.
+    :param warm_up: The number of rounds before them, whose results are discarded.
     """
     names = list(measures)
     results: dict[str, list[float]] = {name: [] for name in names}
     gc.collect()
-    gc.freeze()  # what was set up is no part of any request's garbage
+    gc.freeze()  # no request pays for collecting the objects of the set-up
     try:
         for number in range(warm_up + rounds):
             first = number % len(names)
@@ -120,7 +120,7 @@ def in_turn(
 
 
 def ratios(results: Mapping[str, list[float]], base: str) -> dict[str, float]:
-    """Return the median, over the rounds, of each one's result by the base's of that round."""
+    """Return the median, over the rounds, of the ratio of each result to the base's result."""
     return {
         name: statistics.median(
             own / other for own, other in zip(values, results[base], strict=True)

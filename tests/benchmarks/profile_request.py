@@ -1,9 +1,9 @@
-"""Where the microseconds of one checked request go: python -m tests.benchmarks.profile_request.
+"""The time of each step of a checked request: python -m tests.benchmarks.profile_request.
 
-The same request is made with more and more of the check in its view, each as often as the others
-and in turn; a row's figure is what it takes more than the rows before. Within a request each step
-costs about twice what it costs in a loop of its own, because Flask has emptied the processor's
-caches meanwhile: so it is measured there.
+The same request is made with more and more steps of the check in its view, with all variants in
+turn and equally often. The figure of a row is the time that its step adds to the steps before it.
+The steps are measured within a request, because Flask empties the processor's caches in the
+meantime: a step then takes about twice as long as in a loop.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ DATABASES: Final = ("sqlite", *SERVERS)
 
 STEPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "Flask: contexts, routing, the answer; the view": ("plain", ()),
-    "our functions before and after each request": ("open", ("plain",)),
+    "the plugin's functions before and after each request": ("open", ("plain",)),
     "the driver: the look-up and its round trip": ("driver", ("open",)),
     "the connection from the pool, and its deadline": ("pool", ("driver",)),
-    "the engine, and what the row says": ("status", ("pool",)),
+    "the engine, and decoding the row": ("status", ("pool",)),
     "the claims, signature checked before; expiry": ("decode", ("open",)),
     "token against row; the VerifiedToken": ("verify", ("status", "decode", "-open")),
     "finding the token, keeping the outcome": ("outcome", ("verify",)),
     "token_required around the view": ("whole", ("outcome",)),
 }
-"""Each row's measure, and what it goes beyond."""
+"""The measurement of each row, and the measurements subtracted from it ("-" adds one)."""
 
-BESIDE: Final = "(the same look-up by a cursor of the driver's)"
-"""A row for comparison: what the look-up would take as drivers are asked usually."""
+BESIDE: Final = "(the same look-up with a cursor of the driver)"
+"""A row for comparison: the time of the look-up with the driver's usual cursor."""
 
 ALONE: Final = "(the token checked in a loop, without a request)"
-"""A row for comparison: what is left where nothing empties the processor's caches."""
+"""A row for comparison: the time of the check while the processor's caches stay filled."""
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """What is needed to take the steps one by one."""
+    """The objects that the single steps need."""
 
     state: State
     token: str
@@ -90,7 +90,7 @@ def _views(parts: _Parts) -> dict[str, Callable[[], str]]:
     statement = STATEMENTS["status"]
     sql, parameters = compile_lookup(statement, parts.engine)
     ask = fast_lookup(connection, parts.engine.dialect)
-    if isinstance(ask, CachingSQLite):  # the row is read once, and then kept
+    if isinstance(ask, CachingSQLite):  # read the row once, so that the cache has it
         keeping, ask = ask, ask.cached
         ask(sql, parameters(jti))
         keeping(sql, parameters(jti))
@@ -124,9 +124,9 @@ def _views(parts: _Parts) -> dict[str, Callable[[], str]]:
 
 
 def profile(database: str, lent: Places, rounds: int, requests: int) -> dict[str, float]:
-    """Return the microseconds of each of :data:`STEPS`, and of the whole.
+    """Return the microseconds of each of :data:`STEPS`, and of the whole request.
 
-    :raises Unavailable: The database is not there.
+    :raises Unavailable: The database is not available.
     """
     ours = CASES[f"token_required, strict, {database}"]
     with ExitStack() as stack:
@@ -140,11 +140,11 @@ def profile(database: str, lent: Places, rounds: int, requests: int) -> dict[str
             calls[name] = Requests(site.app, caller.headers, f"/{name}")
         calls["whole"] = Requests(site.app, caller.headers, PATH)
         measures = {name: _measure(call, requests) for name, call in calls.items()}
-        measures["alone"] = lambda: _alone(site, parts, requests)
+        measures["alone"] = lambda: _time_in_loop(site, parts, requests)
         results = in_turn(measures, rounds)
-    return {row: _beyond(results, *step) for row, step in STEPS.items()} | {
+    return {row: _difference(results, *step) for row, step in STEPS.items()} | {
         "in all": statistics.median(results["whole"]),
-        BESIDE: _beyond(results, "cursor", ("open",)),
+        BESIDE: _difference(results, "cursor", ("open",)),
         ALONE: statistics.median(results["alone"]),
     }
 
@@ -153,8 +153,8 @@ def _measure(call: Requests, requests: int) -> Callable[[], float]:
     return lambda: call.microseconds(requests)
 
 
-def _alone(site: Site, parts: _Parts, count: int) -> float:
-    """Return the microseconds that a check takes among *count* others."""
+def _time_in_loop(site: Site, parts: _Parts, count: int) -> float:
+    """Return the mean time of *count* checks in a loop, in microseconds."""
     with site.app.app_context():
         begun = time.perf_counter_ns()
         for _ in range(count):
@@ -162,8 +162,8 @@ def _alone(site: Site, parts: _Parts, count: int) -> float:
         return (time.perf_counter_ns() - begun) / count / 1000
 
 
-def _beyond(results: Mapping[str, list[float]], name: str, others: tuple[str, ...]) -> float:
-    """Return the median, over the rounds, of one measure less others (plus those with a minus)."""
+def _difference(results: Mapping[str, list[float]], name: str, others: tuple[str, ...]) -> float:
+    """Return the median, over the rounds, of a measurement minus *others* (plus those with "-")."""
     figures = []
     for number, figure in enumerate(results[name]):
         less = figure
@@ -178,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Profile a request on each database, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--requests", type=int, default=REQUESTS, help="of each step in a round")
+    parser.add_argument("--requests", type=int, default=REQUESTS, help="for each step in a round")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--only", nargs="+", choices=DATABASES, default=DATABASES)
     options = parser.parse_args(arguments)

@@ -1,12 +1,12 @@
-"""What the screen costs: python -m tests.benchmarks.screen [--users N] [--sessions N] […].
+"""The screen's response times: python -m tests.benchmarks.screen [--users N] [--sessions N] […].
 
 Seeds an Admin Center, then measures the pages and the API of Login Management: within the WSGI
-application, and over HTTP from a server of its own. Prints a table of medians and worst cases in
-milliseconds, and of each query of this package's tables how long it takes by itself and how the
-database answers it: the median of a few times, with its rows fetched.
+application, and over HTTP from a separate server. Prints a table of medians and worst cases in
+milliseconds. For each look-up in this package's tables, it also prints the query plan and the time
+by itself: the median of several runs, with all rows fetched.
 
-Without --database-url on SQLite in a temporary directory; a database that is named must be empty
-or seeded before, and is left as it is. --seeded measures what is there.
+Without --database-url, the database is SQLite in a temporary directory. A given database must be
+empty, or seeded before; it keeps its rows. With --seeded, the existing rows are measured.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ EXPLAIN = {"sqlite": "EXPLAIN QUERY PLAN", "postgresql": "EXPLAIN"}
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Milliseconds of one kind of request."""
+    """The times of one kind of request, in milliseconds."""
 
     median: float
     worst: float
 
 
 def addresses(users: int) -> dict[str, str]:
-    """Return what is asked for, by what it is called."""
+    """Return the requested paths, by their names in the table."""
     last = -(-users // PAGE_SIZE)
     orders = {
         f"by {column}, {place}": f"{API}?sort={column}&page={page}"
@@ -66,25 +66,25 @@ def addresses(users: int) -> dict[str, str]:
         "a row expanded": f"{SCREEN}sessions?user_id=77",
         "find bora": f"{API}?q=bora",
         "find bora, page": f"{SCREEN}?q=bora",
-        "find nobody": f"{API}?q=nobody+at+all",
+        "find no user": f"{API}?q=nobody+at+all",
         **orders,
     }
 
 
 def measure(get: Callable[[str], int], path: str, rounds: int) -> Timing:
-    """Return how long it takes, after once to warm up."""
+    """Return the times of a request, after one request to warm up."""
     took = []
     for _ in range(rounds + 1):
         begun = time.perf_counter()
         status = get(path)
         took.append((time.perf_counter() - begun) * 1e3)
         if status != 200:
-            raise SystemExit(f"{path} was answered {status}.")
+            raise SystemExit(f"{path} was answered with {status}.")
     return Timing(statistics.median(took[1:]), max(took[1:]))
 
 
 def in_process(app: Flask, token: str) -> Callable[[str], int]:
-    """Return what asks the WSGI application."""
+    """Return a function that requests a path of the application and returns the status."""
     client = app.test_client()
     client.set_cookie("xgen_token", token)
     return lambda path: client.get(path).status_code
@@ -92,7 +92,7 @@ def in_process(app: Flask, token: str) -> Callable[[str], int]:
 
 @contextmanager
 def over_http(port: int, token: str) -> Iterator[Callable[[str], int]]:
-    """Lend what asks a server over one connection."""
+    """Yield a function that requests a path of a server over one connection."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
 
     def get(path: str) -> int:
@@ -107,7 +107,7 @@ def over_http(port: int, token: str) -> Iterator[Callable[[str], int]]:
 
 @contextmanager
 def recorded(engine: sa.Engine) -> Iterator[dict[str, Any]]:
-    """Collect the look-ups made meanwhile, each with the parameters it was made with."""
+    """Yield the look-ups that are made within the block, each with its first parameters."""
     found: dict[str, Any] = {}
 
     def keep(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
@@ -122,7 +122,7 @@ def recorded(engine: sa.Engine) -> Iterator[dict[str, Any]]:
 
 
 def plan(connection: sa.Connection, statement: str, parameters: Any) -> list[str]:
-    """Return how the database answers a look-up, a line per step."""
+    """Return the query plan of a look-up, one line per step."""
     explain = EXPLAIN.get(connection.dialect.name, "EXPLAIN")
     steps = connection.exec_driver_sql(f"{explain} {statement}", parameters)
     if connection.dialect.name == "sqlite":
@@ -134,8 +134,8 @@ def plan(connection: sa.Connection, statement: str, parameters: Any) -> list[str
 class LookUp:
     """A look-up that a request makes.
 
-    :param rows: How many it finds.
-    :param plan: How the database answers it, a line per step.
+    :param rows: The number of rows found.
+    :param plan: The query plan, one line per step.
     """
 
     statement: str
@@ -145,7 +145,7 @@ class LookUp:
 
 
 def look_ups_of(app: Flask, token: str, path: str, rounds: int) -> list[LookUp]:
-    """Measure each look-up of our tables that a request makes, by itself."""
+    """Measure, by itself, each look-up in this package's tables that a request makes."""
     with app.app_context():
         engine = db.engine
     get = in_process(app, token)
@@ -155,16 +155,16 @@ def look_ups_of(app: Flask, token: str, path: str, rounds: int) -> list[LookUp]:
     with engine.connect() as connection:
         for statement, parameters in found.items():
             if "xgen_" in statement:
-                took, rows = _asked(connection, statement, parameters, rounds)
+                took, rows = _time_look_up(connection, statement, parameters, rounds)
                 steps = plan(connection, statement, parameters)
                 looked.append(LookUp(" ".join(statement.split()), took, rows, steps))
     return looked
 
 
-def _asked(
+def _time_look_up(
     connection: sa.Connection, statement: str, parameters: Any, rounds: int
 ) -> tuple[Timing, int]:
-    """Return how long a look-up takes, after once to warm up, and how many rows it finds."""
+    """Return the times of a look-up, after one run to warm up, and the number of its rows."""
     took = []
     for _ in range(rounds + 1):
         begun = time.perf_counter()
@@ -174,12 +174,12 @@ def _asked(
 
 
 def plans_of(app: Flask, token: str, path: str) -> dict[str, list[str]]:
-    """Return the plan of each look-up of our tables that a request makes, by the look-up."""
+    """Return the plans of a request's look-ups in this package's tables, by statement."""
     return {asked.statement: asked.plan for asked in look_ups_of(app, token, path, rounds=1)}
 
 
 def sign_in_admin(app: Flask) -> tuple[str, int]:
-    """Return a token of the first SuperUser's, and how many users are signed in."""
+    """Return a token of the SuperUser ``admin``, and the number of signed-in users."""
     with app.app_context():
         admin = db.session.scalars(sa.select(User).where(User.username == "admin")).one()
         token = sessions.issue(admin).token
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--sessions", type=int, default=1_000_000)
     parser.add_argument("--database-url")
-    parser.add_argument("--seeded", action="store_true", help="the database is seeded already")
+    parser.add_argument("--seeded", action="store_true", help="measure the existing rows")
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     if arguments.database_url:
@@ -213,7 +213,7 @@ def main() -> None:
 
 
 def report(app: Flask, center: AdminCenter, token: str, users: int, rounds: int) -> None:
-    """Print the table, and after it the look-ups."""
+    """Print the table of times, and then the look-ups."""
     print(f"{users} active users; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors\n")
     print("| ms | WSGI, median | worst | HTTP, median | worst |\n|---|---:|---:|---:|---:|")
     asked = addresses(users)
@@ -226,7 +226,7 @@ def report(app: Flask, center: AdminCenter, token: str, users: int, rounds: int)
 
 
 def print_look_ups(made: Mapping[str, Sequence[LookUp]]) -> None:
-    """Print how long each look-up of each request takes, and once how it is answered.
+    """Print the time of each look-up of each request, and the plan of each look-up once.
 
     :param made: The look-ups of each kind of request.
     """

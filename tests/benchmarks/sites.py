@@ -1,7 +1,7 @@
-"""Applications that check a token, each in its own way; all else is the same.
+"""Applications that differ only in the way that they check a token.
 
-Each has Flask-SQLAlchemy with a user table, Flask-Login, and one route that says "hello". The
-peers are set up as their documentation says, and import their packages only when they are built.
+Each has Flask-SQLAlchemy with a user table, Flask-Login, and one route that answers "hello". The
+peers are set up as their documentation says; their packages are imported only when they are built.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ Headers = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody who signed in."""
+    """The headers of a signed-in client."""
 
     headers: Headers
-    """What a request needs to be let in."""
+    """Headers with a token that is accepted."""
     revoked: Headers | None = None
-    """What is to be refused, where the check knows of revocations."""
+    """Headers with a revoked token; ``None`` if the check does not look for revocations."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """An application, and how to sign in to it once its tables are there."""
+    """An application, and a function that signs in to it once its tables exist."""
 
     app: Flask
     db: SQLAlchemy
@@ -62,7 +62,7 @@ class Site:
 
 
 Build = Callable[[str], Site]
-"""Builds a site on the database of a URL."""
+"""A function that builds a site on the database of a URL."""
 
 
 def hello() -> str:
@@ -70,7 +70,7 @@ def hello() -> str:
 
 
 def _database() -> tuple[type[DeclarativeBase], SQLAlchemy]:
-    """Return a registry of models and a Flask-SQLAlchemy that no other site has a part in."""
+    """Return a base class of models and a Flask-SQLAlchemy that no other site shares."""
 
     class Base(DeclarativeBase):
         pass
@@ -96,7 +96,7 @@ def _flask(url: str, db: SQLAlchemy, **config: Any) -> Flask:
 
 
 def _host(url: str, **config: Any) -> tuple[Flask, SQLAlchemy, Any, Any]:
-    """Return an application with Flask-SQLAlchemy and Flask-Login, and its models."""
+    """Return an application with Flask-Login, its database, its user model and its base class."""
     base, db = _database()
     user_model = _user_model(base)
     app = _flask(url, db, **config)
@@ -113,14 +113,14 @@ def _bearer(token: str) -> Headers:
 
 
 def without_token(url: str) -> Site:
-    """The host, open to everybody."""
+    """Build the host without a check."""
     app, db, _, _ = _host(url)
     app.add_url_rule(PATH, view_func=hello)
     return Site(app, db, lambda: Caller({}))
 
 
 def decoding(url: str) -> Site:
-    """The host, decoding the token with PyJWT: signature and expiry, no revocation."""
+    """Build the host with PyJWT: it checks signature and expiry, and no revocation."""
     app, db, _, _ = _host(url)
     app.add_url_rule(PATH, view_func=_decoded(hello))
 
@@ -156,7 +156,7 @@ def _decoded(view: View) -> View:
 
 
 def jwt_extended(url: str) -> Site:
-    """Flask-JWT-Extended without a blocklist."""
+    """Build the host with Flask-JWT-Extended, without a blocklist."""
     app, db, _, _ = _host(url)
     _jwt_manager(app)
 
@@ -167,7 +167,7 @@ def jwt_extended(url: str) -> Site:
 
 
 def jwt_extended_redis(url: str) -> Site:
-    """Flask-JWT-Extended with a blocklist in Redis, after its examples/blocklist_redis.py."""
+    """Build the host with Flask-JWT-Extended, as its examples/blocklist_redis.py does."""
     import redis
 
     app, db, _, _ = _host(url)
@@ -188,7 +188,7 @@ def jwt_extended_redis(url: str) -> Site:
 
 
 def jwt_extended_sql(url: str) -> Site:
-    """Flask-JWT-Extended with a blocklist in SQL, after its examples/blocklist_database.py."""
+    """Build the host with Flask-JWT-Extended, as its examples/blocklist_database.py does."""
     app, db, _, base = _host(url)
 
     class TokenBlocklist(base):  # type: ignore[misc, valid-type]
@@ -234,7 +234,7 @@ def _jwt_extended_token(app: Flask) -> tuple[str, str]:
 
 
 def security(url: str) -> Site:
-    """Flask-Security's token, with the columns that its models must have and no more."""
+    """Build a host with Flask-Security's token, and only the columns that its models need."""
     from flask_security import RoleMixin, Security, SQLAlchemyUserDatastore, auth_token_required
     from flask_security import UserMixin as SecurityUser
 
@@ -283,14 +283,14 @@ def security(url: str) -> Site:
     return Site(app, db, sign_in)
 
 
-# --- Ours ------------------------------------------------------------------------------------
+# --- This package ----------------------------------------------------------------------------
 
 
 def ours(check: Callable[[View], View], **config: Any) -> Build:
-    """Return what builds the host with this package.
+    """Return a function that builds the host with this package.
 
     :param check: The decorator of the route: ``token_required`` or ``login_required``.
-    :param config: Settings of the package's, such as another way of checking.
+    :param config: Settings of the package, for example the consistency.
     """
 
     def build(url: str) -> Site:
@@ -315,9 +315,9 @@ def ours(check: Callable[[View], View], **config: Any) -> Build:
 
 
 def serve(case: str, url: str) -> Flask:
-    """Return a case's application, for a WSGI server in a process of its own.
+    """Return a case's application, for a WSGI server in a separate process.
 
-    :param case: The name, as in :data:`tests.benchmarks.cases.CASES`.
+    :param case: The name, a key of :data:`tests.benchmarks.cases.CASES`.
     """
     from .cases import CASES
 

@@ -1,13 +1,13 @@
-"""The same over real sockets: python -m tests.benchmarks.sockets [--seconds N] [--json FILE].
+"""Requests over sockets: python -m tests.benchmarks.sockets [--seconds N] [--json FILE].
 
-Every case of ``tests.benchmarks.verification`` by gunicorn with one and with two sync workers, one
-after the other, and wrk, which makes as many requests as it can for a few seconds; requests per
-second, the 99th percentile of their times, and the ratio of the requests per second to those of
-the same host that decodes with PyJWT and checks no revocation. wrk and the servers share the
-machine.
+gunicorn serves each case of ``tests.benchmarks.verification``, first with one and then with two
+sync workers, and wrk makes as many requests as it can for a few seconds. The table has the requests
+per second, their ratio to the requests per second of the host that decodes with PyJWT and checks no
+revocation, and the 99th percentile of the request times. wrk and the servers share the machine.
 
-Before and after the load, each case lets its token in and refuses a revoked one, and one that is
-missing. A case whose package or server is missing is left out, and the table says why.
+Before and after the load, the command checks that each case accepts its token, and refuses a
+revoked token and a request without a token. A case whose package or server is missing is left out,
+and the table gives the reason.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from .table import describe, machine, markdown, write_json
 
 WORKERS: Final = (1, 2)
 CONNECTIONS: Final = 4
-"""Of wrk, for each worker."""
+"""Connections of wrk for each worker."""
 SECONDS, WARM_UP_S = 4, 1
 START_S: Final = 20.0
 END_S: Final = 10.0
 ACCEPT: Final = {"Accept": "application/json"}
-"""Sent with each request: else Flask-Security would refuse by way of its login page."""
+"""Sent with each request: otherwise Flask-Security refuses with a redirect to its login page."""
 _ROOT: Final = Path(__file__).parents[2]
 _UNITS: Final = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
 def missing() -> str | None:
-    """Say what is not there and how to get it; ``None`` if nothing is missing."""
+    """Return a message that names a missing program and its installation, or ``None``."""
     if shutil.which("wrk") is None:
-        return "wrk is not there: apt-get install wrk"
+        return "wrk is not installed: apt-get install wrk"
     if importlib.util.find_spec("gunicorn") is None:
         return "gunicorn is not installed: pip install -e '.[benchmark]'"
     return None
@@ -57,7 +57,7 @@ def missing() -> str | None:
 
 @contextmanager
 def server(case: str, url: str, workers: int, headers: Headers) -> Iterator[str]:
-    """Serve a case by gunicorn, in processes of its own; give the address of its route.
+    """Serve a case with gunicorn, in separate processes, and yield the address of its route.
 
     :raises RuntimeError: It does not answer 200 in time.
     """
@@ -89,7 +89,7 @@ def _wait_for(address: str, headers: Headers, process: subprocess.Popen[bytes]) 
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End gunicorn and its workers, so that they are gone when the next case begins."""
+    """Stop gunicorn and its workers, so that they are gone when the next case begins."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(END_S)
@@ -99,7 +99,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def answer(address: str, headers: Headers) -> tuple[int, bytes]:
-    """Return the status and the body of one answer; a redirection is not followed."""
+    """Return the status and the body of one response; a redirect is not followed."""
     url = urllib.parse.urlsplit(address)
     connection = http.client.HTTPConnection(url.netloc, timeout=START_S)
     with closing(connection):
@@ -109,26 +109,29 @@ def answer(address: str, headers: Headers) -> tuple[int, bytes]:
 
 
 def require_right_answers(address: str, caller: Caller) -> None:
-    """Make sure that a case lets in whom it is to let in, and nobody else.
+    """Check that a case accepts its token, and refuses a revoked and a missing token.
 
-    Several are sent of each, so that every worker is likely to have answered.
+    Each request is sent several times, so that every worker is likely to answer one.
 
-    :raises RuntimeError: An answer was another.
+    :raises RuntimeError: A response was wrong.
     """
     for _ in range(2 * max(WORKERS)):
         status, body = answer(address, caller.headers)
         if (status, body) != (200, hello().encode()):
-            raise RuntimeError(f"A good token was answered {status}: {body[:200]!r}")
-        refused = {"A revoked token": caller.revoked, "No token": {} if caller.headers else None}
+            raise RuntimeError(f"A valid token was answered with {status}: {body[:200]!r}")
+        refused = {
+            "A revoked token": caller.revoked,
+            "A request without a token": {} if caller.headers else None,
+        }
         for shown, headers in refused.items():
             if headers is not None and (status := answer(address, headers)[0]) != 401:
-                raise RuntimeError(f"{shown} was answered {status}.")
+                raise RuntimeError(f"{shown} was answered with {status}.")
 
 
 def load(address: str, headers: Headers, connections: int, seconds: int) -> dict[str, float]:
-    """Let wrk make requests; return how many a second, and the 99th percentile in ms.
+    """Run wrk, and return the requests per second and the 99th percentile of their times in ms.
 
-    :raises RuntimeError: One was not answered 200.
+    :raises RuntimeError: A request was not answered with 200.
     """
     command = ["wrk", "--latency", "-t1", f"-c{connections}", f"-d{seconds}s"]
     for name, value in {**ACCEPT, **headers}.items():
@@ -138,22 +141,22 @@ def load(address: str, headers: Headers, connections: int, seconds: int) -> dict
 
 
 def read(told: str) -> dict[str, float]:
-    """Return the figures in what wrk printed.
+    """Return the figures in the output of wrk.
 
-    :raises RuntimeError: Requests failed, or there are no figures.
+    :raises RuntimeError: Requests failed, or a figure is missing.
     """
     rate = re.search(r"Requests/sec:\s+([\d.]+)", told)
     slow = re.search(r"99%\s+([\d.]+)(us|ms|s)\b", told)
     if rate is None or slow is None or "Non-2xx" in told or "Socket errors" in told:
-        raise RuntimeError(f"Not every request was answered 200:\n{told}")
+        raise RuntimeError(f"Not every request was answered with 200:\n{told}")
     return {"per_second": float(rate[1]), "p99_ms": round(float(slow[1]) * _UNITS[slow[2]], 3)}
 
 
 def measure_case(name: str, lent: Places, seconds: int) -> dict[int, dict[str, float]]:
     """Return the figures of one case, for each number of workers.
 
-    :raises Unavailable: Something that it needs is not there.
-    :raises RuntimeError: It answered wrongly.
+    :raises Unavailable: A package or server that the case needs is missing.
+    :raises RuntimeError: A response was wrong.
     """
     figures = {}
     with ready(CASES[name], lent) as (_, caller, url):
@@ -185,11 +188,13 @@ def show(told: Mapping[str, Any], cases: Mapping[str, Any], left_out: Mapping[st
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print a table, and write JSON if asked to; 1 if wrk or gunicorn is missing."""
+    """Measure, print a table, and write JSON on request; return 1 if wrk or gunicorn is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=SECONDS, help="of each case and server")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="for each case and server")
     parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="cases whose name holds one")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="the base, and cases whose name contains a NAME"
+    )
     options = parser.parse_args(arguments)
     lacking = missing()
     if lacking is not None:

@@ -1,16 +1,18 @@
-"""How soon a revocation is seen where watching answers: python -m tests.benchmarks.staleness.
+"""The delay before watching processes refuse a token: python -m tests.benchmarks.staleness.
 
-Eight processes watch one database (``XGEN_SESSIONS_CONSISTENCY="watch"``) and show one token every
-millisecond; one more revokes it at a random moment once all of them let it pass from memory: by a
-force logout, or by the end of its session, in turn. Measured are, for each process and revocation,
-the times from when the revoking call returned, and from when it began, to when the first refusal
-was there. All are of the machine's monotonic clock, which the processes share.
+Eight processes watch one database (``XGEN_SESSIONS_CONSISTENCY="watch"``) and verify one token
+every millisecond. Once all of them accept it from memory, another process revokes it at a random
+moment, alternately by a force logout and by the end of its session. For each process and
+revocation, the command measures the time until the first refusal, both from the return and from the
+beginning of the revoking call. All times are of the machine's monotonic clock, which the processes
+share.
 
-``mariadb+redis`` is an application on MariaDB, each process of which publishes the feed to Redis.
-In ``service``, the eight have Redis and not the database: they are services with a ``Verifier``,
-and the same application revokes.
+``mariadb+redis`` is an application on MariaDB whose processes all publish the feed to Redis. In
+``service``, the eight processes are services with a ``Verifier``: they have Redis and no database.
+The same application revokes.
 
-With --others, yet another process forces out other users all the while, that many in a second.
+With --others PER_SECOND, one more process makes force logouts of another user all the time, at that
+rate.
 """
 
 from __future__ import annotations
@@ -45,25 +47,25 @@ SERVICE: Final = "service"
 DATABASES: Final = ("sqlite", *SERVERS, OVER_REDIS, SERVICE)
 _PAUSE_S: Final = 0.001
 _LONGEST_WAIT_S: Final = 0.06
-"""Before a revocation: long enough for it to come at any moment between two looks at the feed."""
+"""The longest random pause before a revocation, so that it falls anywhere between two polls."""
 _PATIENCE_S: Final = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """Where an application and those who watch find each other."""
+    """The database and the Redis that an application shares with the watching processes."""
 
     url: str
-    """Of the application's database."""
+    """The URL of the application's database."""
     redis: RedisPlace | None = None
-    """Where it publishes its feed; ``None`` for nowhere."""
+    """The place in Redis to which the application publishes its feed, if there is one."""
     has_services: bool = False
-    """Whether those who watch are services, without the database."""
+    """Whether the watching processes are services, without the database."""
 
 
 @contextmanager
 def _host_of(deployment: Deployment) -> Iterator[Host]:
-    """Lend one of the application's processes its host; leave no thread of it to the next."""
+    """Yield the host of an application process; at the end, wait until its relay has stopped."""
     settings = {} if deployment.redis is None else deployment.redis.settings()
     host = make_app(deployment.url, create_all=False, XGEN_SESSIONS_CONSISTENCY="watch", **settings)
     relaying = _state(host).relay
@@ -72,11 +74,11 @@ def _host_of(deployment: Deployment) -> Iterator[Host]:
     finally:
         host.dispose()
         while relaying is not None and relaying.follower.is_running:
-            time.sleep(_PAUSE_S)  # its last beat would write after the keys are deleted
+            time.sleep(_PAUSE_S)  # its last heartbeat would be written after the keys are deleted
 
 
 def _relay(host: Host) -> None:
-    """Have the host publish its feed to Redis, if it has one, as any request would."""
+    """Start the host's relay, if it has one, as any request would."""
     relaying = _state(host).relay
     if relaying is not None:
         with host.app.app_context():
@@ -92,7 +94,7 @@ def _state(host: Host) -> State:
 def _checking(
     deployment: Deployment,
 ) -> Iterator[tuple[Callable[[], bool], Callable[[str], object]]]:
-    """Lend what says whether memory answers just now, and what checks a token."""
+    """Yield a function that returns whether the memory is valid, and one that verifies a token."""
     if deployment.has_services:
         assert deployment.redis is not None
         redis = deployment.redis
@@ -108,7 +110,7 @@ def _checking(
 
 
 def _watch(deployment: Deployment, tokens: Sequence[str], told: Any) -> None:
-    """Be one process that watches: show each token until it is refused, then the next."""
+    """Run one watching process: verify each token until it is refused, then the next one."""
     try:
         with _checking(deployment) as (is_fresh, verify):
             for token in tokens:
@@ -123,7 +125,7 @@ def _watch(deployment: Deployment, tokens: Sequence[str], told: Any) -> None:
 
 
 def _is_accepted(verify: Callable[[str], object], token: str) -> bool:
-    """Say whether a token passes; not if what was revoked is not known."""
+    """Return whether a token is accepted; false if the denylist is not available."""
     try:
         verify(token)
     except DenylistUnavailable:
@@ -132,7 +134,7 @@ def _is_accepted(verify: Callable[[str], object], token: str) -> bool:
 
 
 def _is_revoked(verify: Callable[[str], object], token: str) -> bool:
-    """Say whether a token is refused for its revocation; not if what was revoked is not known."""
+    """Return whether a token is refused as revoked; false if the denylist is not available."""
     try:
         verify(token)
     except SessionRevoked:
@@ -143,7 +145,7 @@ def _is_revoked(verify: Callable[[str], object], token: str) -> bool:
 
 
 def _revoke_others(deployment: Deployment, user_id: str, pause_s: float, over: Any) -> None:
-    """Be a process that forces out somebody else, again and again."""
+    """Run a process that repeats the force logout of another user."""
     with _host_of(deployment) as host:
         _relay(host)
         while not over.wait(pause_s):
@@ -188,39 +190,41 @@ def _others(deployment: Deployment, user_id: str, per_second: float) -> Iterator
         process.join()
 
 
-class _Told:
-    """What the watching processes say, each at its own time."""
+class _Reports:
+    """The reports of the watching processes."""
 
     def __init__(self, source: Any, number: int) -> None:
         self._source = source
         self._number = number
         self._times: dict[str, list[int]] = {"accepted": [], "refused": []}
 
-    def all(self, what: str) -> list[int]:
-        """Wait until every process has said *what*, and return the times that it said.
+    def all(self, outcome: str) -> list[int]:
+        """Wait until every process has reported *outcome*, and return the reported times.
 
-        :raises RuntimeError: One failed, or said nothing in time.
+        :raises RuntimeError: A process failed, or did not report in time.
         """
-        give_up = threading.Timer(_PATIENCE_S, self._source.put, [("Nothing was said.", 0)])
+        give_up = threading.Timer(
+            _PATIENCE_S, self._source.put, [("A process did not report in time.", 0)]
+        )
         give_up.start()
         try:
-            while len(self._times[what]) < self._number:
+            while len(self._times[outcome]) < self._number:
                 said, at_ns = self._source.get()
                 if said not in self._times:
                     raise RuntimeError(said)
                 self._times[said].append(at_ns)
         finally:
             give_up.cancel()
-        times, self._times[what] = self._times[what], []
+        times, self._times[outcome] = self._times[outcome], []
         return times
 
 
 def measure(
     deployment: Deployment, processes: int, revocations: int, others: float
 ) -> dict[str, Any]:
-    """Revoke on an empty database, and return how soon it was seen, in milliseconds.
+    """Revoke tokens on an empty database, and return the delays in milliseconds.
 
-    :param others: How many revocations of others there are in a second.
+    :param others: The number of force logouts of another user per second.
     """
     since_begin, since_return = [], []
     with _host_of(deployment) as host, ExitStack() as stack:
@@ -232,7 +236,7 @@ def measure(
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
         source = context.SimpleQueue()
-        told = _Told(source, processes)
+        told = _Reports(source, processes)
         tokens = [each.token for each in issued]
         stack.enter_context(_processes(processes, deployment, tokens, source))
         stack.enter_context(_others(deployment, host.add_user("other"), others))
@@ -253,10 +257,10 @@ def measure(
 
 @contextmanager
 def deployed(name: str, lent: Places) -> Iterator[Deployment]:
-    """Lend an empty database and, where the name says so, a place in Redis.
+    """Yield an empty database and, if the name says so, a place in Redis.
 
     :param name: One of :data:`DATABASES`.
-    :raises Unavailable: A server is not there.
+    :raises Unavailable: A server is not available.
     """
     if name not in (OVER_REDIS, SERVICE):
         yield Deployment(url=lent.url(name))
@@ -267,7 +271,7 @@ def deployed(name: str, lent: Places) -> Iterator[Deployment]:
 
 
 def figures(times: Sequence[float]) -> dict[str, float]:
-    """Return the median, the 99th percentile and the longest of some times."""
+    """Return the median, the 99th percentile and the maximum of some times."""
     ordered = sorted(times)
     return {
         "median": round(ordered[len(ordered) // 2], 1),
@@ -290,12 +294,12 @@ def show(document: Mapping[str, Any]) -> str:
         rows.append(row)
     names = ["median", "p99", "longest"]
     began = [f"{name}, since it began" for name in names]
-    header = ["ms from when the revoking call returned", "seen", *names, *began]
+    header = ["ms after the revoking call returned", "refusals", *names, *began]
     return f"{describe(document['machine'])}\n\n{markdown(header, rows)}"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print a table, and write JSON if asked to."""
+    """Measure, print a table, and write JSON on request."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=PROCESSES)
     parser.add_argument("--revocations", type=int, default=REVOCATIONS)

@@ -1,4 +1,4 @@
-"""Tables for people, JSON for programs, and what machine the figures come from."""
+"""Tables in Markdown, figures in JSON, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PACKAGES = (
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures come from: processor, Python, packages, and how busy it was."""
+    """Return a description of the machine: processor, Python, packages and load."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),

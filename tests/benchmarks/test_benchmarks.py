@@ -1,4 +1,4 @@
-"""The benchmark commands run, and say what they are to say. Their figures are nobody's here."""
+"""The benchmark commands run, and print and write every figure; the values are not checked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 def test_the_table_and_the_json_have_every_case(
     server: Callable[[str], Server], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server("postgresql"), server("mariadb")  # skip where they are not there
+    server("postgresql"), server("mariadb")  # skips the test if one is missing
     file = tmp_path / "figures.json"
 
     assert verification.main(["--rounds", "1", "--requests", "1", "--json", str(file)]) == 0
@@ -50,7 +50,7 @@ def test_the_table_and_the_json_have_every_case(
     assert document["machine"]["cores"] >= 1
 
 
-def test_only_some_cases_beside_the_base(capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_the_named_cases_and_the_base_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--rounds", "1", "--requests", "1", "--only", "no token", "strict, sqlite"]
 
     assert verification.main(arguments) == 0
@@ -62,7 +62,7 @@ def test_only_some_cases_beside_the_base(capsys: pytest.CaptureFixture[str]) -> 
     assert "postgresql" not in table
 
 
-def test_a_missing_server_is_said(
+def test_a_missing_server_is_named_in_the_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(
@@ -75,11 +75,11 @@ def test_a_missing_server_is_said(
     assert "left out: postgresql: " in capsys.readouterr().out
 
 
-def test_a_case_that_lets_a_revoked_token_in_is_not_measured(tmp_path: Path) -> None:
+def test_a_case_that_accepts_a_revoked_token_is_not_measured(tmp_path: Path) -> None:
     site = CASES["no token at all"].build(f"sqlite:///{tmp_path / 'open.db'}")
     try:
         caller = site.sign_in()
-        with pytest.raises(RuntimeError, match="revoked token was answered 200"):
+        with pytest.raises(RuntimeError, match="revoked token was answered with 200"):
             checked_requests(site, type(caller)({}, revoked={"Authorization": "Bearer old"}))
     finally:
         site.dispose()
@@ -118,7 +118,7 @@ def test_the_profile_has_every_step_and_they_add_up(
 
 
 def net(steps: Mapping[str, tuple[str, tuple[str, ...]]]) -> dict[str, int]:
-    """Return which measures are left in the sum of all rows, and how often."""
+    """Return the measurements that remain in the sum of all rows, each with its count."""
     counts: Counter[str] = Counter()
     for name, others in steps.values():
         counts[name] += 1
@@ -128,7 +128,7 @@ def net(steps: Mapping[str, tuple[str, tuple[str, ...]]]) -> dict[str, int]:
 
 
 @pytest.mark.skipif(sockets.missing() is not None, reason=str(sockets.missing()))
-def test_the_same_over_sockets(
+def test_sockets_lists_each_case_or_the_reason_it_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sockets, "WORKERS", (2,))
@@ -156,18 +156,18 @@ def test_the_same_over_sockets(
 
 
 @pytest.mark.skipif(sockets.missing() is not None, reason=str(sockets.missing()))
-def test_a_wrong_answer_over_sockets_is_an_error_and_the_server_is_ended(tmp_path: Path) -> None:
+def test_a_wrong_answer_over_sockets_is_an_error_and_the_server_is_stopped(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'open.db'}"
     wanted = {"Authorization": "Bearer old"}
 
     with sockets.server("no token at all", url, 1, {}) as address:
         sockets.require_right_answers(address, Caller({}))
-        with pytest.raises(RuntimeError, match="A revoked token was answered 200"):
+        with pytest.raises(RuntimeError, match="A revoked token was answered with 200"):
             sockets.require_right_answers(address, Caller({}, revoked=wanted))
-        with pytest.raises(RuntimeError, match="No token was answered 200"):
+        with pytest.raises(RuntimeError, match="A request without a token was answered with 200"):
             sockets.require_right_answers(address, Caller(wanted))
         elsewhere = f"{address}/elsewhere"
-        with pytest.raises(RuntimeError, match="A good token was answered 404"):
+        with pytest.raises(RuntimeError, match="A valid token was answered with 404"):
             sockets.require_right_answers(elsewhere, Caller({}))
         with pytest.raises(RuntimeError, match="Not every request"):
             sockets.load(elsewhere, {}, 1, 3)
@@ -177,7 +177,7 @@ def test_a_wrong_answer_over_sockets_is_an_error_and_the_server_is_ended(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["sqlite", staleness.OVER_REDIS, staleness.SERVICE])
-def test_how_soon_a_revocation_is_seen(
+def test_staleness_measures_each_process_and_revocation(
     name: str,
     server: Callable[[str], Server],
     tmp_path: Path,
@@ -188,7 +188,7 @@ def test_how_soon_a_revocation_is_seen(
     if name != "sqlite":
         server("mariadb")
         require_service(reason_against_redis())
-        monkeypatch.setattr(staleness, "redis_place", kept_in(lent))
+        monkeypatch.setattr(staleness, "redis_place", redis_place_appending_to(lent))
     file = tmp_path / "staleness.json"
     arguments = ["--processes", "2", "--revocations", "4", "--others", "20", "--only", name]
 
@@ -204,10 +204,10 @@ def test_how_soon_a_revocation_is_seen(
             assert not list(client.scan_iter(f"*{place.issuer}*"))
 
 
-def kept_in(
+def redis_place_appending_to(
     lent: list[RedisPlace],
 ) -> Callable[[str], AbstractContextManager[RedisPlace]]:
-    """Return what lends a place in Redis, and keeps it in a list."""
+    """Return a ``redis_place`` that also appends each place to *lent*."""
 
     @contextmanager
     def lend(url: str) -> Iterator[RedisPlace]:
@@ -218,7 +218,7 @@ def kept_in(
     return lend
 
 
-def test_without_redis_how_soon_is_left_out(
+def test_staleness_leaves_the_service_out_without_redis(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cases, "REDIS", "redis://127.0.0.1:9/0")
@@ -228,7 +228,7 @@ def test_without_redis_how_soon_is_left_out(
     assert "| service | left out: redis: " in capsys.readouterr().out
 
 
-def test_what_each_look_up_of_the_screen_costs(
+def test_screen_prints_the_time_and_the_plan_of_each_look_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--users", "90", "--sessions", "180", "--rounds", "1"]
@@ -249,7 +249,7 @@ def test_what_each_look_up_of_the_screen_costs(
     assert len(looked) > 5
 
 
-def test_what_is_missing_is_said(
+def test_sockets_names_a_missing_program(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")

@@ -1,16 +1,17 @@
-"""What a checked request costs, beside its peers: python -m tests.benchmarks.verification.
+"""The time of a checked request, compared with peers: python -m tests.benchmarks.verification.
 
-In one process, one request of a trivial route through the WSGI application; every case in the
-same kind of host, all cases in turn, round by round. A round's figure is the median of its
-requests, the time shown the median of the rounds, and the ratio the median of the rounds' ratios
-to the same host that decodes the token with PyJWT and checks no revocation.
+The command measures a request of a trivial route through the WSGI application. All cases run in one
+process, in the same kind of host, and each round measures all of them in turn. The figure of a
+round is the median of its requests, and the time in the table is the median of the rounds. The
+ratio is the median of the rounds' ratios to the base: the host that decodes the token with PyJWT
+and checks no revocation.
 
-Those that watch have a thread that follows the feed. It would take its turn in the midst of the
-others' requests, whenever a driver lets go of the interpreter; so they are measured after the
-others, with the base once more.
+A case that watches has a thread that follows the feed. The thread would run during the requests of
+other cases, whenever a driver releases the interpreter lock. The watching cases are therefore
+measured after the others, together with the base again.
 
-Before anything is measured, each case lets its token in and refuses a revoked one. A case whose
-package or server is missing is left out, and the table says why.
+Before the measurement, the command checks that each case accepts its token and refuses a revoked
+one. A case whose package or server is missing is left out, and the table gives the reason.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ ROUNDS, REQUESTS = 60, 50
 
 
 def checked_requests(site: Site, caller: Caller) -> Requests:
-    """Return a case's requests, once it is sure that it checks.
+    """Return a case's requests, after a check that the case refuses a revoked token.
 
-    :raises RuntimeError: It keeps its own caller out, or lets a revoked token in.
+    :raises RuntimeError: The case refuses a valid token, or accepts a revoked one.
     """
     requests = Requests(site.app, caller.headers)
     if not requests.status().startswith("200"):
-        raise RuntimeError(f"A good token was answered {requests.status()}.")
+        raise RuntimeError(f"A valid token was answered with {requests.status()}.")
     if caller.revoked is not None:
         refused = Requests(site.app, caller.revoked).status()
         if not refused.startswith("401"):
-            raise RuntimeError(f"A revoked token was answered {refused}.")
+            raise RuntimeError(f"A revoked token was answered with {refused}.")
     return requests
 
 
@@ -62,14 +63,14 @@ def measure(cases: Mapping[str, Case], rounds: int, requests: int) -> dict[str, 
 
 
 def parts(cases: Mapping[str, Case]) -> list[Mapping[str, Case]]:
-    """Return those without and those with threads at work, each with the base."""
+    """Return the cases without and those with a background thread, each part with the base."""
     threaded = {name: case for name, case in cases.items() if case.has_threads}
     others = {name: case for name, case in cases.items() if name not in threaded}
     return [others, {BASE: cases[BASE], **threaded}] if threaded else [others]
 
 
 def _measure_part(cases: Mapping[str, Case], rounds: int, requests: int) -> dict[str, Any]:
-    """Return the figures of cases that are measured in turn, or why there are none."""
+    """Return the figures of cases measured in turn, or the reason that a case is left out."""
     figures: dict[str, Any] = {}
     measures: dict[str, Callable[[], float]] = {}
     with places() as lent, ExitStack() as stack:
@@ -102,12 +103,14 @@ def show(document: Mapping[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print a table, and write JSON if asked to."""
+    """Measure, print a table, and write JSON on request."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--requests", type=int, default=REQUESTS, help="of each case in a round")
+    parser.add_argument("--requests", type=int, default=REQUESTS, help="for each case in a round")
     parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="cases whose name holds one")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="the base, and cases whose name contains a NAME"
+    )
     options = parser.parse_args(arguments)
     document = measure(chosen(options.only), options.rounds, options.requests)
     print(show(document))

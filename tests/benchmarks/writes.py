@@ -1,15 +1,16 @@
-"""What sign-ins and force logouts cost: python -m tests.benchmarks.writes [--seconds 20] […].
+"""The cost of sign-ins and force logouts: python -m tests.benchmarks.writes [--seconds 20] […].
 
-- Sign-ins per second with 1, 4 and 16 clients, beside what it costs to insert and commit the same
-  rows and nothing else, by turns, in one run: with the same driver and pool alone, and in a
-  request of the same host through its session, as a sign-in is.
-- What a sign-in takes with more and more of what it does, for one client.
-- Force logout of a user with 1, 100 and 10,000 sessions, and what others who sign in meanwhile
-  feel of it.
-- How many statements, and how many round trips to the server, each of the two takes.
+- Sign-ins per second with 1, 4 and 16 clients, compared with bare inserts: the same rows inserted
+  and committed, both with the driver and pool alone and in a request of the same host through its
+  session. The three are measured alternately in one run.
+- The time of a sign-in as its steps are added, for one client.
+- The time of a force logout of a user with 1, 100 and 10,000 sessions, and the time of sign-ins of
+  other users in the meantime.
+- The numbers of statements and of round trips to the server, for a sign-in and a force logout.
 
-Without --database-url, on all three databases in turn, as ``tests.benchmarks.histories``. Prints
-a table, and with --json writes the same figures to a file.
+Without --database-url, the command measures all three databases in turn, as
+``tests.benchmarks.histories`` does. It prints a table; with --json FILE, it also writes the figures
+to a file.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from tests.benchmarks.clients import USERS, Turn, at_work
+from tests.benchmarks.clients import USERS, Turn, running_clients
 from tests.benchmarks.filling import add_logins, add_sessions, analyze
 from tests.benchmarks.histories import empty_database, given_database
 from tests.support.databases import SERVERS
@@ -45,16 +46,16 @@ STEPS: Final[Mapping[str, str]] = {
     "the same with the user's row": "… with the user's row, locked and read",
     "sign-in": "… with the token: the whole sign-in",
 }
-"""What is more and more of a sign-in, and what it is called in the table."""
+"""The kinds of work that add one step of a sign-in each, with their names in the table."""
 _HOUR_US = 3600 * clock.SECOND_US
 
 Figures = dict[str, float]
-"""What was measured, by its name."""
+"""The measured values, by name."""
 
 
 @contextmanager
 def host_on(url: str, *, make_tables: bool = False) -> Iterator[Host]:
-    """Lend a host with its users; only the first makes them, and the tables."""
+    """Yield a host; with *make_tables*, create the tables and the users first."""
     host = make_app(url, create_all=make_tables)
     try:
         if make_tables:
@@ -82,7 +83,7 @@ def rates(url: str, clients: Sequence[int], seconds: float) -> Figures:
         turns = [Turn(work, seconds / ROUNDS / len(works)) for work in works] * ROUNDS
         calls = dict.fromkeys(works, 0)
         took = dict.fromkeys(works, 0.0)
-        with at_work(url, number, turns) as at:
+        with running_clients(url, number, turns) as at:
             for turn in turns:
                 at.begin()
                 begun = time.perf_counter()
@@ -98,10 +99,10 @@ def rates(url: str, clients: Sequence[int], seconds: float) -> Figures:
 
 
 def steps(url: str, seconds: float) -> Figures:
-    """Return what a sign-in takes with more and more of what it does, in milliseconds."""
+    """Return the time of a sign-in as its steps are added, in milliseconds."""
     turns = [Turn(work, seconds / ROUNDS / len(STEPS)) for work in STEPS] * ROUNDS
     took: dict[str, list[float]] = {work: [] for work in STEPS}
-    with at_work(url, 1, turns) as at:
+    with running_clients(url, 1, turns) as at:
         for turn in turns:
             at.begin()
             took[turn.work] += at.end()
@@ -109,7 +110,7 @@ def steps(url: str, seconds: float) -> Figures:
 
 
 def force_logouts(url: str, sessions: Sequence[int], seconds: float) -> Figures:
-    """Return what force logouts take, and sign-ins beside them, in milliseconds."""
+    """Return the times of force logouts, and of sign-ins meanwhile, in milliseconds."""
     figures: Figures = {}
     turns = [Turn("sign-in", seconds), Turn("sign-in", seconds)]
     with host_on(url) as host:
@@ -121,7 +122,7 @@ def force_logouts(url: str, sessions: Sequence[int], seconds: float) -> Figures:
         largest = max(sessions)
         names = [f"while others sign in {time}" for time in range(TIMES)]
         _sign_in_in_bulk(host, names, largest)
-        with at_work(url, SIGNING_IN, turns) as at:
+        with running_clients(url, SIGNING_IN, turns) as at:
             at.begin()
             before = at.end()
             at.begin()
@@ -140,7 +141,7 @@ def force_logouts(url: str, sessions: Sequence[int], seconds: float) -> Figures:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value that *share* of all are not above."""
+    """Return a percentile of *values*; a *share* of 0.99 is the 99th."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
@@ -160,7 +161,7 @@ def _sign_in_in_bulk(host: Host, names: Sequence[str], sessions: int) -> None:
                 first_issued_us=now - 1_000_000,
                 expires_us=expires_us,
             )
-            now += 1  # another salt for the ids
+            now += 1  # a different salt for the ids
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         analyze(connection)
 
@@ -174,7 +175,7 @@ def _milliseconds(host: Host, user: str, sessions: int) -> float:
 
 
 def round_trips(url: str) -> Figures:
-    """Return how many statements and round trips one call takes, once connections are open."""
+    """Return the numbers of statements and round trips of one call with open connections."""
     if url.startswith("sqlite"):
         with host_on(url) as host:
             return _count(host, lambda: 0)
@@ -213,9 +214,9 @@ def measure(
     clients: Sequence[int] = CLIENTS,
     sessions: Sequence[int] = SESSIONS,
 ) -> Figures:
-    """Measure all of it on one empty database.
+    """Measure everything on one empty database.
 
-    :param seconds: How long to sign in, for each number of clients.
+    :param seconds: The duration of the sign-ins for each number of clients.
     """
     with host_on(url, make_tables=True):
         pass

@@ -25,6 +25,6 @@ def test_a_killed_server_loses_no_force_logout_and_leaves_none_half_done(
 
     assert (tally.lost, tally.half, tally.wrong) == (0, 0, []), f"seed {seed}"
     assert tally.kills == KILLS
-    # Enough kills interrupted a request.
+    # Enough kills fell within a request.
     assert tally.interrupting >= KILLS // 3
     assert tally.answered > 0

@@ -76,7 +76,7 @@ def limited_pages(host: Host) -> Iterator[None]:
     """Prevent the application's connections from adding pages to the database."""
 
     def limit(connection: Any, _: object, __: object) -> None:
-        connection.execute("PRAGMA max_page_count = 1").close()  # at least the present count
+        connection.execute("PRAGMA max_page_count = 1").close()  # raised to the present count
 
     def lift(connection: Any, _: object, __: object) -> None:
         connection.execute("PRAGMA max_page_count = 1000000").close()
@@ -118,7 +118,7 @@ def fill_by_sign_ins(scene: Scene) -> list[IssuedToken]:
 
 
 def check_shortage(scene: Scene, shortage: AbstractContextManager[None]) -> None:
-    """Check that tokens are verified and no row changes without space, and that it recovers."""
+    """Check that tokens are verified and no row changes in the shortage, and the recovery."""
     with shortage:
         tokens = fill_by_sign_ins(scene)
         full = scene.rows()

@@ -104,7 +104,7 @@ def _take_every_second(self: Watch, batch: Batch) -> None:
 
 
 def _keep_as_of_now(self: Watch, jti: str, kept: Any) -> None:
-    """Give an answer the generation of its storing, instead of the generation of its query."""
+    """Store an answer with the current generation, instead of the generation of its query."""
     _keep(self, jti, kept._replace(generation=self._generation))
 
 

@@ -1,4 +1,4 @@
-"""Forgeries that take more than a text: other keys, names that look alike, real servers."""
+"""Forgeries with other keys, with user ids that look alike, and against a running server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xgen_flask_sessions.tokens.keys import load_key
 
 
 def as_recorded(issued: IssuedToken) -> dict[str, Any]:
-    """Return the claims of *issued*, for another token to have."""
+    """Return the claims of *issued*, for use in another token."""
     return {
         "jti": issued.jti,
         "sid": issued.session_id,
@@ -34,7 +34,7 @@ LOOK_ALIKES = ["alice", "ALICE", "alicé", "alice\u0301", "\u0430lice", "alice\u
                " alice", "\uff41lice", "al\u0131ce", "al\u0131ce\u0307"]  # fmt: skip
 
 
-def test_a_look_alike_is_another_user(make_host: MakeHost, database_url: str) -> None:
+def test_a_user_id_that_looks_alike_is_another_user(make_host: MakeHost, database_url: str) -> None:
     host = make_host(database_url, model=NamedUser)
     issued = {}
     for user in LOOK_ALIKES:
@@ -51,7 +51,9 @@ def test_a_look_alike_is_another_user(make_host: MakeHost, database_url: str) ->
                     assert host.status(forged(payload=upper)) == 401
 
 
-def test_a_public_key_is_no_secret(make_host: MakeHost, sqlite_url: str) -> None:
+def test_a_public_key_is_not_accepted_as_an_hmac_secret(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
     private, public = pems(rsa.generate_private_key(public_exponent=65537, key_size=2048))
     host = make_host(sqlite_url, XGEN_SESSIONS_ALGORITHM="RS256", XGEN_SESSIONS_PRIVATE_KEY=private)
     issued = host.issue(host.add_user("alice"))
@@ -64,7 +66,7 @@ def test_a_public_key_is_no_secret(make_host: MakeHost, sqlite_url: str) -> None
             assert host.status(token) == 401
 
 
-def test_an_all_zero_ecdsa_signature_is_none(make_host: MakeHost, sqlite_url: str) -> None:
+def test_ecdsa_signatures_of_edge_values_are_refused(make_host: MakeHost, sqlite_url: str) -> None:
     private, public = pems(ec.generate_private_key(ec.SECP256R1()))
     host = make_host(sqlite_url, XGEN_SESSIONS_ALGORITHM="ES256", XGEN_SESSIONS_PRIVATE_KEY=private)
     issued = host.issue(host.add_user("alice"))
@@ -78,7 +80,7 @@ def test_an_all_zero_ecdsa_signature_is_none(make_host: MakeHost, sqlite_url: st
         assert host.status(f"{signed}.{b64(signature)}") == 401
 
 
-def test_a_running_server_outlives_them(tmp_path: Path) -> None:
+def test_a_running_server_survives_forgeries(tmp_path: Path) -> None:
     with AdminCenter(tmp_path / "instance") as center:
 
         def status(value: str, name: str = "Authorization") -> int:
@@ -87,14 +89,14 @@ def test_a_running_server_outlives_them(tmp_path: Path) -> None:
                 connection.request("GET", "/api/me", headers={name: value})
                 return connection.getresponse().status
             except (BrokenPipeError, ConnectionResetError):
-                return 431  # it has closed the door already
+                return 431  # it has closed the connection already
             finally:
                 connection.close()
 
         for token in ("x.y.z", forged(), CRAFTED["payload is nesting"], "x" * 200_000):
             assert status(f"Bearer {token}") == 401
             assert status(f"xgen_token={token}", "Cookie") == 401
-        for name in ("a megabyte", "payload nested 100,000 deep"):  # the server's own bound
+        for name in ("a megabyte", "payload nested 100,000 deep"):  # the server's limit
             assert status(f"Bearer {CRAFTED[name]}") == 431
             assert status(f"xgen_token={CRAFTED[name]}", "Cookie") == 431
         for line in (

@@ -1,4 +1,4 @@
-"""Tokens from people who wish us ill: all refused, in the same plain way, and nothing happens."""
+"""Hostile tokens: all are refused alike, and they cause no connection, file access or change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.hosts import Host, bearer, make_app
 from tests.support.screen import SCREEN, with_screen
 from xgen_flask_sessions import IssuedToken, clock
 
-DOORS = [
+ENDPOINTS = [
     ("GET", "/api/token"),
     ("GET", "/api/user"),
     ("GET", "/sessions/"),
@@ -35,36 +35,36 @@ DOORS = [
 CHALLENGE = r'Bearer realm="xgen", error="invalid_token", error_description="[ !#-\[\]-~]+"'
 
 
-class Ear:
-    """Hears what this process opens: connections, look-ups of names, files, other processes."""
+class AuditHook:
+    """An audit hook that records access to connections, DNS, files and other processes."""
 
     EVENTS = ("socket.", "subprocess.", "os.system", "urllib.", "http.client.", "open")
 
     def __init__(self) -> None:
-        self.heard: list[str] | None = None
-        sys.addaudithook(self._hear)  # it cannot be taken away again
+        self.recorded: list[str] | None = None
+        sys.addaudithook(self._record)  # an audit hook cannot be removed
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.heard is not None and event.startswith(self.EVENTS):
-            self.heard.append(f"{event} {arguments}")
+    def _record(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.recorded is not None and event.startswith(self.EVENTS):
+            self.recorded.append(f"{event} {arguments}")
 
 
-EAR = Ear()
+AUDIT_HOOK = AuditHook()
 
 
 @pytest.fixture
-def ear() -> Iterator[list[str]]:
-    """Give what is opened during the test, as it is heard."""
-    heard: list[str] = []
-    EAR.heard = heard
-    yield heard
-    EAR.heard = None
+def audit_events() -> Iterator[list[str]]:
+    """Yield the audit events of the test, a list that grows."""
+    recorded: list[str] = []
+    AUDIT_HOOK.recorded = recorded
+    yield recorded
+    AUDIT_HOOK.recorded = None
 
 
 @contextmanager
-def hostile_host(url: str) -> Iterator[Host]:
-    """Lend a host where the token that all forgeries are cut by is on record."""
-    sa.create_engine(url).dispose()  # a driver is not to be loaded while time stands still
+def host_with_recorded_token(url: str) -> Iterator[Host]:
+    """Yield a host whose database has a record of the token that the forgeries imitate."""
+    sa.create_engine(url).dispose()  # load the driver before the time is frozen
     with freeze_time(NOW):
         host = make_app(url, extras=with_screen)
         for name in ("alice", "bora"):
@@ -75,7 +75,7 @@ def hostile_host(url: str) -> Iterator[Host]:
             recorded = {"jti": RECORDED, "session_id": RECORDED}
             expires_us = PAYLOAD["exp"] * clock.SECOND_US
             connection.execute(sa.update(table).values(**recorded, expires_us=expires_us))
-        for _, path in DOORS:  # nothing is to be opened for the first time later
+        for _, path in ENDPOINTS:  # open files and connections now, not during a test
             host.client().get(path)
         yield host
     host.dispose()
@@ -83,8 +83,10 @@ def hostile_host(url: str) -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """Give such a host on SQLite."""
-    with hostile_host(f"sqlite:///{tmp_path_factory.mktemp('host') / 'test.db'}") as host:
+    """Yield a host with the recorded token, on SQLite."""
+    with host_with_recorded_token(
+        f"sqlite:///{tmp_path_factory.mktemp('host') / 'test.db'}"
+    ) as host:
         yield host
 
 
@@ -94,7 +96,7 @@ def genuine(host: Host) -> IssuedToken:
 
 
 def send(host: Host, method: str, path: str, place: str, token: str, **headers: str) -> Any:
-    """Send a token as it is: werkzeug's own client takes no newlines, and keeps cookies."""
+    """Send a token unchanged: werkzeug's client refuses newlines and keeps cookies."""
     value = token.encode("utf-8", "surrogatepass").decode("latin-1")
     sent = {
         "header": {"HTTP_AUTHORIZATION": f"Bearer {value}"},
@@ -109,92 +111,94 @@ def rows(host: Host) -> list[Any]:
     return [host.rows(table) for table in tables]
 
 
-def arrives(token: str, place: str) -> bool:
-    """Say whether anything of *token* is left once the header was parsed."""
+def is_token_found(token: str, place: str) -> bool:
+    """Return whether the parsed header contains a token."""
     value = token.encode("utf-8", "surrogatepass").decode("latin-1")
     return place == "header" or bool(parse_cookie(f"xgen_token={value}").get("xgen_token"))
 
 
 def assert_refused(answer: TestResponse, token: str, place: str) -> None:
-    """Make sure of the status, the challenge, the document; and that nothing is echoed."""
+    """Check the status, the challenge and the document, and that they do not echo the token."""
     assert answer.status_code == 401, answer.text
     assert answer.content_type == "application/problem+json"
     code = answer.get_json()["code"]
-    if arrives(token, place):
+    if is_token_found(token, place):
         assert code in ("token_invalid", "token_expired")
         assert re.fullmatch(CHALLENGE, answer.headers["WWW-Authenticate"])
     else:
         assert code == "token_missing"
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="xgen"'
-    assert_silent(answer, token)
+    assert_not_echoed(answer, token)
 
 
-def assert_silent(answer: TestResponse, token: str) -> None:
-    # What the segments hold when decoded is not to be echoed either.
+def assert_not_echoed(answer: TestResponse, token: str) -> None:
+    # The claims in its segments must not be echoed either.
     for part in {token, *token.split("."), RECORDED, KID}:
         if len(part) > 12:
             assert part not in answer.text
             assert part not in str(answer.headers)
 
 
-def test_there_are_enough_of_them(host: Host, genuine: IssuedToken) -> None:
+def test_there_are_at_least_350_hostile_tokens(host: Host, genuine: IssuedToken) -> None:
     assert len({*CRAFTED.values(), *bent(genuine.token).values()}) >= 350
 
 
 @pytest.mark.parametrize("place", ["header", "cookie"])
-def test_without_a_fault_they_would_pass(host: Host, place: str) -> None:
-    """What is refused is refused for its fault, and not for its form or its way."""
-    for method, path in DOORS:
+def test_a_forged_token_without_a_fault_is_accepted(host: Host, place: str) -> None:
+    """Hostile tokens are therefore refused for their faults alone."""
+    for method, path in ENDPOINTS:
         if method == "GET":
             assert send(host, method, path, place, forged()).status_code == 200, path
 
 
-def test_what_is_opened_would_be_heard(ear: list[str]) -> None:
+def test_the_audit_hook_records_connections_and_files(audit_events: list[str]) -> None:
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen("http://127.0.0.1:9/keys")
-    assert any(each.startswith("socket.getaddrinfo") for each in ear)
-    assert any(each.startswith("socket.connect") for each in ear)
+    assert any(each.startswith("socket.getaddrinfo") for each in audit_events)
+    assert any(each.startswith("socket.connect") for each in audit_events)
     Path("/dev/null").read_bytes()
-    assert any("/dev/null" in each for each in ear)
+    assert any("/dev/null" in each for each in audit_events)
 
 
 @pytest.mark.parametrize("name", CRAFTED)
-def test_crafted_tokens_are_refused(host: Host, name: str, ear: list[str]) -> None:
+def test_crafted_tokens_are_refused(host: Host, name: str, audit_events: list[str]) -> None:
     token = CRAFTED[name]
     before = rows(host)
-    ear.clear()
+    audit_events.clear()
 
-    for method, path in DOORS:
+    for method, path in ENDPOINTS:
         for place in ("header", "cookie"):
             assert_refused(send(host, method, path, place, token), token, place)
 
-    assert ear == []
+    assert audit_events == []
     assert rows(host) == before
 
 
-def test_bent_tokens_are_refused(host: Host, genuine: IssuedToken, ear: list[str]) -> None:
+def test_tampered_tokens_are_refused(
+    host: Host, genuine: IssuedToken, audit_events: list[str]
+) -> None:
     before = rows(host)
-    ear.clear()
+    audit_events.clear()
     for name, token in bent(genuine.token).items():
         assert token != genuine.token, name
-        for method, path in DOORS:
+        for method, path in ENDPOINTS:
             for place in ("header", "cookie"):
                 assert_refused(send(host, method, path, place, token), token, place)
-    assert ear == []
+    assert audit_events == []
     assert rows(host) == before
     assert host.status(genuine) == 200
 
 
 @pytest.mark.parametrize("database", ["postgresql", "mariadb"])
-def test_a_server_behind_it_makes_no_difference(
+def test_hostile_tokens_are_refused_on_a_database_server(
     request: pytest.FixtureRequest, database: str
 ) -> None:
     url: str = request.getfixturevalue(f"{database}_url")
-    with hostile_host(url) as host:
+    with host_with_recorded_token(url) as host:
         bad = [*CRAFTED.values(), *bent(host.issue("2").token).values()][::3]
         before = rows(host)
         for number, token in enumerate(bad):
-            method, path = DOORS[number % len(DOORS)]
+            method, path = ENDPOINTS[number % len(ENDPOINTS)]
             for place in ("header", "cookie"):
                 assert_refused(send(host, method, path, place, token), token, place)
 
@@ -203,7 +207,7 @@ def test_a_server_behind_it_makes_no_difference(
 
 
 @pytest.mark.parametrize("name", [*CRAFTED][::9])
-def test_the_screen_lets_none_of_them_in(host: Host, name: str) -> None:
+def test_the_screen_refuses_hostile_tokens(host: Host, name: str) -> None:
     token = CRAFTED[name]
     before = rows(host)
     for place in ("header", "cookie"):
@@ -211,19 +215,19 @@ def test_the_screen_lets_none_of_them_in(host: Host, name: str) -> None:
             assert_refused(send(host, "GET", path, place, token), token, place)
         page = send(host, "GET", SCREEN, place, token, **{"Sec-Fetch-Mode": "navigate"})
         form = send(host, "POST", f"{SCREEN}force-logout", place, token)
-        # A browser goes to the sign-in page; a bearer token is no browser's.
+        # A browser, which sends a cookie, is redirected to the sign-in page.
         assert page.status_code == (401 if place == "header" else 302)
         assert form.status_code in (302, 303, 401)
         for answer in (page, form):
-            assert_silent(answer, token)
+            assert_not_echoed(answer, token)
     assert rows(host) == before
 
 
 @pytest.mark.parametrize("name", ["well signed, not on record", "a megabyte", "text 'x'"])
-def test_two_tokens_are_one_too_many(host: Host, genuine: IssuedToken, name: str) -> None:
+def test_a_request_with_two_tokens_is_refused(host: Host, genuine: IssuedToken, name: str) -> None:
     for token in (genuine.token, CRAFTED[name]):
         answer = host.cookie_client(genuine).get("/api/token", headers=bearer(token))
 
         assert answer.status_code == 400
         assert 'error="invalid_request"' in answer.headers["WWW-Authenticate"]
-        assert_silent(answer, token)
+        assert_not_echoed(answer, token)

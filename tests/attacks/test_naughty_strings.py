@@ -1,4 +1,4 @@
-"""Naughty texts, from users and proxies: shown harmlessly in the screen, the API, the terminal."""
+"""Hostile strings from users and proxies are harmless in the screen, the API and the terminal."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from xgen_flask_sessions.text import clean_text, visible
 pytestmark = pytest.mark.slow
 
 REASONS = [text[:500] for text in (*NAUGHTY, *LONE_SURROGATES)]
-TURNING = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+BIDI_CONTROLS = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
 def as_header(text: str) -> str:
-    """Return *text* as a WSGI server passes it on, without what no server lets through."""
+    """Return *text* as a WSGI server passes it on, without characters that servers refuse."""
     return text.translate({0: None, 10: None, 13: None}).encode().decode("latin-1")
 
 
@@ -38,13 +38,13 @@ def behind_a_proxy(app: Flask) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Give each kind of database in turn."""
+    """Return the kind of database."""
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def names(kind: str) -> list[str]:
-    """Give the texts that can be a name there."""
+    """Return the strings that the database can store as a name."""
     storable = [text for text in NAUGHTY if kind == "sqlite" or "\0" not in text]
     return list(dict.fromkeys(text[:255] for text in storable))
 
@@ -53,7 +53,7 @@ def names(kind: str) -> list[str]:
 def host(
     kind: str, names: list[str], server: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Host]:
-    """Give a host where each text is a username, a name, a department and a browser."""
+    """Yield a host where each string is a username, a name, a department and a user agent."""
     if kind == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('naughty') / 'test.db'}"
     else:
@@ -86,8 +86,8 @@ def host(
     host.dispose()
 
 
-def some(texts: list[str], kind: str) -> list[tuple[int, str]]:
-    """Return the texts with their numbers: all for SQLite, some for the servers."""
+def sample(texts: list[str], kind: str) -> list[tuple[int, str]]:
+    """Return the strings with their numbers: all for SQLite, an eighth for the servers."""
     return [*enumerate(texts)][:: 1 if kind == "sqlite" else 8]
 
 
@@ -96,15 +96,15 @@ def pages(host: Host, names: list[str]) -> range:
 
 
 def as_shown(name: str | None) -> str:
-    """Return what a page is to show of a name; one that is blank is none."""
+    """Return a name as a page must show it; a blank name is shown as ``-``."""
     return visible((name or "").strip()) or "-"
 
 
-def test_there_are_enough_of_them() -> None:
+def test_there_are_at_least_150_strings() -> None:
     assert len({*NAUGHTY, *LONE_SURROGATES}) >= 150
 
 
-def test_the_screen_shows_them_as_text(host: Host, names: list[str]) -> None:
+def test_the_screen_shows_strings_as_text(host: Host, names: list[str]) -> None:
     admin = host.cookie_client(host.issue("boss"))
     plain = BeautifulSoup(admin.get(SCREEN).text, "html.parser")
     tags = {tag.name for tag in plain.find_all(True)}
@@ -112,7 +112,7 @@ def test_the_screen_shows_them_as_text(host: Host, names: list[str]) -> None:
     for number in pages(host, names):
         answer = admin.get(f"{SCREEN}?page={number}")
         page = BeautifulSoup(answer.text, "html.parser")
-        assert not TURNING & set(answer.text)
+        assert not BIDI_CONTROLS & set(answer.text)
         assert not any(ord(char) < 32 and char != "\n" for char in answer.text)
         assert {tag.name for tag in page.find_all(True)} <= tags | {"nav"}
         for tag in page.find_all(True):
@@ -138,7 +138,7 @@ ALLOWED = {
 }  # fmt: skip
 
 
-def test_the_api_gives_them_back_as_they_are(host: Host, names: list[str]) -> None:
+def test_the_api_returns_strings_unchanged(host: Host, names: list[str]) -> None:
     admin = bearer(host.issue("boss"))
     users: dict[str, Any] = {}
     for number in pages(host, names):
@@ -158,16 +158,16 @@ def test_the_api_gives_them_back_as_they_are(host: Host, names: list[str]) -> No
         assert all(part is None or part.isprintable() for part in session.values() if part != 0)
 
 
-def test_the_terminal_shows_nothing_that_acts(host: Host, names: list[str], kind: str) -> None:
+def test_the_terminal_shows_no_control_characters(host: Host, names: list[str], kind: str) -> None:
     runner = host.app.test_cli_runner()
     lines = 0
     for number in pages(host, names):
         result = runner.invoke(args=["xgen-sessions", "list", "--page", str(number)])
         assert result.exit_code == 0
         assert_harmless(result.output)
-        lines += len(result.output.splitlines()) - 4  # two of the head, one blank, one of the foot
+        lines += len(result.output.splitlines()) - 4  # without header, blank line, footer
     assert lines == len(names) + len(["the boss"])
-    for number, text in some(names, kind):
+    for number, text in sample(names, kind):
         for arguments in (["show", "--id", f"u{number}"], ["show", "--id", "--json", f"u{number}"],
                           ["show", "--", text]):  # fmt: skip
             result = runner.invoke(args=["xgen-sessions", *arguments])
@@ -177,13 +177,13 @@ def test_the_terminal_shows_nothing_that_acts(host: Host, names: list[str], kind
 
 def assert_harmless(output: str) -> None:
     assert all(char.isprintable() or char == "\n" for char in output)
-    assert not TURNING & set(output)
+    assert not BIDI_CONTROLS & set(output)
 
 
-def test_reasons_are_kept_fit_to_show(host: Host, kind: str) -> None:
+def test_reasons_are_stored_printable(host: Host, kind: str) -> None:
     admin = bearer(host.issue("boss"))
     host.add_user("boss2", id="boss2")
-    reasons = [reason for _, reason in some(REASONS, kind)]
+    reasons = [reason for _, reason in sample(REASONS, kind)]
     for reason in reasons:
         answer = host.client().post(
             "/sessions/users/boss2/force-logout", json={"reason": reason}, headers=admin
@@ -195,8 +195,8 @@ def test_reasons_are_kept_fit_to_show(host: Host, kind: str) -> None:
     assert all(reason is None or reason.isprintable() for reason in kept)
 
 
-def test_no_header_is_made_of_them(host: Host) -> None:
-    """A user agent, an address or a ``next`` with a line break in it splits no answer."""
+def test_strings_inject_no_header(host: Host) -> None:
+    """A line break in a user agent, an address or ``next`` does not split the answer."""
     for text in NAUGHTY:
         answer = host.client().get(
             "/page", query_string={"next": text}, headers={"Sec-Fetch-Mode": "navigate"},
@@ -204,7 +204,7 @@ def test_no_header_is_made_of_them(host: Host) -> None:
         )  # fmt: skip
         assert answer.status_code == 302
         assert "Naughty" not in answer.headers
-        # What is not fit to come back to is left out.
+        # An unsafe ``next`` is left out.
         location = answer.headers["Location"]
         assert location == "/sign-in" or location.startswith("/sign-in?next=%2Fpage")
         assert "Set-Cookie" not in answer.headers
@@ -212,7 +212,7 @@ def test_no_header_is_made_of_them(host: Host) -> None:
 
 @pytest.fixture
 def served(host: Host) -> Iterator[str]:
-    """Give the address of *host*, served by threads of this process."""
+    """Yield the address of *host*, served by threads of this process."""
     server = make_server("127.0.0.1", 0, host.app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -223,7 +223,7 @@ def served(host: Host) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
-def test_no_script_of_theirs_runs_in_a_browser(
+def test_no_script_in_a_string_runs_in_a_browser(
     host: Host, served: str, names: list[str], browser: Browser
 ) -> None:
     context = browser.new_context(base_url=served)

@@ -1,4 +1,4 @@
-"""What must hold for any text, claim or setting, be it never so strange."""
+"""Properties that hold for any text, claim or setting, tested with Hypothesis."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from xgen_flask_sessions.tokens.keys import load_key
 from xgen_flask_sessions.web.same_site import is_local_path
 
 CODEC = TokenCodec([load_key(SECRET.encode())], issuer="xgen")
-STEADY = settings(derandomize=True, database=None, deadline=None, max_examples=200)
+DETERMINISTIC = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 
 anything = st.text(st.characters(codec=None), max_size=600) | st.sampled_from(
     [*NAUGHTY, *LONE_SURROGATES]
@@ -48,7 +48,7 @@ claim_names = st.text(st.characters(codec="utf-8"), max_size=20).filter(
 )
 
 
-@STEADY
+@DETERMINISTIC
 @given(
     user_id=user_ids,
     jti=ids,
@@ -57,7 +57,7 @@ claim_names = st.text(st.characters(codec="utf-8"), max_size=20).filter(
     life_s=st.integers(1, 10**9),
     extra=st.dictionaries(claim_names, json_values, max_size=4),
 )
-def test_a_token_says_what_was_put_in(
+def test_a_token_decodes_to_the_encoded_claims(
     user_id: str, jti: str, session_id: str, issued_us: int, life_s: int, extra: dict[str, Any]
 ) -> None:
     expires_us = (issued_us // 10**6 + life_s) * 10**6
@@ -66,7 +66,7 @@ def test_a_token_says_what_was_put_in(
     try:
         token = CODEC.encode(claims)
     except ValueError:
-        # The size alone may be against it: the id is in order, and so are the claims.
+        # Only the size can be invalid: the user id and the claims are valid.
         size = len(json.dumps(user_id)) + len(json.dumps(extra))
         assert size > MAX_TOKEN_BYTES // 2
         return
@@ -78,16 +78,16 @@ def test_a_token_says_what_was_put_in(
         CODEC.decode(token, now_us=expires_us)
 
 
-@STEADY
+@DETERMINISTIC
 @given(
     token=anything | st.builds(".".join, st.lists(st.text("eyJ0AbZ-_9"), min_size=3, max_size=3))
 )
-def test_no_text_breaks_the_codec(token: str) -> None:
+def test_text_that_is_no_token_raises_a_token_error(token: str) -> None:
     with pytest.raises(TokenError):
         CODEC.decode(token, now_us=0)
 
 
-@STEADY
+@DETERMINISTIC
 @given(text=anything)
 def test_a_user_id_fits_its_column_and_any_encoding(text: str) -> None:
     if is_user_id(text):
@@ -109,17 +109,17 @@ values = (
 )  # fmt: skip
 
 
-@STEADY
+@DETERMINISTIC
 @given(config=st.dictionaries(st.sampled_from(SETTINGS), values, min_size=1, max_size=2))
-def test_wrong_settings_are_told_of_and_nothing_else(config: dict[str, Any]) -> None:
+def test_wrong_settings_raise_a_configuration_error_only(config: dict[str, Any]) -> None:
     read_or_refuse({"SECRET_KEY": SECRET} | {PREFIX + k.upper(): v for k, v in config.items()})
 
 
-@STEADY
+@DETERMINISTIC
 @given(algorithm=st.sampled_from(ALGORITHMS) | values, secret=values, key=values)
 @example("HS256", "\ud800" * 40, None)
 @example("ES256", None, "\ud800")
-def test_so_are_wrong_keys(algorithm: Any, secret: Any, key: Any) -> None:
+def test_wrong_keys_raise_a_configuration_error_only(algorithm: Any, secret: Any, key: Any) -> None:
     read_or_refuse({"SECRET_KEY": secret, f"{PREFIX}ALGORITHM": algorithm})
     read_or_refuse({f"{PREFIX}PRIVATE_KEY": key, f"{PREFIX}ALGORITHM": algorithm})
     read_or_refuse({"SECRET_KEY": SECRET, f"{PREFIX}PREVIOUS_KEYS": [key]})
@@ -136,9 +136,9 @@ def read_or_refuse(config: dict[str, Any]) -> None:
         assert set(read.token_locations) <= {"headers", "cookies"}
 
 
-@STEADY
+@DETERMINISTIC
 @given(text=st.none() | anything, length=st.integers(0, 600))
-def test_cleaned_text_can_be_kept_and_printed(text: str | None, length: int) -> None:
+def test_cleaned_text_is_short_enough_and_printable(text: str | None, length: int) -> None:
     cleaned = clean_text(text, length)
 
     assert cleaned is None or (0 < len(cleaned) <= length and cleaned.isprintable())
@@ -146,7 +146,7 @@ def test_cleaned_text_can_be_kept_and_printed(text: str | None, length: int) -> 
     assert clean_text(cleaned, length) == cleaned
 
 
-@STEADY
+@DETERMINISTIC
 @given(text=st.none() | anything)
 def test_any_user_agent_can_be_described(text: str | None) -> None:
     agent = clean_user_agent(text)
@@ -156,9 +156,9 @@ def test_any_user_agent_can_be_described(text: str | None) -> None:
     assert all(part is None or part.isprintable() for part in (device.browser, device.device))
 
 
-@STEADY
+@DETERMINISTIC
 @given(text=anything)
-def test_what_is_visible_is_as_long_and_does_not_act(text: str) -> None:
+def test_visible_text_keeps_its_length_and_has_no_control_characters(text: str) -> None:
     shown = visible(text)
 
     assert len(shown) == len(text)
@@ -167,11 +167,11 @@ def test_what_is_visible_is_as_long_and_does_not_act(text: str) -> None:
     assert not any(char < " " or "\u202a" <= char <= "\u202e" for char in shown)
 
 
-@STEADY
+@DETERMINISTIC
 @given(text=st.none() | anything | st.ip_addresses().map(str))
 @example("fe80::1%eth0")
 @example("::ffff:198.51.100.7")
-def test_an_address_is_one_or_none(text: str | None) -> None:
+def test_a_cleaned_address_is_valid_or_none(text: str | None) -> None:
     address = clean_address(text)
 
     if address is not None:
@@ -180,7 +180,7 @@ def test_an_address_is_one_or_none(text: str | None) -> None:
         assert clean_address(address) == address
 
 
-@STEADY
+@DETERMINISTIC
 @given(
     text=st.none()
     | anything
@@ -191,7 +191,7 @@ def test_an_address_is_one_or_none(text: str | None) -> None:
 @example("/[")
 @example("//[")
 @example("/a//[")
-def test_a_local_path_leads_nowhere_else(text: str | None) -> None:
+def test_a_local_path_leads_to_no_other_host(text: str | None) -> None:
     if is_local_path(text):
         assert text is not None
         target = urlsplit(urljoin("https://here.example/sign-in", text))

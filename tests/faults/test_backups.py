@@ -1,4 +1,4 @@
-"""A restored backup and a promoted replica lose revocations; one step makes them safe."""
+"""A force logout of everyone repairs the loss of revocations after a restore or a fail-over."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ NOW = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 
 @dataclass(frozen=True, kw_only=True)
 class Past:
-    """Tokens of before the database was put back, by what became of them."""
+    """Tokens issued before the database was restored."""
 
     user: str
     other: str
     kept: IssuedToken
-    """Issued before the backup, and good."""
+    """Issued before the backup, and not revoked."""
     forced_out: IssuedToken
-    """Issued before the backup; its user was forced out after it."""
+    """Issued before the backup, and revoked after it."""
     late: IssuedToken
     """Issued after the backup."""
 
@@ -46,8 +46,8 @@ class Past:
         return [self.kept, self.forced_out, self.late]
 
 
-def live(host: Host, back_up: Callable[[], object]) -> Past:
-    """Sign people in, take a backup, and force out one of them."""
+def revoke_after_backup(host: Host, back_up: Callable[[], object]) -> Past:
+    """Sign two users in, take a backup, and force one of them out."""
     user, other = host.add_user("alice"), host.add_user("bob")
     forced_out, kept = host.issue(user), host.issue(other)
     back_up()
@@ -57,20 +57,20 @@ def live(host: Host, back_up: Callable[[], object]) -> Past:
     return Past(user=user, other=other, kept=kept, forced_out=forced_out, late=late)
 
 
-def take_the_step(host: Host) -> None:
-    """Run the command that the README names."""
+def force_everyone_out(host: Host) -> None:
+    """Run the command that the documentation prescribes after a restore."""
     result = host.app.test_cli_runner().invoke(
         args=["xgen-sessions", "force-logout", "--everyone", "--reason", "restored a backup"]
     )
     assert result.exit_code == 0, result.output
 
 
-def expect_loss_and_mend(host: Host, past: Past) -> None:
-    """See what was lost, take the step, and see that nothing of before passes."""
-    assert host.status(past.forced_out) == 200  # revoked, and the revocation is lost
-    assert host.status(past.late) == 401  # it is not on record
+def expect_loss_and_repair(host: Host, past: Past) -> None:
+    """Check that the revocation is lost, and that a force logout of everyone repairs that."""
+    assert host.status(past.forced_out) == 200  # its revocation is lost
+    assert host.status(past.late) == 401  # its row is lost
 
-    take_the_step(host)
+    force_everyone_out(host)
 
     everyone_us = host.login_row("*")["invalid_before_us"]
     assert everyone_us >= max(past.kept.issued_us, past.forced_out.issued_us)
@@ -85,58 +85,58 @@ def expect_loss_and_mend(host: Host, past: Past) -> None:
 
 
 def copy_sqlite(source: Path, target: Path) -> None:
-    """Back a database up as SQLite wants it, while it is in use."""
+    """Back up a SQLite database that is in use."""
     with closing(sqlite3.connect(source)) as live, closing(sqlite3.connect(target)) as copy:
         live.backup(copy)
 
 
-def put_back(backup: Path, path: Path) -> None:
-    """Restore the backup in place of the database; its journals go with it."""
+def restore(backup: Path, path: Path) -> None:
+    """Replace the database with the backup, and delete its journals."""
     for end in ("", "-wal", "-shm"):
         path.with_name(path.name + end).unlink(missing_ok=True)
     shutil.copy(backup, path)
 
 
-def test_a_restored_sqlite_file_is_made_safe_by_the_step(
+def test_a_force_logout_of_everyone_makes_a_restored_sqlite_file_safe(
     make_host: MakeHost, tmp_path: Path
 ) -> None:
     path, backup = tmp_path / "live.db", tmp_path / "backup.db"
     host = make_host(f"sqlite:///{path}")
-    past = live(host, partial(copy_sqlite, path, backup))
+    past = revoke_after_backup(host, partial(copy_sqlite, path, backup))
     host.dispose()
 
-    put_back(backup, path)
+    restore(backup, path)
 
-    expect_loss_and_mend(make_host(f"sqlite:///{path}"), past)
+    expect_loss_and_repair(make_host(f"sqlite:///{path}"), past)
 
 
 @pytest.mark.parametrize("hours", [-30, 30])
-def test_the_step_holds_whatever_the_clock_of_the_machine_says(
+def test_the_force_logout_is_effective_with_a_wrong_clock(
     make_host: MakeHost, tmp_path: Path, hours: int
 ) -> None:
     path, backup = tmp_path / "live.db", tmp_path / "backup.db"
     with freeze_time(NOW):
         host = make_host(f"sqlite:///{path}", XGEN_SESSIONS_LIFETIME=timedelta(days=7))
-        past = live(host, partial(copy_sqlite, path, backup))
+        past = revoke_after_backup(host, partial(copy_sqlite, path, backup))
         host.dispose()
-    put_back(backup, path)
+    restore(backup, path)
 
     with freeze_time(NOW + timedelta(hours=hours)):
-        expect_loss_and_mend(make_host(f"sqlite:///{path}"), past)
+        expect_loss_and_repair(make_host(f"sqlite:///{path}"), past)
 
 
 # --- Dumps -----------------------------------------------------------------------------------
 
 
 def program(name: str) -> str:
-    """Return the path of a database's program."""
+    """Return the path of a database's program, which the test requires."""
     found = PrivatePostgreSQL.program(name)
-    require_service(None if shutil.which(found) else f"{name} is not there")
+    require_service(None if shutil.which(found) else f"{name} is not installed")
     return found
 
 
 def run(*command: str, stdin: Path | None = None, stdout: Path | None = None) -> None:
-    """Run a program on a file or two."""
+    """Run a program, with files as its standard input and output."""
     with (
         (stdin or Path(os.devnull)).open("rb") as source,
         (stdout or Path(os.devnull)).open("wb") as target,
@@ -147,7 +147,7 @@ def run(*command: str, stdin: Path | None = None, stdout: Path | None = None) ->
 
 
 def postgresql(name: str, url: sa.URL) -> Sequence[str]:
-    """Return the command of one of PostgreSQL's programs for a database."""
+    """Return the command line of one of PostgreSQL's programs for a database."""
     assert url.database is not None
     return [
         program(name), "-h", str(url.host), "-p", str(url.port), "-U", str(url.username),
@@ -156,7 +156,7 @@ def postgresql(name: str, url: sa.URL) -> Sequence[str]:
 
 
 def mariadb(name: str, url: sa.URL) -> Sequence[str]:
-    """Return the command of one of MariaDB's programs for a database."""
+    """Return the command line of one of MariaDB's programs for a database."""
     assert url.database is not None
     return [
         program(name), "--no-defaults", "-h", str(url.host), "-P", str(url.port),
@@ -181,16 +181,16 @@ def load(url: sa.URL, file: Path) -> None:
         run(*mariadb("mariadb", url), stdin=file)
 
 
-def test_a_restored_dump_is_made_safe_by_the_step(
+def test_a_force_logout_of_everyone_makes_a_restored_dump_safe(
     make_host: MakeHost, private_server: PrivateServer, tmp_path: Path
 ) -> None:
     url, restored = private_server.empty_database(), private_server.empty_database()
     file = tmp_path / "dump.sql"
-    past = live(make_host(url), lambda: dump(sa.make_url(url), file))
+    past = revoke_after_backup(make_host(url), lambda: dump(sa.make_url(url), file))
 
     load(sa.make_url(restored), file)
 
-    expect_loss_and_mend(make_host(restored, create_all=False), past)
+    expect_loss_and_repair(make_host(restored, create_all=False), past)
 
 
 # --- Fail-over -------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_a_restored_dump_is_made_safe_by_the_step(
 
 @contextmanager
 def standby_of(primary: PrivatePostgreSQL) -> Iterator[PrivatePostgreSQL]:
-    """Give a server that replicates another one, asynchronously."""
+    """Yield a server that replicates another one asynchronously."""
     standby = PrivatePostgreSQL(standby_of=primary)
     try:
         standby.set_up()
@@ -207,7 +207,7 @@ def standby_of(primary: PrivatePostgreSQL) -> Iterator[PrivatePostgreSQL]:
         standby.close()
 
 
-def test_a_promoted_replica_is_made_safe_by_the_step(
+def test_a_force_logout_of_everyone_makes_a_promoted_replica_safe(
     make_host: MakeHost, private_servers: Callable[[str], PrivateServer]
 ) -> None:
     primary = private_servers("postgresql")
@@ -222,13 +222,13 @@ def test_a_promoted_replica_is_made_safe_by_the_step(
             standby.await_replay(str(primary.query("SELECT pg_current_wal_lsn()")))
             standby.stop()
 
-        past = live(make_host(url), fall_behind)
+        past = revoke_after_backup(make_host(url), fall_behind)
         primary.stop()
         standby.start()
         standby.promote()
         promoted = make_host(standby.url(name), create_all=False)
 
-        expect_loss_and_mend(promoted, past)
+        expect_loss_and_repair(promoted, past)
 
         promoted.dispose()
     primary.restore()

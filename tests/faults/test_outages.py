@@ -1,4 +1,4 @@
-"""The database server is stopped, paused, full, read-only or locked, and comes back."""
+"""The database server is stopped, paused, out of connections, read-only or locked, and recovers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OUTAGES = ("stopped", "paused", "out of connections")
 
 @contextmanager
 def outage(kind: str, server: PrivateServer, database_url: str) -> Iterator[None]:
-    """Put the server out of reach for a while."""
+    """Make the server unavailable within the block."""
     match kind:
         case "stopped":
             server.stop()
@@ -53,13 +53,13 @@ def outage(kind: str, server: PrivateServer, database_url: str) -> Iterator[None
 
 @pytest.fixture
 def url(private_server: PrivateServer) -> str:
-    """Give the URL of an empty database on the private server."""
+    """Return the URL of an empty database on the private server."""
     return private_server.empty_database()
 
 
 @pytest.fixture
 def scene(make_host: MakeHost, private_server: PrivateServer, url: str) -> Iterator[Scene]:
-    """Set the scene; the server is well again before its connections are closed."""
+    """Yield a scene. The server is restored before the scene's connections are closed."""
     scene = Scene.set(make_host, url)
     yield scene
     private_server.restore()
@@ -67,13 +67,13 @@ def scene(make_host: MakeHost, private_server: PrivateServer, url: str) -> Itera
 
 @pytest.fixture
 def make_center(tmp_path: Path) -> Iterator[MakeCenter]:
-    """Give what makes an Admin Center on a database that is named."""
+    """Yield a function that makes an Admin Center on a given database."""
     with center_maker(tmp_path / "instance") as make:
         yield make
 
 
 @pytest.mark.parametrize("kind", OUTAGES)
-def test_nothing_passes_and_nothing_changes_until_the_database_is_back(
+def test_no_token_is_accepted_and_no_row_changes_during_an_outage(
     scene: Scene, private_server: PrivateServer, url: str, kind: str
 ) -> None:
     before = scene.rows()
@@ -87,10 +87,10 @@ def test_nothing_passes_and_nothing_changes_until_the_database_is_back(
 
 
 @pytest.mark.parametrize("kind", OUTAGES)
-def test_the_very_next_calls_work_once_the_database_is_back(
+def test_the_first_calls_after_an_outage_succeed(
     make_host: MakeHost, private_server: PrivateServer, url: str, kind: str
 ) -> None:
-    host = make_host(url)  # with deadlines so long that whoever waits for one is too late here
+    host = make_host(url)  # its deadlines are so long that a call that waits for one fails below
     user = host.add_user()
     token = host.issue(user)
     assert host.status(token, "/api/user") == 200
@@ -107,7 +107,7 @@ def test_the_very_next_calls_work_once_the_database_is_back(
     assert [within(MARGIN_S, call) for call in calls] == [200, 200, 2, 401]
 
 
-def test_who_is_known_from_memory_waits_for_no_user_row_of_a_paused_server(
+def test_with_watch_only_a_call_that_reads_the_user_row_fails_on_a_paused_server(
     make_host: MakeHost, private_server: PrivateServer, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = Scene.set(
@@ -119,7 +119,7 @@ def test_who_is_known_from_memory_waits_for_no_user_row_of_a_paused_server(
     watch = scene.host.app.extensions["xgen_sessions"].watch
     until(lambda: scene.status(scene.token) == 200 and watch.is_fresh())
     assert [in_spite_of_stalls(DEADLINE_S, call) for call in calls.values()] == [200, 200]
-    monkeypatch.setattr(reachability, "FRESH_S", 0.0)  # as a while later
+    monkeypatch.setattr(reachability, "FRESH_S", 0.0)  # the last answer is not recent
 
     with outage("paused", private_server, url):
         assert within(DEADLINE_S, calls["/api/token"]) == 200
@@ -129,14 +129,14 @@ def test_who_is_known_from_memory_waits_for_no_user_row_of_a_paused_server(
 
 
 @pytest.mark.parametrize("kind", OUTAGES)
-def test_more_threads_than_connections_get_through_an_outage(
+def test_more_threads_than_connections_recover_from_an_outage(
     make_host: MakeHost, private_server: PrivateServer, url: str, kind: str
 ) -> None:
     scene = Scene.set(
         make_host,
         url,
         SQLALCHEMY_ENGINE_OPTIONS={"pool_size": 2, "max_overflow": 0},
-        XGEN_SESSIONS_DEADLINE=CROWD_S,  # a busy machine takes its time for that many threads
+        XGEN_SESSIONS_DEADLINE=CROWD_S,  # a busy machine is slow with that many threads
     )
 
     with outage(kind, private_server, url):
@@ -149,7 +149,7 @@ def test_more_threads_than_connections_get_through_an_outage(
 
 
 def _statuses(scene: Scene, *, seconds: float) -> list[int]:
-    """Return the statuses of sixteen calls, eight at a time, half of which read the user's row."""
+    """Return the statuses of sixteen calls, eight at a time; half of them read the user's row."""
 
     def call(number: int) -> int:
         path = ("/api/token", "/api/user")[number % 2]
@@ -161,7 +161,7 @@ def _statuses(scene: Scene, *, seconds: float) -> list[int]:
         return list(threads.map(call, range(16)))
 
 
-def test_a_read_only_database_verifies_and_changes_nothing(
+def test_tokens_are_verified_and_no_row_changes_on_a_read_only_database(
     scene: Scene, private_server: PrivateServer
 ) -> None:
     before = scene.rows()
@@ -175,9 +175,7 @@ def test_a_read_only_database_verifies_and_changes_nothing(
     scene.expect_recovery()
 
 
-def test_a_lock_that_another_program_holds_keeps_no_token_from_being_verified(
-    scene: Scene, url: str
-) -> None:
+def test_tokens_are_verified_while_another_program_holds_a_lock(scene: Scene, url: str) -> None:
     before = scene.rows()
     engine = sa.create_engine(url, poolclass=sa.NullPool)
 
@@ -190,7 +188,7 @@ def test_a_lock_that_another_program_holds_keeps_no_token_from_being_verified(
     scene.expect_recovery()
 
 
-def test_a_server_paused_at_the_commit_leaves_a_force_logout_whole_or_undone(
+def test_a_server_paused_at_the_commit_leaves_a_force_logout_complete_or_undone(
     scene: Scene, private_server: PrivateServer
 ) -> None:
     before = scene.rows()
@@ -204,7 +202,7 @@ def test_a_server_paused_at_the_commit_leaves_a_force_logout_whole_or_undone(
 
     sa.event.listen(engine, "commit", pause, once=True)
 
-    while not paused:  # a busy machine may not get there in time
+    while not paused:  # a busy machine may not reach the commit in time
         with pytest.raises(LedgerUnavailable) as caught:
             within(WRITE_DEADLINE_S, lambda: scene.host.force_logout(scene.user))
 
@@ -212,7 +210,7 @@ def test_a_server_paused_at_the_commit_leaves_a_force_logout_whole_or_undone(
     private_server.resume()
     after = scene.rows()
     revoked = scene.status(scene.token) == 401
-    while after != (again := scene.rows()):  # what it had received is done as it goes on
+    while after != (again := scene.rows()):  # the server completes received commands
         after, revoked = again, scene.status(scene.token) == 401
     ended = [row["user_id"] for row in after["xgen_sessions"] if row["ended_us"] is not None]
     if revoked:
@@ -223,7 +221,7 @@ def test_a_server_paused_at_the_commit_leaves_a_force_logout_whole_or_undone(
 
 
 @pytest.mark.parametrize("kind", OUTAGES)
-def test_the_admin_center_says_that_it_is_out_of_order(
+def test_the_admin_center_answers_503_during_an_outage(
     make_center: MakeCenter, private_server: PrivateServer, url: str, kind: str
 ) -> None:
     center = make_center(
@@ -250,7 +248,7 @@ def test_the_admin_center_says_that_it_is_out_of_order(
 
 
 def signed_in(center: Center) -> FlaskClient:
-    """Return a browser of the administrator's."""
+    """Return a browser in which the administrator is signed in."""
     browser = center.browser()
     answer = in_spite_of_stalls(WRITE_DEADLINE_S, lambda: sign_in(browser, "admin"))
     assert answer.status_code == 303

@@ -47,12 +47,12 @@ def scene(make_host: MakeHost, path: Path) -> Scene:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Give a file system of two megabytes."""
+    """Yield the directory of a file system of two megabytes."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "xgen-test", str(disk)]
     if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a file system can be mounted by root only")  # the others need no root
+        pytest.skip("only root can mount a file system")  # the other tests need no root
     try:
         yield disk
     finally:
@@ -60,8 +60,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def no_space(directory: Path) -> Iterator[None]:
-    """Fill the file system that a directory is on."""
+def full_disk(directory: Path) -> Iterator[None]:
+    """Fill a directory's file system."""
     filler = directory / "filler"
     with suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:
@@ -72,11 +72,11 @@ def no_space(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def no_more_pages(host: Host) -> Iterator[None]:
-    """Let the application's connections add no page to the database."""
+def limited_pages(host: Host) -> Iterator[None]:
+    """Prevent the application's connections from adding pages to the database."""
 
     def limit(connection: Any, _: object, __: object) -> None:
-        connection.execute("PRAGMA max_page_count = 1").close()  # takes it for the present count
+        connection.execute("PRAGMA max_page_count = 1").close()  # raised to the present count
 
     def lift(connection: Any, _: object, __: object) -> None:
         connection.execute("PRAGMA max_page_count = 1000000").close()
@@ -90,8 +90,8 @@ def no_more_pages(host: Host) -> Iterator[None]:
 
 
 @contextmanager
-def no_longer_files(path: Path) -> Iterator[None]:
-    """Let this process make no file longer than the database is now."""
+def limited_file_size(path: Path) -> Iterator[None]:
+    """Prevent this process from making a file longer than the longest in the database's folder."""
     allowed, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     longest = max(each.stat().st_size for each in path.parent.iterdir())
     resource.setrlimit(resource.RLIMIT_FSIZE, (longest, most))
@@ -101,8 +101,8 @@ def no_longer_files(path: Path) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (allowed, most))
 
 
-def use_up(scene: Scene) -> list[IssuedToken]:
-    """Sign in until it is refused for want of space; return the tokens."""
+def fill_by_sign_ins(scene: Scene) -> list[IssuedToken]:
+    """Sign in until the space is used up; return the tokens."""
     tokens = []
     for _ in range(3000):
         try:
@@ -117,10 +117,10 @@ def use_up(scene: Scene) -> list[IssuedToken]:
     return tokens
 
 
-def outlive(scene: Scene, shortage: AbstractContextManager[None]) -> None:
-    """Run out of space, see what still works, and what is left when there is space again."""
+def check_shortage(scene: Scene, shortage: AbstractContextManager[None]) -> None:
+    """Check that tokens are verified and no row changes in the shortage, and the recovery."""
     with shortage:
-        tokens = use_up(scene)
+        tokens = fill_by_sign_ins(scene)
         full = scene.rows()
         assert len(full["xgen_sessions"]) == len(tokens) + 2
         scene.expect_verified()
@@ -140,26 +140,32 @@ def outlive(scene: Scene, shortage: AbstractContextManager[None]) -> None:
     assert {scene.host.status(token) for token in tokens} <= {401}
 
 
-def test_a_full_disk_verifies_and_changes_nothing(make_host: MakeHost, small_disk: Path) -> None:
+def test_tokens_are_verified_and_no_row_changes_on_a_full_disk(
+    make_host: MakeHost, small_disk: Path
+) -> None:
     scene = Scene.set(make_host, f"sqlite:///{small_disk / 'test.db'}")
 
-    outlive(scene, no_space(small_disk))
+    check_shortage(scene, full_disk(small_disk))
 
     scene.host.dispose()
 
 
-def test_a_database_that_may_not_grow_verifies_and_changes_nothing(scene: Scene) -> None:
-    outlive(scene, no_more_pages(scene.host))
+def test_tokens_are_verified_and_no_row_changes_at_the_page_limit(scene: Scene) -> None:
+    check_shortage(scene, limited_pages(scene.host))
 
 
-def test_a_file_that_may_not_grow_verifies_and_changes_nothing(scene: Scene, path: Path) -> None:
-    outlive(scene, no_longer_files(path))
+def test_tokens_are_verified_and_no_row_changes_at_the_file_size_limit(
+    scene: Scene, path: Path
+) -> None:
+    check_shortage(scene, limited_file_size(path))
 
 
-def test_a_full_database_that_undoes_the_hosts_whole_transaction_says_so(scene: Scene) -> None:
+def test_an_error_says_that_a_full_database_rolled_back_the_hosts_transaction(
+    scene: Scene,
+) -> None:
     host = scene.host
-    with no_more_pages(host):
-        use_up(scene)
+    with limited_pages(host):
+        fill_by_sign_ins(scene)
         with host.app.app_context():
             host.find_user(scene.user).department = "changed"
             with pytest.raises(LedgerUnavailable, match="rolled back the whole transaction"):
@@ -184,7 +190,7 @@ connection.execute("ROLLBACK")
 
 @contextmanager
 def held_by_another_program(path: Path, mode: str) -> Iterator[None]:
-    """Let another process hold the write lock."""
+    """Hold the write lock in another process within the block."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path), mode],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -196,7 +202,7 @@ def held_by_another_program(path: Path, mode: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("mode", ["IMMEDIATE", "EXCLUSIVE"])
-def test_a_write_lock_of_another_program_s_keeps_no_token_from_being_verified(
+def test_tokens_are_verified_while_another_program_holds_the_write_lock(
     scene: Scene, path: Path, mode: str
 ) -> None:
     before = scene.rows()
@@ -216,12 +222,12 @@ def by_a_directory(path: Path) -> None:
     path.mkdir()
 
 
-def by_noise(path: Path) -> None:
+def by_random_bytes(path: Path) -> None:
     path.write_bytes(os.urandom(64 * 1024))
 
 
-@pytest.mark.parametrize("replace", [by_a_directory, by_noise])
-def test_a_file_that_cannot_be_read_lets_nothing_pass(
+@pytest.mark.parametrize("replace", [by_a_directory, by_random_bytes])
+def test_no_token_is_accepted_while_the_file_cannot_be_read(
     scene: Scene, make_host: MakeHost, path: Path, replace: Callable[[Path], None]
 ) -> None:
     scene.host.dispose()

@@ -1,19 +1,19 @@
-"""Recorded histories of many processes on one database, and the checker that judges them.
+"""Recorder of concurrent histories on one database, and an offline checker of them.
 
 ``record``
-    What is written down of every operation.
+    The record of one operation, and the files of records.
 ``exchange``
-    Tokens, handed from process to process.
+    Tokens that the processes share through a file.
 ``observer``
-    Makes calls through the public interface, and records them.
+    Makes calls through the public interface and records them.
 ``workload``
-    A worker process: a host application with a wrong clock, and what it does all the time.
+    A worker process: a host application with a wrong clock, and its operations.
 ``disturbances``
-    What goes wrong on the way: the feed is cut, connections end, the server is restarted.
+    Fault injection: the feed is cut, connections are ended, the server is restarted.
 ``wrong_systems``
-    Faulty revocations, to prove the checker with.
+    Faulty implementations that the checker must detect.
 ``checker``, ``timeline``, ``findings``
-    Finds faults from the records alone. No Flask, no database.
+    Checks a history from the records alone. No Flask, no database.
 ``run``
-    Starts the workers on a database, and hands their records to the checker.
+    Starts the workers on a database, injects the disturbances and checks the history.
 """

@@ -1,7 +1,7 @@
 """Finds faults in a history, from the records alone.
 
-A call that began after another had returned came after it; two calls that overlap may have
-happened in either order. A fault is what no order can explain.
+A call that was invoked after the completion of another one takes effect after it. Two overlapping
+calls may take effect in either order. A fault is a result that no possible order explains.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from tests.histories.timeline import Moments, Timeline
 
 SECOND_NS = 1_000_000_000
 GRACE_NS = 60 * SECOND_NS
-"""How long a renewed token still works, by the clock of whoever looks."""
+"""How long a renewed token is still accepted, by the clock of the verifying process."""
 CLOCK_ERROR_NS = 5 * SECOND_NS
-"""By how much two machines' clocks may differ: twice two seconds, and some to spare."""
+"""The largest difference between two processes' clocks: twice two seconds, and a margin."""
 
-SHOWN: tuple[Kind, ...] = ("verify", "GET /api/token", "GET /api/user", "Verifier.verify")
-"""Calls that a token is shown to."""
+VERIFICATIONS: tuple[Kind, ...] = ("verify", "GET /api/token", "GET /api/user", "Verifier.verify")
+"""Calls that verify a token."""
 _NEEDS_ACTIVE: tuple[Kind, ...] = ("sign in", "renew", "GET /api/user")
 _ENDS_A_USER: tuple[Kind, ...] = ("force out", "deactivate")
 
 
 class IncompleteHistory(ValueError):
-    """A token is in the history, and the call that made it is not."""
+    """A token is in the history, but the call that issued it is not."""
 
 
 @dataclass(slots=True)
 class _Session:
-    """One sign-in and what became of it."""
+    """One session, and the operations on it."""
 
     sign_in: Operation
     renewals: list[Operation] = field(default_factory=list)
@@ -44,7 +44,7 @@ class _Session:
 
 @dataclass(slots=True)
 class _User:
-    """What was done to one user."""
+    """The operations on one user."""
 
     revocations: Timeline
     deactivations: Timeline
@@ -88,7 +88,7 @@ class _Checker:
     def _session(self, operation: Operation) -> _Session:
         session = self._sessions.get(operation.session_id or "")
         if session is None or (operation.jti is not None and operation.jti not in self._made):
-            raise IncompleteHistory(f"Nothing tells where this is from: {operation}.")
+            raise IncompleteHistory(f"No sign-in or renewal precedes this: {operation}.")
         return session
 
     def _user(self, name: str) -> _User:
@@ -148,7 +148,7 @@ class _Checker:
                 continue
             late_ns = accepted.begin_ns - renewed.end_ns - self._grace_ns - self._clock_error_ns
             if late_ns > self._allowed_ns(accepted):
-                yield self._finding("accepted after its grace", made, renewed, accepted)
+                yield self._finding("accepted after its grace period", made, renewed, accepted)
 
     def _refused_without_cause(self, session: _Session) -> Iterator[Finding]:
         if not session.refused:
@@ -157,8 +157,8 @@ class _Checker:
         revocations = self._users[session.sign_in.user or ""].revocations
         accepted = Moments(session.accepted)
         for refused in session.refused:
-            # What had returned before the sign-in began, or before a call that accepted, did not
-            # end this session.
+            # A revocation that had completed before the sign-in was invoked, or before an
+            # accepting call was invoked, did not end this session.
             until_ns = accepted.last_begin_before(refused.begin_ns) - self._staleness_ns
             since_ns = max(session.sign_in.begin_ns, until_ns)
             causes = (ends, revocations)
@@ -168,7 +168,7 @@ class _Checker:
                 yield self._finding("refused without cause", session.sign_in, refused)
 
     def _grace_may_end(self, session: _Session, refused: Operation) -> Operation | None:
-        """Return a renewal since which the refused token's grace may have passed."""
+        """Return a renewal after which the refused token's grace period may have ended."""
         if refused.jti is None:
             return None
         made = self._made[refused.jti]
@@ -180,9 +180,10 @@ class _Checker:
         return None
 
     def _contradicts_account(self, operation: Operation) -> Iterator[Finding]:
-        """Hold what asks for an active user against the account, and refusals against their codes.
+        """Find results that contradict the account: active or inactive.
 
-        Other refusals than ``session_revoked`` have one cause only, an inactive account.
+        A refusal with another code than ``session_revoked`` has one cause only, an inactive
+        account.
         """
         if operation.user is None or operation.code == "session_revoked":
             return
@@ -197,10 +198,10 @@ class _Checker:
                 return
             off = user.deactivations.first_begun_after(-1)
             if off is not None and off.end_ns < begin_ns:
-                yield self._finding("accepted though inactive", off, operation)
+                yield self._finding("accepted although inactive", off, operation)
 
     def _stamps_out_of_order(self, name: str) -> Iterator[Finding]:
-        """Of two sign-ins or renewals, the one that began after the other has the later stamp."""
+        """Find stamps that do not rise from one sign-in or renewal to the next, and equal ones."""
         highest: Operation | None = None
         under_way: list[tuple[int, int, Operation]] = []
         stamps: dict[int, Operation] = {}
@@ -219,15 +220,15 @@ class _Checker:
             heapq.heappush(under_way, (later.end_ns, at, later))
 
     def _allowed_ns(self, operation: Operation) -> int:
-        return self._staleness_ns if operation.kind in SHOWN else 0
+        return self._staleness_ns if operation.kind in VERIFICATIONS else 0
 
     def _finding(self, rule: Rule, *operations: Operation) -> Finding:
-        told = "; then ".join(describe(each, self._start_ns) for each in operations)
-        return Finding(rule, told + ".")
+        described = "; then ".join(describe(each, self._start_ns) for each in operations)
+        return Finding(rule, described + ".")
 
 
 def _may_lie_between(timeline: Timeline, since_ns: int, until_ns: int) -> bool:
-    """Say whether anything may have taken effect between two moments."""
+    """Return whether an operation may have taken effect between two times."""
     last = timeline.last_begun_by(until_ns)
     return last is not None and (last.outcome == "uncertain" or last.end_ns >= since_ns)
 
@@ -235,10 +236,12 @@ def _may_lie_between(timeline: Timeline, since_ns: int, until_ns: int) -> bool:
 def _last_before(
     wanted: Timeline, others: Timeline, begin_ns: int, end_ns: int
 ) -> Operation | None:
-    """Return one of *wanted* that none of *others* need have followed when a call looked.
+    """Return one of *wanted* that may have been in force during a call.
 
-    :param begin_ns: When the call began.
-    :param end_ns: When it ended.
+    None of *others* must have taken effect between the two.
+
+    :param begin_ns: The invocation of the call.
+    :param end_ns: The completion of the call.
     """
     last = wanted.last_begun_by(end_ns)
     if last is None or last.outcome == "uncertain":
@@ -254,13 +257,13 @@ def check(
     grace_ns: int = GRACE_NS,
     clock_error_ns: int = CLOCK_ERROR_NS,
 ) -> Report:
-    """Judge a history.
+    """Check a history.
 
     :param history: Every operation of every process, in any order.
-    :param staleness_ns: How long after a revocation calls may still accept, in nanoseconds.
-    :param grace_ns: How long a renewed token still works, in nanoseconds.
-    :param clock_error_ns: By how much two clocks may differ, in nanoseconds.
-    :raises IncompleteHistory: A token was shown that nothing in the history made.
+    :param staleness_ns: The staleness bound, in nanoseconds.
+    :param grace_ns: The grace period of a renewed token, in nanoseconds.
+    :param clock_error_ns: The largest difference between two clocks, in nanoseconds.
+    :raises IncompleteHistory: A token is in the history, but the call that issued it is not.
     """
     operations = list(history)
     checker = _Checker(operations, staleness_ns, grace_ns, clock_error_ns)

@@ -1,6 +1,6 @@
-"""What goes wrong on the way, while the workers work: each is done from outside, in its turn.
+"""Fault injection: disturbances that act from outside the workers, one after another.
 
-To disturb with something else, add a function that returns a :class:`Disturbance`, and give it to
+To add a disturbance, write a function that returns a :class:`Disturbance`, and pass its result to
 ``run.run``.
 """
 
@@ -23,18 +23,18 @@ from xgen_flask_sessions.feed.follower import Batch, FeedReader
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """One thing that goes wrong."""
+    """One fault to inject."""
 
     name: str
     act: Callable[[], object]
-    """Does it, and undoes it if it is to be undone; returns when that is done."""
+    """Injects the fault. Returns when a temporary fault is over."""
 
 
 _CUT = "the feed is cut"
 
 
 def feed_cut(directory: Path, seconds: float) -> Disturbance:
-    """Have the processes under :func:`cuttable` read no feed for a while, and the database well.
+    """Cut the feed, but not the database, of the processes under :func:`cuttable` for a while.
 
     :param directory: The directory of the records.
     """
@@ -50,7 +50,10 @@ def feed_cut(directory: Path, seconds: float) -> Disturbance:
 
 @contextmanager
 def cuttable(directory: Path) -> Iterator[None]:
-    """Make this process one whose feed is cut by :func:`feed_cut`."""
+    """Let :func:`feed_cut` cut the feed of this process.
+
+    :param directory: The directory of the records.
+    """
     flag = directory / _CUT
     read = FeedReader.read
 
@@ -58,7 +61,7 @@ def cuttable(directory: Path) -> Iterator[None]:
         if flag.exists():
             raise OSError("The feed is cut.")
         news = read(reader)
-        if flag.exists():  # it was on its way
+        if flag.exists():  # it was cut during the read
             raise OSError("The feed is cut.")
         return news
 
@@ -66,22 +69,27 @@ def cuttable(directory: Path) -> Iterator[None]:
         yield
 
 
-def held_up(wire: Wire, seconds: float, whom: str = "those that only show") -> Disturbance:
-    """Let nothing through a wire for a while."""
+def wire_blocked(
+    wire: Wire, seconds: float, clients: str = "the processes that only verify tokens"
+) -> Disturbance:
+    """Block a wire for a while.
+
+    :param clients: The processes behind the wire, for the disturbance's name.
+    """
 
     def act() -> None:
         wire.hold_up()
         time.sleep(seconds)
         wire.let_go()
 
-    return Disturbance(f"{whom} are cut off for {seconds:g} s", act)
+    return Disturbance(f"{clients} are cut off for {seconds:g} s", act)
 
 
 def connections_ended(admin_url: str, database: str) -> Disturbance:
-    """Have the server end every idle connection to a database, those that follow the feed too.
+    """Let the server end every idle connection to a database, including those of the feed.
 
-    :param admin_url: Where one may do that.
-    :param database: Its name.
+    :param admin_url: The URL of an account that may end connections.
+    :param database: The database's name.
     """
     engine = sa.create_engine(admin_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
 
@@ -108,7 +116,7 @@ def connections_ended(admin_url: str, database: str) -> Disturbance:
 
 def _kill(connection: sa.Connection, number: int) -> None:
     try:
-        connection.exec_driver_sql(f"KILL {number}")  # it may have gone by itself meanwhile
+        connection.exec_driver_sql(f"KILL {number}")  # it may have ended already
     except sa.exc.OperationalError as error:
         if error.orig is None or error.orig.args[0] != _NO_SUCH_THREAD:
             raise
@@ -118,12 +126,12 @@ _NO_SUCH_THREAD = 1094
 
 
 def redis_flushed(place: RedisPlace) -> Disturbance:
-    """Have Redis lose everything, once."""
+    """Flush Redis once."""
     return Disturbance("Redis is flushed", place.flush)
 
 
-def redis_forgetful(place: RedisPlace, seconds: float) -> Disturbance:
-    """Have Redis lose everything again and again, so that for a while no feed is to be had."""
+def redis_flushed_repeatedly(place: RedisPlace, seconds: float) -> Disturbance:
+    """Flush Redis repeatedly for a while: it holds no usable feed during that time."""
 
     def act() -> None:
         until = time.monotonic() + seconds
@@ -131,17 +139,18 @@ def redis_forgetful(place: RedisPlace, seconds: float) -> Disturbance:
             place.flush()
             time.sleep(_FLUSH_PAUSE_S)
 
-    return Disturbance(f"Redis is flushed again and again for {seconds:g} s", act)
+    return Disturbance(f"Redis is flushed repeatedly for {seconds:g} s", act)
 
 
 _FLUSH_PAUSE_S = 0.01
 
 
 def usual(directory: Path, bound_s: float, place: Place) -> list[Disturbance]:
-    """Return all that may go wrong where the database is, each longer than the bound if it lasts.
+    """Return all disturbances that are possible at a place; a temporary one outlasts the bound.
 
     :param directory: The directory of the records.
-    :param bound_s: How long those who watch may answer from memory.
+    :param bound_s: The staleness bound, in seconds.
+    :param place: The database.
     """
     cut = feed_cut(directory, 2 * bound_s)
     disturbances = [cut]
@@ -149,21 +158,24 @@ def usual(directory: Path, bound_s: float, place: Place) -> list[Disturbance]:
         name = sa.make_url(place.url).database or ""
         disturbances.append(connections_ended(place.admin_url, name))
     if place.wire is not None:
-        disturbances.append(held_up(place.wire, 2 * bound_s))
+        disturbances.append(wire_blocked(place.wire, 2 * bound_s))
     if place.server is not None:
         disturbances.append(restarted(place.server))
     if place.redis is not None:
-        disturbances += [redis_flushed(place.redis), redis_forgetful(place.redis, 2 * bound_s)]
+        disturbances += [
+            redis_flushed(place.redis),
+            redis_flushed_repeatedly(place.redis, 2 * bound_s),
+        ]
     return [*disturbances, cut]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A database, and how it can be disturbed."""
+    """A database, and the means to disturb it."""
 
     url: str
     distant_url: str | None = None
-    """Leads there through the wire."""
+    """The URL of the same database through the wire."""
     wire: Wire | None = None
     admin_url: str | None = None
     server: PrivateServer | None = None
@@ -172,9 +184,9 @@ class Place:
 
 @contextmanager
 def place_on(server: PrivateServer, redis: RedisPlace | None = None) -> Iterator[Place]:
-    """Lend an empty database on a server that may be restarted.
+    """Yield an empty database on a server that may be restarted.
 
-    :param redis: Where its feed goes, if anywhere.
+    :param redis: The destination of its feed, if it has one.
     """
     url = server.empty_database()
     with wire_to(url) as (wire, distant_url):
@@ -182,7 +194,7 @@ def place_on(server: PrivateServer, redis: RedisPlace | None = None) -> Iterator
 
 
 def restarted(server: PrivateServer) -> Disturbance:
-    """Stop a server as it is, and start it again."""
+    """Restart a server while it is in use."""
 
     def act() -> None:
         server.stop()

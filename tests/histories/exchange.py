@@ -1,6 +1,6 @@
-"""Tokens, handed from process to process through one append-only file.
+"""Tokens that the processes share through one append-only file.
 
-A token is put in after the call that made it has returned, so that nobody shows it earlier.
+A token is added after the call that issued it has completed, so no other call uses it earlier.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KEPT = 30
-"""How many of each user's newest tokens a process remembers."""
+"""Number of each user's newest tokens that a process keeps in memory."""
 
 _NAME = "tokens.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A token, and whose it is."""
+    """A token with its user and session."""
 
     user: str
     session_id: str
@@ -30,7 +30,7 @@ class Shared:
 
 
 class Exchange:
-    """One process's end of the file."""
+    """One process's access to the shared file."""
 
     def __init__(self, directory: Path) -> None:
         path = directory / _NAME
@@ -40,12 +40,12 @@ class Exchange:
         self._tokens: dict[str, deque[Shared]] = defaultdict(lambda: deque(maxlen=KEPT))
 
     def put(self, shared: Shared) -> None:
-        """Hand a token to every process, this one included."""
+        """Share a token with every process, including this one."""
         line = json.dumps([shared.user, shared.session_id, shared.jti, shared.token]) + "\n"
         os.write(self._out, line.encode())  # one write: lines of two processes never mix
 
-    def look(self) -> None:
-        """Take in what was put since the last look."""
+    def read_new(self) -> None:
+        """Read the tokens that were added since the last call."""
         *lines, self._rest = (self._rest + self._in.read()).split(b"\n")
         for line in lines:
             shared = Shared(*json.loads(line))
@@ -56,7 +56,7 @@ class Exchange:
         return list(self._tokens[user])[: -count - 1 : -1]
 
     def pick(self, user: str, chance: random.Random) -> Shared | None:
-        """Return one of a user's tokens, a new one more likely than an old one."""
+        """Return a random token of a user, or ``None``. Newer tokens are more likely."""
         kept = self._tokens[user]
         if not kept:
             return None
@@ -69,7 +69,7 @@ class Exchange:
 
 
 def read_tokens(directory: Path) -> Iterator[Shared]:
-    """Yield every token that was put, the oldest first."""
+    """Yield every shared token, the oldest first."""
     with (directory / _NAME).open() as lines:
         for line in lines:
             yield Shared(*json.loads(line))

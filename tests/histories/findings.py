@@ -1,4 +1,4 @@
-"""What a checker found, and in which operations."""
+"""The findings of the checker."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ Rule = Literal[
     "accepted after its revocation",
     "refused without cause",
     "accepted after it was refused",
-    "accepted after its grace",
-    "accepted though inactive",
+    "accepted after its grace period",
+    "accepted although inactive",
     "stamps out of order",
-    "counted wrongly",
+    "wrong session count",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fault."""
+    """One fault in a history."""
 
     rule: Rule
     text: str
-    """The operations that it rests on, in words."""
+    """A description of the operations that prove it."""
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.text}"
@@ -33,23 +33,23 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a history shows."""
+    """The result of a check."""
 
     findings: list[Finding]
     counts: Counter[tuple[Kind, Outcome]]
     longest_staleness_ns: int
-    """How long after a revocation had returned the last call began that still accepted."""
+    """The longest time from a revocation's completion to the invocation of an accepting call."""
     late_acceptances: int = 0
-    """How many calls began after a revocation had returned, and still accepted."""
+    """The number of calls that were invoked after a revocation had completed, and accepted."""
 
 
 def describe(operation: Operation, start_ns: int) -> str:
-    """Say in words what an operation was.
+    """Describe an operation in one line.
 
-    :param start_ns: The time to count from.
+    :param start_ns: The time that counts as 0 ms.
     """
     begin, end = ((at - start_ns) / 1e6 for at in (operation.begin_ns, operation.end_ns))
-    whom = [
+    subjects = [
         f"{name} {value}"
         for name, value in (
             ("user", operation.user),
@@ -60,7 +60,7 @@ def describe(operation: Operation, start_ns: int) -> str:
         )
         if value is not None
     ]
-    about = f" ({', '.join(whom)})" if whom else ""
+    about = f" ({', '.join(subjects)})" if subjects else ""
     answer = operation.outcome + (f" as {operation.code}" if operation.code else "")
     return (
         f"{operation.kind}{about} by process {operation.process}, "

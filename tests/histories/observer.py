@@ -1,4 +1,4 @@
-"""Makes calls through the public interface, and records each with its begin and end."""
+"""Makes calls through the public interface, and records their invocations and completions."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _T = TypeVar("_T")
 
 
 class _Calls:
-    """Makes calls, and writes down each.
+    """Makes calls and records them.
 
-    :param roll_back: Called after one that failed.
+    :param roll_back: Called after a failed call.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class _Calls:
 
 
 class Observer:
-    """One process's way to a host application.
+    """The calls of one process to a host application.
 
-    :param process: Its number.
+    :param process: The number of the process.
     :param host: The host application.
-    :param recorder: Where its operations go.
+    :param recorder: Records the calls.
     """
 
     def __init__(self, process: int, host: Host, recorder: Recorder) -> None:
@@ -103,7 +103,10 @@ class Observer:
             return self._record("sign in", lambda: self._host.sessions.issue(user), user=user)
 
     def renew(self, shared: Shared, verified: VerifiedToken) -> IssuedToken | None:
-        """Renew a token that was verified before."""
+        """Renew a token.
+
+        :param verified: The result of its verification.
+        """
         with self._host.app.app_context():
             return self._record("renew", lambda: self._host.sessions.renew(verified), shared)
 
@@ -128,7 +131,7 @@ class Observer:
             self._record("force out everyone", self._host.sessions.force_logout_everyone)
 
     def deactivate(self, user: str) -> None:
-        """Switch a user inactive and end the sessions, in one transaction."""
+        """Deactivate a user and force the user out, in one transaction."""
 
         def call() -> Revocation:
             self._set_active(user, active=False)
@@ -140,7 +143,7 @@ class Observer:
             self._record("deactivate", call, user=user)
 
     def activate(self, user: str) -> None:
-        """Switch a user active."""
+        """Activate a user."""
 
         def call() -> None:
             self._set_active(user, active=True)
@@ -150,25 +153,25 @@ class Observer:
             self._record("activate", call, user=user)
 
     def verify(self, shared: Shared) -> VerifiedToken | None:
-        """Show a token to ``sessions.verify``."""
+        """Verify a token by ``sessions.verify``."""
         with self._host.app.app_context():
             return self._record("verify", lambda: self._host.sessions.verify(shared.token), shared)
 
     def get(self, client: FlaskClient, kind: Kind, shared: Shared) -> bool:
-        """Show a token to one of the host's protected calls, and return whether it passed."""
+        """Make one of the host's protected calls, and return whether the token was accepted."""
         path = kind.removeprefix("GET ")
 
         def call() -> TestResponse:
             try:
                 return client.get(path, headers=bearer(shared.token))
-            except SQLAlchemyError as error:  # at the request's end: the host's session is closed
+            except SQLAlchemyError as error:  # when the host closes its session after the request
                 raise DenylistUnavailable from error
 
         answer = self._record(kind, call, shared)
         return answer is not None and answer.status_code == 200
 
     def _set_active(self, user: str, *, active: bool) -> None:
-        # Always written, so that the row is locked, whatever was in it.
+        # The row is written even if its value stays the same: that locks it.
         model, session = self._host.model, self._host.db.session
         try:
             session.execute(sa.update(model).where(model.id == int(user)).values(is_active=active))
@@ -180,15 +183,15 @@ class Observer:
         try:
             self._host.db.session.commit()
         except SQLAlchemyError as error:
-            raise LedgerUnavailable("It may have been committed.") from error
+            raise LedgerUnavailable("The change may have been committed.") from error
 
 
 class ServiceObserver:
-    """One process's way to a service without the database.
+    """The calls of one process that is a service without the database.
 
-    :param process: Its number.
-    :param verifier: What the service checks tokens with.
-    :param recorder: Where its operations go.
+    :param process: The number of the process.
+    :param verifier: The service's verifier.
+    :param recorder: Records the calls.
     """
 
     def __init__(self, process: int, verifier: Verifier, recorder: Recorder) -> None:
@@ -196,7 +199,7 @@ class ServiceObserver:
         self._record = _Calls(process, recorder).record
 
     def verify(self, shared: Shared) -> bool:
-        """Show it a token, and return whether it passed."""
+        """Verify a token, and return whether it was accepted."""
         verified = self._record(
             "Verifier.verify", lambda: self._verifier.verify(shared.token), shared
         )

@@ -1,7 +1,7 @@
-"""What is written down of every operation: JSON lines, one file per process.
+"""The records of operations: JSON lines, one file per process.
 
-Times are nanoseconds of the machine's monotonic clock, which all processes share and no wrong wall
-clock touches.
+Times are nanoseconds of the machine's monotonic clock. All processes share it, and the workers'
+wrong wall clocks do not change it.
 """
 
 from __future__ import annotations
@@ -26,19 +26,24 @@ Kind = Literal[
     "GET /api/user",
     "Verifier.verify",
 ]
-"""What was asked for. A deactivation forces the user out in the same transaction; the last four
-are a token shown to ``sessions.verify``, ``token_required``, ``login_required``, and to a service
+"""The kind of call. A deactivation also forces the user out, in the same transaction. The last four
+verify a token: by ``sessions.verify``, ``token_required``, ``login_required``, and in a service
 without the database."""
 
 Outcome = Literal["done", "refused", "nothing to do", "not done", "uncertain"]
-"""How it ended: done (a token shown: accepted); refused with a code; a session to end that had
-ended; the answer that nothing was done, or that nothing can be said just now; a commit that may or
-may not have happened."""
+"""The result of a call.
+
+- ``done``: the change was made, or the token was accepted.
+- ``refused``: with an error code.
+- ``nothing to do``: the session to end had already ended.
+- ``not done``: the change was not made, or the token could not be checked.
+- ``uncertain``: the commit may or may not have happened.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One call, as its caller saw it."""
+    """One call as its caller saw it: invoked at ``begin_ns``, completed at ``end_ns``."""
 
     kind: Kind
     process: int
@@ -46,24 +51,24 @@ class Operation:
     end_ns: int
     outcome: Outcome
     code: str | None = None
-    """The error's code."""
+    """The error code."""
     user: str | None = None
     session_id: str | None = None
     jti: str | None = None
-    """The token that was shown."""
+    """The token that was verified or renewed."""
     new_jti: str | None = None
-    """The token that was handed out."""
+    """The token that was issued."""
     stamp: int | None = None
-    """The new token's stamp, or the invalidation timestamp that was set, in microseconds."""
+    """The new token's stamp, or the new invalidation timestamp, in microseconds."""
 
 
 def monotonic_ns() -> int:
-    """Return the time that operations are recorded with; freezegun leaves it alone."""
+    """Return the time of the records' clock, which freezegun does not change."""
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
 class Recorder:
-    """Writes one process's operations as they end; what was written survives the process."""
+    """Writes one process's operations at their completion; the records survive a crash."""
 
     def __init__(self, directory: Path, process: int) -> None:
         self._file = (directory / f"history-{process}.jsonl").open("a", buffering=1)
@@ -78,7 +83,7 @@ class Recorder:
 
 
 def read_history(directory: Path) -> Iterator[Operation]:
-    """Yield every process's operations, file by file."""
+    """Yield the operations of every process, file by file."""
     for path in sorted(directory.glob("history-*.jsonl")):
         with path.open() as lines:
             for line in lines:

@@ -1,4 +1,4 @@
-"""Starts workers on a database, and hands their records to the checker."""
+"""Starts workers on a database, injects disturbances, and checks the recorded history."""
 
 from __future__ import annotations
 
@@ -45,22 +45,23 @@ def run(
     distant_redis_url: str | None = None,
     disturbances: Sequence[Disturbance] = (),
 ) -> Report:
-    """Let workers loose on an empty database, and judge what they saw.
+    """Run workers on an empty database, and check their history.
 
-    :param database_url: Where tables and users are made.
+    :param database_url: The database, where tables and users are created.
     :param directory: An empty directory for the records.
-    :param seconds: For how long the workers work.
-    :param least_steps: What each of them does even if it takes longer, as on a crowded machine.
-    :param processes: How many they are.
+    :param seconds: The duration of the workers' operations.
+    :param least_steps: Steps of each worker, even if they take longer, as on a busy machine.
+    :param processes: The number of worker processes.
     :param system: One of ``wrong_systems.SYSTEMS``.
-    :param seed: What the workers' choices and clocks follow.
-    :param consistency: How the workers' hosts check tokens.
-    :param max_staleness_s: How long after a revocation they may still accept, if they watch.
-    :param showing: How many of the processes do nothing but show tokens.
-    :param distant_url: Where those find the database, if it is elsewhere.
-    :param redis: Where the feed goes; the last process is then a service without the database.
-    :param distant_redis_url: Where that one finds Redis, if it is elsewhere.
-    :param disturbances: What goes wrong on the way, one after the other.
+    :param seed: The seed of the workers' choices and clocks.
+    :param consistency: The consistency of the workers' hosts.
+    :param max_staleness_s: The staleness bound in seconds, for ``"watch"``.
+    :param showing: The number of processes that only verify tokens.
+    :param distant_url: The URL of the database for those processes, if it is another one.
+    :param redis: The destination of the feed; the last process is then a service without the
+        database.
+    :param distant_redis_url: The URL of Redis for that service, if it is another one.
+    :param disturbances: The faults to inject, one after another.
     :raises RuntimeError: A worker failed.
     """
     with _host(database_url, redis) as host:
@@ -81,12 +82,12 @@ def run(
             redis=redis,
             distant_redis_url=distant_redis_url,
         )
-        host.dispose()  # it is not needed meanwhile
+        host.dispose()  # it needs no connection while the workers run
         _work_together(plan, disturbances)
-        counted_wrongly = _compare_counts(host, plan)
+        wrong_counts = _compare_counts(host, plan)
     staleness_ns = int(max_staleness_s * 1e9) if consistency == "watch" else 0
     report = check(read_history(directory), staleness_ns=staleness_ns)
-    return replace(report, findings=[*report.findings, *counted_wrongly])
+    return replace(report, findings=[*report.findings, *wrong_counts])
 
 
 @contextmanager
@@ -101,7 +102,7 @@ def _host(database_url: str, redis: RedisPlace | None) -> Iterator[Host]:
 
 
 def _work_together(plan: Plan, disturbances: Sequence[Disturbance]) -> None:
-    # Each starts from a fresh process that has imported everything, and no connection.
+    # Each is forked from a process that has imported all modules and has no connection.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([work.__module__])
     ready = context.Barrier(plan.processes + 1, timeout=_PATIENCE_S)
@@ -111,7 +112,7 @@ def _work_together(plan: Plan, disturbances: Sequence[Disturbance]) -> None:
     for worker in workers:
         worker.start()
     try:
-        with suppress(threading.BrokenBarrierError):  # a worker failed: it is told below
+        with suppress(threading.BrokenBarrierError):  # a worker failed: see _await
             ready.wait()
             _disturb(disturbances, plan.seconds)
     finally:
@@ -119,7 +120,7 @@ def _work_together(plan: Plan, disturbances: Sequence[Disturbance]) -> None:
 
 
 def _disturb(disturbances: Sequence[Disturbance], seconds: float) -> None:
-    """Disturb, at times spread evenly over those seconds."""
+    """Inject the disturbances, spread evenly over a number of seconds."""
     begun = time.monotonic()
     for number, disturbance in enumerate(disturbances, 1):
         due = begun + seconds * number / (len(disturbances) + 1)
@@ -128,9 +129,9 @@ def _disturb(disturbances: Sequence[Disturbance], seconds: float) -> None:
 
 
 def _await(workers: Sequence[BaseProcess], deadline: float) -> None:
-    """Wait for every worker to end well.
+    """Wait for every worker to end.
 
-    :raises RuntimeError: One did not.
+    :raises RuntimeError: A worker failed, or did not end by the deadline.
     """
     for worker in workers:
         worker.join(max(0.0, deadline - time.monotonic()))
@@ -143,7 +144,7 @@ def _await(workers: Sequence[BaseProcess], deadline: float) -> None:
 
 
 def _compare_counts(host: Host, plan: Plan) -> list[Finding]:
-    """Show one token of every session, and hold what is accepted against Login Management."""
+    """Verify one token of every session, and compare the number accepted with Login Management."""
     newest: dict[str, Shared] = {}
     for shared in read_tokens(plan.directory):
         newest[shared.session_id] = shared
@@ -157,8 +158,8 @@ def _compare_counts(host: Host, plan: Plan) -> list[Finding]:
     counted = {user["user_id"]: user["active_sessions"] for user in answer["users"]}
     return [
         Finding(
-            "counted wrongly",
-            f"user {user} has {accepted[user]} sessions that are accepted, and "
+            "wrong session count",
+            f"user {user} has {accepted[user]} accepted sessions, and "
             f"{counted.get(user, 0)} in Login Management.",
         )
         for user in plan.users

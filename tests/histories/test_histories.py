@@ -1,6 +1,6 @@
-"""Revocation holds in every history that eight processes with wrong clocks can make of it.
+"""Recorded histories of concurrent processes with wrong clocks contain no fault.
 
-The longer run is ``python -m tests.benchmarks.histories``.
+A longer run: ``python -m tests.benchmarks.histories``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from tests.benchmarks.histories import main
 from tests.histories.disturbances import (
     Place,
     feed_cut,
-    held_up,
     place_on,
     redis_flushed,
-    redis_forgetful,
+    redis_flushed_repeatedly,
     usual,
+    wire_blocked,
 )
 from tests.histories.findings import Report, Rule
 from tests.histories.record import Kind
@@ -44,18 +44,19 @@ LEAST_DONE: dict[Kind, int] = {
     "GET /api/token": 5,
     "GET /api/user": 5,
 }
-"""What even a crowded machine does in the time; a free one does twenty times as much."""
+"""The minimum even on a busy machine; an idle one makes twenty times as many operations."""
 
 BOUND_S = 0.5
-"""How long those who watch may answer from memory here."""
+"""The staleness bound, in seconds."""
 
 SHORT_BOUND_S = 0.2
-"""The same where there is a fault to be found: it is one soon, and nothing else hides it first."""
+"""The staleness bound for a faulty watch: its fault is visible earlier, before another event
+hides it."""
 
 ATTEMPTS = 12
-"""How many histories are made at most until one shows what processes show only where they meet."""
+"""The maximum number of histories until one contains a race that happens only by chance."""
 
-CONVICTS: dict[str, Rule] = {
+EXPECTED_RULE: dict[str, Rule] = {
     "whole-second": "accepted after its revocation",
     "node-clock": "stamps out of order",
     "check-then-renew": "accepted after its revocation",
@@ -64,10 +65,10 @@ CONVICTS: dict[str, Rule] = {
     "watch-keeping-late": "accepted after its revocation",
     "service-without-bound": "accepted after its revocation",
 }
-"""The rule that finds each wrong system out, whatever else does."""
+"""A rule that each wrong system breaks; it may break others too."""
 
 
-def test_eight_processes_with_wrong_clocks_make_a_history_without_fault(
+def test_a_history_of_eight_processes_with_wrong_clocks_has_no_fault(
     database_url: str, tmp_path: Path
 ) -> None:
     records = tmp_path / "records"
@@ -83,27 +84,27 @@ def test_eight_processes_with_wrong_clocks_make_a_history_without_fault(
 
 
 @pytest.mark.parametrize("system", WRONG_SYSTEMS)
-def test_a_wrong_system_is_found_out(system: str, database_url: str, tmp_path: Path) -> None:
+def test_the_checker_detects_a_wrong_system(system: str, database_url: str, tmp_path: Path) -> None:
     def history(records: Path) -> Report:
         drop_tables(database_url)
         return run(database_url, records, seconds=0.5, least_steps=60, system=system)
 
-    assert CONVICTS[system] in rules_broken(history, tmp_path, system)
+    assert EXPECTED_RULE[system] in rules_broken(history, tmp_path, system)
 
 
 def rules_broken(history: Callable[[Path], Report], home: Path, system: str) -> set[Rule]:
-    """Make histories until one shows what the system does wrong, and return what the last shows.
+    """Make histories until one breaks the system's expected rule; return the last one's findings.
 
-    It goes wrong only where processes meet, which they need not within a few seconds.
+    The fault needs a race of processes, which may not happen within a few seconds.
 
-    :param history: Makes one on an empty database, given an empty directory for the records.
+    :param history: Makes a history on an empty database, given an empty directory for the records.
     """
     found: set[Rule] = set()
     for attempt in range(ATTEMPTS):
         records = home / f"records-{attempt}"
         records.mkdir()
         found = {finding.rule for finding in history(records).findings}
-        if CONVICTS[system] in found:
+        if EXPECTED_RULE[system] in found:
             break
     return found
 
@@ -116,7 +117,7 @@ def drop_tables(url: str) -> None:
     engine.dispose()
 
 
-# --- Where the denylist is watched -----------------------------------------------------------
+# --- Watch -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
@@ -125,7 +126,7 @@ def place(
     private_servers: Callable[[str], PrivateServer],
     sqlite_url: str,
 ) -> Iterator[Place]:
-    """Give an empty database, on a server that may be restarted, of each kind in turn."""
+    """Yield an empty database of each kind; its server, if any, may be restarted."""
     if request.param == "sqlite":
         yield Place(sqlite_url)
         return
@@ -135,10 +136,10 @@ def place(
     server.restore()
 
 
-def test_those_who_watch_accept_nothing_after_the_bound_whatever_goes_wrong(
+def test_a_watch_accepts_no_token_after_the_bound_under_any_disturbance(
     place: Place, tmp_path: Path
 ) -> None:
-    # That somebody is late at all takes that a token is shown while its end is not heard of.
+    # A late acceptance needs a verification before the process has read the revocation.
     late = 0
     for attempt in range(ATTEMPTS):
         records = tmp_path / f"records-{attempt}"
@@ -149,7 +150,7 @@ def test_those_who_watch_accept_nothing_after_the_bound_whatever_goes_wrong(
             place.url,
             records,
             seconds=6,
-            processes=5,  # the server takes no more
+            processes=5,  # the server has no connections for more
             consistency="watch",
             max_staleness_s=BOUND_S,
             showing=2,
@@ -171,7 +172,7 @@ def test_those_who_watch_accept_nothing_after_the_bound_whatever_goes_wrong(
     assert late > 0
 
 
-def watch_on_sqlite(system: str, records: Path) -> Report:
+def run_watch_on_sqlite(system: str, records: Path) -> Report:
     return run(
         f"sqlite:///{records}.db",
         records,
@@ -186,12 +187,14 @@ def watch_on_sqlite(system: str, records: Path) -> Report:
 
 
 @pytest.mark.parametrize("system", WRONG_WATCHES)
-def test_a_wrong_watch_is_found_out(system: str, tmp_path: Path) -> None:
-    assert CONVICTS[system] in rules_broken(partial(watch_on_sqlite, system), tmp_path, system)
+def test_the_checker_detects_a_wrong_watch(system: str, tmp_path: Path) -> None:
+    assert EXPECTED_RULE[system] in rules_broken(
+        partial(run_watch_on_sqlite, system), tmp_path, system
+    )
 
 
 @pytest.mark.parametrize("database", ["sqlite", "mariadb"])
-def test_a_service_accepts_nothing_after_the_bound_whatever_redis_loses(
+def test_a_service_accepts_no_token_after_the_bound_though_redis_loses_the_feed(
     request: pytest.FixtureRequest, database: str, tmp_path: Path, own_redis: RedisPlace
 ) -> None:
     late = 0
@@ -201,7 +204,7 @@ def test_a_service_accepts_nothing_after_the_bound_whatever_redis_loses(
         records = tmp_path / f"records-{attempt}"
         records.mkdir()
 
-        report = with_a_service("right", records, own_redis, url)
+        report = run_with_a_service("right", records, own_redis, url)
 
         assert [str(finding) for finding in report.findings] == []
         for outcome in ("done", "refused", "not done"):
@@ -214,7 +217,9 @@ def test_a_service_accepts_nothing_after_the_bound_whatever_redis_loses(
     assert late > 0
 
 
-def with_a_service(system: str, records: Path, redis: RedisPlace, url: str | None = None) -> Report:
+def run_with_a_service(
+    system: str, records: Path, redis: RedisPlace, url: str | None = None
+) -> Report:
     with wire_to(redis.url) as (wire, distant_redis_url):
         return run(
             url or f"sqlite:///{records}.db",
@@ -229,25 +234,27 @@ def with_a_service(system: str, records: Path, redis: RedisPlace, url: str | Non
             distant_redis_url=distant_redis_url,
             disturbances=[
                 redis_flushed(redis),
-                redis_forgetful(redis, 2 * BOUND_S),
-                held_up(wire, 3 * BOUND_S, "services"),
+                redis_flushed_repeatedly(redis, 2 * BOUND_S),
+                wire_blocked(wire, 3 * BOUND_S, "services"),
             ],
         )
 
 
 @pytest.mark.parametrize("system", WRONG_SERVICES)
-def test_a_wrong_service_is_found_out(system: str, tmp_path: Path, own_redis: RedisPlace) -> None:
+def test_the_checker_detects_a_wrong_service(
+    system: str, tmp_path: Path, own_redis: RedisPlace
+) -> None:
     def history(records: Path) -> Report:
-        return with_a_service(system, records, own_redis)
+        return run_with_a_service(system, records, own_redis)
 
-    assert CONVICTS[system] in rules_broken(history, tmp_path, system)
+    assert EXPECTED_RULE[system] in rules_broken(history, tmp_path, system)
 
 
-def test_a_right_one_is_not_where_the_database_answers_slowly(tmp_path: Path) -> None:
+def test_a_watch_on_a_slow_database_has_no_fault(tmp_path: Path) -> None:
     records = tmp_path / "records"
     records.mkdir()
 
-    report = watch_on_sqlite("slow", records)
+    report = run_watch_on_sqlite("slow", records)
 
     assert [str(finding) for finding in report.findings] == []
 
@@ -256,7 +263,7 @@ def test_a_right_one_is_not_where_the_database_answers_slowly(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("system", "status"), [("right", 0), ("whole-second", 1)])
-def test_the_command_ends_with_1_if_there_was_any_fault(
+def test_the_command_exits_with_1_if_it_found_a_fault(
     system: str, status: int, sqlite_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--seconds", "2", "--system", system, "--database-url", sqlite_url]

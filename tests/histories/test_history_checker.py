@@ -1,4 +1,4 @@
-"""The checker of histories: for each rule, a history without fault, and one with."""
+"""The checker of histories: for each rule, a history without a fault and one with a fault."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _stamps = count(1)
 def op(
     kind: Kind, begin: float, end: float, outcome: Outcome = "done", **known: str | int | None
 ) -> Operation:
-    """Return an operation on user u; *begin* and *end* are milliseconds."""
+    """Return an operation on user ``u``; *begin* and *end* are milliseconds."""
     fields: dict[str, Any] = {"process": 0, "user": "u", **known}
     return Operation(
         kind=kind,
@@ -78,15 +78,15 @@ def activate(begin: float, end: float, outcome: Outcome = "done") -> Operation:
 
 
 def rules(history: Sequence[Operation], **options: int) -> set[str]:
-    """Return which rules a history breaks."""
+    """Return the rules that a history breaks."""
     return {finding.rule for finding in check(history, **options).findings}
 
 
 AFTER_REVOCATION = "accepted after its revocation"
 AFTER_REFUSAL = "accepted after it was refused"
-AFTER_GRACE = "accepted after its grace"
+AFTER_GRACE = "accepted after its grace period"
 NO_CAUSE = "refused without cause"
-THOUGH_INACTIVE = "accepted though inactive"
+ALTHOUGH_INACTIVE = "accepted although inactive"
 STAMPS = "stamps out of order"
 
 Revoke = Callable[[float, float], Operation]
@@ -127,14 +127,14 @@ def test_a_renewal_that_overlaps_a_revocation_does_not_outlive_it(
     assert rules([*history, accepted(4, 5, "t")]) == {AFTER_REVOCATION}
 
 
-def test_another_user_s_revocation_revokes_nothing() -> None:
+def test_a_revocation_of_another_user_has_no_effect() -> None:
     other = op("force out", 2, 3, user="v")
 
     assert rules([sign_in(0, 1), other, accepted(4, 5)]) == set()
     assert rules([sign_in(0, 1), other, refused(4, 5)]) == {NO_CAUSE}
 
 
-def test_a_revocation_that_was_not_done_revokes_nothing() -> None:
+def test_a_revocation_that_was_not_done_has_no_effect() -> None:
     history = [sign_in(0, 1), force_out(2, 3, "not done")]
 
     assert rules([*history, accepted(4, 5)]) == set()
@@ -156,14 +156,14 @@ def test_an_uncertain_commit_may_happen_at_any_time_later() -> None:
     assert rules([*history[1:], sign_in(6, 7), refused(8, 9)]) == {NO_CAUSE}
 
 
-def test_of_overlapping_revocations_each_counts() -> None:
+def test_each_of_two_overlapping_revocations_counts() -> None:
     history = [force_out(2, 9), force_out(3, 4)]
 
     assert rules([*history, sign_in(0, 1), accepted(5, 6)]) == {AFTER_REVOCATION}
     assert rules([*history, sign_in(5, 6), refused(10, 11)]) == set()
 
 
-def test_of_many_revocations_the_first_to_return_counts() -> None:
+def test_the_first_of_many_revocations_to_complete_counts() -> None:
     history = [sign_in(0, 1), force_out(1.5, 9), end_session(2, 3), force_out(4, 5)]
 
     report = check([*history, accepted(3.5, 4)])
@@ -175,7 +175,7 @@ def test_of_many_revocations_the_first_to_return_counts() -> None:
     assert report.longest_staleness_ns == MS // 2
 
 
-def test_staleness_may_be_allowed_to_verification_and_is_measured() -> None:
+def test_staleness_is_measured_and_can_be_allowed_for_verifications_only() -> None:
     history = [sign_in(0, 1), force_out(2, 3), accepted(7, 8)]
 
     assert check(history).longest_staleness_ns == 4 * MS
@@ -206,21 +206,21 @@ def test_a_sign_in_that_began_after_a_revocation_returned_is_not_ended_by_it(
     assert rules([*history, sign_in(1.1, 2)]) == {NO_CAUSE}
 
 
-def test_a_call_that_accepted_after_a_revocation_shows_that_it_ended_nothing() -> None:
+def test_a_revocation_before_an_acceptance_is_no_cause_of_a_later_refusal() -> None:
     history = [force_out(0, 2), sign_in(1, 3), refused(7, 8)]
 
     assert rules([*history, accepted(1.9, 4)]) == set()
     assert rules([*history, accepted(5, 6)]) == {NO_CAUSE}
 
 
-def test_a_session_that_had_ended_before_needs_a_cause_too() -> None:
+def test_a_session_found_already_ended_needs_a_cause() -> None:
     nothing = end_session(4, 5, "nothing to do")
 
     assert rules([sign_in(0, 1), force_out(2, 3), nothing]) == set()
     assert rules([sign_in(0, 1), nothing]) == {NO_CAUSE}
 
 
-def test_a_renewal_refused_needs_a_cause_too() -> None:
+def test_a_refused_renewal_needs_a_cause() -> None:
     refusal = op("renew", 4, 5, "refused", session_id="s", jti="s", code="session_revoked")
 
     assert rules([sign_in(0, 1), force_out(2, 3), refusal]) == set()
@@ -228,20 +228,20 @@ def test_a_renewal_refused_needs_a_cause_too() -> None:
 
 
 @pytest.mark.parametrize("code", ["token_invalid", "token_expired"])
-def test_other_refusals_have_no_cause_at_all(code: str) -> None:
+def test_no_cause_explains_a_refusal_with_another_code(code: str) -> None:
     assert rules([sign_in(0, 1), deactivate(2, 3), refused(4, 5, code=code)]) == {NO_CAUSE}
 
 
-def test_no_answer_for_want_of_the_database_is_no_refusal() -> None:
+def test_an_unavailable_database_is_not_a_refusal() -> None:
     unavailable = op("verify", 4, 5, "not done", session_id="s", jti="s", code="x")
 
     assert rules([sign_in(0, 1), unavailable]) == set()
 
 
-# --- A minute of grace -----------------------------------------------------------------------
+# --- The grace period ------------------------------------------------------------------------
 
 
-def test_a_renewed_token_may_be_refused_once_its_grace_may_be_over() -> None:
+def test_a_renewed_token_may_be_refused_once_its_grace_period_may_be_over() -> None:
     history = [sign_in(0, 1), renew(2, 3, "t")]
 
     assert rules([*history, refused(55_010, 55_020)]) == set()
@@ -249,14 +249,14 @@ def test_a_renewed_token_may_be_refused_once_its_grace_may_be_over() -> None:
     assert rules([*history, refused(55_010, 55_020, "t")]) == {NO_CAUSE}
 
 
-def test_a_renewed_token_must_be_refused_once_its_grace_must_be_over() -> None:
+def test_a_renewed_token_must_be_refused_once_its_grace_period_must_be_over() -> None:
     history = [sign_in(0, 1), renew(2, 3, "t"), accepted(90_000, 90_001, "t")]
 
     assert rules([*history, accepted(65_000, 65_001)]) == set()
     assert rules([*history, accepted(65_010, 65_011)]) == {AFTER_GRACE}
 
 
-def test_a_token_refused_for_its_grace_may_be_accepted_where_the_clock_is_behind() -> None:
+def test_a_token_refused_after_its_grace_period_may_be_accepted_by_a_slow_clock() -> None:
     history = [sign_in(0, 1), renew(2, 3, "t"), refused(58_000, 58_001)]
 
     assert rules([*history, accepted(59_000, 59_001), accepted(59_000, 59_001, "t")]) == set()
@@ -265,14 +265,14 @@ def test_a_token_refused_for_its_grace_may_be_accepted_where_the_clock_is_behind
 # --- Accepted after it was refused -----------------------------------------------------------
 
 
-def test_what_was_refused_is_not_accepted_again() -> None:
+def test_a_refused_token_is_not_accepted_again() -> None:
     history = [sign_in(0, 1), force_out(2, 9), refused(3, 4)]
 
     assert rules([*history, accepted(3.9, 5)]) == set()
     assert rules([*history, accepted(4.1, 5)]) == {AFTER_REFUSAL}
 
 
-def test_a_session_that_had_ended_is_not_accepted_again_by_any_of_its_tokens() -> None:
+def test_no_token_of_an_ended_session_is_accepted_again() -> None:
     history = [
         sign_in(0, 1),
         renew(1, 2, "t"),
@@ -291,45 +291,45 @@ def inactive(begin: float, end: float) -> Operation:
     return op("sign in", begin, end, "refused", code="user_inactive")
 
 
-def test_nobody_signs_in_between_a_deactivation_and_the_next_activation() -> None:
+def test_no_sign_in_succeeds_between_a_deactivation_and_the_next_activation() -> None:
     history = [deactivate(0, 1), activate(5, 6)]
 
     assert rules([*history, sign_in(0.9, 2)]) == set()
     assert rules([*history, sign_in(4, 5.1)]) == set()
-    assert rules([*history, sign_in(1.1, 4.9)]) == {THOUGH_INACTIVE}
+    assert rules([*history, sign_in(1.1, 4.9)]) == {ALTHOUGH_INACTIVE}
 
 
-def test_an_activation_that_was_not_done_activates_nobody() -> None:
+def test_an_activation_that_was_not_done_has_no_effect() -> None:
     history = [deactivate(0, 1), sign_in(5, 6)]
 
     assert rules([*history, activate(2, 3, "uncertain")]) == set()
-    assert rules([*history, activate(2, 3, "not done")]) == {THOUGH_INACTIVE}
+    assert rules([*history, activate(2, 3, "not done")]) == {ALTHOUGH_INACTIVE}
 
 
 def test_an_activation_whose_commit_was_uncertain_may_follow_the_next_deactivation() -> None:
     history = [deactivate(0, 1), deactivate(4, 5), sign_in(6, 7)]
 
     assert rules([*history, activate(2, 3, "uncertain")]) == set()
-    assert rules([*history, activate(2, 3)]) == {THOUGH_INACTIVE}
+    assert rules([*history, activate(2, 3)]) == {ALTHOUGH_INACTIVE}
 
 
-def test_of_overlapping_switches_either_may_be_the_last() -> None:
+def test_an_activation_and_an_overlapping_deactivation_may_happen_in_either_order() -> None:
     history = [activate(2, 4), deactivate(3, 5)]
 
     assert rules([*history, sign_in(6, 7)]) == set()
     assert rules([*history, inactive(6, 7)]) == set()
-    assert rules([*history, deactivate(8, 9), sign_in(10, 11)]) == {THOUGH_INACTIVE}
+    assert rules([*history, deactivate(8, 9), sign_in(10, 11)]) == {ALTHOUGH_INACTIVE}
 
 
 @pytest.mark.parametrize("kind", ["renew", "GET /api/user"])
-def test_no_call_that_asks_for_the_account_accepts_an_inactive_user(kind: Kind) -> None:
+def test_no_call_that_reads_the_account_accepts_an_inactive_user(kind: Kind) -> None:
     history = [deactivate(0, 1), sign_in(0.5, 1.5)]
 
     assert rules([*history, accepted(0.9, 3, kind="verify")]) == set()
-    assert rules([*history, accepted(2, 3, kind=kind)]) == {THOUGH_INACTIVE}
+    assert rules([*history, accepted(2, 3, kind=kind)]) == {ALTHOUGH_INACTIVE}
 
 
-def test_who_is_refused_as_inactive_may_have_been_inactive() -> None:
+def test_a_user_refused_as_inactive_may_have_been_inactive() -> None:
     history = [deactivate(2, 3), activate(5, 6)]
 
     assert rules([*history, inactive(1, 2.1)]) == set()
@@ -338,7 +338,7 @@ def test_who_is_refused_as_inactive_may_have_been_inactive() -> None:
     assert rules([*history, inactive(6.1, 7)]) == {NO_CAUSE}
 
 
-def test_who_was_refused_as_inactive_may_be_accepted_later() -> None:
+def test_a_user_refused_as_inactive_may_be_accepted_later() -> None:
     history = [deactivate(0, 1), inactive(2, 3), activate(4, 5), sign_in(6, 7)]
 
     assert rules([*history, accepted(8, 9, kind="GET /api/user")]) == set()
@@ -356,7 +356,7 @@ def test_stamps_rise_with_time() -> None:
     assert rules([first, earlier]) == {STAMPS}
 
 
-def test_no_two_stamps_of_a_user_are_alike() -> None:
+def test_no_two_stamps_of_a_user_are_equal() -> None:
     first = sign_in(0, 2, "a", stamp=5)
 
     assert rules([first, sign_in(1, 3, "b", stamp=5, user="v")]) == set()
@@ -366,18 +366,18 @@ def test_no_two_stamps_of_a_user_are_alike() -> None:
 # --- The history itself ----------------------------------------------------------------------
 
 
-def test_a_token_that_nothing_made_makes_the_history_incomplete() -> None:
+def test_a_token_that_no_operation_issued_makes_the_history_incomplete() -> None:
     with pytest.raises(IncompleteHistory, match="s-lost"):
         check([sign_in(0, 1), accepted(2, 3, "s-lost")])
 
 
-def test_an_empty_history_has_no_fault_and_counts_nothing() -> None:
+def test_an_empty_history_has_no_fault_and_no_counts() -> None:
     report = check([])
 
     assert (report.findings, report.counts, report.longest_staleness_ns) == ([], {}, 0)
 
 
-def test_it_counts_what_was_done() -> None:
+def test_operations_are_counted_by_kind_and_outcome() -> None:
     report = check([sign_in(0, 1), accepted(2, 3), accepted(2, 3), force_out(2, 3, "not done")])
 
     assert report.counts == {

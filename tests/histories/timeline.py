@@ -1,7 +1,7 @@
-"""Operations in real time: which of them may, and which must, have taken effect by a moment.
+"""Operations in real time: which of them may, and which must, have taken effect by a given time.
 
-An operation takes effect at some instant between its begin and its end. One whose commit was
-uncertain may have done so at any time from its begin on, or never.
+An operation takes effect at one instant between its invocation and its completion. An operation
+whose commit was uncertain may take effect at any time after its invocation, or never.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Iterable
 from tests.histories.record import Operation
 
 NEVER = 1 << 63
-"""Later than any time in nanoseconds."""
+"""A time in nanoseconds, later than any in a history."""
 
 
 def latest_effect_ns(operation: Operation) -> int:
-    """Return by when an operation has taken effect, if it ever does."""
+    """Return the latest time at which an operation may take effect."""
     return operation.end_ns if operation.outcome == "done" else NEVER
 
 
 class Timeline:
-    """The operations of one sort that were done, or that may have been.
+    """Operations of one sort that took effect, or may have.
 
-    :param operations: In any order; those that did nothing are left out.
+    :param operations: In any order; operations without an effect are ignored.
     """
 
     def __init__(self, operations: Iterable[Operation]) -> None:
@@ -43,18 +43,18 @@ class Timeline:
             )
 
     def last_begun_by(self, moment_ns: int) -> Operation | None:
-        """Of those that had begun by a moment, return the one that may have been the last."""
+        """Of the operations invoked by a given time, return the one that may take effect last."""
         count = bisect_right(self._begins, moment_ns)
         return self._last_until[count - 1] if count else None
 
     def first_begun_after(self, moment_ns: int) -> Operation | None:
-        """Of those that were done and began after a moment, return the one that ended first."""
+        """Of the operations invoked after a given time and done, return the first to complete."""
         at = bisect_right(self._certain_begins, moment_ns)
         return self._first_from[at] if at < len(self._first_from) else None
 
 
 class Moments:
-    """Operations by their ends, asked for the latest begin among those that had ended."""
+    """Operations in the order of their completion."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
         ended = sorted(operations, key=lambda each: each.end_ns)
@@ -65,6 +65,6 @@ class Moments:
             self._last_begun.append(max(last, each.begin_ns))
 
     def last_begin_before(self, moment_ns: int) -> int:
-        """Return the latest begin of those that ended before a moment; 0 if there is none."""
+        """Return the latest invocation of the operations completed before a given time, or 0."""
         count = bisect_left(self._ends, moment_ns)
         return self._last_begun[count - 1] if count else 0

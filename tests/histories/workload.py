@@ -1,4 +1,4 @@
-"""A worker process: a host application with a wrong clock, and what it does all the time."""
+"""A worker process: a host application with a wrong clock, and the calls that it makes."""
 
 from __future__ import annotations
 
@@ -27,62 +27,62 @@ from xgen_flask_sessions.feed.follower import FeedReader
 from xgen_flask_sessions.verifier import Verifier
 
 CLOCK_OFF_S = 2.0
-"""By how much a process's clock is off at most, in seconds."""
+"""The largest error of a process's clock, in seconds."""
 _JUMPS = 0.02
-"""How likely the clock jumps before a step."""
+"""The probability of a clock jump before a step."""
 _MORE_S = 20.0
-"""How much longer than the given time a process may take for its least steps."""
-_SHOW_PAUSE_S = 0.002
-"""Between two looks of a process that does nothing but show tokens."""
+"""Seconds that a process may take for its least steps beyond the given time."""
+_VERIFY_PAUSE_S = 0.002
+"""Seconds between two steps of a process that only verifies tokens."""
 _EVERYONE_AT = 40
-"""The step at which the first process forces out everyone; others do it now and then."""
+"""The step at which the first process forces everyone out. Further times are random."""
 _REMEMBERED = 64
-"""Of how many tokens such a process remembers that they passed."""
+"""The number of accepted tokens that a process remembers, to verify them again."""
 _MEASURING = [
     "xgen_flask_sessions.feed.follower",
     "xgen_flask_sessions.feed.publisher",
     "xgen_flask_sessions.feed.wakeups",
     "redis",
 ]
-"""Where seconds are measured: on no machine does the wall clock change how fast they pass."""
+"""Modules that measure durations. A wrong wall clock does not change a duration."""
 _TURN_NS = 150_000_000
-"""Every two turns, most processes busy themselves with another user; the second begins with a race
-of one revocation against everybody's renewals."""
+"""The length of a turn. Most processes work on the same user for two turns; the second turn begins
+with a race of one process's revocation against the renewals of all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What the workers of one run are told."""
+    """The parameters of the workers of one run."""
 
     database_url: str
     directory: Path
-    """Where records and tokens go."""
+    """The directory of the records and the tokens."""
     processes: int
     users: tuple[str, ...]
     """The ids of the users to work on."""
     seconds: float
     least_steps: int
-    """What each worker does even if it takes longer, within bounds."""
+    """Steps that each worker takes even after that time, for up to ``_MORE_S`` seconds."""
     seed: int
     system: str = "right"
     consistency: Literal["strict", "watch"] = "strict"
     max_staleness_s: float = 2.0
-    """How long after a revocation those who watch may still accept."""
+    """The staleness bound for ``"watch"``."""
     showing: int = 0
-    """How many of the processes, the last ones, do nothing but show tokens."""
+    """The number of processes, the last ones, that only verify tokens."""
     distant_url: str | None = None
-    """Where those find the database, if it is elsewhere."""
+    """The URL of the database for those processes, if it is another one."""
     redis: RedisPlace | None = None
-    """Where the feed goes; the last process is then a service without the database."""
+    """The destination of the feed; the last process is then a service without the database."""
     distant_redis_url: str | None = None
-    """Where that finds Redis, if it is elsewhere."""
+    """The URL of Redis for that service, if it is another one."""
 
     def is_service(self, process: int) -> bool:
-        """Say whether a process is a service that has Redis instead of the database."""
+        """Return whether a process is a service that has Redis instead of the database."""
         return self.redis is not None and process == self.processes - 1
 
     def open_service(self) -> Verifier:
-        """Build what the service checks tokens with."""
+        """Build the service's verifier."""
         assert self.redis is not None
         return Verifier(
             redis_url=self.distant_redis_url or self.redis.url,
@@ -91,19 +91,19 @@ class Plan:
             max_staleness=self.max_staleness_s,
         )
 
-    def only_shows(self, process: int) -> bool:
-        """Say whether a process does nothing but show tokens."""
+    def only_verifies(self, process: int) -> bool:
+        """Return whether a process only verifies tokens."""
         return process >= self.processes - self.showing
 
     def open_host(self, process: int) -> Host:
         """Build a process's host application."""
-        distant = self.distant_url if self.only_shows(process) else None
+        distant = self.distant_url if self.only_verifies(process) else None
         options: dict[str, Any] = {}
         if self.consistency == "watch":
             options = {
                 "XGEN_SESSIONS_CONSISTENCY": "watch",
                 "XGEN_SESSIONS_MAX_STALENESS": timedelta(seconds=self.max_staleness_s),
-                # What cannot be answered is to cost no time that could be worked in.
+                # Short deadlines: calls without an answer take little of the run's time.
                 "XGEN_SESSIONS_DEADLINE": timedelta(seconds=1),
                 "XGEN_SESSIONS_WRITE_DEADLINE": timedelta(seconds=3),
             }
@@ -113,13 +113,13 @@ class Plan:
 
 
 class Movable(Protocol):
-    """What freezegun lends of a clock that goes on ticking."""
+    """A ticking clock of freezegun."""
 
     def move_to(self, target_datetime: datetime) -> None: ...
 
 
 def open_host(database_url: str, **options: Any) -> Host:
-    """Build a host application with few connections, on tables that are there."""
+    """Build a host application with few connections, on existing tables."""
     engine: dict[str, Any] = {}
     if not database_url.startswith("sqlite"):
         engine = {"pool_size": 2, "max_overflow": 2}
@@ -127,11 +127,11 @@ def open_host(database_url: str, **options: Any) -> Host:
 
 
 def work(plan: Plan, process: int, ready: Barrier) -> None:
-    """Be one worker process: do as the plan says until its time is over."""
+    """Run one worker process until the plan's time is over."""
     for each in (FeedReader, Verifier):
-        logging.getLogger(each.__module__).setLevel(logging.ERROR)  # that feeds are cut is known
+        logging.getLogger(each.__module__).setLevel(logging.ERROR)  # a cut feed is expected
     chance = random.Random(f"{plan.seed} {process}")
-    # At first the clocks are spread evenly, so that no run has them all alike.
+    # The first clock errors are spread evenly, so that the clocks differ in every run.
     first_off_s = CLOCK_OFF_S * (2 * process / max(1, plan.processes - 1) - 1)
     with (
         ExitStack() as stack,
@@ -162,28 +162,28 @@ def _steps_of(
     recorder: Recorder,
     chance: random.Random,
 ) -> Callable[[], None]:
-    """Build what the process has, for as long as the stack is open, and return what it does."""
+    """Build the parts of a process, which the stack closes, and return the function of a step."""
     if plan.is_service(process):
-        verifier = plan.open_service()  # its thread begins with the first token
+        verifier = plan.open_service()  # its thread starts at the first token
         stack.callback(verifier.close)
         service = ServiceObserver(process, verifier, recorder)
-        return _Watcher(plan, exchange, chance, service.verify).show
+        return _Reverifier(plan, exchange, chance, service.verify).step
     host = plan.open_host(process)
     stack.callback(host.dispose)
     worker = _Worker(plan, process, host, exchange, recorder, chance)
-    if plan.only_shows(process):
-        return _Watcher(plan, exchange, chance, worker.show_one).show
+    if plan.only_verifies(process):
+        return _Reverifier(plan, exchange, chance, worker.verify_one).step
     return worker.step
 
 
-def _busy_one(users: Sequence[str], turn: int) -> str:
+def _user_of_turn(users: Sequence[str], turn: int) -> str:
     return users[turn // 2 % len(users)]
 
 
-class _Watcher:
-    """Does nothing but show tokens.
+class _Reverifier:
+    """Only verifies tokens, and verifies accepted ones again later.
 
-    :param show_one: How to show one; returns whether it passed.
+    :param verify_one: Verifies a token; returns whether it was accepted.
     """
 
     def __init__(
@@ -191,46 +191,50 @@ class _Watcher:
         plan: Plan,
         exchange: Exchange,
         chance: random.Random,
-        show_one: Callable[[Shared], bool],
+        verify_one: Callable[[Shared], bool],
     ) -> None:
         self._users = plan.users
         self._exchange = exchange
         self._chance = chance
-        self._show_one = show_one
+        self._verify_one = verify_one
         self._again_after_ns = int(1.25 * plan.max_staleness_s * 1e9)
-        self._passed: dict[Shared, int] = {}
-        """When to show again what passed, the soonest first."""
+        self._accepted: dict[Shared, int] = {}
+        """When to verify each accepted token again, in nanoseconds; the soonest first."""
 
-    def show(self) -> None:
-        """Show tokens of the user whom the others are busy with most of all, and others."""
-        self._exchange.look()
-        for shared in self._exchange.newest(_busy_one(self._users, monotonic_ns() // _TURN_NS), 2):
-            self._show(shared)
+    def step(self) -> None:
+        """Verify the newest tokens of the turn's user, a random token, and an accepted one."""
+        self._exchange.read_new()
+        turn = monotonic_ns() // _TURN_NS
+        for shared in self._exchange.newest(_user_of_turn(self._users, turn), 2):
+            self._verify(shared)
         other = self._exchange.pick(self._chance.choice(self._users), self._chance)
         if other is not None:
-            self._show(other)
-        self._show_again()
-        time.sleep(_SHOW_PAUSE_S)
+            self._verify(other)
+        self._verify_again()
+        time.sleep(_VERIFY_PAUSE_S)
 
-    def _show_again(self) -> None:
-        """Show what passed a bound ago: of what ended it meanwhile, this process has heard now."""
-        soonest = next(iter(self._passed), None)
-        if soonest is not None and self._passed[soonest] <= monotonic_ns():
-            del self._passed[soonest]
-            self._show(soonest)
+    def _verify_again(self) -> None:
+        """Verify a token that was accepted more than a staleness bound ago.
 
-    def _show(self, shared: Shared) -> None:
-        if self._show_one(shared) and len(self._passed) < _REMEMBERED:
-            self._passed.setdefault(shared, monotonic_ns() + self._again_after_ns)
+        If it was revoked right after that, this process must know the revocation now.
+        """
+        soonest = next(iter(self._accepted), None)
+        if soonest is not None and self._accepted[soonest] <= monotonic_ns():
+            del self._accepted[soonest]
+            self._verify(soonest)
+
+    def _verify(self, shared: Shared) -> None:
+        if self._verify_one(shared) and len(self._accepted) < _REMEMBERED:
+            self._accepted.setdefault(shared, monotonic_ns() + self._again_after_ns)
 
 
 def _goes_on(plan: Plan, spent_s: float, steps: int) -> bool:
-    """Say whether to go on: until the time is over, on a crowded machine somewhat longer."""
+    """Return whether to continue: until the time is over, and for the least steps a while more."""
     return spent_s < plan.seconds or (steps < plan.least_steps and spent_s < plan.seconds + _MORE_S)
 
 
 def _time_off_by(off_s: float) -> datetime:
-    now_s = time.clock_gettime(time.CLOCK_REALTIME)  # freezegun leaves it alone
+    now_s = time.clock_gettime(time.CLOCK_REALTIME)  # freezegun does not change it
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=now_s + off_s)
 
 
@@ -261,16 +265,16 @@ class _Worker:
             self._force_out_everyone: 0.1,
             self._deactivate: 0.7,
             self._activate: 4,
-            self._show: 30,
+            self._verify: 30,
         }
 
     def step(self) -> None:
-        """Do one thing, to a user whom the other processes are likely to be busy with too."""
-        self._exchange.look()
+        """Make one call, likely for a user that other processes work on at the same time."""
+        self._exchange.read_new()
         turn = monotonic_ns() // _TURN_NS
-        user = _busy_one(self._plan.users, turn)
+        user = _user_of_turn(self._plan.users, turn)
         self._taken += 1
-        if self._process == 0 and self._taken == _EVERYONE_AT:  # however few steps are taken
+        if self._process == 0 and self._taken == _EVERYONE_AT:  # also in a run of few steps
             self._force_out_everyone(user)
             return
         if turn != self._turn and turn % 2:
@@ -283,7 +287,7 @@ class _Worker:
         act(user)
 
     def _race(self, number: int, user: str) -> None:
-        """Revoke if it is this process's turn, else renew what is being revoked."""
+        """Revoke if it is this process's turn; otherwise renew the tokens to be revoked."""
         newest = self._exchange.newest(user, 2)
         if number % self._plan.processes != self._process:
             for shared in newest:
@@ -318,48 +322,48 @@ class _Worker:
         issued = self._observer.renew(shared, verified)
         if issued is not None:
             self._share(shared.user, issued)
-            self._show_newest(shared.user)
+            self._verify_newest(shared.user)
 
     def _end_session(self, user: str) -> None:
         for shared in self._exchange.newest(user, 1):
             self._end_one(shared)
 
     def _end_one(self, shared: Shared) -> None:
-        """End a session, and show its tokens: also those that were renewed before."""
+        """End a session, and verify its tokens, including renewed ones."""
         self._observer.end_session(shared)
         kept = self._exchange.newest(shared.user, KEPT)
         for own in [each for each in kept if each.session_id == shared.session_id][:3]:
-            self.show_one(own)
+            self.verify_one(own)
 
     def _force_out(self, user: str) -> None:
         self._observer.force_out(user)
-        self._show_newest(user)
+        self._verify_newest(user)
 
     def _force_out_everyone(self, user: str) -> None:
         self._observer.force_out_everyone()
-        self._show_newest(user)
+        self._verify_newest(user)
 
     def _deactivate(self, user: str) -> None:
         self._observer.deactivate(user)
-        self._sign_in(user)  # which must not work, unless somebody switched the user active
-        self._show_newest(user)
+        self._sign_in(user)  # must be refused, unless another process has activated the user
+        self._verify_newest(user)
 
     def _activate(self, user: str) -> None:
         self._observer.activate(user)
 
-    def _show_newest(self, user: str) -> None:
-        """Show what was issued last, also by others meanwhile."""
-        self._exchange.look()
+    def _verify_newest(self, user: str) -> None:
+        """Verify the tokens issued last, by any process."""
+        self._exchange.read_new()
         for shared in self._exchange.newest(user, 2):
-            self.show_one(shared)
+            self.verify_one(shared)
 
-    def _show(self, user: str) -> None:
+    def _verify(self, user: str) -> None:
         shared = self._exchange.pick(user, self._chance)
         if shared is not None:
-            self.show_one(shared)
+            self.verify_one(shared)
 
-    def show_one(self, shared: Shared) -> bool:
-        """Show a token in one of the ways there are, and return whether it passed."""
+    def verify_one(self, shared: Shared) -> bool:
+        """Verify a token by a random call, and return whether it was accepted."""
         way = self._chance.random()
         if way < 0.5:
             return self._observer.verify(shared) is not None

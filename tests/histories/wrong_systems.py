@@ -1,6 +1,6 @@
-"""Faulty revocations, as others have them: the checker must find faults in each.
+"""Common faulty implementations of revocation, each of which the checker must detect.
 
-Each is applied inside the worker processes, in place of what the package does right.
+Each replaces parts of the package inside the worker processes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ from xgen_flask_sessions.store.tables import FORCE_LOGOUT, RENEWED, SessionRecor
 
 
 def _ended_by_row(status: TokenStatus, now_us: int) -> bool:
-    """Say whether the session was ended by itself; force logouts go by the cut-off alone."""
+    """Return whether the session was ended, apart from force logouts.
+
+    For those, the invalidation timestamp alone counts.
+    """
     if status.ended_us is None or status.end_reason == FORCE_LOGOUT:
         return False
     return status.end_reason != RENEWED or status.ended_us <= now_us
@@ -51,14 +54,14 @@ def _revoked_by_microseconds(status: TokenStatus, now_us: int) -> bool:
 
 
 def _newest_value(dialect: Dialect, *values: Any) -> Any:
-    """Take this node's own time, whatever is in the row."""
+    """Return this node's time, and ignore the row's value."""
     return values[-1]
 
 
 def _check_then_renew(
     session: Session, jti: str, *, usual_us: int, require_active: Callable[[str], None]
 ) -> Issue:
-    """Renew as the package does, but look before the locks are held and not again."""
+    """Renew as the package does, but check the denylist only before the locks are held."""
     status = get_state().denylist.status(jti)
     if status is None or status.is_revoked(clock.now_us()):
         raise SessionRevoked
@@ -89,8 +92,8 @@ def _check_then_renew(
     return issued
 
 
-def _beat_without_bound(self: Watch, reader: FeedReader) -> None:
-    """Trust the memory for good once the feed was read."""
+def _poll_without_bound(self: Watch, reader: FeedReader) -> None:
+    """Keep the memory valid forever once the feed was read."""
     self._take(reader.read())
     self._fresh_until_s = math.inf
 
@@ -101,17 +104,17 @@ def _take_every_second(self: Watch, batch: Batch) -> None:
 
 
 def _keep_as_of_now(self: Watch, jti: str, kept: Any) -> None:
-    """Take an answer for as new as when it is kept, and not as when it was asked for."""
+    """Store an answer with the current generation, instead of the generation of its query."""
     _keep(self, jti, kept._replace(generation=self._generation))
 
 
 def _show_without_bound(self: RedisDenylist, reading: Reading, asked_s: float, read: Read) -> None:
-    """Trust the memory for good once the feed was read."""
+    """Keep the view valid forever once the feed was read."""
     self.view = View(reading.revoked, math.inf)
 
 
 def _answer_slowly(self: StrictDenylist, jti: str) -> TokenStatus | None:
-    """Answer as the database does, some time later."""
+    """Return the database's answer after a delay."""
     status = _status(self, jti)
     time.sleep(_SLOW_S)
     return status
@@ -131,7 +134,7 @@ _PATCHES: Mapping[str, tuple[tuple[object, str, object], ...]] = {
     ),
     "check-then-renew": ((sign_ins, "renew", _check_then_renew),),
     "slow": (_SLOWLY,),
-    "watch-without-bound": ((Watch, "_poll", _beat_without_bound),),
+    "watch-without-bound": ((Watch, "_poll", _poll_without_bound),),
     "watch-with-losses": ((Watch, "_take", _take_every_second),),
     "service-without-bound": (
         (RedisDenylist, "_show", _show_without_bound),
@@ -141,14 +144,14 @@ _PATCHES: Mapping[str, tuple[tuple[object, str, object], ...]] = {
 }
 
 SYSTEMS = tuple(_PATCHES)
-"""What can be checked; the first is the package as it is, and ``slow`` is that where the database
+"""The systems: ``right`` is the package unchanged, and ``slow`` is the package on a database that
 answers slowly."""
 
 WRONG_WATCHES = tuple(name for name in SYSTEMS if name.startswith("watch-"))
-"""Those that are wrong where the denylist is watched."""
+"""The systems with a faulty watch."""
 
 WRONG_SERVICES = tuple(name for name in SYSTEMS if name.startswith("service-"))
-"""Those that are wrong where a service has Redis instead of the database."""
+"""The systems with a fault in a service, which has Redis instead of the database."""
 
 WRONG_SYSTEMS = tuple(
     name for name in SYSTEMS if name not in ("right", "slow", *WRONG_WATCHES, *WRONG_SERVICES)
@@ -157,7 +160,7 @@ WRONG_SYSTEMS = tuple(
 
 @contextmanager
 def applied(system: str) -> Iterator[None]:
-    """Make this process use one of :data:`SYSTEMS`."""
+    """Apply one of :data:`SYSTEMS` in this process."""
     with ExitStack() as stack:
         for target, name, wrong in _PATCHES[system]:
             stack.enter_context(patch.object(target, name, wrong))

@@ -183,7 +183,7 @@ class Stepped(Verifier):
         self.source.close()
 
     def step(self) -> bool:
-        """Read the keys and the feed from Redis; return whether the feed was read completely."""
+        """Read the verification keys and the feed; return whether Redis had the whole feed."""
         self._reread_keys()
         return self._denylist._follow(self.source) or self._denylist._load(self.source)
 

@@ -1,4 +1,4 @@
-"""Concurrent actions of administrators: repeated clicks, and two who change each other."""
+"""Concurrent actions of administrators: repeated clicks, and changes of each other."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ class TestReasonOnTheSignInPage:
     def test_is_absent_without_a_session(self, center: Center) -> None:
         assert 'role="alert"' not in center.browser().get("/login", headers=PAGE).text
 
-    def test_is_an_error_page_while_sessions_cannot_be_checked(self, center: Center) -> None:
+    def test_pages_answer_503_while_sessions_cannot_be_checked(self, center: Center) -> None:
         browser = center.browser("admin")
         with center.app.app_context(), db.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE xgen_sessions RENAME TO gone")

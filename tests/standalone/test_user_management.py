@@ -377,7 +377,7 @@ class TestPasswordReset:
 
 
 class TestAccess:
-    def test_and_all_sessions_end_when_a_user_is_made_inactive(
+    def test_of_a_user_made_inactive_ends_together_with_the_sessions(
         self, center: Center, browser: FlaskClient
     ) -> None:
         user_id = center.add_user("bora")
@@ -402,7 +402,7 @@ class TestAccess:
         assert sign_in(center.browser(), "bora").status_code == 303
         assert center.status(token) == 401
 
-    def test_of_superusers_is_granted_and_withdrawn(
+    def test_superuser_rights_are_granted_and_withdrawn(
         self, center: Center, browser: FlaskClient
     ) -> None:
         user_id = center.add_user("bora")

@@ -41,7 +41,7 @@ def with_screen(app: Flask) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A host with one signed-in user, and an administrator who has the screen open."""
+    """A host with one signed-in user, and an administrator with the open screen."""
 
     host: Host
     user: str

@@ -1,4 +1,4 @@
-"""A standalone Admin Center in a process of its own."""
+"""A standalone Admin Center in a separate process."""
 
 from __future__ import annotations
 

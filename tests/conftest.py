@@ -1,4 +1,4 @@
-"""Databases and host applications for every test."""
+"""The fixtures for all tests: databases, servers, host applications and a browser."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.databases import (
 )
 from tests.support.hosts import Account, Host, User, make_app
 from tests.support.private_server import PrivateServer
-from tests.support.private_servers import KINDS
+from tests.support.server_kinds import KINDS
 from tests.support.templates import keep_compiled
 from tests.support.tracing import install_in_turn
 from xgen_flask_sessions.connections import redis_client
@@ -41,18 +41,18 @@ install_in_turn()
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many workers to start: they wait for servers and processes half of the time."""
+    """Return 1.5 workers for each core: they wait for servers half of the time."""
     return max(2, (os.cpu_count() or 1) * 3 // 2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slow modules: begun last, they would go on alone."""
+    """Run the slow modules first: at the end, they would keep one worker busy alone."""
     items.sort(key=lambda item: not hasattr(item.getparent(pytest.Module).obj, "pytestmark"))  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def patience_with_redis() -> Iterator[None]:
-    """Have Redis be waited for longer: on a busy machine it may stand still for a while."""
+    """Wait longer for Redis: on a busy machine it may stall for seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(redis_client, "TIMEOUT_S", 20.0)
         yield
@@ -60,9 +60,10 @@ def patience_with_redis() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Callable[[str], Server]]:
-    """Give the database server of a name; a test is skipped if it is not there.
+    """Yield a function that returns the database server of a name.
 
-    With ``XGEN_TEST_REQUIRE_SERVICES=1`` it fails instead.
+    It skips the test if the server is not available. With ``XGEN_TEST_REQUIRE_SERVICES=1``, the
+    test fails instead.
     """
     running: dict[str, Server] = {}
 
@@ -80,9 +81,10 @@ def server() -> Iterator[Callable[[str], Server]]:
 
 @pytest.fixture(scope="session")
 def private_servers() -> Iterator[Callable[[str], PrivateServer]]:
-    """Give a server of this test run's own, made at the first call, by the kind of database.
+    """Yield a function that returns this test run's private server of a kind.
 
-    A test is skipped where it cannot be made; see :func:`require_service`.
+    The first call starts the server. The function skips the test if the server's programs are
+    missing; see :func:`require_service`.
     """
     running: dict[str, PrivateServer] = {}
 
@@ -102,7 +104,7 @@ def private_servers() -> Iterator[Callable[[str], PrivateServer]]:
 def private_server(
     request: pytest.FixtureRequest, private_servers: Callable[[str], PrivateServer]
 ) -> Iterator[PrivateServer]:
-    """Give a server that the test may stop, pause, fill or make read-only, of each kind in turn."""
+    """Yield a server of each kind that the test may stop, pause, fill or make read-only."""
     server = private_servers(request.param)
     yield server
     server.restore()
@@ -110,13 +112,13 @@ def private_server(
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
-    """Give the URL of an empty SQLite database."""
+    """Return the URL of an empty SQLite database."""
     return f"sqlite:///{tmp_path / 'test.db'}"
 
 
 @pytest.fixture
 def postgresql_url(server: Callable[[str], Server]) -> str:
-    """Give the URL of an empty PostgreSQL database."""
+    """Return the URL of an empty PostgreSQL database."""
     own = server("postgresql")
     own.empty()
     return own.url
@@ -124,7 +126,7 @@ def postgresql_url(server: Callable[[str], Server]) -> str:
 
 @pytest.fixture
 def mariadb_url(server: Callable[[str], Server]) -> str:
-    """Give the URL of an empty MariaDB database."""
+    """Return the URL of an empty MariaDB database."""
     own = server("mariadb")
     own.empty()
     return own.url
@@ -132,7 +134,7 @@ def mariadb_url(server: Callable[[str], Server]) -> str:
 
 @pytest.fixture
 def own_redis() -> Iterator[RedisPlace]:
-    """Give a deployment of this test's own in Redis, which keeps nothing of it afterwards."""
+    """Yield a new deployment in Redis; its keys are deleted after the test."""
     from tests.support.redis_place import redis_place
 
     require_service(reason_against_redis())
@@ -142,7 +144,7 @@ def own_redis() -> Iterator[RedisPlace]:
 
 @pytest.fixture
 def redis_issuer(own_redis: RedisPlace) -> str:
-    """Give that deployment's issuer."""
+    """Return the issuer of the deployment :func:`own_redis`."""
     return own_redis.issuer
 
 
@@ -154,17 +156,17 @@ def redis_issuer(own_redis: RedisPlace) -> str:
     ]
 )
 def database_url(request: pytest.FixtureRequest) -> str:
-    """Give the URL of an empty database, on each supported kind in turn."""
+    """Return the URL of an empty database, on each supported kind."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
 
 
 @pytest.fixture
 def make_host() -> Iterator[MakeHost]:
-    """Give :func:`tests.support.hosts.make_app`, with everything closed after the test.
+    """Yield :func:`tests.support.hosts.make_app`; its hosts are closed after the test.
 
-    In place of an empty database on a server it takes the one there that keeps the model's
-    tables, unless ``create_all=False`` says that there are to be none.
+    In place of an empty database on a server, a host gets the database that keeps the model's
+    tables, unless ``create_all=False``.
     """
     hosts: list[Host] = []
 
@@ -190,25 +192,25 @@ def make_host() -> Iterator[MakeHost]:
 
 @pytest.fixture
 def host(make_host: MakeHost, database_url: str) -> Host:
-    """Give a host application, on each supported kind of database in turn."""
+    """Return a host application, on each supported kind of database."""
     return make_host(database_url)
 
 
 @pytest.fixture
 def sqlite_host(make_host: MakeHost, sqlite_url: str) -> Host:
-    """Give a host application, for tests that need just any database."""
+    """Return a host application on SQLite, for tests that work on any database."""
     return make_host(sqlite_url)
 
 
 @pytest.fixture
 def make(database_url: str, tmp_path: Path) -> Iterator[MakeCenter]:
-    """Give what makes an Admin Center that is closed after the test.
+    """Yield a function that makes Admin Centers, on each supported kind of database.
 
-    It is on each supported kind of database in turn: as it comes on SQLite in ``tmp_path``,
-    elsewhere in the database that keeps its tables.
+    On SQLite, the database is a new one in ``tmp_path``; on a server, it is the one that keeps the
+    Admin Center's tables. All Admin Centers are closed after the test.
     """
     from tests.support.standalone import (
-        center_maker,  # it takes Flask-Babel, which not every test may
+        center_maker,  # imports Flask-Babel, which some tests must not import
     )
 
     server = RUNNING.get(database_url)
@@ -218,17 +220,17 @@ def make(database_url: str, tmp_path: Path) -> Iterator[MakeCenter]:
 
 @pytest.fixture
 def center(make: MakeCenter) -> Center:
-    """Give an Admin Center without anybody but its first SuperUser."""
+    """Return an Admin Center whose only user is its first SuperUser."""
     return make()
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Give a headless browser; a test is skipped where there is none, see :func:`server`."""
+    """Yield a headless browser; see :func:`require_service` if there is none."""
     from playwright.sync_api import sync_playwright
 
     path = shutil.which("chromium")
-    require_service(None if path else "Chromium is not there")
+    require_service(None if path else "Chromium is not installed")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield chromium

@@ -60,7 +60,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def count(files: list[Path]) -> tuple[int, Counter[str]]:
-    """Return the number of words in comments, and of those in each group."""
+    """Return the number of words in the comments, and the number of each group's words."""
     words, hits = 0, Counter[str]()
     for file in files:
         for _, text in comments(file):

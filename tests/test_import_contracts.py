@@ -1,4 +1,4 @@
-"""Imports that the contracts of pyproject.toml forbid are found."""
+"""The import contracts of pyproject.toml hold, and find forbidden imports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def check_contracts(place: Path) -> tuple[int, str]:
-    """Check the copy of the package in *place*."""
+    """Check the copy of the package in *place*; return the exit code and the output."""
     command = "from importlinter.cli import lint_imports_command as main; main()"
     done = subprocess.run(
         [sys.executable, "-c", command, "--no-cache"],
@@ -31,7 +31,7 @@ def check_contracts(place: Path) -> tuple[int, str]:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """Give the folder of a copy of the project."""
+    """Return the folder of a copy of the package and its pyproject.toml."""
     shutil.copytree(
         PACKAGE, tmp_path / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__", "migrations")
     )

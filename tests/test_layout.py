@@ -1,4 +1,4 @@
-"""The layout of the tests: by room, with helpers in one place."""
+"""The layout of the tests: one folder for each room, and shared helpers in tests/support."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 OWN_HELPERS = ("tests.benchmarks", "tests.docs", "tests.histories", "tests.screenshots")
-"""Folders whose helpers belong to them alone."""
+"""Folders with helpers that only they use."""
 
 
 def imported_by(file: Path) -> set[str]:
-    """Return the modules of the tests that a file imports."""
+    """Return the names of the ``tests`` modules that a file imports."""
     nodes = list(ast.walk(ast.parse(file.read_text())))
     names = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
     names |= {each.name for node in nodes if isinstance(node, ast.Import) for each in node.names}

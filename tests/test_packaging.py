@@ -1,4 +1,4 @@
-"""The built wheel, in an environment of its own."""
+"""The built wheel, in a fresh environment."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the Python of an environment that has the wheel and what it asks for, and no more."""
+    """Return the Python of an environment with only the wheel and its requirements."""
     home = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", home], check=True, timeout=120)
     python = home / "bin" / "python"
@@ -40,14 +40,14 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     if install.returncode != 0:
-        reason = f"no packages can be had here: {install.stderr.strip().splitlines()[-1]}"
+        reason = f"no packages can be installed here: {install.stderr.strip().splitlines()[-1]}"
         if os.environ.get("XGEN_TEST_REQUIRE_SERVICES") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
     return python
 
 
-def test_wheel_carries_everything(wheel: Path) -> None:
+def test_wheel_has_all_files_of_the_package_and_no_others(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
 
     for name in (
@@ -68,7 +68,7 @@ def test_wheel_carries_everything(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("tests/", "migrations/", "instance/"))]
 
 
-def test_wheel_asks_for_no_more_than_a_host_needs(wheel: Path) -> None:
+def test_wheel_requires_only_packages_that_every_host_needs(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith("METADATA"))
         metadata = archive.read(name).decode()

@@ -9,7 +9,7 @@ import pytest
 from tests.prose import GROUPS, PACKAGE, files_of, per_thousand
 
 MOST = 1.0
-"""Words of a group in 1,000 words of comments; well-kept projects have 0 to 1."""
+"""The limit for each group, in 1,000 words of comments; well-kept projects have 0 to 1."""
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -1,4 +1,4 @@
-"""RateLimit limits: force logouts of one administrator, failed sign-ins; in memory and in Redis."""
+"""Rate limits of force logouts and of failed sign-ins, counted in memory and in Redis."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from xgen_flask_sessions.settings import Settings
 from xgen_flask_sessions.standalone import passwords
 
 OWN_REDIS_SECONDS = 0.5
-"""How long the package waits for Redis by itself."""
+"""The package's own time limit for an answer of Redis; conftest.py raises it for most tests."""
 
 NOW = datetime.now(UTC) + timedelta(days=1)
-"""The library forgets by the real clock, in a thread, which freezegun leaves alone: tests that
-count are ahead of it, however long they wait for their turn."""
+"""A time ahead of the real clock, so that no count expires during a slow test: the library expires
+counts by the real clock, in a thread that freezegun does not affect."""
 
 
 def force_logout(host: Host, admin: str, user_id: str) -> TestResponse:
-    """Force a user out by the API."""
+    """Force a user out through the API."""
     return host.client().post(f"/sessions/users/{user_id}/force-logout", headers=bearer(admin))
 
 
 # --- Force logout ----------------------------------------------------------------------------
 
 
-def test_screen_and_api_count_together_and_beyond_the_limit_nothing_is_done(
+def test_the_screen_and_the_api_share_one_limit_of_force_logouts(
     make_host: MakeHost, sqlite_url: str
 ) -> None:
     host = make_host(sqlite_url, extras=with_screen, XGEN_SESSIONS_FORCE_LOGOUT_LIMIT="2/minute")
@@ -80,7 +80,7 @@ def test_screen_and_api_count_together_and_beyond_the_limit_nothing_is_done(
         assert host.status(session) == 401
 
 
-def test_each_administrator_has_a_limit_of_the_own(make_host: MakeHost, sqlite_url: str) -> None:
+def test_each_administrator_has_a_separate_limit(make_host: MakeHost, sqlite_url: str) -> None:
     host = make_host(sqlite_url, XGEN_SESSIONS_FORCE_LOGOUT_LIMIT="1/minute")
     bora = host.add_user("bora")
     one, other = (host.issue(host.add_user(n, is_superuser=True)).token for n in ("one", "other"))
@@ -89,7 +89,7 @@ def test_each_administrator_has_a_limit_of_the_own(make_host: MakeHost, sqlite_u
     assert force_logout(host, other, bora).status_code == 200
 
 
-def test_what_is_refused_anyway_counts_for_nothing(make_host: MakeHost, sqlite_url: str) -> None:
+def test_force_logouts_of_unknown_users_do_not_count(make_host: MakeHost, sqlite_url: str) -> None:
     host = make_host(sqlite_url, XGEN_SESSIONS_FORCE_LOGOUT_LIMIT="1/minute")
     admin = host.issue(host.add_user("admin", is_superuser=True)).token
 
@@ -98,7 +98,7 @@ def test_what_is_refused_anyway_counts_for_nothing(make_host: MakeHost, sqlite_u
     assert force_logout(host, admin, host.add_user("bora")).status_code == 200
 
 
-def test_the_refusal_on_the_screen_is_in_korean_too(make_host: MakeHost, sqlite_url: str) -> None:
+def test_the_refusal_on_the_screen_is_translated(make_host: MakeHost, sqlite_url: str) -> None:
     host = make_host(sqlite_url, extras=with_screen, XGEN_SESSIONS_FORCE_LOGOUT_LIMIT="1/minute")
     admin = sign_in(host, host.add_user("admin", is_superuser=True))
     host.issue(host.add_user("bora"))
@@ -113,14 +113,14 @@ def test_the_refusal_on_the_screen_is_in_korean_too(make_host: MakeHost, sqlite_
 
 
 @pytest.mark.parametrize("off", [None, ""])
-def test_it_can_be_switched_off(make_host: MakeHost, sqlite_url: str, off: object) -> None:
+def test_the_limit_can_be_switched_off(make_host: MakeHost, sqlite_url: str, off: object) -> None:
     host = make_host(sqlite_url, XGEN_SESSIONS_FORCE_LOGOUT_LIMIT=off)
     admin, bora = host.issue(host.add_user("admin", is_superuser=True)).token, host.add_user("bora")
 
     assert {force_logout(host, admin, bora).status_code for _ in range(130)} == {200}
 
 
-def test_the_default_lets_an_administrator_do_120_in_a_minute(
+def test_the_default_limit_is_120_force_logouts_in_a_minute(
     make_host: MakeHost, sqlite_url: str
 ) -> None:
     host = make_host(sqlite_url)
@@ -133,7 +133,7 @@ def test_the_default_lets_an_administrator_do_120_in_a_minute(
     assert answers == [200] * 120 + [429]
 
 
-def test_clicks_at_the_same_moment_do_not_slip_through(
+def test_the_limit_holds_for_force_logouts_at_the_same_moment(
     make_host: MakeHost, sqlite_url: str
 ) -> None:
     host = make_host(sqlite_url, XGEN_SESSIONS_FORCE_LOGOUT_LIMIT="3/minute")
@@ -167,13 +167,13 @@ def try_sign_in(
 
 @pytest.fixture
 def strict(make: MakeCenter) -> Center:
-    """Give an Admin Center where three failures are too many."""
+    """Return an Admin Center with low limits: three failures for a name, five for an address."""
     return make(
         XGEN_SESSIONS_SIGN_IN_LIMIT="3/minute", XGEN_SESSIONS_SIGN_IN_ADDRESS_LIMIT="5/minute"
     )
 
 
-def test_form_and_api_count_together_and_no_password_is_checked_beyond(
+def test_form_and_api_share_one_limit_beyond_which_no_password_is_checked(
     strict: Center, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[str] = []
@@ -205,7 +205,7 @@ def test_form_and_api_count_together_and_no_password_is_checked_beyond(
         assert try_sign_in(strict, password=ADMIN_PASSWORD).status_code == 303
 
 
-def test_the_message_is_in_korean_too(strict: Center) -> None:
+def test_the_refusal_of_a_sign_in_is_translated(strict: Center) -> None:
     for _ in range(3):
         try_sign_in(strict)
 
@@ -220,7 +220,7 @@ def test_sign_ins_that_succeed_do_not_count(strict: Center) -> None:
     assert try_sign_in(strict).status_code == 401
 
 
-def test_nobody_is_locked_out_from_elsewhere(strict: Center) -> None:
+def test_failures_at_one_address_do_not_lock_the_user_out_at_another(strict: Center) -> None:
     for _ in range(4):
         try_sign_in(strict, address="203.0.113.66")
 
@@ -228,7 +228,7 @@ def test_nobody_is_locked_out_from_elsewhere(strict: Center) -> None:
     assert try_sign_in(strict, password=ADMIN_PASSWORD, address="192.0.2.1").status_code == 303
 
 
-def test_one_address_fails_only_so_often_whatever_the_usernames(strict: Center) -> None:
+def test_one_address_has_a_limit_across_all_usernames(strict: Center) -> None:
     names = ["a", "b", "c", "d", "e", "f"]
 
     answers = [try_sign_in(strict, name).status_code for name in names]
@@ -237,7 +237,7 @@ def test_one_address_fails_only_so_often_whatever_the_usernames(strict: Center) 
     assert try_sign_in(strict, "f", address="192.0.2.2").status_code == 401
 
 
-def test_an_attacker_s_whole_ipv6_network_is_one_address(strict: Center) -> None:
+def test_an_ipv6_network_counts_as_one_address(strict: Center) -> None:
     answers = [
         try_sign_in(strict, address=f"2001:db8::{number}").status_code for number in range(1, 5)
     ]
@@ -246,7 +246,7 @@ def test_an_attacker_s_whole_ipv6_network_is_one_address(strict: Center) -> None
     assert try_sign_in(strict, address="2001:db8:0:1::1").status_code == 401
 
 
-def test_an_ipv4_address_in_ipv6_is_that_ipv4_address(strict: Center) -> None:
+def test_an_ipv4_mapped_ipv6_address_counts_as_the_ipv4_address(strict: Center) -> None:
     addresses = ["192.0.2.7", "::ffff:192.0.2.7", "::ffff:c000:207", "192.0.2.7"]
 
     answers = [try_sign_in(strict, address=address).status_code for address in addresses]
@@ -269,7 +269,7 @@ def test_any_username_is_counted(strict: Center, username: str) -> None:
     assert answers == [401, 401, 401, 429]
 
 
-def test_who_is_inactive_has_failed(strict: Center) -> None:
+def test_sign_ins_of_an_inactive_user_count_as_failures(strict: Center) -> None:
     strict.add_user("bora", ADMIN_PASSWORD)
     strict.change_user("bora", is_active=False)
 
@@ -285,7 +285,7 @@ def test_without_an_address_only_the_username_counts(strict: Center) -> None:
     assert [try_sign_in(strict, "a", address="").status_code for _ in range(3)] == [401, 401, 429]
 
 
-def test_the_defaults_are_ten_and_a_hundred(center: Center) -> None:
+def test_the_defaults_are_10_failures_for_a_name_and_100_for_an_address(center: Center) -> None:
     with freeze_time(NOW):
         for number in range(10):
             answers = [try_sign_in(center, f"user{number}").status_code for _ in range(10)]
@@ -295,7 +295,9 @@ def test_the_defaults_are_ten_and_a_hundred(center: Center) -> None:
         assert try_sign_in(center, "another", address="192.0.2.2").status_code == 401
 
 
-def test_the_environment_sets_them(make: MakeCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_set_the_limits(
+    make: MakeCenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XGEN_SESSIONS_SIGN_IN_LIMIT", "1/hour")
     monkeypatch.setenv("XGEN_SESSIONS_SIGN_IN_ADDRESS_LIMIT", "")
     center = make()
@@ -305,7 +307,7 @@ def test_the_environment_sets_them(make: MakeCenter, monkeypatch: pytest.MonkeyP
 
 
 def with_password_page(app: Flask) -> dict[str, Any]:
-    """Add a sign-in page of the host's own that checks a password."""
+    """Add a sign-in page of the host that checks a password."""
 
     @app.post("/own-sign-in")
     def own_sign_in() -> Response:
@@ -319,7 +321,7 @@ def with_password_page(app: Flask) -> dict[str, Any]:
     return {}
 
 
-def test_a_host_s_own_sign_in_page_has_the_same(make_host: MakeHost, sqlite_url: str) -> None:
+def test_a_host_can_limit_its_own_sign_in_page(make_host: MakeHost, sqlite_url: str) -> None:
     host = make_host(sqlite_url, extras=with_password_page, XGEN_SESSIONS_SIGN_IN_LIMIT="2/minute")
 
     def post(password: str) -> TestResponse:
@@ -339,7 +341,7 @@ def rates(**settings: Any) -> RateLimits:
     return RateLimits(Settings.from_config(config))
 
 
-def test_several_processes_share_redis(
+def test_processes_share_one_limit_in_redis(
     make_host: MakeHost, sqlite_url: str, redis_issuer: str
 ) -> None:
     options: dict[str, Any] = {
@@ -357,7 +359,7 @@ def test_several_processes_share_redis(
     assert 1 <= int(answers[2].headers["Retry-After"]) <= 60
 
 
-def test_redis_counts_clicks_at_the_same_moment(redis_issuer: str) -> None:
+def test_the_limit_in_redis_holds_for_calls_at_the_same_moment(redis_issuer: str) -> None:
     both = [
         rates(FORCE_LOGOUT_LIMIT="5/minute", RATE_LIMIT_STORAGE=REDIS, ISSUER=redis_issuer)
         for _ in range(2)
@@ -372,7 +374,7 @@ def test_redis_counts_clicks_at_the_same_moment(redis_issuer: str) -> None:
     assert sorted(counted) == [False] * 11 + [True] * 5
 
 
-def test_redis_forgets_after_the_window(redis_issuer: str) -> None:
+def test_counts_in_redis_expire_after_the_window(redis_issuer: str) -> None:
     with freeze_time(NOW) as clock:
         mine = rates(FORCE_LOGOUT_LIMIT="1/minute", RATE_LIMIT_STORAGE=REDIS, ISSUER=redis_issuer)
         mine.force_logout.take("1")
@@ -384,7 +386,7 @@ def test_redis_forgets_after_the_window(redis_issuer: str) -> None:
         mine.force_logout.take("1")
 
 
-def test_another_issuer_counts_apart(redis_issuer: str) -> None:
+def test_each_issuer_has_a_separate_limit_in_redis(redis_issuer: str) -> None:
     other = f"{redis_issuer}-other"
     for issuer in (redis_issuer, other):
         mine = rates(FORCE_LOGOUT_LIMIT="1/minute", RATE_LIMIT_STORAGE=REDIS, ISSUER=issuer)
@@ -393,13 +395,13 @@ def test_another_issuer_counts_apart(redis_issuer: str) -> None:
 
 @pytest.fixture
 def dead_redis() -> str:
-    """Give the URL of a Redis that nobody answers for."""
+    """Return a Redis URL on a port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"redis://127.0.0.1:{probe.getsockname()[1]}/0"
 
 
-def test_a_force_logout_goes_on_without_its_storage(
+def test_force_logouts_are_not_limited_while_the_storage_is_down(
     make_host: MakeHost,
     sqlite_url: str,
     dead_redis: str,
@@ -418,12 +420,12 @@ def test_a_force_logout_goes_on_without_its_storage(
         answers = [force_logout(host, admin, bora).status_code for _ in range(3)]
 
     assert answers == [200, 200, 200]
-    told = [record.message for record in caplog.records if "rate limits" in record.message]
-    assert len(told) == 1, "asked once, and then left alone for a while"
-    assert "there is no limit" in told[0]
+    logged = [record.message for record in caplog.records if "rate limits" in record.message]
+    assert len(logged) == 1, "the storage is not tried again during the pause"
+    assert "there is no limit" in logged[0]
 
 
-def test_a_sign_in_goes_on_without_its_storage(
+def test_sign_ins_are_not_limited_while_the_storage_is_down(
     make: MakeCenter, dead_redis: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     center = make(
@@ -437,7 +439,7 @@ def test_a_sign_in_goes_on_without_its_storage(
     assert "there is no limit" in caplog.text
 
 
-def test_a_storage_that_does_not_answer_holds_nobody_up_for_long(
+def test_after_a_timeout_the_storage_is_not_tried_at_each_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(redis_client, "TIMEOUT_S", OWN_REDIS_SECONDS)
@@ -452,10 +454,10 @@ def test_a_storage_that_does_not_answer_holds_nobody_up_for_long(
         for _ in range(20):
             mine.force_logout.take("1")
 
-        assert time.monotonic() - begun < 20 * OWN_REDIS_SECONDS - 1  # it is not asked each time
+        assert time.monotonic() - begun < 20 * OWN_REDIS_SECONDS - 1  # not 20 timeouts
 
 
-def test_the_storage_is_asked_again_after_a_while(
+def test_the_storage_is_tried_again_after_the_pause(
     redis_issuer: str, dead_redis: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import redis
@@ -476,11 +478,11 @@ def test_the_storage_is_asked_again_after_a_while(
             mine.force_logout.take("1")
 
 
-def test_memory_does_not_fill_with_keys_nobody_comes_back_to() -> None:
+def test_expired_keys_are_removed_from_memory() -> None:
     mine = rates(SIGN_IN_LIMIT="1/second", SIGN_IN_ADDRESS_LIMIT="")
     storage: Any = mine.sign_in._per_username._store._limiter.storage
     most = 0
-    with freeze_time("2026-05-25") as clock:  # long past for the library's thread
+    with freeze_time("2026-05-25") as clock:  # the library's thread sees these keys as expired
         for number in range(6000):
             mine.sign_in.failed("192.0.2.1", f"user{number}")
             most = max(most, len(storage.events))
@@ -511,7 +513,7 @@ def test_memory_does_not_fill_with_keys_nobody_comes_back_to() -> None:
         ("RATE_LIMIT_STORAGE", 6379),
     ],
 )  # fmt: skip
-def test_a_wrong_setting_stops_the_start_and_names_key_and_mend(name: str, value: object) -> None:
+def test_the_error_for_a_wrong_limit_or_storage_names_the_setting(name: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=rf"XGEN_SESSIONS_{name} must be "):
         rates(**{name: value})
 
@@ -519,11 +521,11 @@ def test_a_wrong_setting_stops_the_start_and_names_key_and_mend(name: str, value
 @pytest.mark.parametrize(
     "value", ["120/minute", "120 per minute", "5/10 seconds", "1000000/day", "1/24 hours"]
 )
-def test_a_proper_limit_is_taken(value: str) -> None:
+def test_a_valid_limit_is_accepted(value: str) -> None:
     rates(FORCE_LOGOUT_LIMIT=value).force_logout.take("1")
 
 
-def test_the_storage_s_password_is_not_repeated() -> None:
+def test_the_storage_s_password_does_not_appear_in_settings_or_errors() -> None:
     settings = Settings.from_config(
         {"SECRET_KEY": "x" * 32, "XGEN_SESSIONS_RATE_LIMIT_STORAGE": "redis://:geheim@127.0.0.1/0"}
     )

@@ -1,4 +1,4 @@
-"""Settings: read once, and a wrong one stops the start with a message that names it."""
+"""Settings: their defaults and values, and the error messages for wrong ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PREFIX = "XGEN_SESSIONS_"
 
 
 def read(**settings: Any) -> Settings:
-    """Read settings given without their prefix."""
+    """Read settings whose names are given without their prefix."""
     config = {PREFIX + name: value for name, value in settings.items()}
     return Settings.from_config({"SECRET_KEY": SECRET} | config)
 
@@ -84,7 +84,7 @@ def test_a_setting_left_out_has_a_default(name: str, default: object) -> None:
         ),
     ],
 )
-def test_a_proper_value_is_taken(name: str, value: object, read_as: object) -> None:
+def test_a_valid_value_is_accepted(name: str, value: object, read_as: object) -> None:
     assert getattr(read(**{name: value}), name.lower()) == read_as
 
 
@@ -149,7 +149,9 @@ def test_a_proper_value_is_taken(name: str, value: object, read_as: object) -> N
         ("TRUSTED_ORIGINS", [None]),
     ],
 )
-def test_a_wrong_value_is_refused_by_name_with_the_mend(name: str, value: object) -> None:
+def test_the_error_for_a_wrong_value_names_the_setting_and_the_remedy(
+    name: str, value: object
+) -> None:
     with pytest.raises(ConfigurationError, match=rf"^{PREFIX}{name} .+\.") as caught:
         read(**{name: value})
 
@@ -162,14 +164,14 @@ def test_samesite_none_needs_a_secure_cookie() -> None:
         read(COOKIE_SAMESITE="None", COOKIE_SECURE=False)
 
 
-def test_the_cookie_is_not_flask_s_own() -> None:
+def test_the_cookie_name_must_differ_from_flask_s_session_cookie() -> None:
     with pytest.raises(ConfigurationError, match="XGEN_SESSIONS_COOKIE_NAME"):
         Settings.from_config(
             {"SECRET_KEY": SECRET, "SESSION_COOKIE_NAME": "mine", PREFIX + "COOKIE_NAME": "mine"}
         )
 
 
-def test_an_unknown_key_is_refused_and_the_known_ones_listed() -> None:
+def test_the_error_for_an_unknown_setting_lists_the_known_ones() -> None:
     with pytest.raises(ConfigurationError, match="XGEN_SESSIONS_LIFETIM ") as caught:
         read(LIFETIM=3600)
 
@@ -180,7 +182,7 @@ def test_other_extensions_settings_are_left_alone() -> None:
     assert Settings.from_config({"SECRET_KEY": SECRET, "XGEN_OTHER": 1, "SESSIONS": 2})
 
 
-def test_a_secret_must_be_set_and_be_long_enough_wherever_it_comes_from() -> None:
+def test_a_missing_or_short_application_secret_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="XGEN_SESSIONS_SECRET_KEY"):
         Settings.from_config({})
     with pytest.raises(ConfigurationError, match=r"XGEN_SESSIONS_SECRET_KEY .*token_hex") as caught:
@@ -189,7 +191,7 @@ def test_a_secret_must_be_set_and_be_long_enough_wherever_it_comes_from() -> Non
     assert "hunter2" not in str(caught.value)
 
 
-def test_the_own_secret_goes_before_the_application_s() -> None:
+def test_the_plugin_s_secret_takes_precedence_over_the_application_s() -> None:
     assert read(SECRET_KEY="y" * 32).secret_key == b"y" * 32
 
 
@@ -209,11 +211,13 @@ def test_secrets_do_not_show_in_the_settings() -> None:
     assert "PRIVATE KEY" not in shown
 
 
-# --- Keys, which only loading them can check -------------------------------------------------
+# --- Keys: they are checked by loading them --------------------------------------------------
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-def test_a_key_pair_starts(make_host: MakeHost, sqlite_url: str, algorithm: str) -> None:
+def test_tokens_can_be_signed_with_a_key_pair(
+    make_host: MakeHost, sqlite_url: str, algorithm: str
+) -> None:
     private = private_pem(algorithm)
 
     host = make_host(
@@ -271,12 +275,12 @@ def test_an_application_with_the_public_key_alone_verifies_and_does_not_issue(
         "another algorithm's",
         "public instead of private",
         "public is no PEM",
-        "no pair",
+        "keys of two pairs",
         "previous is no key",
         "a public key as the secret",
     ],
 )
-def test_a_wrong_key_stops_the_start_by_name(
+def test_the_error_for_a_wrong_key_names_the_setting(
     make_host: MakeHost, sqlite_url: str, named: str, config: dict[str, Any]
 ) -> None:
     prefixed = {PREFIX + name: value for name, value in config.items()}

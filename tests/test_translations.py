@@ -1,4 +1,4 @@
-"""Korean: complete, without leftovers, and with every blank filled in."""
+"""The Korean translation is complete, has no obsolete entries, and keeps all placeholders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEYWORDS = {
 METHODS = [("**.py", "python"), ("**/templates/**.html", "jinja2.ext:babel_extract")]
 
 
-def said() -> set[str]:
+def messages_in_use() -> set[str]:
     """Return every message in the code and the templates."""
     found = extract_from_dir(PACKAGE, METHODS, keywords=KEYWORDS)
     messages = (message for _, _, message, _, _ in found)
@@ -44,18 +44,18 @@ def translations() -> Iterator[tuple[str, str]]:
             yield source, text if isinstance(text, str) else text[0]
 
 
-def test_everything_said_is_translated() -> None:
+def test_every_message_is_translated() -> None:
     translated = {source for source, text in translations() if text}
 
-    assert said() - translated == set()
+    assert messages_in_use() - translated == set()
 
 
-def test_nothing_is_translated_that_is_not_said() -> None:
-    assert {source for source, _ in translations()} - said() == set()
+def test_every_translation_belongs_to_a_message() -> None:
+    assert {source for source, _ in translations()} - messages_in_use() == set()
 
 
-def test_translations_have_the_blanks_of_their_source() -> None:
-    blanks = re.compile(r"%\(\w+\)[sd]")
+def test_translations_have_the_placeholders_of_their_source() -> None:
+    placeholders = re.compile(r"%\(\w+\)[sd]")
 
     for source, text in translations():
-        assert sorted(blanks.findall(text)) == sorted(blanks.findall(source)), source
+        assert sorted(placeholders.findall(text)) == sorted(placeholders.findall(source)), source

@@ -36,8 +36,8 @@ from tests.histories.record import Kind
 from tests.histories.run import PROCESSES, run
 from tests.histories.wrong_systems import SYSTEMS
 from tests.support.databases import REDIS, SERVERS, Server, reason_against_redis
-from tests.support.private_servers import KINDS
 from tests.support.redis_place import RedisPlace, redis_place
+from tests.support.server_kinds import KINDS
 from tests.support.wire import wire_to
 
 LEAST_STEPS = 60

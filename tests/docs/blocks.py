@@ -17,7 +17,7 @@ _BLOCK = re.compile(
 
 
 class Block(NamedTuple):
-    """A fenced block, with the comment in front of it that says how it is tested."""
+    """A fenced block, with the key and value of the comment before it, which set its test."""
 
     page: Path
     line: int
@@ -28,12 +28,12 @@ class Block(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Where it is, for people."""
+        """The page and the line, for messages."""
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
 
 def blocks() -> Iterator[Block]:
-    """Yield every fenced block of every page, code or directive."""
+    """Yield every fenced block of every page: code and directives."""
     for page in PAGES:
         text = page.read_text()
         for found in _BLOCK.finditer(text):

@@ -1,4 +1,4 @@
-"""Every block of Python in the documentation is run as it stands, or type-checked."""
+"""Every Python block in the documentation is run unchanged, or type-checked."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ pytestmark = pytest.mark.slow
 PRELUDES = Path(__file__).with_name("preludes")
 LANGUAGES = {"python", "sh", "text", "html"}
 RUN = {"README.md": "tests/docs/test_readme.py"}
-"""Pages with a block that a test runs, and that test."""
+"""For each page with a block that a test runs, the test."""
 
 
-def test_each_block_says_what_it_is() -> None:
+def test_each_block_names_its_language() -> None:
     code = [block for block in blocks() if not block.language.startswith("{")]
 
     assert [block.place for block in code if block.language not in LANGUAGES] == []
 
 
-def test_a_block_that_is_not_type_checked_is_run() -> None:
+def test_each_block_that_is_not_type_checked_is_run_by_a_test() -> None:
     run = {block.page.name: block.value for block in PYTHON if block.key == "run"}
 
     assert run == RUN
     assert {block.key for block in PYTHON} <= {None, "prelude", "run"}
 
 
-def test_the_other_blocks_are_correctly_typed(tmp_path: Path) -> None:
+def test_all_other_blocks_pass_the_type_check(tmp_path: Path) -> None:
     checked = [block for block in PYTHON if block.key != "run"]
     places = {}
     for number, block in enumerate(checked):
@@ -46,7 +46,7 @@ def test_the_other_blocks_are_correctly_typed(tmp_path: Path) -> None:
     result = subprocess.run(
         [
             sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", "--strict",
-            "--disable-error-code", "method-assign",  # as WSGI middleware is put in
+            "--disable-error-code", "method-assign",  # used to install WSGI middleware
             "--cache-dir", str(tmp_path / "cache"), *map(str, sorted(tmp_path.glob("*.py"))),
         ],
         cwd=ROOT, capture_output=True, text=True, timeout=300,

@@ -1,4 +1,4 @@
-"""The example of a service, beside a running Admin Center, with a Redis between them."""
+"""The example of a service: it learns from a running Admin Center through Redis."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "service.py"
 
 @contextmanager
 def served(**environment: str) -> Iterator[httpx.Client]:
-    """Run the example and lend a client of it."""
+    """Run the example and yield an HTTP client for it."""
     port = free_port()
     command = [sys.executable, "-W", "error", "-m", "uvicorn", "service:app", "--port", str(port)]
     process = subprocess.Popen(
@@ -56,7 +56,7 @@ def sign_in(center: AdminCenter, name: str) -> dict[str, str]:
 
 @pytest.fixture
 def center(tmp_path: Path, redis_issuer: str) -> Iterator[AdminCenter]:
-    """Give a running Admin Center whose revocations are taken to Redis."""
+    """Yield a running Admin Center that relays its feed to Redis."""
     environment = {
         "XGEN_SESSIONS_SECRET_KEY": SECRET,
         "XGEN_SESSIONS_ISSUER": redis_issuer,
@@ -67,13 +67,13 @@ def center(tmp_path: Path, redis_issuer: str) -> Iterator[AdminCenter]:
         yield running
 
 
-def test_who_is_forced_out_is_refused_by_the_service(
+def test_the_service_refuses_a_user_who_was_forced_out(
     center: AdminCenter, redis_issuer: str
 ) -> None:
     environment = {
         "XGEN_SESSIONS_SECRET_KEY": SECRET,
         "XGEN_SESSIONS_REDIS_URL": REDIS,
-        "XGEN_SESSIONS_ISSUER": redis_issuer,  # others use the same Redis
+        "XGEN_SESSIONS_ISSUER": redis_issuer,  # other tests use the same Redis
     }
     with served(**environment) as api:
         ada, admin = sign_in(center, "ada"), sign_in(center, "admin")
@@ -100,7 +100,7 @@ def test_who_is_forced_out_is_refused_by_the_service(
 
         again = sign_in(center, "ada")
         client = redis.Redis.from_url(REDIS)
-        client.delete(*Keys.of(redis_issuer))  # what FLUSHALL does to them
+        client.delete(*Keys.of(redis_issuer))  # as FLUSHALL would
         client.close()
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until and (now := orders(again)).status_code != 200:

@@ -1,4 +1,4 @@
-"""The examples run as they stand: sign in, force out, refused, in again; over HTTP."""
+"""The example application runs unchanged: sign-in, force logout, refusal and a new sign-in."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENVIRONMENT = {
     **{f"FLASK_{name}": str(value) for name, value in PATIENT.items()},
 }
 ATTEMPTS = 20
-"""Calls on connections of their own, so that every worker is met."""
+"""Calls on separate connections: enough to reach every worker."""
 
 
 def test_every_example_is_run_by_a_test() -> None:
@@ -39,7 +39,7 @@ def test_every_example_is_run_by_a_test() -> None:
 
 @contextmanager
 def served(directory: Path) -> Iterator[str]:
-    """Serve ``app.py`` by two workers that start at the same time, and give its URL."""
+    """Serve ``app.py`` with two workers that start at the same time, and yield its URL."""
     url = f"http://127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "gunicorn", "--workers", "2", "--bind", url[7:], "app:app"]
     process = subprocess.Popen(
@@ -55,12 +55,12 @@ def served(directory: Path) -> Iterator[str]:
 
 
 def orders(browser: httpx.Client) -> set[tuple[int, str | None]]:
-    """Call the API several times; return the statuses, each with the code of a refusal."""
+    """Call the API on several connections; return the distinct statuses and error codes."""
     answers = [browser.get("/api/orders", headers={"Connection": "close"}) for _ in range(ATTEMPTS)]
     return {(answer.status_code, answer.json().get("code")) for answer in answers}
 
 
-def test_the_application_under_two_workers(tmp_path: Path) -> None:
+def test_a_force_logout_holds_in_both_workers_of_the_application(tmp_path: Path) -> None:
     shutil.copy(EXAMPLES / "app.py", tmp_path)
     subprocess.run(
         [sys.executable, "-W", "error", "-m", "flask", "--app", "app", "create-admin",

@@ -1,4 +1,4 @@
-"""The README: its application runs as it stands, and its facts are those of the project."""
+"""The README: its application runs unchanged, and its facts match the project."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ def test_the_application_runs(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_it_is_short_and_has_the_command_of_the_tests() -> None:
+def test_the_readme_is_short_and_has_the_command_of_the_tests() -> None:
     assert len(README.splitlines()) <= 160
     (command,) = [line for line in README.splitlines() if ".venv/bin/python -m pytest" in line]
     assert command.startswith("python3 -m venv .venv && ")
 
 
-def test_its_links_lead_to_files() -> None:
+def test_each_link_to_a_file_has_an_existing_target() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
 
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_its_minimum_versions_are_those_of_the_metadata() -> None:
+def test_the_minimum_versions_match_the_package_metadata() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     floors = dict(re.findall(r"([\w-]+)>=([\d.]+)", " ".join(project["dependencies"])))
     floors["python"] = project["requires-python"].removeprefix(">=")
@@ -83,7 +83,7 @@ def test_its_minimum_versions_are_those_of_the_metadata() -> None:
         assert floors.get(name.lower(), version) == version, name
 
 
-def test_it_names_the_fields_of_the_user_model() -> None:
+def test_the_readme_names_all_fields_of_the_user_model() -> None:
     assert [f.name for f in fields(UserFields) if f"`{f.name}`" not in README] == []
     assert [
         f.name for f in fields(UserFields) if f.default and f"`{f.default}`" not in README

@@ -1,4 +1,4 @@
-"""The documentation site: it builds without a warning, and describes all that there is."""
+"""The documentation site: it builds without a warning, and the reference is complete."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PACKAGE = ROOT / "xgen_flask_sessions"
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site and return where it is."""
+    """Build the site and return its folder."""
     built = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-E", "-b", "html"]
     result = subprocess.run(
@@ -91,9 +91,9 @@ def test_every_signal_is_described_with_its_arguments(site: Path) -> None:
 
 
 def error_codes(parent: type[XgenSessionsError] = XgenSessionsError) -> Iterator[str]:
-    """Yield the code of every error that has one of its own."""
+    """Yield the code of every error that defines one."""
     for child in parent.__subclasses__():
-        if child.__module__ != parent.__module__:  # of the Admin Center
+        if child.__module__ != parent.__module__:  # an error of the Admin Center
             continue
         if "code" in vars(child):
             yield child.code
@@ -174,7 +174,7 @@ def test_the_tests_and_benchmarks_that_pages_name_exist() -> None:
     assert [each for each in modules if importlib.util.find_spec(each[1]) is None] == []
 
 
-def test_the_files_of_the_journeys_exist() -> None:
+def test_the_files_that_the_architecture_page_names_exist() -> None:
     text = (ROOT / "docs/understanding/architecture.md").read_text()
     files = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|lua))`", text))
     rooms = set(re.findall(r"`(\w+/)`", text))

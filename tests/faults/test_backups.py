@@ -20,7 +20,7 @@ from freezegun import freeze_time
 from tests.support.databases import MakeHost, require_service
 from tests.support.hosts import Host
 from tests.support.private_server import PrivateServer
-from tests.support.private_servers import PrivatePostgreSQL
+from tests.support.server_kinds import PrivatePostgreSQL
 from xgen_flask_sessions import IssuedToken
 
 pytestmark = pytest.mark.slow

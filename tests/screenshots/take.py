@@ -1,7 +1,7 @@
 """Take the screenshots of the documentation and the README: python -m tests.screenshots.take.
 
-Each page is photographed from a running Admin Center, in both languages and at both widths. With
-``--all DIRECTORY``, every picture is written there as well.
+It opens each page of a running Admin Center, in both languages and at both widths, and replaces the
+pictures of the documentation. With ``--all DIRECTORY``, it also writes every picture there.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ DOCUMENTED = {
 
 
 def main() -> None:
-    """Take them all."""
+    """Start an Admin Center with sessions, and take the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--all", type=Path, help="a directory for every page")
+    parser.add_argument("--all", type=Path, help="a directory for the pictures of all pages")
     everything: Path | None = parser.parse_args().all
     with (
         tempfile.TemporaryDirectory() as home,

@@ -1,4 +1,4 @@
-"""Several administrators, or one with a quick finger, at the same moment."""
+"""Concurrent actions of administrators: repeated clicks, and changes of each other."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_clicks_on_one_button_at_the_same_moment_end_each_session_once(host: Hos
         in_threads([partial(click, same_browser(host, admin), form, answers)] * CLICKS)
 
         assert [answer.status_code for answer in answers] == [303] * CLICKS
-        assert len({answer.location for answer in answers}) == CLICKS, "each has its own record"
+        assert len({answer.location for answer in answers}) == CLICKS, "one record for each click"
         records = host.rows("xgen_revocations")
         assert len(records) == CLICKS * (round_number + 1)
         ended = sum(record["sessions_ended"] for record in records)
@@ -64,7 +64,7 @@ def test_clicks_on_one_button_at_the_same_moment_end_each_session_once(host: Hos
         )
 
 
-def test_screen_api_and_users_signing_in_at_the_same_moment(host: Host) -> None:
+def test_concurrent_force_logouts_and_sign_ins_count_each_session_once(host: Host) -> None:
     admin_id = host.add_user("admin", is_superuser=True)
     admin, token = sign_in(host, admin_id), host.issue(admin_id)
     bora = host.add_user("bora")
@@ -102,7 +102,7 @@ def force_out(host: Host, token: Any, user_id: str, answers: dict[str, int]) -> 
     answers[user_id] = host.client().post(url, headers=bearer(token)).status_code
 
 
-def test_of_two_administrators_who_force_out_each_other_one_is_too_late(host: Host) -> None:
+def test_of_two_administrators_who_force_out_each_other_exactly_one_succeeds(host: Host) -> None:
     ann, ben = (host.add_user(name, is_superuser=True) for name in ("ann", "ben"))
     for round_number in range(ROUNDS):
         by_ann, by_ben = host.issue(ann), host.issue(ben)
@@ -121,7 +121,7 @@ def test_of_two_administrators_who_force_out_each_other_one_is_too_late(host: Ho
     assert len(host.rows("xgen_revocations")) == 3 * ROUNDS
 
 
-def test_a_ring_of_administrators_ends_with_one_left_at_least(host: Host) -> None:
+def test_when_administrators_force_out_each_other_in_a_ring_at_least_one_stays(host: Host) -> None:
     admins = [host.add_user(f"admin{number}", is_superuser=True) for number in range(6)]
     for _ in range(ROUNDS // 2):
         tokens = {admin: host.issue(admin) for admin in admins}
@@ -142,7 +142,7 @@ def test_a_ring_of_administrators_ends_with_one_left_at_least(host: Host) -> Non
             host.sessions.force_logout_everyone()
 
 
-def test_forcing_out_everyone_and_somebody_at_the_same_moment(host: Host) -> None:
+def test_force_logouts_of_everyone_and_of_one_user_count_each_session_once(host: Host) -> None:
     admin = host.add_user("admin", is_superuser=True)
     users = [host.add_user(f"user{number}") for number in range(6)]
     for _ in range(6):
@@ -163,7 +163,7 @@ def test_forcing_out_everyone_and_somebody_at_the_same_moment(host: Host) -> Non
     assert sum(record["sessions_ended"] for record in records) == 6 * 7
 
 
-def test_forcing_out_everyone_while_the_one_who_does_it_signs_in_elsewhere(host: Host) -> None:
+def test_force_logouts_of_everyone_do_not_disturb_the_actor_s_own_sign_ins(host: Host) -> None:
     admin = host.add_user("admin", is_superuser=True)
 
     def everyone() -> None:
@@ -199,7 +199,7 @@ def form_token(browser: FlaskClient) -> str:
     ],
     ids=["reset passwords", "deactivate", "demote"],
 )
-def test_two_superusers_who_change_each_other(
+def test_when_two_superusers_change_each_other_at_least_one_change_succeeds(
     make: MakeCenter, database_url: str, form: str, fields: dict[str, str]
 ) -> None:
     center = make(SQLALCHEMY_DATABASE_URI=database_url)

@@ -1,4 +1,4 @@
-"""``python -m xgen_flask_sessions``: serving, users, made-up ones."""
+"""``python -m xgen_flask_sessions``: the commands serve, users and seed."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ PASSWORD = re.compile(r"password: (\S+)")
 
 
 def run(center: Center, *arguments: str, typed: str | None = None) -> Result:
-    """Run a command on *center* within this process."""
+    """Run a command on *center*, in this process."""
     info = ScriptInfo(create_app=lambda: center.app)
     return CliRunner().invoke(cli, arguments, obj=info, input=typed)
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return this process's environment with nothing of ours but *variables*."""
+    """Return this process's environment without its ``XGEN_*`` variables, but with *variables*."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("XGEN_")}
     patient = {name: str(value) for name, value in PATIENT.items()}
     return {**own, **patient, **variables}
@@ -52,7 +52,7 @@ def environment(**variables: str) -> dict[str, str]:
 def run_process(
     instance: Path, *arguments: str, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command as people do."""
+    """Run a command in a new process."""
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=instance.parent, env=environment(XGEN_INSTANCE_PATH=str(instance), **variables),
@@ -61,7 +61,7 @@ def run_process(
 
 
 class Served:
-    """A server process and what it printed until it was ready."""
+    """A server process and its output; the constructor waits until it is ready."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -95,7 +95,7 @@ class Served:
 
 @contextmanager
 def serve(instance: Path, **variables: str) -> Iterator[Served]:
-    """Serve on a free port, as people do."""
+    """Run the command ``serve`` on a free port."""
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", "--instance", str(instance)],
         env=environment(**variables), text=True,
@@ -112,7 +112,7 @@ def serve(instance: Path, **variables: str) -> Iterator[Served]:
 
 @pytest.mark.slow
 class TestServe:
-    def test_prints_the_first_password_once_and_lets_it_in(self, tmp_path: Path) -> None:
+    def test_prints_the_first_password_once_and_accepts_it(self, tmp_path: Path) -> None:
         with serve(tmp_path / "new" / "one") as first:
             found = PASSWORD.search(first.printed)
             assert found is not None
@@ -135,7 +135,7 @@ class TestServe:
         assert first.printed.endswith("Stopped.\n")
         assert "Traceback" not in first.printed + second.printed
 
-    def test_keeps_to_what_the_environment_says(self, tmp_path: Path) -> None:
+    def test_reads_its_settings_from_the_environment(self, tmp_path: Path) -> None:
         variables = {
             "XGEN_ADMIN_PASSWORD": ADMIN_PASSWORD,
             "XGEN_SESSIONS_COOKIE_SECURE": "true",
@@ -153,7 +153,7 @@ class TestServe:
         assert "plain HTTP" not in served.printed
         assert json.loads(listed)["sessions"][0]["ip"] == "203.0.113.7"
 
-    def test_says_that_the_port_is_taken(self, tmp_path: Path) -> None:
+    def test_reports_that_the_port_is_taken(self, tmp_path: Path) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
@@ -175,7 +175,7 @@ class TestServe:
             ({"XGEN_ADMIN_PASSWORD": "short"}, "XGEN_ADMIN_PASSWORD"),
         ],
     )
-    def test_says_what_is_set_up_wrongly(
+    def test_names_the_wrong_setting(
         self, tmp_path: Path, variables: dict[str, str], message: str
     ) -> None:
         result = run_process(tmp_path / "instance", "serve", "--port", "0", **variables)
@@ -188,7 +188,7 @@ class TestServe:
 
 @pytest.mark.slow
 class TestStart:
-    def test_of_several_at_once_makes_one_superuser(
+    def test_of_several_processes_at_once_creates_one_superuser(
         self, tmp_path: Path, database_url: str
     ) -> None:
         variables = environment(
@@ -208,7 +208,7 @@ class TestStart:
         assert sum(map(len, map(PASSWORD.findall, printed))) == 1
         assert all("1 user." in text for text in printed)
 
-    def test_of_help_makes_nothing(self, tmp_path: Path) -> None:
+    def test_with_help_creates_no_files(self, tmp_path: Path) -> None:
         result = run_process(tmp_path / "instance", "--help")
 
         assert result.returncode == 0
@@ -216,7 +216,7 @@ class TestStart:
             assert name in result.stdout
         assert list(tmp_path.iterdir()) == []
 
-    def test_of_something_else_is_a_wrong_call(self, tmp_path: Path) -> None:
+    def test_with_an_unknown_command_is_a_usage_error(self, tmp_path: Path) -> None:
         result = run_process(tmp_path / "instance", "nonsense")
 
         assert result.returncode == 2
@@ -236,7 +236,7 @@ class TestUsers:
         assert (user["roles"], user["is_superuser"]) == (["editor"], True)
         assert sign_in(center.browser(), "bora", "longenough").status_code == 303
 
-    def test_are_asked_for_their_password(self, center: Center) -> None:
+    def test_are_created_with_a_password_from_a_hidden_prompt(self, center: Center) -> None:
         result = run(center, "users", "create", "bora", typed="longenough\nlongenough\n")
 
         assert result.exit_code == 0
@@ -252,7 +252,7 @@ class TestUsers:
             (("bora", "--password", "longenough", "--name", "x" * 151), "A name has at most"),
         ],
     )
-    def test_are_refused_in_words(
+    def test_are_refused_with_a_message(
         self, center: Center, arguments: tuple[str, ...], message: str
     ) -> None:
         result = run(center, "users", "create", *arguments)
@@ -288,7 +288,9 @@ class TestUsers:
             ["set-password", "admin", "--password", "longenough\udcff"],
         ],
     )
-    def test_refuse_what_no_database_takes(self, center: Center, arguments: list[str]) -> None:
+    def test_commands_refuse_values_that_no_database_can_store(
+        self, center: Center, arguments: list[str]
+    ) -> None:
         result = run(center, "users", *arguments)
 
         assert result.exit_code in (1, 2), result.exception
@@ -297,7 +299,7 @@ class TestUsers:
         assert "Error: " in result.stderr
         assert len(center.rows("users")) == 1
 
-    def test_get_another_password_and_lose_their_sessions(self, center: Center) -> None:
+    def test_lose_their_sessions_at_a_new_password(self, center: Center) -> None:
         token = center.token("admin")
 
         result = run(center, "users", "set-password", "admin", "--password", "longenough")
@@ -308,19 +310,19 @@ class TestUsers:
         assert sign_in(center.browser(), "admin", "longenough").status_code == 303
         assert center.rows("xgen_revocations")[0]["actor"].startswith("cli:")
 
-    def test_keep_their_sessions_if_asked_to(self, center: Center) -> None:
+    def test_keep_their_sessions_with_the_option_for_it(self, center: Center) -> None:
         token = center.token("admin")
 
         run(center, "users", "set-password", "admin", "--password", "longenough", "--keep-sessions")
 
         assert center.status(token) == 200
 
-    def test_who_do_not_exist_are_named(self, center: Center) -> None:
+    def test_that_do_not_exist_are_named_in_the_error(self, center: Center) -> None:
         result = run(center, "users", "set-password", "nobody", "--password", "longenough")
 
         assert (result.exit_code, result.stderr) == (1, "Error: There is no user nobody.\n")
 
-    def test_are_forced_out_by_the_commands_of_the_plugin(self, center: Center) -> None:
+    def test_are_forced_out_by_the_plugin_s_command(self, center: Center) -> None:
         token = center.token("admin")
 
         result = run(center, "xgen-sessions", "force-logout", "admin")
@@ -352,13 +354,13 @@ class TestSeed:
         unrecorded = [row for row in logins if row["last_login_us"] is None]
         assert len([row for row in unrecorded if row["user_id"] != "*"]) == 1
 
-    def test_makes_users_that_are_not_signed_in(self, center: Center) -> None:
+    def test_can_add_users_without_sessions(self, center: Center) -> None:
         result = run(center, "seed", "--users", "3", "--sessions", "0")
 
         assert (result.exit_code, result.stdout) == (0, "3 users and 0 sessions added.\n")
         assert center.rows("xgen_sessions") == []
 
-    def test_uses_addresses_of_nobody(self, center: Center) -> None:
+    def test_uses_only_addresses_reserved_for_documentation(self, center: Center) -> None:
         run(center, "seed", "--users", "30", "--sessions", "60")
 
         networks = {
@@ -366,7 +368,7 @@ class TestSeed:
         }
         assert networks == {"192.0.2", "198.51.100", "203.0.113"}
 
-    def test_is_the_same_for_the_same_number(self, tmp_path: Path) -> None:
+    def test_adds_the_same_data_for_the_same_seed(self, tmp_path: Path) -> None:
         found = []
         for name in ("one", "two"):
             with center_maker(tmp_path / name) as make_other:
@@ -382,7 +384,7 @@ class TestSeed:
         assert len(found[0][1]) == 30
         assert found[0] == found[1]
 
-    def test_adds_more_when_run_again(self, center: Center) -> None:
+    def test_adds_more_data_at_a_second_run(self, center: Center) -> None:
         for _ in range(2):
             result = run(center, "seed", "--users", "20", "--sessions", "10", "--seed", "7")
             assert result.exit_code == 0
@@ -390,14 +392,14 @@ class TestSeed:
         assert len(center.rows("users")) == 41
         assert len(center.rows("xgen_sessions")) == 20
 
-    def test_makes_users_who_cannot_sign_in(self, center: Center) -> None:
+    def test_adds_users_who_cannot_sign_in(self, center: Center) -> None:
         run(center, "seed", "--users", "1", "--sessions", "1")
         name = center.rows("users")[1]["username"]
 
         for password in ("", "!", "longenough"):
             assert sign_in(center.browser(), name, password).status_code == 401
 
-    def test_makes_sessions_that_can_be_ended(self, center: Center) -> None:
+    def test_adds_sessions_that_a_force_logout_ends(self, center: Center) -> None:
         run(center, "seed", "--users", "2", "--sessions", "9", "--seed", "7")
         name = center.rows("users")[1]["username"]
 
@@ -410,7 +412,9 @@ class TestSeed:
         assert sum(ended) == 9
         assert ended[2] == 0
 
-    def test_counts_only_what_came_after_a_force_logout_of_everyone(self, center: Center) -> None:
+    def test_adds_no_active_session_from_before_a_force_logout_of_everyone(
+        self, center: Center
+    ) -> None:
         run(center, "xgen-sessions", "force-logout", "--everyone")
 
         run(center, "seed", "--users", "5", "--sessions", "20")
@@ -421,9 +425,7 @@ class TestSeed:
     @pytest.mark.parametrize(
         "arguments", [("--users", "0"), ("--sessions", "-1"), ("--users", "x")]
     )
-    def test_refuses_numbers_that_are_none(
-        self, center: Center, arguments: tuple[str, ...]
-    ) -> None:
+    def test_refuses_invalid_numbers(self, center: Center, arguments: tuple[str, ...]) -> None:
         assert run(center, "seed", *arguments).exit_code == 2
 
     def test_is_quick(self, center: Center) -> None:
@@ -435,7 +437,7 @@ class TestSeed:
         assert len(center.rows("xgen_sessions")) == 10000
 
 
-def test_missing_tables_are_mended_by_a_command_that_is_there(tmp_path: Path) -> None:
+def test_the_error_for_missing_tables_names_the_command_that_creates_them(tmp_path: Path) -> None:
     run_program = partial(
         subprocess.run,
         env={**os.environ, "XGEN_INSTANCE_PATH": str(tmp_path / "instance")},
@@ -444,8 +446,8 @@ def test_missing_tables_are_mended_by_a_command_that_is_there(tmp_path: Path) ->
     program = [sys.executable, "-m", "xgen_flask_sessions", "xgen-sessions"]
 
     before = run_program([*program, "list"])
-    mended = run_program([*program, "upgrade"])
+    upgraded = run_program([*program, "upgrade"])
 
     assert before.returncode == 1
     assert "run python -m xgen_flask_sessions xgen-sessions upgrade" in before.stderr
-    assert mended.returncode == 0
+    assert upgraded.returncode == 0

@@ -1,4 +1,4 @@
-"""The standalone Admin Center: signing in and out, the workspace, its configuration."""
+"""The standalone Admin Center: its pages, its sign-in API and its configuration."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestSignInPage:
-    def test_greets_with_a_form_that_needs_no_script(self, center: Center) -> None:
+    def test_has_a_form_that_needs_no_script(self, center: Center) -> None:
         answer = center.browser().get("/login", headers=PAGE)
 
         assert answer.status_code == 200
@@ -65,14 +65,16 @@ class TestSignInPage:
         assert browser.get("/", headers=PAGE).status_code == 200
 
     @pytest.mark.parametrize("username", ["admin", "nobody", "", " admin", "a\x00b", "x" * 200])
-    def test_says_the_same_whatever_was_wrong(self, center: Center, username: str) -> None:
+    def test_has_one_message_for_a_wrong_username_or_password(
+        self, center: Center, username: str
+    ) -> None:
         answer = sign_in(center.browser(), username, "a wrong one")
 
         assert answer.status_code == 401
         assert "The username or the password is wrong." in answer.text
         assert "Set-Cookie" not in answer.headers
 
-    def test_takes_a_password_longer_than_any_for_a_wrong_one(self, center: Center) -> None:
+    def test_refuses_a_password_that_is_too_long(self, center: Center) -> None:
         assert sign_in(center.browser(), "admin", "x" * 257).status_code == 401
 
     def test_keeps_the_username_that_was_typed(self, center: Center) -> None:
@@ -81,7 +83,7 @@ class TestSignInPage:
         assert 'value="&#34;&gt;&lt;b&gt;"' in answer.text
 
     @pytest.mark.parametrize("username", ["admin", "nobody", "x" * 200, "seeded"])
-    def test_checks_one_hash_of_the_same_cost_for_everybody(
+    def test_checks_one_hash_of_the_same_cost_for_any_username(
         self, center: Center, username: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         center.add_user("seeded")
@@ -99,7 +101,7 @@ class TestSignInPage:
 
         assert [password_hash.split("$")[0] for password_hash in checked] == [QUICK_HASH]
 
-    def test_refuses_an_inactive_user_only_with_the_right_password(self, center: Center) -> None:
+    def test_reports_an_inactive_account_only_with_the_right_password(self, center: Center) -> None:
         center.add_user("bora")
         center.change_user("bora", is_active=False)
 
@@ -110,27 +112,27 @@ class TestSignInPage:
         assert "The username or the password is wrong." in wrong.text
         assert (right.status_code, wrong.status_code) == (401, 401)
 
-    def test_takes_a_composed_and_a_decomposed_password_for_the_same(self, center: Center) -> None:
+    def test_treats_composed_and_decomposed_passwords_as_equal(self, center: Center) -> None:
         center.add_user("bora", "caf\u00e9 caf\u00e9")
 
         assert sign_in(center.browser(), "bora", "cafe\u0301 cafe\u0301").status_code == 303
 
     @pytest.mark.parametrize("where", ["/admin/admin-users/", "/?a=b&c=%2F"])
-    def test_goes_on_to_a_path_of_this_site(self, center: Center, where: str) -> None:
+    def test_redirects_to_a_path_of_this_site(self, center: Center, where: str) -> None:
         assert sign_in(center.browser(), "admin", next=where).location == where
 
     @pytest.mark.parametrize(
         "elsewhere",
         ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "x"],
     )
-    def test_goes_nowhere_else(self, center: Center, elsewhere: str) -> None:
+    def test_does_not_redirect_to_another_site(self, center: Center, elsewhere: str) -> None:
         page = center.browser().get("/login", query_string={"next": elsewhere}, headers=PAGE)
         answer = sign_in(center.browser(), "admin", next=elsewhere)
 
         assert 'name="next" value="/"' in page.text
         assert answer.location == "/"
 
-    def test_sends_on_who_is_signed_in_already(self, center: Center) -> None:
+    def test_redirects_a_user_who_is_already_signed_in(self, center: Center) -> None:
         answer = center.browser("admin").get("/login?next=/admin/", headers=PAGE)
 
         assert (answer.status_code, answer.location) == (302, "/admin/")
@@ -138,7 +140,7 @@ class TestSignInPage:
     @pytest.mark.parametrize(
         "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}]
     )
-    def test_lets_no_other_site_sign_a_browser_in(
+    def test_refuses_a_form_sent_from_another_site(
         self, center: Center, headers: dict[str, str]
     ) -> None:
         data = {"username": "admin", "password": ADMIN_PASSWORD}
@@ -148,14 +150,14 @@ class TestSignInPage:
         assert answer.status_code == 403
         assert "Set-Cookie" not in answer.headers
 
-    def test_ends_the_session_that_this_browser_had_before(self, center: Center) -> None:
+    def test_ends_the_previous_session_of_the_browser(self, center: Center) -> None:
         browser = center.browser("admin")
 
         sign_in(browser, "admin")
 
         assert [row["end_reason"] for row in center.rows("xgen_sessions")].count(None) == 1
 
-    def test_speaks_korean_where_the_browser_does(self, center: Center) -> None:
+    def test_is_in_the_language_of_the_browser_or_the_user_s_choice(self, center: Center) -> None:
         browser = center.browser()
 
         by_header = browser.get("/login", headers={**PAGE, "Accept-Language": "ko-KR,ko;q=0.9"})
@@ -174,8 +176,8 @@ class TestSignInPage:
         assert 'href="/login?next=%2Fadmin%2F&amp;lang=ko"' in page.text
 
 
-class TestWhyOneIsSentHere:
-    def test_says_that_an_administrator_ended_the_session(self, center: Center) -> None:
+class TestReasonOnTheSignInPage:
+    def test_is_a_force_logout_by_an_administrator(self, center: Center) -> None:
         browser = center.browser("admin")
         center.force_logout("admin")
 
@@ -185,7 +187,7 @@ class TestWhyOneIsSentHere:
         assert (answer.status_code, answer.location) == (302, "/login?next=%2F")
         assert "An administrator ended your session. You can sign in again." in page.text
 
-    def test_lets_them_sign_in_again_at_once(self, center: Center) -> None:
+    def test_does_not_prevent_a_new_sign_in(self, center: Center) -> None:
         browser = center.browser("admin")
         center.force_logout("admin")
 
@@ -193,7 +195,7 @@ class TestWhyOneIsSentHere:
 
         assert browser.get("/", headers=PAGE).status_code == 200
 
-    def test_says_that_the_session_expired(self, center: Center) -> None:
+    def test_is_an_expired_session(self, center: Center) -> None:
         with freeze_time("2026-05-25 12:00:00") as frozen:
             token = center.token("admin")
             frozen.tick(timedelta(hours=25))
@@ -204,7 +206,7 @@ class TestWhyOneIsSentHere:
 
         assert "Your session has expired." in page.text
 
-    def test_says_that_the_account_is_inactive(self, center: Center) -> None:
+    def test_is_an_inactive_account(self, center: Center) -> None:
         center.add_user("bora")
         browser = center.browser("bora")
         center.change_user("bora", is_active=False)
@@ -212,7 +214,7 @@ class TestWhyOneIsSentHere:
         assert browser.get("/", headers=PAGE).status_code == 302
         assert "Your account is inactive." in browser.get("/login", headers=PAGE).text
 
-    def test_says_that_the_session_ended_elsewhere(self, center: Center) -> None:
+    def test_is_a_sign_out_of_the_same_session(self, center: Center) -> None:
         browser = center.browser("admin")
         token = browser.get_cookie("xgen_token")
         assert token is not None
@@ -221,10 +223,10 @@ class TestWhyOneIsSentHere:
 
         assert "Your session has ended." in browser.get("/login", headers=PAGE).text
 
-    def test_says_nothing_to_who_had_no_session(self, center: Center) -> None:
+    def test_is_absent_without_a_session(self, center: Center) -> None:
         assert 'role="alert"' not in center.browser().get("/login", headers=PAGE).text
 
-    def test_is_out_of_order_while_sessions_cannot_be_checked(self, center: Center) -> None:
+    def test_pages_answer_503_while_sessions_cannot_be_checked(self, center: Center) -> None:
         browser = center.browser("admin")
         with center.app.app_context(), db.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE xgen_sessions RENAME TO gone")
@@ -238,7 +240,7 @@ class TestWhyOneIsSentHere:
 
 
 class TestSignOut:
-    def test_ends_the_session_and_takes_the_cookie(self, center: Center) -> None:
+    def test_ends_the_session_and_deletes_the_cookie(self, center: Center) -> None:
         browser = center.browser("admin")
         token = browser.get_cookie("xgen_token")
         assert token is not None
@@ -250,7 +252,7 @@ class TestSignOut:
         assert center.status(token.value) == 401
         assert "You have signed out." in browser.get(answer.location, headers=PAGE).text
 
-    def test_is_done_already_where_the_session_has_ended(self, center: Center) -> None:
+    def test_works_without_a_valid_session(self, center: Center) -> None:
         browser = center.browser("admin")
         center.force_logout("admin")
 
@@ -265,7 +267,7 @@ class TestSignOut:
         assert answer.status_code == 403
         assert browser.get("/", headers=PAGE).status_code == 200
 
-    def test_is_no_link(self, center: Center) -> None:
+    def test_refuses_a_get_request(self, center: Center) -> None:
         answer = center.browser("admin").get("/logout", headers=PAGE)
 
         assert answer.status_code == 405
@@ -274,7 +276,7 @@ class TestSignOut:
 
 
 class TestApiLogin:
-    def test_gives_a_token(self, center: Center) -> None:
+    def test_returns_a_token(self, center: Center) -> None:
         body = {"username": "admin", "password": ADMIN_PASSWORD}
 
         answer = center.browser().post("/api/login", json=body)
@@ -289,7 +291,7 @@ class TestApiLogin:
 
     @pytest.mark.parametrize("username", ["admin", "nobody", "\ud800", "x" * 5000])
     @pytest.mark.parametrize("password", ["a wrong one", "\ud800", "x" * 5000])
-    def test_refuses_wrong_ones(self, center: Center, username: str, password: str) -> None:
+    def test_refuses_wrong_credentials(self, center: Center, username: str, password: str) -> None:
         body = {"username": username, "password": password}
 
         answer = center.browser().post("/api/login", json=body)
@@ -315,7 +317,7 @@ class TestApiLogin:
             b"[" * 30000,
         ],
     )
-    def test_refuses_a_body_that_is_none(self, center: Center, body: bytes) -> None:
+    def test_refuses_an_invalid_body(self, center: Center, body: bytes) -> None:
         answer = center.browser().post("/api/login", data=body)
 
         assert answer.status_code == 400
@@ -327,7 +329,7 @@ class TestApiLogin:
         assert answer.status_code == 413
         assert answer.mimetype == "application/problem+json"
 
-    def test_tells_an_inactive_user(self, center: Center) -> None:
+    def test_reports_an_inactive_account(self, center: Center) -> None:
         center.add_user("bora")
         center.change_user("bora", is_active=False)
         body = {"username": "bora", "password": ADMIN_PASSWORD}
@@ -338,7 +340,7 @@ class TestApiLogin:
 
 
 class TestWorkspace:
-    def test_greets_who_is_signed_in(self, center: Center) -> None:
+    def test_greets_the_signed_in_user(self, center: Center) -> None:
         center.add_user("bora", name="Bora Lim", roles="editor, analyst")
 
         page = center.browser("bora").get("/", headers=PAGE).text
@@ -347,10 +349,10 @@ class TestWorkspace:
         assert "analyst" in page
         assert "/admin/" not in page
 
-    def test_leads_administrators_to_the_admin_center(self, center: Center) -> None:
+    def test_links_to_the_admin_center_for_administrators(self, center: Center) -> None:
         assert 'href="/admin/"' in center.browser("admin").get("/", headers=PAGE).text
 
-    def test_has_nothing_inline(self, center: Center) -> None:
+    def test_has_no_inline_styles_or_scripts(self, center: Center) -> None:
         page = center.browser("admin").get("/", headers=PAGE)
 
         assert "<style" not in page.text
@@ -359,12 +361,12 @@ class TestWorkspace:
         assert "session-guard.js" in page.text
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
 
-    def test_sends_everybody_else_to_the_sign_in_page(self, center: Center) -> None:
+    def test_redirects_to_the_sign_in_page_without_a_session(self, center: Center) -> None:
         answer = center.browser().get("/", headers=PAGE)
 
         assert (answer.status_code, answer.location) == (302, "/login?next=%2F")
 
-    def test_tells_a_program_who_it_is(self, center: Center) -> None:
+    def test_returns_the_token_s_user_in_the_api(self, center: Center) -> None:
         user_id = center.add_user("bora", name="Bora Lim", roles="editor, analyst")
         token = center.token("bora")
 
@@ -381,12 +383,12 @@ class TestWorkspace:
             "session_id": center.rows("xgen_sessions")[0]["session_id"],
         }
 
-    def test_answers_programs_without_a_token(self, center: Center) -> None:
+    def test_refuses_an_api_call_without_a_token(self, center: Center) -> None:
         answer = center.browser().get("/api/me")
 
         assert (answer.status_code, body_of(answer)["code"]) == (401, "token_missing")
 
-    def test_answers_a_forced_out_program_at_once(self, center: Center) -> None:
+    def test_refuses_an_api_call_after_a_force_logout(self, center: Center) -> None:
         token = center.token("admin")
         center.force_logout("admin")
 
@@ -394,7 +396,7 @@ class TestWorkspace:
 
 
 class TestErrorPages:
-    def test_are_pages_for_people_and_problems_for_programs(self, center: Center) -> None:
+    def test_are_html_for_browsers_and_problem_json_for_programs(self, center: Center) -> None:
         page = center.browser().get("/nowhere", headers=PAGE)
         answer = center.browser().get("/nowhere")
 
@@ -403,7 +405,7 @@ class TestErrorPages:
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
         assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
 
-    def test_turn_away_who_is_no_administrator(self, center: Center) -> None:
+    def test_refuse_a_user_who_is_not_an_administrator(self, center: Center) -> None:
         center.add_user("bora")
 
         answer = center.browser("bora").get("/admin/admin-users/", headers=PAGE)
@@ -411,7 +413,7 @@ class TestErrorPages:
         assert answer.status_code == 403
         assert "You may not open this page" in answer.text
 
-    def test_are_short_about_our_own_mistakes(self, center: Center) -> None:
+    def test_do_not_show_unhandled_exceptions(self, center: Center) -> None:
         center.app.testing = False
         center.app.add_url_rule("/broken", view_func=lambda: str(1 / 0))
 
@@ -422,7 +424,7 @@ class TestErrorPages:
         assert "Something went wrong" in page.text
         assert "ZeroDivision" not in page.text + answer.text
 
-    def test_say_that_the_database_is_away(self, center: Center) -> None:
+    def test_report_an_unavailable_database(self, center: Center) -> None:
         with center.app.app_context(), db.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE users RENAME TO gone")
 
@@ -446,7 +448,7 @@ class TestAdminCenter:
         assert "Home" not in menu
         assert 'action="/logout"' in page.text
 
-    def test_sends_who_is_not_signed_in_to_the_sign_in_page(self, center: Center) -> None:
+    def test_redirects_to_the_sign_in_page_without_a_session(self, center: Center) -> None:
         browser = center.browser()
 
         answer = browser.get(browser.get("/admin/", headers=PAGE).location, headers=PAGE)
@@ -472,13 +474,13 @@ class TestConfiguration:
             ("sqlite:////tmp/x.db", "sqlite"),
         ],
     )
-    def test_picks_a_driver(self, tmp_path: Path, text: str, driver: str) -> None:
+    def test_selects_the_database_driver(self, tmp_path: Path, text: str, driver: str) -> None:
         config = from_environment(tmp_path, {"XGEN_DATABASE_URL": text})
 
         assert config["SQLALCHEMY_DATABASE_URI"].drivername == driver
 
     @pytest.mark.parametrize("text", ["secret", "secret://u:p@host/name", "postgresql://u:p@h:x/n"])
-    def test_refuses_a_database_that_is_none(self, tmp_path: Path, text: str) -> None:
+    def test_refuses_an_invalid_database_url(self, tmp_path: Path, text: str) -> None:
         with pytest.raises(ConfigurationError, match="XGEN_DATABASE_URL must be") as caught:
             from_environment(tmp_path, {"XGEN_DATABASE_URL": text})
 
@@ -507,12 +509,14 @@ class TestConfiguration:
         assert config["XGEN_SESSIONS_SECRET_KEY"] == "1" * 40
 
     @pytest.mark.parametrize("text", ["-1", "x", "10", "²"])
-    def test_refuses_a_number_of_proxies_that_is_none(self, tmp_path: Path, text: str) -> None:
+    def test_refuses_an_invalid_number_of_proxies(self, tmp_path: Path, text: str) -> None:
         with pytest.raises(ConfigurationError, match="XGEN_TRUSTED_PROXIES"):
             from_environment(tmp_path, {"XGEN_TRUSTED_PROXIES": text})
 
     @pytest.mark.parametrize(("proxies", "ip"), [(0, "127.0.0.1"), (1, "203.0.113.7")])
-    def test_believes_only_trusted_proxies(self, make: MakeCenter, proxies: int, ip: str) -> None:
+    def test_takes_addresses_from_trusted_proxies_only(
+        self, make: MakeCenter, proxies: int, ip: str
+    ) -> None:
         center = make(TRUSTED_PROXIES=proxies)
 
         center.browser().post(
@@ -523,7 +527,7 @@ class TestConfiguration:
 
         assert center.rows("xgen_sessions")[0]["ip"] == ip
 
-    def test_finds_its_instance_in_the_environment(
+    def test_takes_the_instance_directory_from_the_environment(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("XGEN_INSTANCE_PATH", str(tmp_path / "there" / "it is"))
@@ -534,13 +538,13 @@ class TestConfiguration:
         assert stat.S_IMODE((tmp_path / "there" / "it is").stat().st_mode) == 0o700
         center.dispose()
 
-    def test_says_that_the_instance_directory_cannot_be_made(self, tmp_path: Path) -> None:
+    def test_reports_that_the_instance_directory_cannot_be_created(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
 
         with pytest.raises(ConfigurationError, match="set XGEN_INSTANCE_PATH to one that can"):
             create_app(tmp_path / "file" / "instance")
 
-    def test_tunes_sqlite(self, tmp_path: Path) -> None:
+    def test_enables_wal_and_foreign_keys_on_sqlite(self, tmp_path: Path) -> None:
         with center_maker(tmp_path) as make:
             center = make()
             center.token("admin")
@@ -554,14 +558,14 @@ class TestConfiguration:
 
 
 class TestSecretKey:
-    def test_is_made_once_and_closed_to_others(self, tmp_path: Path) -> None:
+    def test_is_created_once_and_readable_by_its_owner_only(self, tmp_path: Path) -> None:
         first = secret_key(tmp_path)
 
         assert secret_key(tmp_path) == first
         assert stat.S_IMODE((tmp_path / "secret_key").stat().st_mode) == 0o600
         assert [path.name for path in tmp_path.iterdir()] == ["secret_key"]
 
-    def test_is_the_same_for_all_that_start_together(self, tmp_path: Path) -> None:
+    def test_is_the_same_for_concurrent_starts(self, tmp_path: Path) -> None:
         found: list[str] = []
         threads = [
             threading.Thread(target=lambda: found.append(secret_key(tmp_path))) for _ in range(16)
@@ -574,13 +578,13 @@ class TestSecretKey:
         assert len(found) == 16
         assert len(set(found)) == 1
 
-    def test_outlives_a_restart(self, make: MakeCenter) -> None:
+    def test_is_the_same_after_a_restart(self, make: MakeCenter) -> None:
         token = make().token("admin")
 
         assert make().status(token) == 200
 
     @pytest.mark.parametrize("content", [b"", b"short", b"\xff" * 40])
-    def test_is_refused_if_it_is_none(self, tmp_path: Path, content: bytes) -> None:
+    def test_is_refused_if_it_is_invalid(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "secret_key").write_bytes(content)
 
         with pytest.raises(ConfigurationError, match="secret_key"):
@@ -622,18 +626,18 @@ class TestPrepare:
         assert sign_in(center.browser(), "admin", password).status_code == 303
         assert center.user("admin")["is_superuser"]
 
-    def test_keeps_a_given_password_to_itself(
+    def test_does_not_print_a_given_password(
         self, make: MakeCenter, capsys: pytest.CaptureFixture[str]
     ) -> None:
         make()
 
         assert ADMIN_PASSWORD not in capsys.readouterr().out
 
-    def test_refuses_a_given_password_that_is_none(self, make: MakeCenter) -> None:
+    def test_refuses_an_invalid_given_password(self, make: MakeCenter) -> None:
         with pytest.raises(ConfigurationError, match="XGEN_ADMIN_PASSWORD: A password has 8"):
             make(ADMIN_PASSWORD="short")
 
-    def test_brings_back_nobody(self, make: MakeCenter) -> None:
+    def test_creates_no_user_in_a_database_with_users(self, make: MakeCenter) -> None:
         center = make()
         center.change_user("admin", username="root", is_superuser=False)
 
@@ -641,7 +645,9 @@ class TestPrepare:
 
         assert [row["username"] for row in center.rows("users")] == ["root"]
 
-    def test_begins_with_an_empty_database(self, make: MakeCenter, database_url: str) -> None:
+    def test_creates_the_tables_in_an_empty_database(
+        self, make: MakeCenter, database_url: str
+    ) -> None:
         center = make(SQLALCHEMY_DATABASE_URI=database_url)
         center.add_user("ADMIN", roles="editor, Editor")
 
@@ -653,7 +659,7 @@ class TestPrepare:
 
 
 @pytest.mark.parametrize("by_form", [True, False])
-def test_a_password_that_was_reset_while_it_was_checked_signs_nobody_in(
+def test_a_password_that_is_reset_while_it_is_checked_is_refused(
     center: Center, monkeypatch: pytest.MonkeyPatch, by_form: bool
 ) -> None:
     bora = center.add_user("bora")

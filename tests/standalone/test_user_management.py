@@ -1,4 +1,4 @@
-"""User Management: who may sign in, as what, and whether at all."""
+"""User Management: accounts, profiles, passwords, roles and access."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ NEW_PASSWORD = "another good one"
 
 @pytest.fixture
 def browser(center: Center) -> FlaskClient:
-    """Give the browser of the SuperUser ``admin``."""
+    """Return the browser of the SuperUser ``admin``."""
     return center.browser("admin")
 
 
 def post(browser: FlaskClient, path: str, **form: str) -> TestResponse:
-    """Send a form with the token of the page it is on."""
+    """Send a form with the CSRF token of its page."""
     shown = browser.get(URL + path, headers=PAGE)
     found = re.search(r'name="csrf_token" value="(\w+)"', shown.text)
     assert found is not None, shown.text
@@ -44,7 +44,7 @@ def edit(browser: FlaskClient, user_id: int, form_name: str, **form: str) -> Tes
 
 
 def send(browser: FlaskClient, page: TestResponse, path: str, **form: str) -> TestResponse:
-    """Send the form to *path* that is on a page, with its hidden fields as they are there."""
+    """Send the form of *page* that goes to *path*, with its hidden fields unchanged."""
     shown = BeautifulSoup(page.text, "html.parser")
     hidden = shown.select(f'form[action="{URL}{path}"] input[type=hidden]')
     data = {str(field["name"]): str(field["value"]) for field in hidden} | form
@@ -72,7 +72,7 @@ class TestList:
         assert '<span class="xs-tag">Inactive</span>' in page.text
         assert f'href="{URL}{center.user("bora")["id"]}"' in page.text
 
-    def test_shows_and_hints_at_names_without_what_acts_on_a_page(
+    def test_replaces_control_and_direction_characters_in_names_and_tooltips(
         self, center: Center, browser: FlaskClient
     ) -> None:
         center.add_user("bora", roles="analyst")
@@ -100,12 +100,12 @@ class TestList:
         assert "B. Lim" in page.text
 
     @pytest.mark.parametrize("text", ["%", "_", "nobody", "x" * 1000])
-    def test_takes_a_search_at_its_word(self, browser: FlaskClient, text: str) -> None:
+    def test_has_no_wildcards_in_a_search(self, browser: FlaskClient, text: str) -> None:
         page = browser.get(URL, query_string={"q": text}, headers=PAGE)
 
         assert "No user matches" in page.text
 
-    def test_has_fifty_on_a_page(self, center: Center, browser: FlaskClient) -> None:
+    def test_has_fifty_users_on_a_page(self, center: Center, browser: FlaskClient) -> None:
         for number in range(60):
             center.add_user(f"user{number:02}")
 
@@ -117,7 +117,7 @@ class TestList:
         assert "Page 2 of 2" in last
 
     @pytest.mark.parametrize("number", ["0", "-1", "x", "9" * 400, "²"])
-    def test_has_a_page_for_every_number(self, browser: FlaskClient, number: str) -> None:
+    def test_shows_a_page_for_any_page_number(self, browser: FlaskClient, number: str) -> None:
         page = browser.get(URL, query_string={"page": number}, headers=PAGE)
 
         assert page.status_code == 200
@@ -169,7 +169,7 @@ class TestNewUser:
             ({"roles": ",".join(map(str, range(21)))}, "At most 20 roles"),
         ],
     )
-    def test_is_refused_in_words_with_the_inputs_kept(
+    def test_is_refused_with_a_message_and_keeps_the_inputs(
         self, center: Center, browser: FlaskClient, form: dict[str, str], message: str
     ) -> None:
         good = {"username": "bora", "password": NEW_PASSWORD, "department": "Research"}
@@ -186,13 +186,13 @@ class TestNewUser:
         assert center.rows("roles") == []
 
     @pytest.mark.parametrize("username", ["x" * 150, "홍길동", "a b", "-"])
-    def test_may_be_called_anything_printable(
+    def test_may_have_any_printable_username(
         self, center: Center, browser: FlaskClient, username: str
     ) -> None:
         assert post(browser, "new", username=username, password=NEW_PASSWORD).status_code == 303
         assert sign_in(center.browser(), username, NEW_PASSWORD).status_code == 303
 
-    def test_is_refused_if_somebody_took_the_name_or_made_the_role_meanwhile(
+    def test_is_refused_if_the_name_or_the_role_was_created_meanwhile(
         self, center: Center, browser: FlaskClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         center.add_user("bora", roles="editor")
@@ -219,7 +219,7 @@ class TestProfile:
         user = center.user("bora")
         assert (user["name"], user["department"], user["roles"]) == (None, "Sales", ["editor"])
 
-    def test_is_kept_as_typed_if_refused(self, center: Center, browser: FlaskClient) -> None:
+    def test_keeps_the_inputs_if_it_is_refused(self, center: Center, browser: FlaskClient) -> None:
         user_id = center.add_user("bora", name="B")
 
         answer = edit(browser, user_id, "profile", name="C", department="x" * 151, roles="r")
@@ -238,7 +238,7 @@ class TestProfile:
             Profile.parse("B", "HR", "viewer, auditor"),
         ],
     )
-    def test_that_somebody_changed_meanwhile_is_shown_as_it_is_and_left_so(
+    def test_that_changed_meanwhile_is_shown_and_not_overwritten(
         self, center: Center, browser: FlaskClient, change: Profile
     ) -> None:
         user_id = center.add_user("bora", name="B", department="HR", roles="viewer, editor")
@@ -259,7 +259,7 @@ class TestProfile:
         assert send(browser, answer, f"{user_id}/profile", **form).status_code == 303
         assert center.user("bora")["roles"] == ["analyst", "editor", "viewer"]
 
-    def test_that_somebody_changed_meanwhile_is_left_so_after_a_refusal_too(
+    def test_that_changed_meanwhile_is_not_overwritten_after_another_refusal(
         self, center: Center, browser: FlaskClient
     ) -> None:
         user_id = center.add_user("bora", name="B")
@@ -275,7 +275,7 @@ class TestProfile:
         assert accounts.CHANGED_MEANWHILE in answer.text
         assert center.user("bora")["name"] == "C"
 
-    def test_is_saved_whatever_its_characters_are(
+    def test_with_unusual_characters_can_be_changed(
         self, center: Center, browser: FlaskClient
     ) -> None:
         user_id = center.add_user("bora")
@@ -283,7 +283,7 @@ class TestProfile:
 
         assert edit(browser, user_id, "profile", name="B").status_code == 303
 
-    def test_read_before_the_lock_is_compared_as_it_is_under_it(self, center: Center) -> None:
+    def test_is_read_again_under_the_lock_before_the_comparison(self, center: Center) -> None:
         user_id = center.add_user("bora", roles="viewer")
         with center.app.app_context():
             user = accounts.find(user_id)
@@ -298,7 +298,7 @@ class TestProfile:
         assert center.user("bora")["roles"] == ["editor"]
 
     @pytest.mark.parametrize("user_id", ["999", "2147483648", "9" * 30, "x", "-1"])
-    def test_of_nobody_is_not_found(self, browser: FlaskClient, user_id: str) -> None:
+    def test_of_an_unknown_user_is_not_found(self, browser: FlaskClient, user_id: str) -> None:
         assert browser.get(URL + user_id, headers=PAGE).status_code == 404
 
 
@@ -318,7 +318,9 @@ class TestPasswordReset:
         (record,) = center.rows("xgen_revocations")
         assert (record["actor"], record["reason"]) == ("1", "password reset")
 
-    def test_leaves_them_if_asked_to(self, center: Center, browser: FlaskClient) -> None:
+    def test_keeps_the_sessions_if_the_box_is_not_checked(
+        self, center: Center, browser: FlaskClient
+    ) -> None:
         user_id = center.add_user("bora")
         token = center.token("bora")
 
@@ -328,12 +330,12 @@ class TestPasswordReset:
         assert center.status(token) == 200
         assert sign_in(center.browser(), "bora", NEW_PASSWORD).status_code == 303
 
-    def test_ends_them_unless_asked_not_to(self, center: Center, browser: FlaskClient) -> None:
+    def test_ends_the_sessions_by_default(self, center: Center, browser: FlaskClient) -> None:
         page = browser.get(f"{URL}{center.add_user('bora')}", headers=PAGE)
 
         assert '<input type="checkbox" name="end_sessions" checked>' in page.text
 
-    def test_does_nothing_with_a_password_that_is_none(
+    def test_changes_nothing_with_an_invalid_password(
         self, center: Center, browser: FlaskClient
     ) -> None:
         user_id = center.add_user("bora")
@@ -345,7 +347,7 @@ class TestPasswordReset:
         assert "A password has 8 to 256 characters." in answer.text
         assert center.status(token) == 200
 
-    def test_does_nothing_if_the_sessions_cannot_be_ended(
+    def test_changes_nothing_if_the_sessions_cannot_be_ended(
         self, center: Center, browser: FlaskClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         user_id = center.add_user("bora")
@@ -361,7 +363,7 @@ class TestPasswordReset:
         assert accounts.AT_ONCE in answer.text
         assert sign_in(center.browser(), "bora", ADMIN_PASSWORD).status_code == 303
 
-    def test_of_oneself_leads_to_the_sign_in_page(
+    def test_of_the_own_password_leads_to_the_sign_in_page(
         self, center: Center, browser: FlaskClient
     ) -> None:
         admin_id = center.user("admin")["id"]
@@ -375,7 +377,7 @@ class TestPasswordReset:
 
 
 class TestAccess:
-    def test_of_an_inactive_user_ends_with_the_sessions(
+    def test_of_a_user_made_inactive_ends_together_with_the_sessions(
         self, center: Center, browser: FlaskClient
     ) -> None:
         user_id = center.add_user("bora")
@@ -389,7 +391,7 @@ class TestAccess:
         (record,) = center.rows("xgen_revocations")
         assert (record["sessions_ended"], record["reason"]) == (1, "made inactive")
 
-    def test_can_be_given_back(self, center: Center, browser: FlaskClient) -> None:
+    def test_can_be_restored(self, center: Center, browser: FlaskClient) -> None:
         user_id = center.add_user("bora")
         token = center.token("bora")
         edit(browser, user_id, "access", status="inactive")
@@ -400,7 +402,9 @@ class TestAccess:
         assert sign_in(center.browser(), "bora").status_code == 303
         assert center.status(token) == 401
 
-    def test_makes_and_unmakes_superusers(self, center: Center, browser: FlaskClient) -> None:
+    def test_superuser_rights_are_granted_and_withdrawn(
+        self, center: Center, browser: FlaskClient
+    ) -> None:
         user_id = center.add_user("bora")
         other = center.browser("bora")
 
@@ -413,7 +417,7 @@ class TestAccess:
         assert center.rows("xgen_revocations") == []
 
     @pytest.mark.parametrize("form", [{"status": "active"}, {"status": "inactive"}, {}])
-    def test_is_never_taken_from_the_last_superuser(
+    def test_of_the_last_superuser_cannot_be_withdrawn(
         self, center: Center, browser: FlaskClient, form: dict[str, str]
     ) -> None:
         center.add_user("bora", superuser=True)
@@ -427,7 +431,7 @@ class TestAccess:
         assert center.user("admin")["is_active"]
         assert browser.get(URL, headers=PAGE).status_code == 200
 
-    def test_may_be_taken_from_oneself_where_others_have_it(
+    def test_of_a_superuser_can_be_given_up_while_another_superuser_remains(
         self, center: Center, browser: FlaskClient
     ) -> None:
         center.add_user("bora", superuser=True)
@@ -438,7 +442,7 @@ class TestAccess:
         assert (demoted.status_code, demoted.location) == (303, "/")
         assert browser.get("/", headers=PAGE).status_code == 200
 
-    def test_of_oneself_ends_at_the_sign_in_page(
+    def test_of_the_own_account_ends_at_the_sign_in_page(
         self, center: Center, browser: FlaskClient
     ) -> None:
         center.add_user("bora", superuser=True)
@@ -454,7 +458,7 @@ class TestAccess:
             ({"is_superuser": True}, {"status": "inactive"}),
         ],
     )
-    def test_that_somebody_changed_meanwhile_is_shown_as_it_is_and_left_so(
+    def test_that_changed_meanwhile_is_shown_and_not_overwritten(
         self, center: Center, browser: FlaskClient, columns: dict[str, bool], form: dict[str, str]
     ) -> None:
         user_id = center.add_user("bora")
@@ -474,7 +478,7 @@ class TestAccess:
         assert send(browser, answer, f"{user_id}/access", **form).status_code == 303
         assert center.user("bora")["is_active"] == (form["status"] == "active")
 
-    def test_is_kept_by_one_of_two_who_take_it_from_each_other(self, center: Center) -> None:
+    def test_remains_with_one_of_two_superusers_who_demote_each_other(self, center: Center) -> None:
         center.add_user("bora", superuser=True)
         ids = [center.user(name)["id"] for name in ("admin", "bora")]
         outcomes: list[str] = []
@@ -529,7 +533,7 @@ class TestForms:
         assert center.browser().post(URL + path, headers=PAGE).location == SIGN_IN
 
     @pytest.mark.parametrize("form", ["profile", "access"])
-    def test_that_do_not_say_what_they_showed_change_nothing(
+    def test_without_the_values_that_were_shown_change_nothing(
         self, center: Center, browser: FlaskClient, form: str
     ) -> None:
         user_id = center.add_user("bora")
@@ -542,7 +546,9 @@ class TestForms:
         assert center.user("bora") == before
 
     @pytest.mark.parametrize("path", ["1/profile", "1/password", "1/access"])
-    def test_lead_back_to_their_page(self, browser: FlaskClient, path: str) -> None:
+    def test_redirect_a_get_request_to_the_user_s_page(
+        self, browser: FlaskClient, path: str
+    ) -> None:
         answered = browser.get(f"{URL}{path}?lang=ko", headers=PAGE)
 
         assert (answered.status_code, answered.location) == (303, f"{URL}1?lang=ko")
@@ -562,7 +568,7 @@ class TestForms:
         assert answer.location == SIGN_IN
         assert len(center.rows("users")) == 1
 
-    def test_says_only_what_it_can_have_done(self, browser: FlaskClient) -> None:
+    def test_show_only_known_notices(self, browser: FlaskClient) -> None:
         page = browser.get(f"{URL}1?done=%3Cb%3Eevil", headers=PAGE)
 
         assert 'role="status"' not in page.text

@@ -1,4 +1,4 @@
-"""A running standalone Admin Center, for tests from the outside."""
+"""A standalone Admin Center in a separate process."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PASSWORD = "correct horse battery staple"
 
 
 class AdminCenter:
-    """``python -m xgen_flask_sessions serve`` on a free port, from ``with`` to its end.
+    """``python -m xgen_flask_sessions serve`` on a free port, for the length of a ``with`` block.
 
-    :param instance: Where its database is to be.
-    :param python: The interpreter of the environment to run.
+    :param instance: The instance directory, which will hold the database.
+    :param python: The Python interpreter; its environment has the package.
     :param environment: More environment variables.
     """
 
@@ -72,7 +72,7 @@ class AdminCenter:
             raise
 
     def run(self, *arguments: str) -> str:
-        """Run one of its commands and return what it printed."""
+        """Run a command of the package on this instance and return its output."""
         return subprocess.run(
             [self._python, "-m", "xgen_flask_sessions", *arguments],
             cwd=self._cwd, env=self._environment,
@@ -80,5 +80,5 @@ class AdminCenter:
         ).stdout  # fmt: skip
 
     def add_user(self, name: str, *options: str) -> None:
-        """Create a user who signs in with :data:`PASSWORD`."""
+        """Create a user with the password :data:`PASSWORD`."""
         self.run("users", "create", name, "--password", PASSWORD, *options)

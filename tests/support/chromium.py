@@ -1,4 +1,4 @@
-"""A headless browser."""
+"""The headless browser: its flags, user agents, and the sign-in form."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WHALE = (
 
 
 def sign_in(page: Page, username: str) -> Page:
-    """Sign in as people do."""
+    """Fill in the sign-in form, send it, and return the page."""
     page.goto("/login")
     page.fill("[name=username]", username)
     page.fill("[name=password]", PASSWORD)

@@ -1,4 +1,4 @@
-"""Runs the plugin's commands."""
+"""The plugin's command line."""
 
 from __future__ import annotations
 
@@ -8,4 +8,5 @@ from tests.support.hosts import Host
 
 
 def run(host: Host, *args: str) -> Result:
+    """Run ``flask xgen-sessions`` with the arguments."""
     return host.app.test_cli_runner().invoke(args=["xgen-sessions", *args])

@@ -1,9 +1,9 @@
-"""A server that may be killed and is back at once: python -m tests.support.crash_server URL.
+"""A server that restarts at once after a kill: python -m tests.support.crash_server URL.
 
-The supervisor imports the application once and listens. For each line on stdin it reaps the child
-of before and forks another, which serves on the same socket; it prints the port first, and then
-each child's id. It has no connection to the database and no thread, so that a child starts as a
-fresh process would.
+A supervisor imports the application once and listens. It first prints its port. For each line on
+stdin it reaps the previous child; after the line "serve" it also forks a new child, which serves
+on the same socket. Then it prints the child's process id, or 0. The supervisor has no database
+connection and no thread, so a child starts like a fresh process.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from tests.support.hosts import Host, make_app
 
 THREADS = 8
 WAIT_S = 20
-"""How long anything here may take."""
+"""Time limit of each step, in seconds."""
 
 
 class CrashServer:
-    """The supervisor seen from outside, and the child that serves just now.
+    """A client's handle on the supervisor and on the current child.
 
-    :param database_url: What the application is to use; its tables are there.
+    :param database_url: The application's database; it has the tables.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -57,43 +57,43 @@ class CrashServer:
         self.pid = self._tell("serve")
 
     def kill(self) -> float:
-        """Kill the child with SIGKILL; return the moment before."""
+        """Kill the child with SIGKILL; return the monotonic time just before the kill."""
         moment = time.monotonic()
         os.kill(self.pid, signal.SIGKILL)
         self.pid = self._tell("reap")
         return moment
 
     def connect(self) -> http.client.HTTPConnection:
-        """Return a connection of a client's."""
+        """Return a new client connection, not yet opened."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
 
-    def _tell(self, what: str) -> int:
+    def _tell(self, command: str) -> int:
         assert self._supervisor.stdin is not None
-        print(what, file=self._supervisor.stdin, flush=True)
+        print(command, file=self._supervisor.stdin, flush=True)
         return self._read()
 
     def _read(self) -> int:
         assert self._supervisor.stdout is not None
         line = self._supervisor.stdout.readline()
-        assert line, "the supervisor ended; see stderr"
+        assert line, "the supervisor ended; its stderr has the reason"
         return int(line)
 
 
 def add_screen(app: Flask) -> Mapping[str, Any]:
-    """Add Login Management."""
+    """Add Flask-Admin, which gets the plugin's Login Management screen."""
     return {"admin": Admin(app, name="Admin Center")}
 
 
 def serve(host: Host, listening: socket.socket) -> NoReturn:
-    """Serve, as the child, until killed."""
+    """Serve, in the child process, until the process is killed."""
     sys.stdin.close()
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a burst is no news
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # bursts are expected
     waitress.serve(host.app, sockets=[listening], threads=THREADS, _quiet=True)
     os._exit(1)
 
 
 def main() -> None:
-    """Fork a child for each line, until stdin ends."""
+    """Reap or fork a child for each line, until stdin ends."""
     host = make_app(sys.argv[1], create_all=False, extras=add_screen)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
         print(listening.getsockname()[1], flush=True)

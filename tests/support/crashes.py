@@ -1,8 +1,9 @@
-"""A server killed at random moments of force logouts, and what is found afterwards.
+"""Kills a server at random moments during force logouts, and checks the state after the restart.
 
-An answer of 200 means: revoked after the restart, at every door. No answer means revoked or not,
-and never half of it: invalidation timestamp raised, session rows ended and one audit row, or none
-of them. Sign-in works at once.
+A force logout that was answered with 200 holds after the restart: every route that takes a token
+refuses the user's tokens. A force logout without an answer happened completely or not at all: the
+invalidation timestamp is raised, the session rows are ended and there is one audit row, or none of
+the three. Sign-in works at once.
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ from tests.support.hosts import Host, bearer
 
 CLIENTS, USERS_EACH, SESSIONS_EACH = 4, 5, 2
 LONGEST_S = 0.06
-"""The kill falls within so many seconds after the force logouts began, at first: then earlier if
-all were answered by then, later if none was. A busy machine takes its time."""
+"""The kill comes at a random time of at most so many seconds after the force logouts began.
+
+This is the value for the first kill. It then falls when every force logout had been answered, and
+rises when none had, because a busy machine is slower.
+"""
 
 
 @dataclass
 class Tally:
-    """What was seen, counted."""
+    """The counts of all observations."""
 
     kills: int = 0
     interrupting: int = field(default=0, metadata={"says": "kills that cut a request off"})
@@ -44,7 +48,7 @@ class Tally:
     wrong: list[str] = field(default_factory=list, metadata={"says": "anything else wrong"})
 
     def lines(self) -> Iterator[tuple[str, int]]:
-        """Yield what a table says: words and numbers."""
+        """Yield the rows of a table: a description and a number."""
         for each in fields(self):
             value = getattr(self, each.name)
             yield (
@@ -55,7 +59,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class TokenStatus:
-    """What the database holds of one user."""
+    """The state of one user in the database."""
 
     invalid_before_us: int
     active_until_us: int
@@ -65,20 +69,20 @@ class TokenStatus:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One force logout that was asked for."""
+    """One request for a force logout."""
 
     user_id: str
     begun: float
     status: int | None
-    """Of the answer; ``None`` if there was none."""
+    """The status of the answer; ``None`` if there was no answer."""
 
 
 class Trial:
-    """Kills the server over and over, and tallies what it finds.
+    """Kills the server repeatedly, and tallies the observations.
 
-    :param host: Looks into the same database from outside the server.
+    :param host: An application outside the server, on the same database.
     :param server: The server.
-    :param seed: Makes the moments of the kills.
+    :param seed: The seed of the random moments of the kills.
     """
 
     def __init__(self, host: Host, server: CrashServer, seed: int) -> None:
@@ -93,7 +97,7 @@ class Trial:
         self._revoked: list[str] = []
 
     def run(self, kills: int) -> Tally:
-        """Kill the server so many times."""
+        """Kill the server *kills* times and return the tally."""
         foreign = self._clients()
         self._server.start()
         self._sign_in(list(self._tokens))
@@ -109,7 +113,7 @@ class Trial:
         return self.tally
 
     def _force_out_and_kill(self) -> tuple[list[Attempt], float]:
-        """Force users out from several clients at once, and kill the server meanwhile."""
+        """Send force logouts from several clients at once, and kill the server meanwhile."""
         users = list(self._tokens)
         self._random.shuffle(users)
         start = threading.Barrier(CLIENTS + 1, timeout=WAIT_S)
@@ -126,10 +130,10 @@ class Trial:
             return list(itertools.chain(*(each.result(WAIT_S) for each in running))), killed
 
     def _force_out(self, users: list[str], start: threading.Barrier) -> list[Attempt]:
-        """Force out one user after the other, as one client, until the server is gone."""
+        """Force out one user after the other over one connection, until the server is gone."""
         attempts = []
         connection = self._server.connect()
-        # The connection is accepted by then, and the server has warmed up.
+        # After this request, the connection is accepted and the server is warm.
         assert ask(connection, "GET", "/sessions/users", self._admin) == 200
         start.wait()
         for user in users:
@@ -152,7 +156,7 @@ class Trial:
     def _judge(
         self, before: Mapping[str, TokenStatus], attempts: list[Attempt], killed: float
     ) -> None:
-        """Compare what was answered with what is found."""
+        """Compare the answers with the state of the database after the restart."""
         after = self._look()
         by_user = {each.user_id: each for each in attempts}
         interrupted = any(e.status is None and e.begun < killed for e in attempts)
@@ -173,7 +177,7 @@ class Trial:
             self.tally.wrong.append(f"half: {before} {after}")
         if attempt is None:
             if revoked:
-                self.tally.wrong.append("revoked unasked")
+                self.tally.wrong.append("revoked without a request")
         elif attempt.status is None:
             self.tally.unanswered_revoked += revoked
             self.tally.unanswered_kept += not revoked
@@ -185,7 +189,7 @@ class Trial:
         self._try_doors(user, revoked=revoked)
 
     def _try_doors(self, user: str, *, revoked: bool) -> None:
-        """Try a user's tokens: a revoked one at every door."""
+        """Send a user's tokens: to each route if they are revoked, else to one route."""
         connection = self._server.connect()
         for number, token in enumerate(self._tokens[user]):
             doors = _doors(token, by_cookie=number % 2 == 1)
@@ -201,14 +205,14 @@ class Trial:
             self._tokens[user] = []
 
     def _judge_old_tokens(self) -> None:
-        """Try every token that was ever revoked once more."""
+        """Send every revoked token once more; each must still be refused."""
         connection = self._server.connect()
         for token in self._revoked:
             self.tally.lost += ask(connection, "GET", "/api/token", bearer(token)) != 401
         connection.close()
 
     def _sign_in(self, users: list[str]) -> None:
-        """Sign users in until each has the sessions to start from; each must work at once."""
+        """Sign users in until each has ``SESSIONS_EACH`` tokens; each must work at once."""
         connection = self._server.connect()
         for user in users:
             while len(self._tokens[user]) < SESSIONS_EACH:
@@ -225,7 +229,7 @@ class Trial:
         connection.close()
 
     def _look(self) -> dict[str, TokenStatus]:
-        """Read what the database holds of every user."""
+        """Read the state of every user from the database."""
         tables = self._host.db.metadata.tables
         logins, sessions = tables["xgen_user_logins"].c, tables["xgen_sessions"].c
         audits = tables["xgen_revocations"].c
@@ -243,7 +247,7 @@ class Trial:
         }
 
     def _clients(self) -> set[int]:
-        """Return who else is connected to the database, where it is a server."""
+        """Return the ids of the other connections to the database; none on SQLite."""
         queries = {
             "postgresql": "SELECT pid FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()",
@@ -255,7 +259,7 @@ class Trial:
             return set(connection.scalars(sa.text(query))) if query else set()
 
     def _await(self, condition: Callable[[], bool]) -> None:
-        """Wait until a server has noticed that its clients are gone, and has finished."""
+        """Wait until the condition holds: the database server has ended the dead connections."""
         deadline = time.monotonic() + WAIT_S
         while not condition():
             assert time.monotonic() < deadline
@@ -285,7 +289,7 @@ def _doors(token: str, *, by_cookie: bool) -> list[tuple[str, dict[str, str]]]:
 
 
 def _is_revoked(before: TokenStatus, after: TokenStatus) -> bool:
-    """Say whether one whole force logout lies between the two."""
+    """Return whether exactly one complete force logout lies between the two states."""
     return (
         after.invalid_before_us > before.invalid_before_us
         and after.active_until_us == after.open_sessions == 0
@@ -294,9 +298,9 @@ def _is_revoked(before: TokenStatus, after: TokenStatus) -> bool:
 
 
 def run(host: Host, database_url: str, kills: int, seed: int) -> Tally:
-    """Kill a server on *database_url* so many times, and tally what is found.
+    """Kill a server on *database_url* *kills* times, and return the tally.
 
-    :param host: An application on the same database, with its tables made.
+    :param host: An application on the same database; it has created the tables.
     """
     with CrashServer(database_url) as server:
         return Trial(host, server, seed).run(kills)

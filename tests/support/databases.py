@@ -1,4 +1,4 @@
-"""Databases of this test run, on each kind of server."""
+"""The databases of this test run, on SQLite, PostgreSQL and MariaDB."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ SERVERS = {
     ),
     "mariadb": os.environ.get("XGEN_TEST_MARIADB_URL", "mysql+pymysql://root@127.0.0.1/test"),
 }
-"""Where a test run may create a database of its own."""
+"""The servers on which a test run creates its databases."""
 
 
 REDIS = os.environ.get("XGEN_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
-"""Where a test run may keep keys of its own."""
+"""The Redis in which a test run keeps its keys."""
 
 
 _OWN_DATABASE = f"xgen_test_{os.getpid()}"
 
 
 class Database:
-    """One database of this test run's own, on a server.
+    """One database on a server, used by this test run alone.
 
-    :param url: Where it is.
+    :param url: Its URL.
     """
 
     def __init__(self, url: sa.URL) -> None:
@@ -43,7 +43,7 @@ class Database:
         self._postgresql = self._engine.dialect.name == "postgresql"
 
     def drop_tables(self) -> None:
-        """Drop whatever the last test left behind."""
+        """Drop all tables."""
         with self._engine.connect() as connection:
             self._claim(connection)
             if self._postgresql:
@@ -52,7 +52,7 @@ class Database:
                 connection.exec_driver_sql(f"DROP TABLE {', '.join(tables)}")
 
     def delete_rows(self) -> None:
-        """Delete every row, and count from 1 again; what migrations have put there stays."""
+        """Delete all rows and restart the id counters at 1; insert the migrations' rows again."""
         with self._engine.connect() as connection:
             self._claim(connection)
             tables = [name for name in self._tables(connection) if name != VERSION_TABLE]
@@ -66,7 +66,7 @@ class Database:
             connection.exec_driver_sql(_MIGRATED)
 
     def shape(self) -> list[Any]:
-        """Return what its tables are like, and which version of migrations, to be compared."""
+        """Return the structure of the tables and the migration version, for a comparison."""
         with self._engine.connect() as connection:
             query = _POSTGRESQL_SHAPE if self._postgresql else _MARIADB_SHAPE
             shape: list[Any] = [tuple(row) for row in connection.execute(sa.text(query))]
@@ -80,7 +80,7 @@ class Database:
         self._engine.dispose()
 
     def _claim(self, connection: sa.Connection) -> None:
-        """Make sure that nobody else holds anything."""
+        """Get other connections' locks out of the way: end the connections, or wait longer."""
         if self._postgresql:
             connection.exec_driver_sql(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -128,10 +128,10 @@ WHERE table_schema = DATABASE() AND auto_increment > 1
 
 
 class Server:
-    """A database server, with databases of this test run's own.
+    """A database server, and this test run's databases on it.
 
-    One is for tests that begin without any table. The others keep their tables from test to test
-    and lose the rows only, which takes a fraction of the time.
+    One database is for tests that start without tables. The others keep their tables from test to
+    test and only lose their rows, which takes a fraction of the time.
     """
 
     def __init__(self, name: str) -> None:
@@ -144,18 +144,18 @@ class Server:
         self.url = self._database("").url
 
     def empty(self) -> None:
-        """Begin a test: with no tables, and with no rows in the tables that are kept."""
+        """Drop the tables of the database without tables; delete the others' rows on demand."""
         self._database("").drop_tables()
         self._ready.clear()
 
     def kept(self, kind: str) -> str:
-        """Return the URL of the database that keeps the tables of a kind."""
+        """Return the URL of the database that keeps the tables of *kind*."""
         return self._database(kind).url
 
     def provide(self, kind: str, create: Callable[[], object]) -> None:
-        """Have the database of a kind hold its tables, without rows at the test's first call.
+        """Ensure that the database of *kind* has its tables, without rows at a test's first call.
 
-        :param create: Makes the tables; called if they are not there as it made them.
+        :param create: Creates the tables; called if they are missing or have changed.
         """
         if kind in self._ready:
             return
@@ -169,7 +169,7 @@ class Server:
         self._ready.add(kind)
 
     def drop(self) -> None:
-        """Remove this test run's databases."""
+        """Drop this test run's databases."""
         for database in self._databases.values():
             database.dispose()
             force = " WITH (FORCE)" if self._admin.dialect.name == "postgresql" else ""
@@ -189,9 +189,9 @@ class Server:
 
 
 def require_service(reason_against: str | None) -> None:
-    """Skip the test if a server it needs is not there; see :func:`server`.
+    """Skip the test if a service is missing; fail it if ``XGEN_TEST_REQUIRE_SERVICES=1`` is set.
 
-    :param reason_against: Why the server cannot be used; ``None`` if it can.
+    :param reason_against: The reason why the service cannot be used; ``None`` if it can.
     """
     if reason_against is None:
         return
@@ -201,38 +201,38 @@ def require_service(reason_against: str | None) -> None:
 
 
 RUNNING: dict[str, Server] = {}
-"""The servers in use, by the URL of their database without tables."""
+"""The servers in use, by the URL of their database for tests that start without tables."""
 
 
 @cache
 def reason_against_server(name: str) -> str | None:
-    """Say why a server cannot be used, or ``None`` if it can."""
+    """Return the reason why a server cannot be used, or ``None`` if it can."""
     engine = sa.create_engine(SERVERS[name], poolclass=sa.NullPool)
     try:
         engine.connect().close()
     except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
-        return f"{name} is not there: {str(error).splitlines()[0]}"
+        return f"{name} is not available: {str(error).splitlines()[0]}"
     return None
 
 
 def reason_against_redis() -> str | None:
-    """Say why Redis cannot be used, or ``None`` if it can."""
+    """Return the reason why Redis cannot be used, or ``None`` if it can."""
     import redis
 
     with redis.Redis.from_url(REDIS) as client:
         try:
             client.ping()
         except redis.RedisError as error:
-            return f"Redis is not there: {error}"
+            return f"Redis is not available: {error}"
     return None
 
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""Marks a test of what comes to no database: :func:`database_url` is SQLite's alone."""
+"""A mark for tests that do not depend on the kind of database: they run on SQLite only."""
 
 
 class MakeHost(Protocol):
-    """Builds a host application whose connections are closed after the test."""
+    """The type of the fixture ``make_host``."""
 
     def __call__(
         self, database_url: str, *, model: type[Account] = User, **config: Any
@@ -240,11 +240,11 @@ class MakeHost(Protocol):
 
 
 _LAID_OUT: dict[type[Account], bytes] = {}
-"""SQLite databases with the empty tables of models."""
+"""For each user model, the bytes of an SQLite database file with empty tables."""
 
 
 def _tables_of(model: type[Account]) -> bytes:
-    """Return what is kept of a model in :data:`_LAID_OUT`, made at the first call."""
+    """Return the model's entry of :data:`_LAID_OUT`; the first call creates it."""
     if model not in _LAID_OUT:
         with tempfile.TemporaryDirectory() as home:
             file = Path(home) / "test.db"
@@ -254,7 +254,10 @@ def _tables_of(model: type[Account]) -> bytes:
 
 
 def lay_out(database_url: str, model: type[Account]) -> None:
-    """Copy the tables into an SQLite database that is not there yet; creating them takes longer."""
+    """Write an SQLite file with empty tables, if there is no file yet: faster than creating them.
+
+    Any other kind of database is left alone.
+    """
     url = sa.make_url(database_url)
     if url.drivername != "sqlite" or not url.database or url.database == ":memory:":
         return

@@ -1,4 +1,4 @@
-"""Waits for a condition."""
+"""Waits for conditions in other processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PATIENCE_S = 60.0
 
 
 def eventually(is_so: Callable[[], bool]) -> None:
-    """Wait until something is so in other processes."""
+    """Wait until a condition holds. Treat an HTTP transport error as "not yet"."""
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         try:
@@ -20,4 +20,4 @@ def eventually(is_so: Callable[[], bool]) -> None:
         except httpx.TransportError:
             pass
         time.sleep(0.02)  # real time: other processes are at work
-    raise AssertionError(f"It is not so after {PATIENCE_S} s.")
+    raise AssertionError(f"The condition does not hold after {PATIENCE_S} s.")

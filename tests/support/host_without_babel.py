@@ -1,4 +1,4 @@
-"""A program: a host application where Flask-Babel cannot be imported; see test_host_layouts."""
+"""A program with a host application where Flask-Babel cannot be imported: test_host_layouts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ sys.path.insert(0, ".")
 
 
 def main(database_url: str) -> None:
-    """Open Login Management, force a user out, and print what came of it."""
+    """Open Login Management, force a user out, and print statuses and the heading."""
     from flask_admin import Admin
 
     from tests.support.hosts import make_app

@@ -1,7 +1,8 @@
-"""A corpus of tokens from people who wish us ill.
+"""A corpus of forged and malformed tokens.
 
-Written along RFC 8725 and the attacks it names. Most have the right signature: what is refused is
-refused for the one thing that is wrong with it, which is each token's name.
+It covers the attacks that RFC 8725 names. Most tokens have a valid signature and exactly one
+fault, so that the fault is the only reason to refuse the token. The key of each token describes
+the fault.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ KID = load_key(SECRET.encode()).kid
 
 HEADER: dict[str, Any] = {"alg": "HS256", "kid": KID, "typ": "xgen-session+jwt"}
 RECORDED = "0" * 32
-"""A jti that the tests put on record: without its fault, each token would pass."""
+"""A jti that the tests record in the database: without its fault, each token would be valid."""
 PAYLOAD: dict[str, Any] = {
     "iss": "xgen",
     "sub": "1",
@@ -43,7 +44,7 @@ def b64(data: bytes) -> str:
 
 
 def raw(header: bytes, payload: bytes, key: bytes = SECRET.encode(), hash_: Any = "sha256") -> str:
-    """Sign two segments whatever they are: most of what follows has the right signature."""
+    """Return a signed token of any two segments, valid JSON or not."""
     signed = f"{b64(header)}.{b64(payload)}"
     return f"{signed}.{b64(hmac.new(key, signed.encode(), hash_).digest())}"
 
@@ -51,7 +52,7 @@ def raw(header: bytes, payload: bytes, key: bytes = SECRET.encode(), hash_: Any 
 def forged(
     header: dict[str, Any] | None = None, payload: dict[str, Any] | None = None, **options: Any
 ) -> str:
-    """Return a well-signed token with other members; ``...`` takes one out."""
+    """Return a well-signed token with changed members; the value ``...`` removes a member."""
     parts = []
     for members, changes in ((HEADER, header), (PAYLOAD, payload)):
         merged = {**members, **(changes or {})}
@@ -60,14 +61,14 @@ def forged(
 
 
 def literal(name: str, text: str) -> str:
-    """Return a well-signed token whose payload has *text* as a member's value, JSON or not."""
+    """Return a well-signed token whose payload has the raw *text* as a member's value."""
     payload = {key: value for key, value in PAYLOAD.items() if key != name}
     body = json.dumps(payload)[:-1] + f', "{name}": {text}}}'
     return raw(json.dumps(HEADER).encode(), body.encode("utf-8", "surrogatepass"))
 
 
 def in_the_other_alphabet() -> str:
-    """Return a well-signed token in base64 with + and /, where base64url has - and _."""
+    """Return a well-signed token in base64 with + and / in place of base64url's - and _."""
     parts = [json.dumps(part).encode() for part in (HEADER, PAYLOAD | {"x": "???>>>~~~"})]
     signed = ".".join(base64.b64encode(part).rstrip(b"=").decode() for part in parts)
     assert {"+", "/"} & set(signed)
@@ -80,7 +81,7 @@ def unsigned(alg: Any) -> str:
 
 
 def wrongly_signed() -> dict[str, str]:
-    """Return tokens whose signature is none, or another one."""
+    """Return tokens without a signature, or with a wrong one."""
     cases = {}
     nones = map("".join, itertools.product("nN", "oO", "nN", "eE"))
     nothings: list[Any] = [*nones, "", None, 0, 1.5, False, [], {}, ["HS256"], {"HS256": 1}]
@@ -104,7 +105,7 @@ def wrongly_signed() -> dict[str, str]:
 
 
 def with_another_header() -> dict[str, str]:
-    """Return well-signed tokens whose header is not the one of a session token."""
+    """Return well-signed tokens whose header is not a session token's header."""
     cases = {}
     faults: dict[str, list[Any]] = {
         "kid": ["", "x", KID[:-1], KID + "=", KID.lower(), "../../../dev/null", "/dev/null",
@@ -127,7 +128,7 @@ def with_another_header() -> dict[str, str]:
 
 
 def with_another_payload() -> dict[str, str]:
-    """Return well-signed tokens that lack a claim, or have it of another type or out of bounds."""
+    """Return well-signed tokens with a claim missing, of a wrong type, or out of bounds."""
     cases = {}
     for member in PAYLOAD:
         for value in WRONG_TYPES:
@@ -152,7 +153,7 @@ def with_another_payload() -> dict[str, str]:
 
 
 def out_of_shape() -> dict[str, str]:
-    """Return texts that are no token, or hold no JSON objects."""
+    """Return texts that are not a token, or whose segments are not valid JSON objects."""
     header, payload = json.dumps(HEADER).encode(), json.dumps(PAYLOAD).encode()
     cases = {"well signed, not on record": forged(payload={"jti": "1" * 32, "sid": "1" * 32})}
     for name, body in {
@@ -196,7 +197,7 @@ def out_of_shape() -> dict[str, str]:
 
 
 def bent(token: str) -> dict[str, str]:
-    """Return what becomes of a genuine token when it is tampered with."""
+    """Return variants of a genuine token that was tampered with."""
     head, body, signature = token.split(".")
     other = "A" if signature[0] != "A" else "B"
     cases = {
@@ -240,4 +241,4 @@ CRAFTED = {
     **with_another_payload(),
     **out_of_shape(),
 }
-"""Tokens that need no genuine one, by what is wrong with them."""
+"""Tokens that are built without a genuine one, by their fault."""

@@ -1,4 +1,4 @@
-"""Host applications for the tests: small, and real."""
+"""Small, complete host applications."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from xgen_flask_sessions import (
 
 SECRET = "a secret for tests that is long enough"
 PATIENT = {"XGEN_SESSIONS_DEADLINE": 20, "XGEN_SESSIONS_WRITE_DEADLINE": 40}
-"""For a machine so busy that a thread may stand still for seconds. What asks for deadlines sets
-its own."""
+"""Long deadlines: on a busy machine, a thread may stall for seconds. Tests of deadlines set their
+own."""
 BROWSER = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
     "Chrome/125.0.0.0 Safari/537.36"
@@ -41,7 +41,7 @@ _EXACT = sa.String(255).with_variant(
 
 
 class Account:
-    """What Flask-Login asks of a user, and the columns that every user model here has."""
+    """The attributes that Flask-Login requires, and the columns of every user model here."""
 
     id: Mapped[Any]
     username: Mapped[str] = mapped_column(_EXACT, unique=True)
@@ -83,7 +83,7 @@ class NamedBase(DeclarativeBase):
 
 
 class NamedUser(Account, NamedBase):
-    """A user whose id is text that compares byte by byte."""
+    """A user whose id is text that the database compares byte by byte."""
 
     __tablename__ = "users"
 
@@ -95,7 +95,7 @@ class LooseBase(DeclarativeBase):
 
 
 class LooseUser(Account, LooseBase):
-    """A user whose id is text that compares as the database likes to."""
+    """A user whose id is text with the database's default collation."""
 
     __tablename__ = "users"
 
@@ -115,7 +115,7 @@ def bearer(token: str | IssuedToken) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """A host application with the plugin, and short ways to use it from outside a request."""
+    """A host application with the plugin, and shortcuts that need no request context."""
 
     app: Flask
     db: SQLAlchemy
@@ -127,7 +127,7 @@ class Host:
         return self.app.test_client()
 
     def add_user(self, username: str = "alice", **columns: Any) -> str:
-        """Add a user and return the id as Flask-Login has it."""
+        """Add a user and return ``get_id()``."""
         with self.app.app_context():
             user = self.model(username=username, **columns)
             self.db.session.add(user)
@@ -135,7 +135,7 @@ class Host:
             return str(user.get_id())
 
     def change_user(self, user_id: str, **columns: Any) -> None:
-        """Change a user as another process would: not through an object loaded elsewhere."""
+        """Change a user in a separate ORM session, as another process would."""
         with self.app.app_context():
             user = self.find_user(user_id)
             for name, value in columns.items():
@@ -197,7 +197,7 @@ class Host:
             sa.event.remove(engine, "before_cursor_execute", look)
 
     def execute(self, *statements: str) -> None:
-        """Execute SQL as it is, and commit it."""
+        """Execute raw SQL statements and commit."""
         with self.app.app_context(), self.db.engine.begin() as connection:
             for statement in statements:
                 connection.exec_driver_sql(statement)
@@ -222,7 +222,7 @@ class Host:
             self.db.create_all()
 
     def dispose(self) -> None:
-        """Close every connection, and end what works in the background."""
+        """Stop the background threads and close every connection."""
         state = self.app.extensions["xgen_sessions"]
         for background in (state.watch, state.relay):
             if background is not None:
@@ -242,14 +242,15 @@ def make_app(
     extras: Callable[[Flask], Mapping[str, Any]] = lambda app: {},
     **config: Any,
 ) -> Host:
-    """Build a host application on an empty database.
+    """Build a host application.
 
-    :param database_url: Where its tables are to be.
-    :param model: Its user model.
-    :param create_all: Whether to make the tables.
-    :param login_manager: One that other applications share.
-    :param extras: Adds to the application and returns more, or other, arguments for ``init_app``.
-    :param config: More of ``app.config``.
+    :param database_url: The database.
+    :param model: The user model.
+    :param create_all: Whether to create the tables.
+    :param login_manager: A login manager shared with other applications; by default a new one.
+    :param extras: Extends the application, and returns arguments that ``init_app`` gets as well,
+        or instead of the usual ones.
+    :param config: More keys of ``app.config``.
     """
     app = Flask("host")
     app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url, TESTING=True)

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 
 def is_anybody_waiting(engine: sa.Engine) -> bool:
-    """Say whether a server process of PostgreSQL's waits for a lock in this database."""
+    """Return whether a PostgreSQL server process waits for a lock in this database."""
     query = """SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock'"""
     with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""Texts that have broken somebody's screen, terminal, query or spreadsheet before."""
+"""Texts that are known to break screens, terminals, queries or spreadsheets."""
 
 # ruff: noqa: E501, RUF001
 
@@ -26,7 +26,7 @@ LETTERS = [
     "Z\u0351\u036b\u0343\u036a" + "\u0300\u0315\u0334" * 15, "a" + "\u0e47" * 70, "\u0300alone",
     "😀", "👩‍👩‍👧‍👦", "🏳️‍🌈", "🇰🇷", "👍🏿", "\U0001f469\u200d\U0001f4bb", "𝒜𝓭𝓶𝓲𝓷", "ｱｲｳ", "꧁༺༻꧂", "﷽", "𒐫", "ᚠᛇᚻ",
 ]  # fmt: skip
-# Each script, if it is run, leaves a trace that a test looks for: window.naughty.
+# A script that runs sets window.naughty; the tests check that it is not set.
 MARKUP = [
     "<script>window.naughty=1</script>", "<script src=//127.0.0.1:9/x></script>", "</td><td>x", "</table>",
     "<img src=x onerror=window.naughty=1>", '"><svg onload=window.naughty=1>', "'><b>bold</b>",
@@ -54,4 +54,4 @@ LONG = ["a" * 255, "한" * 255, "😀" * 200, "a " * 120, "W" * 5000, "<b>" * 80
 
 NAUGHTY = [*CONTROLS, *DIRECTIONS, *INVISIBLE, *LETTERS, *MARKUP, *COMMANDS, *WORDS, *LONG]
 LONE_SURROGATES = ["\ud800", "a\udfffb", "\udc80\udcff", "\ud83d", "\ude00\ud83d"]
-"""Python has them in strings; no database, header or terminal does."""
+"""Valid in a Python string, but in no database, header or terminal."""

@@ -1,4 +1,4 @@
-"""A host whose database fails, and what must be seen of it."""
+"""A host whose database fails, and the behaviour that clients must see."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ TABLES = ("xgen_sessions", "xgen_user_logins", "xgen_revocations")
 
 
 def with_screen(app: Flask) -> Mapping[str, Any]:
-    """Add Login Management."""
+    """Add Flask-Admin, which gets the plugin's Login Management screen."""
     return {"admin": Admin(app, name="Admin Center")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A host with one user signed in, and an administrator at the screen."""
+    """A host with one signed-in user, and an administrator with the open screen."""
 
     host: Host
     user: str
@@ -49,17 +49,17 @@ class Scene:
     verified: VerifiedToken
     admin_token: IssuedToken
     form: Mapping[str, str]
-    """What the button **Force Logout** beside the user sends."""
+    """The form that the user's button **Force Logout** sends."""
 
     @classmethod
     def set(cls, make_host: MakeHost, database_url: str, **config: Any) -> Scene:
-        """Set the scene on an empty database."""
+        """Create the host and sign both users in, on an empty database."""
         host = make_host(
             database_url,
             extras=with_screen,
             **DEADLINES | config,
         )
-        host.app.testing = False  # what nobody handles is a 500, as it would be for a user
+        host.app.testing = False  # an unhandled exception is a 500, as in production
         user = host.add_user("alice")
         boss = host.add_user("boss", is_superuser=True)
         token, admin_token = (
@@ -83,11 +83,11 @@ class Scene:
         )
 
     def admin(self) -> FlaskClient:
-        """Return a browser of the administrator's."""
+        """Return the administrator's browser."""
         return self.host.cookie_client(self.admin_token)
 
     def rows(self) -> dict[str, list[Mapping[str, Any]]]:
-        """Return all that the plugin's tables hold, asked for on a connection of its own."""
+        """Return all rows of the plugin's tables, read on a separate connection."""
         with self.host.app.app_context():
             engine = sa.create_engine(self.host.db.engine.url, poolclass=sa.NullPool)
         tables = self.host.db.metadata.tables
@@ -103,7 +103,7 @@ class Scene:
             }
 
     def checked_calls(self) -> Iterator[tuple[str, Callable[[], TestResponse]]]:
-        """Yield the calls whose token is verified, by all ways that a token may come."""
+        """Yield calls that verify a token, with the token in a header and in a cookie."""
         for path in ("/api/token", "/api/user", "/page", "/sessions/"):
             yield f"{path} by header", self._call(self.host.client(), path, bearer(self.token))
             yield f"{path} by cookie", self._call(self.host.cookie_client(self.token), path, {})
@@ -115,7 +115,7 @@ class Scene:
         return lambda: client.get(path, headers=headers)
 
     def http_changes(self) -> Iterator[tuple[str, Callable[[], TestResponse]]]:
-        """Yield the calls that change something."""
+        """Yield the HTTP calls that change the database."""
         own = bearer(self.token)
         client = self.host.client()
         yield "sign in", lambda: client.post("/sign-in", data={"user_id": self.user})
@@ -128,12 +128,12 @@ class Scene:
         )
 
     def pages(self) -> Iterator[tuple[str, Callable[[], TestResponse]]]:
-        """Yield the administrator's pages."""
+        """Yield calls that open the administrator's pages."""
         for path in (SCREEN, f"{SCREEN}sessions?user_id={self.user}", "/sessions/users"):
             yield path, self._call(self.admin(), path, dict(PAGE))
 
     def python_changes(self) -> Iterator[Callable[[], object]]:
-        """Yield the calls of the Python interface that change something."""
+        """Yield the calls of the Python interface that change the database."""
         host = self.host
         for call in (
             lambda: host.sessions.issue(self.user),
@@ -151,21 +151,21 @@ class Scene:
         return run
 
     def expect_verified(self) -> None:
-        """Every way in lets the token pass, and the administrator sees the pages."""
+        """Expect that every call accepts the token, and that the administrator's pages open."""
         for name, call in (*self.checked_calls(), *self.pages()):
             answer = in_spite_of_stalls(DEADLINE_S, call)
             assert answer.status_code == 200, (name, answer.text)
 
     def expect_unverified(self) -> None:
-        """Every way in says 503 in time, and when to come back."""
+        """Expect that every call answers 503 in time, with a ``Retry-After`` header."""
         names, calls = zip(*self.checked_calls(), *self.pages(), strict=True)
         for name, answer in zip(names, at_once(DEADLINE_S, calls), strict=True):
             expect_503(answer, "denylist_unavailable", name)
 
     def expect_unchanged(self, *, verifiable: bool) -> None:
-        """Every change says in time that nothing was done.
+        """Expect that every change fails in time and reports that the database is unchanged.
 
-        :param verifiable: Whether tokens can be checked meanwhile.
+        :param verifiable: Whether tokens can be verified during the outage.
         """
         names, changes = zip(*self.http_changes(), strict=True)
         answers = at_once(WRITE_DEADLINE_S, changes)
@@ -182,7 +182,7 @@ class Scene:
             assert _NOTHING_DONE.search(error.detail)
 
     def expect_recovery(self) -> None:
-        """The very next calls work: the token passes, changes are made and hold."""
+        """Expect that the next calls work: the token is accepted, and changes take effect."""
         self.expect_verified()
         fresh = self._sign_in()
         assert self.status(fresh) == 200
@@ -213,8 +213,11 @@ def _refusal_of(change: Callable[[], object]) -> Callable[[], LedgerUnavailable]
     return run
 
 
-def expect_503(answer: TestResponse, code: str, what: str = "") -> None:
-    """Expect the answer of a database that cannot be used."""
-    assert answer.status_code == 503, (what, answer.status_code, answer.text)
-    assert answer.get_json()["code"] == code, (what, answer.text)
-    assert int(answer.headers["Retry-After"]) >= 1, what
+def expect_503(answer: TestResponse, code: str, name: str = "") -> None:
+    """Expect the answer that reports an unusable database.
+
+    :param name: The call's name, for the failure message.
+    """
+    assert answer.status_code == 503, (name, answer.status_code, answer.text)
+    assert answer.get_json()["code"] == code, (name, answer.text)
+    assert int(answer.headers["Retry-After"]) >= 1, name

@@ -1,4 +1,4 @@
-"""Addresses to return to: on this site, and elsewhere."""
+"""Values of the parameter ``next``: paths on this site, and addresses that must be refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that must come to an end: a test fails where one hangs, and does not hang with it."""
+"""Time limits for calls: if a call hangs, the test fails and does not hang."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from typing import TypeVar
 from xgen_flask_sessions.errors import DatabaseUnavailable
 
 MARGIN_S = 4.0
-"""What a busy machine may take on top of a deadline."""
+"""Seconds by which a call may exceed its deadline on a busy machine."""
 
 _QUICKEST_S = 1.0
-"""What it may take on top of a deadline at the best of several attempts."""
+"""Seconds by which the fastest of several calls may exceed its deadline."""
 _HANGS_S = 60
 
 _T = TypeVar("_T")
 
 
 def until(holds: Callable[[], bool], *, within_s: float = _HANGS_S) -> None:
-    """Wait until something holds.
+    """Wait until a condition holds.
 
-    :raises AssertionError: It does not come to hold in time.
+    :raises AssertionError: It does not hold in time.
     """
     give_up = time.monotonic() + within_s
     while not holds():
-        assert time.monotonic() < give_up, "It did not come to be in time."
+        assert time.monotonic() < give_up, "The condition did not hold in time."
         threading.Event().wait(0.002)
 
 
 def expect_in_time(took_s: Iterable[float], deadline_s: float) -> None:
-    """Expect calls to have kept to a deadline, as far as a busy machine lets them.
+    """Expect that calls kept a deadline, with a tolerance for a busy machine.
 
-    :param took_s: How long each took.
+    :param took_s: The duration of each call.
     """
     taken = sorted(took_s)
     assert taken[0] < deadline_s + _QUICKEST_S, taken
@@ -43,11 +43,11 @@ def expect_in_time(took_s: Iterable[float], deadline_s: float) -> None:
 
 
 def within(seconds: float, call: Callable[[], _T], *, margin_s: float = MARGIN_S) -> _T:
-    """Return what *call* returns, or raise what it raises.
+    """Make a call with a time limit, and return its result or raise its exception.
 
-    :param seconds: How long it may take, the margin aside.
-    :param margin_s: What a busy machine may take on top.
-    :raises AssertionError: It took longer, or goes on still.
+    :param seconds: The time limit, without the margin.
+    :param margin_s: Added to the limit for a busy machine.
+    :raises AssertionError: The call took longer, or still runs.
     """
     returned: list[_T] = []
     raised: list[BaseException] = []
@@ -65,18 +65,18 @@ def within(seconds: float, call: Callable[[], _T], *, margin_s: float = MARGIN_S
     took = time.monotonic() - start
     if raised:
         raise raised[0]
-    assert returned, f"It goes on after {took:.1f} s."
-    assert took < seconds + margin_s, f"It took {took:.2f} s."
+    assert returned, f"The call still runs after {took:.1f} s."
+    assert took < seconds + margin_s, f"The call took {took:.2f} s."
     return returned[0]
 
 
 def in_spite_of_stalls(seconds: float, call: Callable[[], _T]) -> _T:
-    """Return what *call* returns; of another attempt, where it was refused for want of time.
+    """Return the result of *call*, and retry it up to twice if it ran out of time.
 
-    A busy machine may hold up a call for as long as the database may take. Whoever is refused
-    sooner is refused for another reason.
+    A busy machine may delay a call until its deadline has passed. A call that is refused sooner
+    is refused for another reason, and is not repeated.
 
-    :param seconds: How long the database may take.
+    :param seconds: The deadline for the database.
     """
     for _ in range(3):
         start = time.monotonic()
@@ -94,7 +94,7 @@ def in_spite_of_stalls(seconds: float, call: Callable[[], _T]) -> _T:
 
 
 def at_once(seconds: float, calls: Iterable[Callable[[], _T]]) -> list[_T]:
-    """Return what the calls return that are made at the same time; see :func:`within`."""
+    """Make calls at the same time, and return their results; see :func:`within`."""
     made = list(calls)
     with ThreadPoolExecutor(len(made)) as threads:
         return list(threads.map(lambda call: within(seconds, call, margin_s=2 * MARGIN_S), made))

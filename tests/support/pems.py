@@ -1,4 +1,4 @@
-"""Keys as hosts have them in their settings: in PEM."""
+"""Keys in PEM, the format of a host's settings."""
 
 from __future__ import annotations
 

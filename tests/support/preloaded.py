@@ -1,4 +1,4 @@
-"""An application that watches, made and warmed up before the server forks its workers."""
+"""An application in watch mode that is warmed up before the server forks its workers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from xgen_flask_sessions.state import State
 
 
 def warm(database_url: str, token: str) -> Flask:
-    """Return it once it follows the feed and has a token in memory.
+    """Return the application after it has followed the feed and has a token in memory.
 
-    Each answer has the worker's id in the header ``X-Worker``, and in ``X-Fresh`` whether its
-    memory counts.
+    Each answer has two more headers: ``X-Worker``, the worker's process id, and ``X-Fresh``,
+    whether the memory is valid.
     """
     host = make_app(database_url, create_all=False, XGEN_SESSIONS_CONSISTENCY="watch")
     state: State = host.app.extensions["xgen_sessions"]

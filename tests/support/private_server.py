@@ -1,7 +1,7 @@
-"""A database server of a test's own: to stop, to pause, to fill, to make read-only.
+"""A private database server that a test may stop, pause, fill or make read-only.
 
-It lives in a temporary directory and listens on a free port of 127.0.0.1. The application uses
-it as ``app``, who may do everything with its databases and nothing with the server.
+Its data are in a temporary directory, and it listens on a free port of 127.0.0.1. The application
+connects as the database user ``app``, which owns its databases and has no right on the server.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ import sqlalchemy as sa
 from tests.support.ports import free_port
 
 MAX_CONNECTIONS = 20
-"""How many clients each server serves at once, unless it was said otherwise."""
+"""The default limit of connections to a server."""
 
 _START_S = 120
 
 
 class PrivateServer(ABC):
-    """One server, from :meth:`set_up` to :meth:`close`."""
+    """One private server, from :meth:`set_up` to :meth:`close`."""
 
     name: str
     system_user: str
-    """Whom the server runs as, where the tests run as root: as root it would not."""
+    """The system user of the server if the tests run as root; it refuses to run as root."""
     _driver: str
     _owner: str
     _count_app: str
@@ -57,51 +57,51 @@ class PrivateServer(ABC):
     @property
     @abstractmethod
     def _first_database(self) -> str:
-        """A database that every server has."""
+        """The name of a database that exists on every server."""
 
     @classmethod
     @abstractmethod
     def programs(cls) -> Sequence[str]:
-        """Return the programs that it takes, by name or path."""
+        """Return the names or paths of the programs that the server needs."""
 
     @classmethod
     def reason_against(cls) -> str | None:
-        """Say why none can be made here, or ``None`` if it can."""
+        """Return the reason why the server cannot run here, or ``None`` if it can."""
         for program in cls.programs():
             if shutil.which(program) is None:
-                return f"a private {cls.name} is not possible: {program} is not there"
+                return f"a private {cls.name} is not possible: {program} is not installed"
         return None
 
     @abstractmethod
     def _make(self) -> None:
-        """Make the data directory."""
+        """Create the data directory."""
 
     @abstractmethod
     def _command(self) -> Sequence[str]:
-        """Return the command that serves in the foreground."""
+        """Return the command that runs the server in the foreground."""
 
     @abstractmethod
     def _admit_application(self) -> None:
-        """Make the user ``app``."""
+        """Create the database user ``app``."""
 
     @abstractmethod
     def create_database(self, name: str) -> None:
-        """Make a database that ``app`` may do everything with."""
+        """Create a database on which ``app`` has all rights."""
 
     @abstractmethod
     def restore(self) -> None:
-        """Undo whatever a test did to the server: running, open, writable."""
+        """Undo a test's changes: the server runs, answers, and is writable again."""
 
     def set_up(self) -> None:
-        """Make it, and start it."""
+        """Create the server and start it."""
         self._make()
         self.start()
         self._admit_application()
 
     def start(self) -> None:
-        """Start it, unless it runs, and wait until it answers.
+        """Start the server unless it runs, and wait until it answers.
 
-        :raises AssertionError: It does not; with its log.
+        :raises AssertionError: The server ended; the message is its log.
         """
         if self._process is not None:
             return
@@ -121,7 +121,10 @@ class PrivateServer(ABC):
         return True
 
     def stop(self, how: signal.Signals | None = None) -> None:
-        """Stop it: in order, or by another signal; nothing if it does not run."""
+        """Stop the server with a signal, if it runs.
+
+        :param how: The signal; by default the one that shuts the server down in order.
+        """
         if self._process is None:
             return
         self.resume()
@@ -132,22 +135,22 @@ class PrivateServer(ABC):
     @property
     @abstractmethod
     def _end_signal(self) -> signal.Signals:
-        """What ends it at once, whoever is connected."""
+        """The signal that shuts the server down without waiting for its clients."""
 
     def pause(self) -> None:
-        """Let it go on listening, and answer nobody."""
+        """Suspend the server: it still listens, but does not answer."""
         for pid in self._pids()[:1]:
-            _stop(pid)  # so that it starts no more
+            _stop(pid)  # first, so that no further child process starts
         for pid in self._pids()[1:]:
             _stop(pid)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume the server after :meth:`pause`."""
         for pid in reversed(self._pids()):
             _signal(pid, signal.SIGCONT)
 
     def _pids(self) -> list[int]:
-        """Return the server's process and those it started, the first one first."""
+        """Return the ids of the server's process and of its children, in this order."""
         if self._process is None:
             return []
         pid = self._process.pid
@@ -161,7 +164,7 @@ class PrivateServer(ABC):
                 connection.exec_driver_sql(statement)
 
     def query(self, statement: str) -> object:
-        """Return the first value of the first row of a statement, run as the server's owner."""
+        """Run a statement as the server's owner, and return the first value of its first row."""
         with self._admin.connect() as connection:
             return connection.exec_driver_sql(statement).scalar()
 
@@ -175,14 +178,14 @@ class PrivateServer(ABC):
         return self.url(self._first_database, user=self._owner)
 
     def empty_database(self) -> str:
-        """Make an empty database and return its URL."""
+        """Create an empty database and return its URL."""
         name = f"test_{next(self._numbers)}"
         self.create_database(name)
         return self.url(name)
 
     @contextmanager
     def filled(self, database_url: str) -> Iterator[None]:
-        """Cut everybody off, and take every connection that ``app`` could have."""
+        """End all connections of ``app``, and take every free one for the length of the block."""
         engine = sa.create_engine(database_url, poolclass=sa.NullPool)
         held: list[sa.Connection] = []
         self._cut_off()
@@ -197,22 +200,22 @@ class PrivateServer(ABC):
                 connection.close()
             await_condition(
                 lambda: self._clients() < self.max_connections / 2
-            )  # it notices by and by
+            )  # the server notices closed connections with a delay
 
     def _clients(self) -> int:
-        """Count the connections of ``app``'s."""
+        """Return the number of connections of ``app``."""
         return int(str(self.query(self._count_app)))
 
     @abstractmethod
     def _cut_off(self) -> None:
-        """End every connection of ``app``'s."""
+        """End every connection of ``app``."""
 
     @abstractmethod
     def set_read_only(self, read_only: bool) -> None:
-        """Let ``app`` read and not write, or write again."""
+        """Forbid writing to ``app``, or allow it again."""
 
     def close(self) -> None:
-        """End it, and remove all of it."""
+        """Stop the server and remove its files."""
         self.stop()
         shutil.rmtree(self.home)
 
@@ -224,9 +227,9 @@ class PrivateServer(ABC):
 
 
 def await_condition(condition: Callable[[], bool]) -> None:
-    """Wait for what another process is about to do.
+    """Wait until a condition holds that another process brings about.
 
-    :raises AssertionError: It takes too long.
+    :raises AssertionError: It does not hold in time.
     """
     deadline = time.monotonic() + _START_S
     while not condition():
@@ -235,7 +238,7 @@ def await_condition(condition: Callable[[], bool]) -> None:
 
 
 def _is_stopped(pid: int) -> bool:
-    """Say whether every thread of a process is stopped, or it has ended."""
+    """Return whether every thread of a process is stopped, or the process has ended."""
     try:
         states = [
             task.read_text().rpartition(")")[2].split()[0]
@@ -252,5 +255,5 @@ def _stop(pid: int) -> None:
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):  # a connection's process may have ended meanwhile
+    with suppress(ProcessLookupError):  # the process of a connection may have ended meanwhile
         os.kill(pid, number)

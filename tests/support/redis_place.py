@@ -1,4 +1,4 @@
-"""A deployment of a test's own in the Redis that all share."""
+"""Separate key prefixes in the shared Redis: one deployment for each test."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import redis
 
 @dataclass(frozen=True, slots=True)
 class RedisPlace:
-    """A Redis, and a deployment of one's own there."""
+    """A Redis, and the issuer of a deployment that one test uses."""
 
     url: str
     issuer: str
 
     def settings(self) -> dict[str, Any]:
-        """Return what has a host bring its feed there."""
+        """Return the settings with which a host relays its feed to this place."""
         return {"XGEN_SESSIONS_REDIS_URL": self.url, "XGEN_SESSIONS_ISSUER": self.issuer}
 
     def flush(self) -> None:
-        """Have Redis forget all that it keeps for the deployment; others' keys stay."""
+        """Delete all of this deployment's keys; the keys of others stay."""
         with redis.Redis.from_url(self.url) as client:
             for name in (self.issuer, f"{{{self.issuer}}}"):
                 if keys := list(client.scan_iter(f"xgen_sessions:{name}*")):
@@ -32,7 +32,7 @@ class RedisPlace:
 
 @contextmanager
 def redis_place(url: str) -> Iterator[RedisPlace]:
-    """Lend a deployment's place in Redis, and leave nothing behind there."""
+    """Yield a new deployment in Redis, and delete its keys at the end."""
     place = RedisPlace(url, f"xgen-test-{uuid.uuid4().hex}")
     try:
         yield place

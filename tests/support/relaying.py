@@ -1,4 +1,4 @@
-"""A deployment's database and its feed in Redis, driven step by step and without Flask."""
+"""A deployment's database and its feed in Redis, driven step by step, without Flask."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ SECRET = b"a secret of the deployment, of enough bytes"
 NOBODY = Cause()
 DAY_US = 86_400 * SECOND_US
 LONG_S = 60
-"""How old what is known may be where that is not what a test is about: no busy machine takes so
-long between a relayer's sign of life and a look at it."""
+"""A staleness bound, in seconds, that no test reaches by accident: even on a busy machine, less
+time passes between a relayer's heartbeat and the check of a token."""
 
 
 class Deployment:
-    """A database, and the keys that its tokens are signed with.
+    """A database, the signing key of its tokens, and its feed in Redis.
 
     :param url: An empty database.
-    :param issuer: What the tokens, and the keys in Redis, are known by.
+    :param issuer: The issuer in the tokens and in the names of the Redis keys.
     """
 
     def __init__(self, url: str, issuer: str) -> None:
@@ -63,7 +63,7 @@ class Deployment:
         self.engine.dispose()
 
     def change(self, write: Callable[[Session], Any]) -> Any:
-        """Commit what *write* does, and return what it returns."""
+        """Call *write* in a transaction, commit it, and return the result."""
         with Session(self.engine) as session, session.begin():
             return write(session)
 
@@ -100,13 +100,13 @@ class Deployment:
             return read_snapshot(connection, clock.now_us())
 
     def relayer(self) -> Relayer:
-        """Return one more process that takes the feed to Redis."""
+        """Return a new relayer; each stands for one process of the deployment."""
         relayer = Relayer(self)
         self._open.append(relayer.relay)
         return relayer
 
     def verifier(self, **options: Any) -> Stepped:
-        """Return a verifier that takes a step when it is told to."""
+        """Return a verifier that reads Redis only at a call of ``step``."""
         options = {
             "secret_key": SECRET,
             "issuer": self.issuer,
@@ -119,7 +119,7 @@ class Deployment:
         return verifier
 
     def lose_feed(self) -> None:
-        """Do to this feed's keys what FLUSHALL does to all."""
+        """Delete this feed's keys, as FLUSHALL would."""
         self.redis.delete(*self.keys)
 
     def meta(self) -> dict[str, str]:
@@ -127,13 +127,13 @@ class Deployment:
         return found
 
     def positions(self) -> list[int]:
-        """Return the positions in the stream, the one it begins after first."""
+        """Return the positions in the stream; the first is the one before its first event."""
         entries = self.redis.xrange(self.keys.stream)
         return [int(entry_id.partition("-")[0]) for entry_id, _ in entries]
 
 
 class Relayer:
-    """Reads the feed and publishes it, as a process of the deployment does."""
+    """Reads the feed and publishes it to Redis, as a process of the deployment does."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
@@ -143,7 +143,7 @@ class Relayer:
         self.snapshots = 0
 
     def read(self) -> Sequence[Event]:
-        """Return the events since the last call; nothing if they do not continue it."""
+        """Return the events since the last call; none if they do not continue the known feed."""
         with self._deployment.engine.connect() as connection:
             about = 0 if self.newest is None else self.newest.position
             rows = connection.execute(feed_table.SINCE, {"about": about})
@@ -170,7 +170,7 @@ class Relayer:
 
 
 class Stepped(Verifier):
-    """A verifier without a thread."""
+    """A verifier without a background thread."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -183,13 +183,13 @@ class Stepped(Verifier):
         self.source.close()
 
     def step(self) -> bool:
-        """Read what Redis has; say whether all of it was to be had."""
+        """Read the verification keys and the feed; return whether Redis had the whole feed."""
         self._reread_keys()
         return self._denylist._follow(self.source) or self._denylist._load(self.source)
 
 
 def answer(checker: Verifier | TokenChecker, token: str) -> str:
-    """Return in a word how a token stands."""
+    """Return a token's status as a word."""
     try:
         checker.verify(token)
     except SessionRevoked as error:

@@ -8,4 +8,4 @@ from typing import Final
 _VERSIONS = Path(__file__).parents[2] / "migrations" / "versions"
 
 ALL: Final = sorted(path.name[:4] for path in _VERSIONS.glob("0*.py"))
-"""Oldest first."""
+"""The numbers of the revisions, oldest first."""

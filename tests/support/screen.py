@@ -1,4 +1,4 @@
-"""Login Management in a host application: its pages, rows and forms."""
+"""The Login Management screen of a host application: its pages, rows and forms."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ WINDOWS = (
 
 
 def with_screen(app: Flask) -> Mapping[str, Any]:
-    """Add Flask-Admin in the Admin Center layout, and Flask-Babel that follows a header."""
+    """Add Flask-Admin in the Admin Center layout, and Flask-Babel.
+
+    The request header ``X-Language`` sets the language.
+    """
     from flask_babel import Babel
 
     Babel(app, locale_selector=lambda: request.headers.get("X-Language", "en"))
@@ -44,7 +47,7 @@ def with_screen(app: Flask) -> Mapping[str, Any]:
 def sign_in(
     host: Host, user_id: str, *, agent: str = WINDOWS, ip: str = "198.51.100.7"
 ) -> FlaskClient:
-    """Sign in as a browser does, and return that browser."""
+    """Sign in and return the browser."""
     client = host.client()
     response = client.post(
         "/sign-in",
@@ -71,7 +74,7 @@ def cards(page: BeautifulSoup) -> dict[str, int]:
 
 
 def rows(page: BeautifulSoup) -> list[list[str]]:
-    """Return the texts of the table's rows, without the expanded ones."""
+    """Return the texts of the table's rows, without the expanded detail rows."""
     return [
         [" ".join(cell.get_text(" ").split()) for cell in row.find_all(["th", "td"])]
         for row in page.select(".xs-table > tbody > tr:not(.xs-detail)")
@@ -79,7 +82,7 @@ def rows(page: BeautifulSoup) -> list[list[str]]:
 
 
 def form_for(page: BeautifulSoup, username: str) -> dict[str, str]:
-    """Return what the user's Force Logout button would send."""
+    """Return the form fields that the user's Force Logout button sends."""
     button = page.find("button", attrs={"aria-label": re.compile(rf" {username}$")})
     assert isinstance(button, Tag)
     form = button.find_parent("form")

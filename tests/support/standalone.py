@@ -23,12 +23,12 @@ from xgen_flask_sessions.store import migrate
 ADMIN_PASSWORD = "correct horse battery"
 QUICK_HASH = "pbkdf2:sha256:1"
 PAGE = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"}
-"""What a browser sends with a page navigation."""
+"""The headers of a browser's page navigation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Center:
-    """An Admin Center with the SuperUser ``admin``, and short ways to use it."""
+    """An Admin Center with the SuperUser ``admin``, and shortcuts to use it."""
 
     app: Flask
 
@@ -56,7 +56,7 @@ class Center:
             return row | {"roles": [role.name for role in user.roles]}
 
     def change_user(self, username: str, /, **columns: Any) -> None:
-        """Change a user's row past the rules."""
+        """Change a user's row directly, without the rules for accounts."""
         with self.app.app_context():
             db.session.execute(sa.update(User).where(User.username == username).values(columns))
             db.session.commit()
@@ -107,10 +107,10 @@ class KeptTables(Protocol):
 
 @contextmanager
 def center_maker(instance: Path, server: KeptTables | None = None) -> Iterator[MakeCenter]:
-    """Lend what makes an Admin Center; every one is closed at the end.
+    """Yield a function that makes Admin Centers; all are closed at the end.
 
-    :param instance: Their instance directory.
-    :param server: Where their database is; in the instance directory if left out.
+    :param instance: The instance directory of all of them.
+    :param server: The server of the database; without it, SQLite in the instance directory.
     """
     centers: list[Center] = []
 
@@ -148,5 +148,5 @@ def sign_in(
 
 
 def body_of(answer: TestResponse) -> Any:
-    """Return the JSON document that was answered."""
+    """Return the JSON document of an answer."""
     return answer.get_json()

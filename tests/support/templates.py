@@ -1,4 +1,4 @@
-"""Keeps compiled templates from application to application: each test has one of its own."""
+"""A cache of compiled templates that outlives an application: each test makes a new one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jinja2.bccache import Bucket, BytecodeCache
 
 
 class CompiledTemplates(BytecodeCache):
-    """Keeps them in memory, apart for environments that compile differently."""
+    """A cache in memory, with separate entries for environments that compile differently."""
 
     def __init__(self) -> None:
         self._kept: dict[str, bytes] = {}
@@ -40,6 +40,6 @@ class CompiledTemplates(BytecodeCache):
 
 
 def keep_compiled() -> None:
-    """Have every application of this process share what was compiled."""
+    """Make all applications of this process share compiled templates."""
     options: dict[str, Any] = {**Flask.jinja_options, "bytecode_cache": CompiledTemplates()}
     Flask.jinja_options = options

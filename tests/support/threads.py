@@ -1,4 +1,4 @@
-"""Runs calls at the same time."""
+"""Concurrent calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 
 def in_threads(jobs: Sequence[Callable[[], object]]) -> None:
-    """Run the jobs at the same time, and raise what any of them raises."""
+    """Run the jobs at the same time; raise the first exception, if any."""
     start = threading.Barrier(len(jobs), timeout=60)
 
     def run(job: Callable[[], object]) -> None:

@@ -30,7 +30,7 @@ CLAIMS = Claims(
 
 @cache
 def private_pem(algorithm: str, number: int = 1) -> bytes:
-    """Return a private key; each *number* is another one."""
+    """Return a private key in PEM; it differs for each *number*."""
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
     if algorithm == "RS256":
         key = rsa.generate_private_key(65537, 2048)

@@ -1,7 +1,7 @@
-"""Coverage in threads that begin at the same moment.
+"""Coverage in threads that start at the same moment.
 
-CPython installs one trace function at a time: a second thread that comes meanwhile ends with a
-RuntimeError before it has begun. So they take turns here.
+CPython installs one trace function at a time: a second thread that installs one meanwhile ends
+with a RuntimeError before it runs its target. A lock makes the threads wait for each other.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def _in_turn(call: Callable[_P, _T]) -> Callable[_P, _T]:
 
 
 def install_in_turn() -> None:
-    """Have threads install their trace functions one after the other, once in a process."""
+    """Make threads install their trace functions one after the other; call it once in a process."""
     try:
         from coverage.collector import Collector
     except ImportError:
         return
-    sys.settrace = _in_turn(sys.settrace)  # a thread's first act
+    sys.settrace = _in_turn(sys.settrace)  # the first call of a new thread
     Collector._installation_trace = _in_turn(Collector._installation_trace)  # type: ignore[method-assign]
     os.register_at_fork(
         before=_turn.acquire, after_in_parent=_turn.release, after_in_child=_turn.release

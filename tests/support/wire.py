@@ -1,4 +1,4 @@
-"""A stretch of wire between an application and its database server: to count, and to hold up."""
+"""A TCP proxy in front of a database server: it counts messages, and can hold them up."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 
 class Wire:
-    """Forwards connections to a server, and counts how often a client sends it something.
+    """Forwards connections to a server, and counts the messages of the clients.
 
-    One thread does it all: see :meth:`forward`.
+    All the work is done in :meth:`forward`, in one thread.
 
     :param target: The server's address.
     """
@@ -24,7 +24,7 @@ class Wire:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.sent = 0
-        """How many messages clients have sent: one for each round trip they wait for."""
+        """The number of messages from clients: one for each round trip."""
         self._clients: set[socket.socket] = set()
         self._other_end: dict[socket.socket, socket.socket] = {}
         self._flowing = threading.Event()
@@ -32,20 +32,20 @@ class Wire:
         self._closed = False
 
     def hold_up(self) -> None:
-        """Let nothing through, as if the server or the network had stopped without a word."""
+        """Stop forwarding and keep the connections open, as if the network had failed silently."""
         self._flowing.clear()
 
     def let_go(self) -> None:
-        """Let everything through again, what was held up first."""
+        """Forward again, beginning with the messages that were held up."""
         self._flowing.set()
 
     def close(self) -> None:
-        """Cut every connection, and take no more."""
+        """Close every connection, and accept no more."""
         self._closed = True
         self._flowing.set()
 
     def forward(self) -> None:
-        """Forward whoever connects, until the wire is closed."""
+        """Accept and forward connections until :meth:`close`."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             while not self._closed:
@@ -63,7 +63,7 @@ class Wire:
         client, _ = self._listener.accept()
         try:
             server = socket.create_connection(self._target)
-        except ConnectionRefusedError:  # it is not there just now
+        except ConnectionRefusedError:  # the server is down
             client.close()
             return
         self._clients.add(client)
@@ -93,7 +93,7 @@ _TICK_S = 0.05
 
 @contextmanager
 def wire_to(url: str) -> Iterator[tuple[Wire, str]]:
-    """Lay a wire to a database server, and give the URL that leads through it."""
+    """Yield a wire to a database server, and the URL that leads through it."""
     parsed = sa.make_url(url)
     default = 5432 if parsed.get_backend_name() == "postgresql" else 3306
     wire = Wire((parsed.host or "127.0.0.1", parsed.port or default))

@@ -1,7 +1,7 @@
-"""Rank: nobody but a SuperUser ends a SuperUser's sessions, on any path and at any moment.
+"""Rank: only a SuperUser can end a SuperUser's sessions.
 
-An act is checked within the transaction that does it. What changes between the click and the
-transaction, here on a connection of its own, is seen.
+The right is checked within the transaction that makes the change. So a change of the actor or of
+the user between the click and the transaction counts; these tests commit it on another connection.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from xgen_flask_sessions.standalone.accounts import Profile
 
 
 def with_helpdesk(app: Flask) -> Mapping[str, Any]:
-    """Let everybody of the Helpdesk in, who are no SuperUsers."""
+    """Add the screen, and open it to users of the Helpdesk without SuperUser rights."""
     return {
         **with_screen(app),
         "can_view": lambda user: user.department == "Helpdesk" or user.is_superuser,
@@ -41,7 +41,7 @@ def host(make_host: MakeHost, database_url: str) -> Host:
 
 @contextmanager
 def meanwhile(host: Host | Center, change: Callable[[sa.Connection], object]) -> Iterator[None]:
-    """Commit a change on another connection once a request begins to lock or to write."""
+    """Commit a change on another connection before the request's first lock or write."""
     db = host.app.extensions["sqlalchemy"]
     with host.app.app_context():
         engine = db.engine
@@ -59,11 +59,11 @@ def meanwhile(host: Host | Center, change: Callable[[sa.Connection], object]) ->
         yield
     finally:
         sa.event.remove(engine, "before_cursor_execute", look)
-    assert done, "nothing was locked or written"
+    assert done, "the request neither locked nor wrote a row"
 
 
 def setting(user_id: str | int, **columns: Any) -> Callable[[sa.Connection], object]:
-    """Return what changes a user's row."""
+    """Return a function that changes columns of a user's row."""
     users = sa.table("users", sa.column("id"), *map(sa.column, columns))
     return lambda connection: connection.execute(
         sa.update(users).where(users.c.id == int(user_id)).values(**columns)
@@ -71,7 +71,7 @@ def setting(user_id: str | int, **columns: Any) -> Callable[[sa.Connection], obj
 
 
 def invalidating(user_id: str) -> Callable[[sa.Connection], object]:
-    """Return what forces a user out, as another process does it."""
+    """Return a function that forces a user out, as another process would."""
     logins = sa.table(
         "xgen_user_logins", *map(sa.column, ("user_id", "invalid_before_us", "last_issued_us"))
     )
@@ -110,7 +110,7 @@ ACTS = [by_call, by_joining, one_session]
 
 
 @pytest.mark.parametrize("act", ACTS)
-def test_who_became_a_superuser_a_moment_ago_is_out_of_reach(host: Host, act: Act) -> None:
+def test_a_user_promoted_during_the_call_is_not_forced_out(host: Host, act: Act) -> None:
     helper, bora = host.add_user("helper", department="Helpdesk"), host.add_user("bora")
     token = host.issue(bora)
 
@@ -122,7 +122,9 @@ def test_who_became_a_superuser_a_moment_ago_is_out_of_reach(host: Host, act: Ac
 
 
 @pytest.mark.parametrize("act", ACTS)
-def test_who_was_demoted_a_moment_ago_reaches_no_superuser(host: Host, act: Act) -> None:
+def test_an_actor_demoted_during_the_call_cannot_force_out_a_superuser(
+    host: Host, act: Act
+) -> None:
     boss, root = (host.add_user(name, is_superuser=True) for name in ("boss", "root"))
     token = host.issue(root)
 
@@ -132,7 +134,7 @@ def test_who_was_demoted_a_moment_ago_reaches_no_superuser(host: Host, act: Act)
     assert host.status(token) == 200
 
 
-def test_who_was_demoted_a_moment_ago_does_not_force_out_everyone(host: Host) -> None:
+def test_an_actor_demoted_during_the_call_cannot_force_out_everyone(host: Host) -> None:
     boss = host.add_user("boss", is_superuser=True)
     token = host.issue(boss)
 
@@ -145,7 +147,7 @@ def test_who_was_demoted_a_moment_ago_does_not_force_out_everyone(host: Host) ->
 
 
 @pytest.mark.parametrize("act", ACTS)
-def test_who_is_no_superuser_any_more_is_in_reach(host: Host, act: Act) -> None:
+def test_a_superuser_demoted_during_the_call_can_be_forced_out(host: Host, act: Act) -> None:
     helper = host.add_user("helper", department="Helpdesk")
     bora = host.add_user("bora", is_superuser=True)
     token = host.issue(bora)
@@ -156,12 +158,12 @@ def test_who_is_no_superuser_any_more_is_in_reach(host: Host, act: Act) -> None:
     assert host.status(token) == 401
 
 
-def test_an_actor_that_is_no_row_is_taken_at_its_word(host: Host) -> None:
+def test_the_rank_of_an_actor_outside_the_user_table_is_its_own_attribute(host: Host) -> None:
     class Robot:
         is_superuser = False
 
         def get_id(self) -> str:
-            return "1"  # as a user has
+            return "1"  # the id of a SuperUser
 
     boss = host.add_user("boss", is_superuser=True)
     assert boss == "1"
@@ -171,7 +173,7 @@ def test_an_actor_that_is_no_row_is_taken_at_its_word(host: Host) -> None:
         host.sessions.force_logout("2", actor=Robot())
 
 
-# --- Through the doors -----------------------------------------------------------------------
+# --- Through the screen and the API ----------------------------------------------------------
 
 
 Post = Callable[[FlaskClient, str, dict[str, str]], Any]
@@ -185,11 +187,11 @@ def by_api(client: FlaskClient, user_id: str, _: dict[str, str]) -> Any:
     return client.post(f"/sessions/users/{user_id}/force-logout")
 
 
-DOORS = [by_screen, by_api]
+POSTS = [by_screen, by_api]
 
 
-@pytest.mark.parametrize("post", DOORS)
-def test_no_door_lets_the_helpdesk_force_out_a_superuser(host: Host, post: Post) -> None:
+@pytest.mark.parametrize("post", POSTS)
+def test_the_helpdesk_cannot_force_out_a_superuser(host: Host, post: Post) -> None:
     helper = sign_in(host, host.add_user("helper", department="Helpdesk"))
     root, bora = host.add_user("root", is_superuser=True), host.add_user("bora")
     tokens = [host.issue(root), host.issue(bora)]
@@ -207,13 +209,13 @@ def test_no_door_lets_the_helpdesk_force_out_a_superuser(host: Host, post: Post)
     assert helper.get(f"{SCREEN}confirm?user_id={root}").status_code == 403
 
 
-@pytest.mark.parametrize("post", DOORS)
+@pytest.mark.parametrize("post", POSTS)
 @pytest.mark.parametrize(
     "change",
     [{"department": None}, {"display_name": "Trainee"}, {"is_active": False}],
     ids=["moved", "may only look", "inactive"],
 )
-def test_an_administrator_demoted_while_acting_does_nothing_any_more(
+def test_an_administrator_demoted_during_the_request_changes_nothing(
     host: Host, post: Post, change: dict[str, Any]
 ) -> None:
     helper_id = host.add_user("helper", department="Helpdesk")
@@ -229,7 +231,7 @@ def test_an_administrator_demoted_while_acting_does_nothing_any_more(
 
 
 @pytest.mark.parametrize(("post", "status"), [(by_screen, 303), (by_api, 401)])
-def test_an_administrator_forced_out_while_acting_does_nothing_any_more(
+def test_an_administrator_forced_out_during_the_request_changes_nothing(
     host: Host, post: Post, status: int
 ) -> None:
     admin_id = host.add_user("admin", is_superuser=True)
@@ -322,7 +324,7 @@ def test_a_superuser_forced_out_while_acting_changes_no_user(two_admins: Center,
     assert sorted(row["username"] for row in center.rows("users")) == ["admin", "bora", "boss"]
 
 
-def test_who_is_no_superuser_gets_nowhere_in_user_management(two_admins: Center) -> None:
+def test_user_management_refuses_a_user_who_is_not_a_superuser(two_admins: Center) -> None:
     bora = two_admins.browser("bora")
     admin = two_admins.user("admin")
 
@@ -333,7 +335,7 @@ def test_who_is_no_superuser_gets_nowhere_in_user_management(two_admins: Center)
     assert two_admins.user("admin") == admin
 
 
-def test_an_api_call_says_who_may(host: Host) -> None:
+def test_the_api_answers_403_to_an_actor_of_lower_rank(host: Host) -> None:
     helper = host.issue(host.add_user("helper", department="Helpdesk"))
     root = host.add_user("root", is_superuser=True)
 
@@ -343,8 +345,8 @@ def test_an_api_call_says_who_may(host: Host) -> None:
 
 
 @on_sqlite
-@pytest.mark.parametrize("door", ["screen", "api"])
-def test_a_force_logout_is_one_transaction_of_ten_statements_at_most(host: Host, door: str) -> None:
+@pytest.mark.parametrize("way", ["screen", "api"])
+def test_a_force_logout_is_one_transaction_of_at_most_ten_statements(host: Host, way: str) -> None:
     admin = sign_in(host, host.add_user("admin", is_superuser=True))
     bora, carol = host.add_user("bora"), host.add_user("carol")
     tokens = [host.issue(bora), host.issue(carol)]
@@ -352,18 +354,18 @@ def test_a_force_logout_is_one_transaction_of_ten_statements_at_most(host: Host,
     steps: list[str] = []
 
     def force_out(user_id: str, username: str) -> TestResponse:
-        if door == "screen":
+        if way == "screen":
             return admin.post(FORCE_LOGOUT, data=form_for(page, username))
         return admin.post(f"/sessions/users/{user_id}/force-logout")
 
-    force_out(carol, "carol")  # the first one also sets the connection up
+    force_out(carol, "carol")  # the first call also sets the connection up
     with host.app.app_context():
         engine = host.db.engine
     sa.event.listen(engine, "commit", lambda _: steps.append("COMMIT"))
     with host.calling_before_statements(lambda *values: steps.append(values[2])):
         answer = force_out(bora, "bora")
 
-    assert answer.status_code == (303 if door == "screen" else 200), answer.text
+    assert answer.status_code == (303 if way == "screen" else 200), answer.text
     assert [host.status(token) for token in tokens] == [401, 401]
     assert len(steps) - 1 <= 10, "\n".join(steps)
     assert steps.count("COMMIT") == 1

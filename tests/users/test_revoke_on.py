@@ -1,4 +1,4 @@
-"""Changes of a user that end the user's sessions, in the transaction that makes the change."""
+"""Changes of a user that end the user's sessions in the same transaction."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from xgen_flask_sessions import ConfigurationError, Revocation, user_forced_out
 
 @pytest.fixture
 def host(make_host: MakeHost, database_url: str) -> Host:
-    """Give a host that asks for the end of sessions with passwords, Inactive, and deletion."""
-    return make_host(database_url, extras=asks_for("password", "is_active"))
+    """Return a host where a new password, ``is_active=False`` or a deletion ends sessions."""
+    return make_host(database_url, extras=with_revoke_on("password", "is_active"))
 
 
-def asks_for(*attributes: str) -> Callable[[Flask], dict[str, Any]]:
+def with_revoke_on(*attributes: str) -> Callable[[Flask], dict[str, Any]]:
     return lambda app: {"revoke_on": attributes}
 
 
@@ -92,7 +92,7 @@ def test_becoming_inactive_ends_the_sessions_and_becoming_active_ends_none(
 
 
 @pytest.mark.parametrize("active", [1, sa.true()])
-def test_becoming_active_is_told_however_it_is_written(host: Host, active: Any) -> None:
+def test_any_true_value_counts_as_becoming_active(host: Host, active: Any) -> None:
     user = host.add_user()
     token = host.issue(user)
 
@@ -101,9 +101,7 @@ def test_becoming_active_is_told_however_it_is_written(host: Host, active: Any) 
     assert host.status(token) == 200
 
 
-def test_who_ends_many_sessions_at_once_waits_in_no_ring_with_those_who_sign_out(
-    host: Host,
-) -> None:
+def test_a_change_of_many_users_locks_the_head_of_the_feed_last(host: Host) -> None:
     users = [host.add_user(f"user{number}") for number in range(40)]
     tokens = [host.issue(user) for user in users]
     table, head = "xgen_user_logins", "xgen_feed_head"
@@ -120,13 +118,14 @@ def test_who_ends_many_sessions_at_once_waits_in_no_ring_with_those_who_sign_out
         host.db.session.commit()
         sa.event.remove(host.db.engine, "before_cursor_execute", note)
 
-    # The head of the feed last, and once: whoever holds it may wait for nobody.
+    # A transaction that holds the head of the feed must not wait for a user's row: it could
+    # deadlock with a sign-out.
     assert head not in locked[: len(locked) - locked[::-1].index(table)]
     assert {host.status(token) for token in tokens} == {401}
 
 
 @pytest.mark.parametrize("change", WAYS)
-def test_a_change_of_anything_else_ends_none(host: Host, change: Change) -> None:
+def test_a_change_of_another_column_ends_no_session(host: Host, change: Change) -> None:
     user = host.add_user()
     token = host.issue(user)
 
@@ -136,7 +135,7 @@ def test_a_change_of_anything_else_ends_none(host: Host, change: Change) -> None
     assert host.rows("xgen_revocations") == []
 
 
-def test_the_same_password_again_ends_none(host: Host) -> None:
+def test_setting_the_same_password_again_ends_no_session(host: Host) -> None:
     user = host.add_user(password="the same")
     token = host.issue(user)
 
@@ -167,7 +166,7 @@ def test_deleting_a_user_ends_the_sessions(host: Host, how: str) -> None:
     assert [row["reason"] for row in host.rows("xgen_revocations")] == ["user deleted"]
 
 
-def test_a_statement_ends_the_sessions_of_all_that_it_hits(host: Host) -> None:
+def test_a_statement_ends_the_sessions_of_all_users_that_it_changes(host: Host) -> None:
     users = [host.add_user(f"user{number}", department="Sales") for number in range(3)]
     spared = host.add_user("spared", department="Support")
     tokens = [host.issue(user) for user in users]
@@ -183,7 +182,7 @@ def test_a_statement_ends_the_sessions_of_all_that_it_hits(host: Host) -> None:
 
 
 @pytest.mark.parametrize("change", ["object", "statement"])
-def test_a_change_that_is_rolled_back_ends_none(host: Host, change: str) -> None:
+def test_a_change_that_is_rolled_back_ends_no_session(host: Host, change: str) -> None:
     user = host.add_user()
     token = host.issue(user)
 
@@ -193,14 +192,14 @@ def test_a_change_that_is_rolled_back_ends_none(host: Host, change: str) -> None
             host.db.session.flush()
         else:
             host.db.session.execute(sa.update(host.model).values(password="another"))
-        assert host.sessions.verify(token.token)  # elsewhere nothing has happened yet
+        assert host.sessions.verify(token.token)  # the revocation is not committed yet
         host.db.session.rollback()
 
     assert host.status(token) == 200
     assert host.rows("xgen_revocations") == []
 
 
-def test_it_is_told_of_once_it_is_committed(host: Host) -> None:
+def test_the_signal_is_sent_after_the_commit(host: Host) -> None:
     user = host.add_user()
     host.issue(user)
     told: list[Revocation] = []
@@ -215,7 +214,7 @@ def test_it_is_told_of_once_it_is_committed(host: Host) -> None:
     assert [(each.user_id, each.sessions_ended) for each in told] == [(user, 1)]
 
 
-def test_the_record_says_who_did_it(host: Host) -> None:
+def test_the_record_has_the_actor_and_the_address(host: Host) -> None:
     @host.app.post("/reset/<user_id>")
     def reset(user_id: str) -> str:
         host.find_user(user_id).password = "another"
@@ -236,8 +235,8 @@ def test_the_record_says_who_did_it(host: Host) -> None:
     assert (record["actor"], record["actor_ip"]) == (boss, "203.0.113.7")
 
 
-def test_ids_that_are_text_are_found_too(make_host: MakeHost, database_url: str) -> None:
-    host = make_host(database_url, model=NamedUser, extras=asks_for("password"))
+def test_users_with_text_ids_are_found(make_host: MakeHost, database_url: str) -> None:
+    host = make_host(database_url, model=NamedUser, extras=with_revoke_on("password"))
     alice, other = host.add_user("alice", id="alice"), host.add_user("ALICE", id="ALICE")
     token, others = host.issue(alice), host.issue(other)
 
@@ -250,9 +249,7 @@ def test_ids_that_are_text_are_found_too(make_host: MakeHost, database_url: str)
     assert host.status(others) == 200
 
 
-def test_nothing_ends_where_the_host_does_not_ask_for_it(
-    make_host: MakeHost, sqlite_url: str
-) -> None:
+def test_without_revoke_on_no_session_ends(make_host: MakeHost, sqlite_url: str) -> None:
     host = make_host(sqlite_url)
     user = host.add_user()
     token = host.issue(user)
@@ -263,17 +260,17 @@ def test_nothing_ends_where_the_host_does_not_ask_for_it(
 
 
 @pytest.mark.parametrize(
-    ("attributes", "said"),
+    ("attributes", "message"),
     [(["pasword"], "pasword"), (["get_id"], "get_id"), ("password", "list of names")],
 )
-def test_a_wrong_name_stops_the_start(
-    make_host: MakeHost, sqlite_url: str, attributes: Any, said: str
+def test_a_wrong_attribute_name_is_a_configuration_error(
+    make_host: MakeHost, sqlite_url: str, attributes: Any, message: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=message):
         make_host(sqlite_url, extras=lambda app: {"revoke_on": attributes})
 
 
-def test_a_lost_database_makes_neither_change(host: Host) -> None:
+def test_a_revocation_that_fails_rolls_the_user_s_change_back(host: Host) -> None:
     user = host.add_user()
     token = host.issue(user)
     with host.app.app_context(), host.db.engine.begin() as connection:
@@ -287,10 +284,10 @@ def test_a_lost_database_makes_neither_change(host: Host) -> None:
         assert host.db.session.scalar(sa.select(User.password)) == ""
 
 
-def test_a_users_id_that_changes_ends_the_sessions_of_the_id_before(
+def test_a_change_of_the_user_s_id_ends_the_sessions_of_the_old_id(
     make_host: MakeHost, database_url: str
 ) -> None:
-    host = make_host(database_url, model=NamedUser, extras=asks_for("password"))
+    host = make_host(database_url, model=NamedUser, extras=with_revoke_on("password"))
     user = host.add_user("alice", id="alice")
     token = host.issue(user)
 
@@ -302,7 +299,7 @@ def test_a_users_id_that_changes_ends_the_sessions_of_the_id_before(
     assert host.status(token) == 401
 
 
-def test_a_session_of_the_hosts_own_making_is_seen_too(host: Host) -> None:
+def test_a_change_in_a_separate_orm_session_ends_the_sessions(host: Host) -> None:
     user = host.add_user()
     token = host.issue(user)
     told: list[Revocation] = []
@@ -320,7 +317,7 @@ def test_a_session_of_the_hosts_own_making_is_seen_too(host: Host) -> None:
     assert len(told) == 1
 
 
-def test_a_statement_for_several_rows_of_parameters_works(host: Host) -> None:
+def test_an_executemany_statement_ends_the_sessions_of_its_users(host: Host) -> None:
     users = [host.add_user(f"user{number}", department="Sales") for number in range(3)]
     tokens = [host.issue(user) for user in users]
 

@@ -1,4 +1,4 @@
-"""User models of other making: other names, other ids, rules in Python."""
+"""Other user models: other column names, other types of ids, and rules in Python."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Base(DeclarativeBase):
 
 
 class Person(UserMixin, Base):  # type: ignore[misc]
-    """Found by a key of its own, SuperUser and active by rules in Python."""
+    """A user whose id is not the primary key, and whose rank and state are Python properties."""
 
     __tablename__ = "people"
 
@@ -90,7 +90,7 @@ def sessions(app: Flask, db: SQLAlchemy) -> XgenSessions:
     return sessions
 
 
-def test_rules_in_python_count_as_columns_do(app: Flask, sessions: XgenSessions) -> None:
+def test_python_properties_work_like_columns(app: Flask, sessions: XgenSessions) -> None:
     with app.app_context():
         token = sessions.issue("k-root")
         sessions.issue("k-bora")
@@ -104,14 +104,16 @@ def test_rules_in_python_count_as_columns_do(app: Flask, sessions: XgenSessions)
     }
 
 
-def test_an_inactive_user_by_a_rule_in_python_is_refused(
+def test_a_user_who_is_inactive_by_a_python_property_is_refused(
     app: Flask, sessions: XgenSessions
 ) -> None:
     with app.app_context(), pytest.raises(UserInactive):
         sessions.issue("k-gone")
 
 
-def test_an_id_other_than_get_id_is_pointed_out(app: Flask, db: SQLAlchemy) -> None:
+def test_an_id_that_differs_from_get_id_is_a_configuration_error(
+    app: Flask, db: SQLAlchemy
+) -> None:
     sessions = XgenSessions()
     fields = UserFields(username="email", superuser="is_root")
     sessions.init_app(app, db=db, user_model=Person, user_fields=fields)
@@ -125,7 +127,7 @@ def test_an_id_other_than_get_id_is_pointed_out(app: Flask, db: SQLAlchemy) -> N
 
 
 @pytest.mark.parametrize(
-    ("model", "fields", "mend"),
+    ("model", "fields", "message"),
     [
         (object, None, "mapped SQLAlchemy class"),
         (Person, None, r"UserFields\(username="),
@@ -133,14 +135,14 @@ def test_an_id_other_than_get_id_is_pointed_out(app: Flask, db: SQLAlchemy) -> N
         (Pair, None, "composite primary key"),
     ],
 )
-def test_a_model_that_does_not_fit_stops_the_start(
-    app: Flask, db: SQLAlchemy, model: type[Any], fields: UserFields | None, mend: str
+def test_an_unsuitable_model_is_a_configuration_error(
+    app: Flask, db: SQLAlchemy, model: type[Any], fields: UserFields | None, message: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=mend):
+    with pytest.raises(ConfigurationError, match=message):
         XgenSessions().init_app(app, db=db, user_model=model, user_fields=fields)
 
 
-def test_one_application_takes_the_plugin_once(app: Flask, db: SQLAlchemy) -> None:
+def test_a_second_init_app_is_a_configuration_error(app: Flask, db: SQLAlchemy) -> None:
     XgenSessions().init_app(app, db=db, user_model=Person, user_fields=FIELDS)
 
     with pytest.raises(ConfigurationError, match="already been registered"):
@@ -148,7 +150,7 @@ def test_one_application_takes_the_plugin_once(app: Flask, db: SQLAlchemy) -> No
 
 
 class Guid(sa.types.TypeDecorator[uuid.UUID]):
-    """UUIDs as 32 hexadecimal digits, as many hosts keep them."""
+    """UUIDs stored as 32 hexadecimal digits, a common custom type."""
 
     impl = sa.CHAR
     cache_ok = True
@@ -167,7 +169,7 @@ class Guid(sa.types.TypeDecorator[uuid.UUID]):
 
 
 class Packed(sa.types.TypeDecorator[uuid.UUID]):
-    """UUIDs as 16 bytes."""
+    """UUIDs stored as 16 bytes."""
 
     impl = sa.LargeBinary(16)
     cache_ok = True
@@ -180,7 +182,7 @@ class Packed(sa.types.TypeDecorator[uuid.UUID]):
 
 
 class Shifted(sa.types.TypeDecorator[int]):
-    """Numbers that begin at a million in the database."""
+    """Integers stored with an offset of a million."""
 
     impl = sa.BigInteger
     cache_ok = True
@@ -198,7 +200,7 @@ ID = uuid.UUID("6f1c2a1e-58a1-4a8f-9f0e-3d5d3c1f2b7a")
 def host_of(
     user_model: type[DeclarativeBase], database_url: str
 ) -> tuple[Flask, SQLAlchemy, XgenSessions]:
-    """Build an application whose users are of that model."""
+    """Build an application with the given user model."""
     app = Flask("host")
     app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url, **PATIENT)
     db = SQLAlchemy(app, metadata=user_model.metadata)
@@ -234,7 +236,7 @@ def test_ids_of_any_type_find_their_user(database_url: str, kind: Any, key: Any)
             return str(self.key)
 
     if isinstance(kind, Packed) and database_url.startswith("mysql"):
-        pytest.skip("MariaDB makes no primary key of a blob")
+        pytest.skip("MariaDB does not allow a blob as primary key")
     app, db, sessions = host_of(Own, database_url)
     with app.app_context():
         db.create_all()
@@ -279,7 +281,9 @@ def test_a_user_without_a_username_is_shown_by_the_id(database_url: str) -> None
         db.engine.dispose()
 
 
-def test_a_user_just_added_may_sign_in(app: Flask, sessions: XgenSessions, db: SQLAlchemy) -> None:
+def test_a_user_added_in_the_same_transaction_can_sign_in(
+    app: Flask, sessions: XgenSessions, db: SQLAlchemy
+) -> None:
     with app.app_context():
         person = Person(key="k-new", email="new@xgen.test")
         db.session.add(person)

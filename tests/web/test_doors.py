@@ -1,4 +1,4 @@
-"""The doors: who is let in with which token, and how the others are turned away."""
+"""The routes that need a token: the tokens that they accept, and the answers to all others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PAGE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
 def with_login(prepare: Callable[[LoginManager], object]) -> Callable[[Flask], dict[str, Any]]:
-    """Have *prepare* set up Flask-Login further, before the plugin comes."""
+    """Return ``extras`` that let *prepare* change the login manager before ``init_app``."""
 
     def extras(app: Flask) -> dict[str, Any]:
         prepare(app.login_manager)  # type: ignore[attr-defined]
@@ -50,12 +50,12 @@ def challenge(answer: Any) -> str | None:
     return value
 
 
-# --- In --------------------------------------------------------------------------------------
+# --- Accepted tokens -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/api/token", "/api/user", "/page", "/sessions/"])
 @pytest.mark.parametrize("place", ["header", "cookie"])
-def test_a_good_token_is_let_in(host: Host, path: str, place: str) -> None:
+def test_a_valid_token_is_accepted(host: Host, path: str, place: str) -> None:
     token = host.issue(host.add_user())
 
     if place == "header":
@@ -66,7 +66,7 @@ def test_a_good_token_is_let_in(host: Host, path: str, place: str) -> None:
     assert answer.status_code == 200
 
 
-def test_a_sign_in_by_the_browser_lets_the_browser_in(host: Host) -> None:
+def test_a_browser_is_signed_in_by_the_cookie_of_its_sign_in(host: Host) -> None:
     user = host.add_user()
     browser = host.client()
 
@@ -75,7 +75,7 @@ def test_a_sign_in_by_the_browser_lets_the_browser_in(host: Host) -> None:
     assert browser.get("/api/user").get_json() == {"user_id": user, "username": "alice"}
 
 
-def test_the_current_token_says_whose_it_is(host: Host) -> None:
+def test_the_current_token_has_the_user_and_the_session(host: Host) -> None:
     user = host.add_user()
     token = host.issue(user)
 
@@ -105,7 +105,7 @@ def test_the_scheme_s_case_does_not_matter(host: Host, scheme: str) -> None:
     assert answer.status_code == 200
 
 
-def test_each_request_is_checked_anew(host: Host) -> None:
+def test_each_request_is_checked(host: Host) -> None:
     user = host.add_user()
     token = host.issue(user)
     client = host.cookie_client(token)
@@ -142,11 +142,13 @@ def test_a_guarded_view_keeps_its_name_and_arguments(host: Host) -> None:
     assert host.client().get("/items/7", headers=bearer(token)).get_json() == {"number": 7}
 
 
-# --- Out: problem details and challenges -----------------------------------------------------
+# --- Refusals: problem details and challenges ------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/api/token", "/api/user", "/sessions/", "/sessions/users"])
-def test_no_token_is_answered_with_a_challenge_without_an_error(host: Host, path: str) -> None:
+def test_a_call_without_a_token_is_answered_with_a_challenge_without_an_error(
+    host: Host, path: str
+) -> None:
     answer = host.client().get(path)
 
     assert answer.status_code == 401
@@ -164,7 +166,7 @@ def test_no_token_is_answered_with_a_challenge_without_an_error(host: Host, path
 
 
 @pytest.mark.parametrize("path", ["/api/token", "/api/user", "/sessions/", "/sessions/users"])
-def test_a_revoked_token_is_answered_with_why(host: Host, path: str) -> None:
+def test_a_revoked_token_is_answered_with_the_reason(host: Host, path: str) -> None:
     user = host.add_user()
     token = host.issue(user)
     host.force_logout(user)
@@ -186,7 +188,7 @@ def test_a_revoked_token_is_answered_with_why(host: Host, path: str) -> None:
     }
 
 
-def test_each_refusal_has_its_code_and_the_oauth_error(host: Host) -> None:
+def test_each_refusal_has_an_error_code_and_the_oauth_error(host: Host) -> None:
     user, gone = host.add_user("alice"), host.add_user("bob")
     with freeze_time(NOON):
         expired = host.issue(user, lifetime=1)
@@ -217,7 +219,7 @@ def test_a_token_in_the_header_and_in_the_cookie_is_refused(host: Host) -> None:
 
 
 @pytest.mark.parametrize("value", ["Bearer", "Bearer ", "Bearer a b", "bearer\ttoken"])
-def test_a_header_without_a_proper_token_is_a_bad_token(host: Host, value: str) -> None:
+def test_a_bearer_header_without_a_valid_token_is_refused(host: Host, value: str) -> None:
     answer = host.client().get("/api/token", headers={"Authorization": value})
 
     assert answer.status_code == 401
@@ -225,7 +227,7 @@ def test_a_header_without_a_proper_token_is_a_bad_token(host: Host, value: str) 
 
 
 @pytest.mark.parametrize("value", ["Basic YTpi", "Token abc", "Bearerabc", ""])
-def test_another_scheme_is_no_token_of_ours(host: Host, value: str) -> None:
+def test_a_header_with_another_scheme_is_ignored(host: Host, value: str) -> None:
     token = host.issue(host.add_user())
 
     answer = host.client().get("/api/token", headers={"Authorization": value})
@@ -240,7 +242,7 @@ def test_another_scheme_is_no_token_of_ours(host: Host, value: str) -> None:
     (["cookies"], 401, 200),
     (["headers", "cookies"], 200, 200),
 ])  # fmt: skip
-def test_tokens_are_looked_for_where_configured(
+def test_only_tokens_in_the_configured_locations_are_accepted(
     make_host: MakeHost, database_url: str, locations: list[str], header: int, cookie: int
 ) -> None:
     host = make_host(database_url, XGEN_SESSIONS_TOKEN_LOCATIONS=locations)
@@ -250,7 +252,7 @@ def test_tokens_are_looked_for_where_configured(
     assert host.cookie_client(token).get("/api/token").status_code == cookie
 
 
-def test_errors_raised_in_a_view_are_answered_alike(host: Host) -> None:
+def test_errors_raised_in_a_view_are_answered_like_refusals(host: Host) -> None:
     @host.app.route("/raises")
     def raises() -> Response:
         raise TokenExpired
@@ -274,7 +276,7 @@ def test_errors_raised_in_a_view_are_answered_alike(host: Host) -> None:
     assert all(" " <= char <= "~" and char not in '"\\' for char in described.strip('"'))
 
 
-def test_a_listener_hears_why_a_token_was_refused(host: Host) -> None:
+def test_a_signal_reports_why_a_token_was_refused(host: Host) -> None:
     user = host.add_user()
     token = host.issue(user)
     host.force_logout(user)
@@ -293,10 +295,10 @@ def test_a_listener_hears_why_a_token_was_refused(host: Host) -> None:
     assert [error.code for error in heard] == ["session_revoked", "session_revoked"]
 
 
-# --- Out: pages ------------------------------------------------------------------------------
+# --- Refusals: pages -------------------------------------------------------------------------
 
 
-def test_a_page_navigation_goes_to_the_sign_in_page_and_back(host: Host) -> None:
+def test_a_page_navigation_is_redirected_to_the_sign_in_page(host: Host) -> None:
     answer = host.client().get("/page?tab=2&q=%26", headers=PAGE)
 
     assert answer.status_code == 302
@@ -306,7 +308,7 @@ def test_a_page_navigation_goes_to_the_sign_in_page_and_back(host: Host) -> None
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_the_way_back_is_the_very_address(host: Host) -> None:
+def test_next_is_exactly_the_address_of_the_page(host: Host) -> None:
     @host.app.route("/docs/<path:name>")
     @token_required
     def doc(name: str) -> str:
@@ -324,7 +326,7 @@ def test_the_way_back_is_the_very_address(host: Host) -> None:
 
 
 @pytest.mark.parametrize("path", ["/page", "/sessions/"])
-def test_a_revoked_page_goes_there_as_well(host: Host, path: str) -> None:
+def test_a_page_navigation_with_a_revoked_token_is_redirected(host: Host, path: str) -> None:
     user = host.add_user()
     client = host.cookie_client(host.issue(user))
     host.force_logout(user)
@@ -372,7 +374,7 @@ def test_a_host_without_a_sign_in_page_answers_pages_with_401(
     assert host.client().get("/page", headers=PAGE).status_code == 401
 
 
-def test_a_sign_in_page_may_be_elsewhere(make_host: MakeHost, database_url: str) -> None:
+def test_the_sign_in_page_may_be_on_another_site(make_host: MakeHost, database_url: str) -> None:
     def elsewhere(manager: LoginManager) -> None:
         manager.login_view = "https://id.example.com/login?lang=ko"
 
@@ -383,7 +385,7 @@ def test_a_sign_in_page_may_be_elsewhere(make_host: MakeHost, database_url: str)
     assert answer.headers["Location"] == "https://id.example.com/login?lang=ko&next=%2Fpage"
 
 
-def test_a_sign_in_page_can_tell_that_an_administrator_ended_the_session(host: Host) -> None:
+def test_a_sign_in_page_can_read_that_an_administrator_ended_the_session(host: Host) -> None:
     @host.app.route("/why")
     def why() -> Response:
         error = host.sessions.rejection()
@@ -401,7 +403,7 @@ def test_a_sign_in_page_can_tell_that_an_administrator_ended_the_session(host: H
 # --- Users -----------------------------------------------------------------------------------
 
 
-def test_an_inactive_user_s_token_opens_no_door_that_needs_the_user(host: Host) -> None:
+def test_an_inactive_user_s_token_is_refused_by_routes_that_load_the_user(host: Host) -> None:
     user = host.add_user()
     token = host.issue(user)
     host.change_user(user, is_active=False)
@@ -414,9 +416,7 @@ def test_an_inactive_user_s_token_opens_no_door_that_needs_the_user(host: Host) 
     assert host.status(token, "/api/user") == 200
 
 
-def test_who_was_forced_out_and_made_inactive_reads_that_the_account_is_inactive(
-    host: Host,
-) -> None:
+def test_for_a_user_forced_out_and_inactive_the_reason_is_the_inactive_account(host: Host) -> None:
     user = host.add_user()
     token = host.issue(user)
     host.force_logout(user)
@@ -427,7 +427,7 @@ def test_who_was_forced_out_and_made_inactive_reads_that_the_account_is_inactive
     assert answer.get_json()["code"] == "user_inactive"
 
 
-def test_a_deleted_user_s_token_opens_no_door_that_needs_the_user(host: Host) -> None:
+def test_a_deleted_user_s_token_is_refused_by_routes_that_load_the_user(host: Host) -> None:
     user = host.add_user()
     token = host.issue(user)
     host.delete_user(user)
@@ -436,7 +436,7 @@ def test_a_deleted_user_s_token_opens_no_door_that_needs_the_user(host: Host) ->
     assert host.status(token, "/api/token") == 200  # no user row is read
 
 
-def test_the_host_s_user_loader_is_used_where_there_is_one(
+def test_the_host_s_user_loader_is_used_if_there_is_one(
     make_host: MakeHost, database_url: str
 ) -> None:
     loaded: list[str] = []
@@ -454,7 +454,7 @@ def test_the_host_s_user_loader_is_used_where_there_is_one(
     assert loaded == [user]
 
 
-def test_a_user_table_that_cannot_be_read_lets_nobody_in(host: Host) -> None:
+def test_tokens_are_refused_while_the_user_table_cannot_be_read(host: Host) -> None:
     token = host.issue(host.add_user())
     with host.app.app_context(), host.db.engine.begin() as connection:
         connection.execute(sa.schema.DropTable(host.model.__table__))
@@ -498,7 +498,7 @@ OWN = "http://localhost"
         ({"Origin": "https://app.example.com.evil.example"}, False),
     ],
 )
-def test_an_unsafe_call_with_the_cookie_comes_from_this_site_or_a_trusted_one(
+def test_an_unsafe_call_with_the_cookie_must_come_from_this_site_or_a_trusted_one(
     make_host: MakeHost, database_url: str, headers: dict[str, str], allowed: bool
 ) -> None:
     host = make_host(database_url, XGEN_SESSIONS_TRUSTED_ORIGINS=["https://app.example.com"])
@@ -521,12 +521,12 @@ def test_an_unsafe_call_with_the_cookie_comes_from_this_site_or_a_trusted_one(
     assert browser.get("/api/token", headers=headers).status_code == 200
 
 
-# --- Hosts with ways of their own ------------------------------------------------------------
+# --- Hosts with their own handlers and settings of Flask-Login -------------------------------
 
 
 @pytest.fixture
 def own_ways(make_host: MakeHost, database_url: str) -> Host:
-    """Give a host with an ``unauthorized_handler`` and a ``request_loader`` of its own."""
+    """Return a host with an ``unauthorized_handler`` and a ``request_loader``."""
 
     def prepare(manager: LoginManager) -> None:
         @manager.unauthorized_handler  # type: ignore[untyped-decorator]
@@ -554,7 +554,7 @@ def test_the_host_s_own_handler_answers_for_the_host_s_pages(own_ways: Host) -> 
     assert ours.get_json()["code"] == "token_missing"
 
 
-def test_what_is_no_question_of_who_is_never_the_host_s_to_answer(own_ways: Host) -> None:
+def test_the_plugin_answers_errors_other_than_401_itself(own_ways: Host) -> None:
     token = own_ways.issue(own_ways.add_user())
     browser = own_ways.cookie_client(token)
 
@@ -567,7 +567,7 @@ def test_what_is_no_question_of_who_is_never_the_host_s_to_answer(own_ways: Host
     assert answer.headers["Retry-After"] == "1"
 
 
-def test_the_host_s_own_request_loader_is_asked_after_ours(own_ways: Host) -> None:
+def test_the_host_s_request_loader_is_called_only_without_a_token(own_ways: Host) -> None:
     alice, bob = own_ways.add_user("alice"), own_ways.add_user("bob")
     by_key = {"X-Api-Key": bob}
 
@@ -578,7 +578,7 @@ def test_the_host_s_own_request_loader_is_asked_after_ours(own_ways: Host) -> No
 
 
 @pytest.mark.parametrize("where", ["config", "manager"])
-def test_strong_session_protection_stops_the_start(
+def test_strong_session_protection_is_refused_by_init_app(
     make_host: MakeHost, database_url: str, where: str
 ) -> None:
     def strong(manager: LoginManager) -> None:
@@ -591,7 +591,7 @@ def test_strong_session_protection_stops_the_start(
         make_host(database_url, extras=extras, **config)
 
 
-def test_strong_session_protection_is_refused_later_as_well(
+def test_strong_session_protection_is_refused_at_a_request(
     make_host: MakeHost, database_url: str
 ) -> None:
     host = make_host(database_url)
@@ -602,7 +602,7 @@ def test_strong_session_protection_is_refused_later_as_well(
 
 
 @pytest.mark.parametrize("protection", ["basic", None])
-def test_something_in_the_flask_session_does_not_turn_tokens_away(
+def test_tokens_are_accepted_beside_data_in_the_flask_session(
     make_host: MakeHost, database_url: str, protection: str | None
 ) -> None:
     host = make_host(database_url, SESSION_PROTECTION=protection)
@@ -619,9 +619,7 @@ def test_something_in_the_flask_session_does_not_turn_tokens_away(
         assert client.get("/remember", headers={"User-Agent": agent}).status_code == 200
 
 
-def test_a_host_without_flask_login_has_the_token_door(
-    make_host: MakeHost, database_url: str
-) -> None:
+def test_token_required_works_without_flask_login(make_host: MakeHost, database_url: str) -> None:
     app = make_host(database_url, extras=lambda _: {"login_manager": None})
     token = app.issue(app.add_user())
 
@@ -630,14 +628,14 @@ def test_a_host_without_flask_login_has_the_token_door(
     assert app.status(token, "/sessions/") == 200
 
 
-def test_registering_twice_is_a_mistake(host: Host) -> None:
+def test_a_second_init_app_is_a_configuration_error(host: Host) -> None:
     with pytest.raises(ConfigurationError, match="already been registered"):
         host.sessions.init_app(
             host.app, db=host.db, user_model=host.model, login_manager=host.login_manager
         )
 
 
-def test_an_application_within_another_checks_tokens_itself(
+def test_an_application_called_by_another_one_checks_tokens_itself(
     make_host: MakeHost, database_url: str
 ) -> None:
     outer = make_host(database_url)
@@ -656,7 +654,7 @@ def test_an_application_within_another_checks_tokens_itself(
     assert outer.status(inner.issue(user), "/inner") == 401
 
 
-def test_an_application_without_the_plugin_says_so() -> None:
+def test_token_required_without_init_app_is_a_configuration_error() -> None:
     app = Flask("bare")
 
     @app.route("/")
@@ -678,7 +676,7 @@ def set_cookie_of(answer: Any) -> tuple[str, dict[str, str]]:
     return first.partition("=")[0], attributes
 
 
-def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(host: Host) -> None:
+def test_the_cookie_is_hidden_from_scripts_and_other_sites(host: Host) -> None:
     user = host.add_user()
     with freeze_time(NOON):
         answer = host.client().post("/sign-in", data={"user_id": user})
@@ -695,7 +693,7 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(host: Host) ->
     }
 
 
-def test_the_cookie_is_as_configured(make_host: MakeHost, database_url: str) -> None:
+def test_the_cookie_s_attributes_can_be_configured(make_host: MakeHost, database_url: str) -> None:
     host = make_host(
         database_url,
         XGEN_SESSIONS_COOKIE_NAME="mine",
@@ -715,7 +713,7 @@ def test_the_cookie_is_as_configured(make_host: MakeHost, database_url: str) -> 
     assert client.get("/api/user").status_code == 200
 
 
-def test_taking_the_cookie_away_takes_that_cookie_away(host: Host) -> None:
+def test_unset_cookie_deletes_the_cookie_and_ends_no_session(host: Host) -> None:
     @host.app.route("/forget", methods=["POST"])
     def forget() -> Response:
         response = Response()
@@ -729,11 +727,11 @@ def test_taking_the_cookie_away_takes_that_cookie_away(host: Host) -> None:
 
     assert (name, attributes["Path"], attributes["Max-Age"]) == ("xgen_token", "/", "0")
     assert client.get("/api/token").status_code == 401
-    assert host.status(token) == 200  # ends no session
+    assert host.status(token) == 200
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_hosts_request_loader_is_not_asked_about_a_refused_token(
+def test_a_host_s_request_loader_cannot_accept_a_refused_token(
     make_host: MakeHost, database_url: str, moment: str
 ) -> None:
     def trusting(app: Flask) -> Mapping[str, Any]:
@@ -759,7 +757,7 @@ def test_a_hosts_request_loader_is_not_asked_about_a_refused_token(
         assert host.status(refused, "/api/user") == 401, refused
 
 
-def test_handlers_that_the_host_sets_after_the_plugin_leave_refusals_to_it(
+def test_a_handler_set_after_init_app_does_not_answer_errors_other_than_401(
     make_host: MakeHost, database_url: str
 ) -> None:
     host = make_host(database_url)
@@ -783,7 +781,7 @@ def test_a_context_held_open_does_not_keep_a_user_signed_in(
     alice = host.add_user("alice")
     token = host.issue(alice)
 
-    # What a test should not do, and a server may: g outlives the first request here.
+    # A test should not do this, but a server may: here, g outlives the first request.
     with host.app.app_context():
         before = host.status(token, "/api/user")
         host.sessions.force_logout(alice)
@@ -792,7 +790,7 @@ def test_a_context_held_open_does_not_keep_a_user_signed_in(
     assert (before, after) == (200, 401)
 
 
-def test_signal_tells_of_one_refusal_once(make_host: MakeHost, database_url: str) -> None:
+def test_one_refusal_sends_one_signal(make_host: MakeHost, database_url: str) -> None:
     host = make_host(database_url)
     alice = host.add_user("alice")
     token = host.issue(alice)
@@ -810,7 +808,7 @@ def test_signal_tells_of_one_refusal_once(make_host: MakeHost, database_url: str
     assert told == ["session_revoked"]
 
 
-def test_first_requests_that_come_at_once_wait_until_all_is_set_up(
+def test_concurrent_first_requests_wait_until_the_set_up_is_complete(
     make_host: MakeHost, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, finish = threading.Event(), threading.Event()
@@ -848,7 +846,7 @@ def test_one_login_manager_may_serve_several_applications(
             assert host.client().get("/open").status_code == 200
 
 
-def test_a_host_may_wrap_what_it_finds_in_flask_login(
+def test_a_host_may_wrap_the_plugin_s_flask_login_callbacks(
     make_host: MakeHost, database_url: str
 ) -> None:
     host = make_host(database_url)

@@ -1,4 +1,4 @@
-"""The host's engine is the one that ``db.engine`` is, whatever became of it meanwhile."""
+"""``HostEngine`` returns the current ``db.engine``, also after the host has replaced it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def make_app(url: str) -> Flask:
     return app
 
 
-def test_each_application_has_its_own(tmp_path: Path) -> None:
+def test_each_application_has_a_separate_engine(tmp_path: Path) -> None:
     db = SQLAlchemy()
     for name in ("one", "two"):
         app = make_app(f"sqlite:///{tmp_path / name}.db")
@@ -27,7 +27,7 @@ def test_each_application_has_its_own(tmp_path: Path) -> None:
             assert get_engine() is get_engine() is db.engine
 
 
-def test_engines_that_were_made_anew_are_seen(tmp_path: Path) -> None:
+def test_an_engine_created_by_a_second_init_app_is_returned(tmp_path: Path) -> None:
     db = SQLAlchemy()
     app = make_app(f"sqlite:///{tmp_path / 'one'}.db")
     db.init_app(app)
@@ -43,7 +43,7 @@ def test_engines_that_were_made_anew_are_seen(tmp_path: Path) -> None:
         assert get_engine() is not before
 
 
-def test_a_host_that_chooses_in_its_own_way_is_asked_each_time() -> None:
+def test_an_overridden_engine_property_is_read_at_each_call() -> None:
     engines = [sa.create_engine("sqlite://"), sa.create_engine("sqlite://")]
     chosen = 0
 

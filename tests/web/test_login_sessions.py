@@ -1,4 +1,4 @@
-"""Flask-Login's own sessions: begun by the host's sign-in page, recorded and ended like tokens."""
+"""Flask-Login's sessions: a sign-in on the host's page is recorded and revoked like a token."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PAGE = {"Accept": "text/html"}
 
 
 def add_pages(app: Flask) -> Mapping[str, Any]:
-    """Add what a host had before it took the plugin in: it knows nothing of it."""
+    """Add sign-in and sign-out pages with plain Flask-Login, as before the plugin was added."""
     manager: LoginManager = app.login_manager  # type: ignore[attr-defined]
     db = app.extensions["sqlalchemy"]
 
@@ -46,7 +46,7 @@ def add_pages(app: Flask) -> Mapping[str, Any]:
             user.display_name = request.form["rename"]
             db.session.flush()
         days = request.form.get("days")
-        let_in = login_user(
+        signed_in = login_user(
             user,
             remember="remember" in request.form,
             duration=timedelta(days=int(days)) if days else None,
@@ -54,7 +54,7 @@ def add_pages(app: Flask) -> Mapping[str, Any]:
         )
         if "commit" in request.form:
             db.session.commit()
-        return redirect("/page") if let_in else ("inactive", 401)
+        return redirect("/page") if signed_in else ("inactive", 401)
 
     @app.post("/logout-page")
     def logout_page() -> str:
@@ -70,14 +70,14 @@ def add_pages(app: Flask) -> Mapping[str, Any]:
 
 @pytest.fixture
 def old(make_host: MakeHost, database_url: str) -> Host:
-    """Give a host with a sign-in page of its own."""
+    """Return a host with plain Flask-Login pages."""
     return make_host(database_url, extras=add_pages)
 
 
 def sign_in(
     host: Host, user_id: str, client: FlaskClient | None = None, **form: str
 ) -> FlaskClient:
-    """Sign a browser in on the host's own page."""
+    """Sign a browser in on the host's sign-in page."""
     client = client or host.client()
     answer = client.post(
         "/login-page",
@@ -94,7 +94,7 @@ def status(client: FlaskClient, path: str = "/api/user") -> int:
 
 
 def replay(host: Host, client: FlaskClient, *names: str) -> FlaskClient:
-    """Return another browser with the cookies of these names, as somebody might have kept them."""
+    """Return another browser with copies of the named cookies, as an attacker might have kept."""
     other = host.client()
     for name in names:
         cookie = client.get_cookie(name)
@@ -106,7 +106,7 @@ def replay(host: Host, client: FlaskClient, *names: str) -> FlaskClient:
 # --- Signing in ------------------------------------------------------------------------------
 
 
-def test_a_sign_in_on_the_hosts_own_page_is_recorded(old: Host) -> None:
+def test_a_sign_in_on_the_hosts_page_is_recorded(old: Host) -> None:
     user = old.add_user()
 
     with freeze_time(NOON):
@@ -119,7 +119,7 @@ def test_a_sign_in_on_the_hosts_own_page_is_recorded(old: Host) -> None:
     assert old.login_row(user)["last_ip"] == "203.0.113.9"
 
 
-def test_it_is_listed_and_counted_like_any_other(old: Host) -> None:
+def test_sessions_of_flask_login_are_listed_and_counted(old: Host) -> None:
     user, boss = old.add_user(), old.add_user("boss", is_superuser=True)
     sign_in(old, user)
     sign_in(old, user)
@@ -133,11 +133,11 @@ def test_it_is_listed_and_counted_like_any_other(old: Host) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/user", "/api/token", "/page", "/sessions/"])
-def test_it_opens_every_door(old: Host, path: str) -> None:
+def test_a_session_of_flask_login_is_accepted_like_a_token(old: Host, path: str) -> None:
     assert status(sign_in(old, old.add_user()), path) == 200
 
 
-def test_signals_tell_of_it(old: Host) -> None:
+def test_signals_report_sign_in_and_sign_out(old: Host) -> None:
     user = old.add_user()
     told: list[str] = []
     note_issue = lambda app, **news: told.append(f"in {news['user_id']}")  # noqa: E731
@@ -149,7 +149,7 @@ def test_signals_tell_of_it(old: Host) -> None:
     assert told == [f"in {user}", f"out {user}"]
 
 
-def test_an_inactive_user_is_not_let_in_even_by_force(old: Host) -> None:
+def test_an_inactive_user_is_refused_even_with_force(old: Host) -> None:
     user = old.add_user(is_active=False)
     client = old.client()
 
@@ -161,7 +161,7 @@ def test_an_inactive_user_is_not_let_in_even_by_force(old: Host) -> None:
     assert old.rows("xgen_sessions") == []
 
 
-def test_a_sign_in_that_cannot_be_recorded_has_not_happened(old: Host) -> None:
+def test_a_sign_in_that_cannot_be_recorded_fails(old: Host) -> None:
     user = old.add_user()
     with old.app.app_context(), old.db.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE xgen_sessions RENAME TO away")
@@ -178,9 +178,9 @@ def test_a_sign_in_that_cannot_be_recorded_has_not_happened(old: Host) -> None:
     assert old.rows("xgen_sessions") == []
 
 
-def test_what_the_host_has_not_committed_is_not_committed_by_it(old: Host) -> None:
+def test_a_sign_in_does_not_commit_the_host_s_changes(old: Host) -> None:
     if old.app.config["SQLALCHEMY_DATABASE_URI"].startswith("sqlite"):
-        pytest.skip("only one can write there: see the next test")
+        pytest.skip("SQLite allows only one writer: see the next test")
     user = old.add_user()
 
     client = sign_in(old, user, rename="half a change")
@@ -190,7 +190,7 @@ def test_what_the_host_has_not_committed_is_not_committed_by_it(old: Host) -> No
         assert old.find_user(user).display_name is None
 
 
-def test_a_host_that_writes_on_its_sign_in_page_is_not_held_up(old: Host) -> None:
+def test_a_host_can_write_and_commit_on_its_sign_in_page(old: Host) -> None:
     user = old.add_user()
 
     client = sign_in(old, user, rename="Alice", commit="1")
@@ -200,7 +200,7 @@ def test_a_host_that_writes_on_its_sign_in_page_is_not_held_up(old: Host) -> Non
         assert old.find_user(user).display_name == "Alice"
 
 
-def test_a_host_that_commits_after_the_request_is_not_held_up(
+def test_a_host_can_write_and_commit_after_the_request(
     make_host: MakeHost, database_url: str
 ) -> None:
     old = make_host(database_url, extras=add_pages)
@@ -219,7 +219,7 @@ def test_a_host_that_commits_after_the_request_is_not_held_up(
         assert old.find_user(user).display_name == "Alice"
 
 
-def test_signing_in_again_ends_the_session_that_the_browser_had(old: Host) -> None:
+def test_a_new_sign_in_ends_the_previous_session_of_the_browser(old: Host) -> None:
     user = old.add_user()
     client = sign_in(old, user)
     before = replay(old, client, "session")
@@ -260,13 +260,13 @@ def test_a_force_logout_between_the_password_and_the_record_refuses_the_sign_in(
     assert status(sign_in(old, user, client)) == 200
 
 
-def test_the_rest_of_its_own_request_knows_who_signed_in(old: Host) -> None:
+def test_current_user_is_the_user_in_the_rest_of_the_sign_in_request(old: Host) -> None:
     user = old.add_user()
 
     @old.app.post("/login-and-look")
     def login_and_look() -> Response:
         login_user(old.find_user(user))
-        with old.app.app_context():  # as when a template is rendered for a mail
+        with old.app.app_context():  # for example to render a mail
             inner = current_user.get_id()
         return jsonify(inner=inner, outer=current_user.get_id())
 
@@ -276,7 +276,7 @@ def test_the_rest_of_its_own_request_knows_who_signed_in(old: Host) -> None:
     assert status(client) == 200
 
 
-def test_a_token_that_the_browser_had_goes_when_somebody_signs_in(old: Host) -> None:
+def test_a_sign_in_revokes_and_removes_the_token_in_the_cookie(old: Host) -> None:
     user = old.add_user()
     token = old.issue(user)
     client = old.cookie_client(token)
@@ -288,7 +288,7 @@ def test_a_token_that_the_browser_had_goes_when_somebody_signs_in(old: Host) -> 
     assert status(client, "/api/token") == 200
 
 
-def test_a_host_with_one_connection_can_sign_people_in(
+def test_a_host_with_one_connection_can_sign_users_in(
     make_host: MakeHost, database_url: str
 ) -> None:
     options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.1}
@@ -297,7 +297,7 @@ def test_a_host_with_one_connection_can_sign_people_in(
     assert status(sign_in(old, old.add_user())) == 200
 
 
-def test_a_host_that_begins_each_sqlite_transaction_can_sign_people_in(
+def test_a_host_that_begins_sqlite_transactions_explicitly_can_sign_users_in(
     make_host: MakeHost, sqlite_url: str
 ) -> None:
     old = make_host(sqlite_url, extras=add_pages)
@@ -305,7 +305,7 @@ def test_a_host_that_begins_each_sqlite_transaction_can_sign_people_in(
         engine = old.db.engine
 
     @sa.event.listens_for(engine, "connect")
-    def leave_it_to_us(connection: Any, _: object) -> None:
+    def disable_the_driver_s_transactions(connection: Any, _: object) -> None:
         connection.isolation_level = None
 
     @sa.event.listens_for(engine, "begin")
@@ -339,7 +339,9 @@ def end_session(host: Host, user: str) -> None:
 
 
 @pytest.mark.parametrize("end", [force_logout, force_logout_everyone, end_session])
-def test_a_force_logout_ends_it_at_once(old: Host, end: Callable[[Host, str], None]) -> None:
+def test_a_session_of_flask_login_can_be_revoked(
+    old: Host, end: Callable[[Host, str], None]
+) -> None:
     user = old.add_user()
     client = sign_in(old, user)
     before, kept = (replay(old, client, "session") for _ in range(2))
@@ -354,12 +356,12 @@ def test_a_force_logout_ends_it_at_once(old: Host, end: Callable[[Host, str], No
         assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
         assert each.get("/page", headers=PAGE).location == "/sign-in?next=%2Fpage"
     assert status(sign_in(old, user, client)) == 200
-    # The cookie of before stays refused, whoever kept it.
+    # A copy of the old cookie stays refused.
     assert status(kept, "/api/token") == 401
     assert status(kept) == 401
 
 
-def test_a_remember_cookie_does_not_bring_it_back(old: Host) -> None:
+def test_a_remember_cookie_is_refused_after_a_force_logout(old: Host) -> None:
     user = old.add_user()
     client = sign_in(old, user, remember="1")
     kept = ("remember_token", "remember_token_session")
@@ -375,7 +377,7 @@ def test_a_remember_cookie_does_not_bring_it_back(old: Host) -> None:
     assert status(replay(old, client, *kept)) == 401
 
 
-def test_a_remember_cookie_goes_on_with_the_session_that_it_is_from(old: Host) -> None:
+def test_a_remember_cookie_continues_the_same_session(old: Host) -> None:
     user = old.add_user()
     with freeze_time(NOON) as clock:
         client = sign_in(old, user, remember="1", days="30")
@@ -391,13 +393,13 @@ def test_a_remember_cookie_goes_on_with_the_session_that_it_is_from(old: Host) -
         assert status(client) == 401
 
 
-def test_a_remember_cookie_alone_tells_nobody_when_it_is_from(old: Host) -> None:
+def test_a_remember_cookie_without_the_cookie_beside_it_is_refused(old: Host) -> None:
     client = sign_in(old, old.add_user(), remember="1")
 
     assert status(replay(old, client, "remember_token")) == 401
 
 
-def test_a_remember_cookie_of_somebody_else_does_not_pass(old: Host) -> None:
+def test_a_remember_cookie_with_the_cookie_of_another_user_beside_it_is_refused(old: Host) -> None:
     alice = sign_in(old, old.add_user("alice"), remember="1")
     bob = sign_in(old, old.add_user("bob"), remember="1")
     mixed = replay(old, alice, "remember_token")
@@ -406,7 +408,7 @@ def test_a_remember_cookie_of_somebody_else_does_not_pass(old: Host) -> None:
     assert mixed.get("/who").get_json()["user_id"] != "1"
 
 
-def test_signing_in_without_it_forgets_an_earlier_remember_cookie(old: Host) -> None:
+def test_a_sign_in_without_remember_removes_an_earlier_remember_cookie(old: Host) -> None:
     user = old.add_user()
     client = sign_in(old, user, remember="1")
     kept = replay(old, client, "remember_token", "remember_token_session")
@@ -418,7 +420,7 @@ def test_signing_in_without_it_forgets_an_earlier_remember_cookie(old: Host) -> 
     assert status(kept) == 401
 
 
-def test_signing_out_ends_it_on_the_server_too(old: Host) -> None:
+def test_a_sign_out_ends_the_session_on_the_server(old: Host) -> None:
     user = old.add_user()
     client = sign_in(old, user, remember="1")
     before = replay(old, client, "session")
@@ -432,7 +434,7 @@ def test_signing_out_ends_it_on_the_server_too(old: Host) -> None:
     assert client.get_cookie("remember_token_session") is None
 
 
-def test_a_sign_out_that_cannot_be_recorded_says_so(old: Host) -> None:
+def test_a_sign_out_that_cannot_be_recorded_reports_an_error(old: Host) -> None:
     client = sign_in(old, old.add_user())
     with old.app.app_context(), old.db.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE xgen_revocations RENAME TO away")
@@ -443,7 +445,7 @@ def test_a_sign_out_that_cannot_be_recorded_says_so(old: Host) -> None:
     assert "in this browser" in answer.get_json()["detail"]
 
 
-def test_it_expires_like_a_token(old: Host) -> None:
+def test_a_session_of_flask_login_expires_like_a_token(old: Host) -> None:
     user = old.add_user()
     with freeze_time(NOON) as clock:
         client = sign_in(old, user)
@@ -453,7 +455,7 @@ def test_it_expires_like_a_token(old: Host) -> None:
         assert client.get("/api/user").get_json()["code"] == "token_expired"
 
 
-def test_who_becomes_inactive_is_refused(old: Host) -> None:
+def test_a_user_made_inactive_is_refused(old: Host) -> None:
     user = old.add_user()
     client = sign_in(old, user)
 
@@ -462,7 +464,7 @@ def test_who_becomes_inactive_is_refused(old: Host) -> None:
     assert client.get("/api/user").get_json()["code"] == "user_inactive"
 
 
-def test_the_cookie_beside_the_remember_cookie_lets_nobody_in_alone(old: Host) -> None:
+def test_the_cookie_beside_the_remember_cookie_is_refused_alone(old: Host) -> None:
     client = sign_in(old, old.add_user(), remember="1")
 
     alone = replay(old, client, "remember_token_session")
@@ -470,7 +472,7 @@ def test_the_cookie_beside_the_remember_cookie_lets_nobody_in_alone(old: Host) -
     assert [status(alone, path) for path in ("/api/user", "/api/token")] == [401, 401]
 
 
-def test_it_goes_with_a_session_that_has_ended(old: Host) -> None:
+def test_the_remember_cookies_of_an_ended_session_are_removed(old: Host) -> None:
     user = old.add_user()
     client = sign_in(old, user, remember="1")
     old.force_logout(user)
@@ -481,7 +483,7 @@ def test_it_goes_with_a_session_that_has_ended(old: Host) -> None:
     assert client.get_cookie("remember_token") is None
 
 
-def test_signing_out_signs_a_token_out_too(old: Host) -> None:
+def test_a_sign_out_ends_the_session_of_a_token_too(old: Host) -> None:
     token = old.issue(old.add_user())
     client = old.cookie_client(token)
 
@@ -491,7 +493,7 @@ def test_signing_out_signs_a_token_out_too(old: Host) -> None:
     assert old.status(token) == 401
 
 
-def test_signing_out_while_the_host_writes_is_recorded_all_the_same(old: Host) -> None:
+def test_a_sign_out_is_recorded_while_the_host_has_uncommitted_changes(old: Host) -> None:
     user = old.add_user()
 
     @old.app.post("/write-and-log-out")
@@ -511,7 +513,7 @@ def test_signing_out_while_the_host_writes_is_recorded_all_the_same(old: Host) -
         assert old.find_user(user).display_name is None
 
 
-def test_an_application_that_shares_the_login_manager_goes_on_as_before(
+def test_an_application_without_the_plugin_can_share_the_login_manager(
     make_host: MakeHost, sqlite_url: str
 ) -> None:
     old = make_host(sqlite_url, extras=add_pages)
@@ -530,7 +532,7 @@ def test_an_application_that_shares_the_login_manager_goes_on_as_before(
 # --- Renewal and the API ---------------------------------------------------------------------
 
 
-def test_it_can_be_renewed_where_it_is_kept(old: Host) -> None:
+def test_a_renewed_session_stays_in_the_cookies_of_flask_login(old: Host) -> None:
     user = old.add_user()
     with freeze_time(NOON) as clock:
         client = sign_in(old, user, remember="1")
@@ -544,7 +546,7 @@ def test_it_can_be_renewed_where_it_is_kept(old: Host) -> None:
 
 
 @pytest.mark.parametrize("how", ["sign-out", "delete"])
-def test_the_api_signs_it_out(old: Host, how: str) -> None:
+def test_the_api_can_end_a_session_of_flask_login(old: Host, how: str) -> None:
     client = sign_in(old, old.add_user(), remember="1")
     before = replay(old, client, "session", "remember_token", "remember_token_session")
 
@@ -558,7 +560,7 @@ def test_the_api_signs_it_out(old: Host, how: str) -> None:
     assert status(before) == 401
 
 
-def test_another_site_cannot_use_it_for_the_api(old: Host) -> None:
+def test_the_api_refuses_a_session_cookie_in_a_cross_site_request(old: Host) -> None:
     client = sign_in(old, old.add_user())
 
     answer = client.post("/sessions/sign-out", headers={"Origin": "https://evil.example"})
@@ -567,10 +569,10 @@ def test_another_site_cannot_use_it_for_the_api(old: Host) -> None:
     assert status(client) == 200
 
 
-# --- Beside other tokens, and what else may be in a browser ----------------------------------
+# --- Together with tokens, and with invalid cookies ------------------------------------------
 
 
-def test_a_session_that_was_never_recorded_is_not_let_in(old: Host) -> None:
+def test_a_session_that_was_never_recorded_is_refused(old: Host) -> None:
     user = old.add_user()
     client = old.client()
     with client.session_transaction() as kept:
@@ -587,7 +589,7 @@ def test_a_session_that_was_never_recorded_is_not_let_in(old: Host) -> None:
     assert "_user_id" not in who["keys"]
 
 
-def test_a_session_with_the_token_of_another_user_is_not_let_in(old: Host) -> None:
+def test_a_session_with_the_token_of_another_user_is_refused(old: Host) -> None:
     alice, bob = old.add_user("alice"), old.add_user("bob")
     client = sign_in(old, bob)
     with client.session_transaction() as kept:
@@ -597,7 +599,7 @@ def test_a_session_with_the_token_of_another_user_is_not_let_in(old: Host) -> No
     assert status(client) == 401
 
 
-def test_a_good_token_passes_beside_a_session_that_has_ended(old: Host) -> None:
+def test_a_valid_token_is_accepted_beside_an_ended_session(old: Host) -> None:
     user = old.add_user()
     client = sign_in(old, user, remember="1")
     old.force_logout(user)
@@ -608,7 +610,7 @@ def test_a_good_token_passes_beside_a_session_that_has_ended(old: Host) -> None:
 
 
 @pytest.mark.parametrize("token", ["garbage", "", "revoked"])
-def test_a_refused_token_in_the_header_is_not_made_up_for_by_a_session(
+def test_a_refused_token_in_the_header_is_refused_despite_a_valid_session(
     old: Host, token: str
 ) -> None:
     user = old.add_user()
@@ -622,7 +624,7 @@ def test_a_refused_token_in_the_header_is_not_made_up_for_by_a_session(
     assert status(client) == 200
 
 
-def test_a_token_in_the_header_is_of_the_same_user_as_the_session(old: Host) -> None:
+def test_a_token_in_the_header_of_another_user_than_the_session_s_is_refused(old: Host) -> None:
     alice, bora = old.add_user("alice"), old.add_user("bora")
     client = sign_in(old, alice)
 
@@ -634,7 +636,7 @@ def test_a_token_in_the_header_is_of_the_same_user_as_the_session(old: Host) -> 
     assert status(client) == 200
 
 
-def test_a_refused_session_is_told_of_once(old: Host) -> None:
+def test_a_refused_session_sends_one_signal(old: Host) -> None:
     user = old.add_user()
     client = sign_in(old, user)
     old.force_logout(user)
@@ -647,7 +649,9 @@ def test_a_refused_session_is_told_of_once(old: Host) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/user", "/api/token", "/page"])
-def test_it_does_not_pass_while_the_database_cannot_be_asked(old: Host, path: str) -> None:
+def test_a_session_of_flask_login_is_refused_while_the_database_is_unavailable(
+    old: Host, path: str
+) -> None:
     client = sign_in(old, old.add_user())
     with old.app.app_context(), old.db.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE xgen_sessions RENAME TO away")
@@ -659,7 +663,7 @@ def test_it_does_not_pass_while_the_database_cannot_be_asked(old: Host, path: st
     assert status(client, path) == 200
 
 
-def test_every_tab_is_told_that_it_has_ended(old: Host) -> None:
+def test_every_request_of_an_ended_session_gets_the_reason(old: Host) -> None:
     user = old.add_user()
     client = sign_in(old, user, remember="1")
     old.force_logout(user)
@@ -677,7 +681,7 @@ def test_every_tab_is_told_that_it_has_ended(old: Host) -> None:
     assert client.get("/api/user").get_json()["code"] == "token_missing"
 
 
-def test_a_sign_in_that_was_refused_lets_nobody_in_though_its_token_is_good(old: Host) -> None:
+def test_a_refused_session_stays_refused_when_the_user_is_active_again(old: Host) -> None:
     user = old.add_user()
     client = sign_in(old, user)
     old.change_user(user, is_active=False)
@@ -690,7 +694,7 @@ def test_a_sign_in_that_was_refused_lets_nobody_in_though_its_token_is_good(old:
 
 
 @pytest.mark.parametrize("cookie", ["x", "1|ab", "1|é", ""])
-def test_a_remember_cookie_that_nobody_can_read_keeps_no_token_out(old: Host, cookie: str) -> None:
+def test_an_invalid_remember_cookie_does_not_affect_a_token(old: Host, cookie: str) -> None:
     token = old.issue(old.add_user())
     client = old.cookie_client(token)
     client.set_cookie("remember_token", cookie)
@@ -703,7 +707,7 @@ def test_a_remember_cookie_that_nobody_can_read_keeps_no_token_out(old: Host, co
     assert status(other) == 401
 
 
-def test_what_the_host_does_before_each_request_knows_who_is_signed_in(
+def test_before_request_functions_of_the_host_never_see_a_revoked_user(
     make_host: MakeHost, database_url: str
 ) -> None:
     def gate() -> Any:
@@ -713,7 +717,7 @@ def test_what_the_host_does_before_each_request_knows_who_is_signed_in(
 
     def with_gate(app: Flask) -> Mapping[str, Any]:
         app.before_request(gate)  # before the plugin, and the loader after it
-        app.add_url_rule("/gated", "gated", lambda: ("nobody", 401))
+        app.add_url_rule("/gated", "gated", lambda: ("not signed in", 401))
         return {}
 
     host = make_host(database_url, extras=with_gate)

@@ -1,4 +1,4 @@
-"""gunicorn that loads the application, and lets it follow the feed, before it forks its workers."""
+"""gunicorn with ``--preload``: the application follows the feed before the workers are forked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = [
 
 
 class Answer(NamedTuple):
-    """What a worker said."""
+    """A worker's answer."""
 
     status: int
     worker: str
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
 
 @contextmanager
 def serving(database_url: str, token: str) -> Iterator[int]:
-    """Serve in workers forked from one process, and give the port."""
+    """Serve in workers forked from one process, and yield the port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -59,7 +59,7 @@ def serving(database_url: str, token: str) -> Iterator[int]:
 
 
 def ask(port: int, token: IssuedToken) -> Answer | None:
-    """Show a token to whichever worker takes it; ``None`` if none does."""
+    """Send a token to any worker and return its answer; ``None`` if the connection fails."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     begun_s = time.monotonic()
     try:
@@ -77,7 +77,7 @@ def ask(port: int, token: IssuedToken) -> Answer | None:
 def ask_until_all(
     port: int, token: IssuedToken, convinced: Callable[[Answer], bool]
 ) -> list[Answer]:
-    """Show a token until every worker has given a convincing answer; return all answers."""
+    """Send a token until *convinced* is true for an answer of each worker; return all answers."""
     answers: list[Answer] = []
     give_up = time.monotonic() + PATIENCE_S
     while len({each.worker for each in answers if convinced(each)}) < WORKERS:
@@ -100,7 +100,7 @@ def test_every_forked_worker_follows_the_feed_by_itself(
         url = host.db.engine.url.render_as_string(hide_password=False)
     with serving(url, token.token) as port:
         ask_until_all(port, token, lambda _: True)
-        # What was known before the fork counts for so long at most.
+        # From then on, no answer rests on the memory from before the fork.
         since_s = time.monotonic() + BOUND_S
         before = ask_until_all(port, token, lambda each: each.fresh and each.begun_s > since_s)
         assert {each.status for each in before} == {200}

@@ -1,4 +1,4 @@
-"""Every answer says what a browser and a cache may do with it, refusals and redirects included."""
+"""Security and cache headers: every answer has them, including refusals and redirects."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.support.standalone import PAGE, Center, MakeCenter
 VALUES: dict[str, Any] = {
     "user_id": 1, "session_id": "x" * 32, "filename": "icon.svg", "form": "profile", "path": "x",
 }  # fmt: skip
-"""What stands for the variables of routes."""
+"""The values for the variables in routes."""
 
 
-def assert_sealed(answer: TestResponse, *, cached: bool = False) -> None:
-    """Check the headers of one answer."""
+def assert_has_headers(answer: TestResponse, *, cached: bool = False) -> None:
+    """Check the security and cache headers of one answer."""
     where = f"{answer.request.method} {answer.request.path} → {answer.status}"
     is_page = answer.mimetype == "text/html" and not 300 <= answer.status_code < 400
     policy = answer.headers.get_all("Content-Security-Policy")
@@ -33,7 +33,7 @@ def assert_sealed(answer: TestResponse, *, cached: bool = False) -> None:
     parts = policy[0].split("; ")
     assert {"default-src 'none'", "frame-ancestors 'none'"} <= set(parts), where
     assert "unsafe" not in policy[0], where
-    assert "form-action" not in policy[0], f"{where}: a sign-in page may be elsewhere"
+    assert "form-action" not in policy[0], f"{where}: a sign-in page may be on another site"
     assert ("script-src 'self'" in parts) == is_page, where
     assert answer.headers.get_all("X-Content-Type-Options") == ["nosniff"], where
     assert answer.headers.get_all("Referrer-Policy") == ["same-origin"], where
@@ -43,7 +43,7 @@ def assert_sealed(answer: TestResponse, *, cached: bool = False) -> None:
 
 
 def addresses(app: Flask) -> Iterator[tuple[str, str, str]]:
-    """Yield method, address and endpoint of every route, and a method that each does not take."""
+    """Yield method, path and endpoint of every route, and also with PATCH, which is not allowed."""
     adapter = app.url_map.bind("localhost")
     for rule in app.url_map.iter_rules():
         values = {
@@ -73,7 +73,7 @@ def _methods(rule: Rule) -> set[str]:
     indirect=["database_url"],
     ids=lambda value: ("browser" if value else "program") if isinstance(value, dict) else None,
 )
-def test_every_route_of_the_admin_center(
+def test_every_route_of_the_admin_center_has_the_headers(
     center: Center, who: str | None, headers: dict[str, str]
 ) -> None:
     center.add_user("bora")
@@ -84,7 +84,7 @@ def test_every_route_of_the_admin_center(
         answer = browser.open(url, method=method, headers=headers)
         seen.add(answer.status_code)
         is_file = endpoint.endswith("static") and answer.status_code == 200
-        assert_sealed(answer, cached=is_file)
+        assert_has_headers(answer, cached=is_file)
 
     assert {200, 403 if who == "bora" else 405} <= seen
 
@@ -105,7 +105,9 @@ def _failing(center: Center, error: Exception) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("headers", [PAGE, {}], ids=["browser", "program"])
-def test_every_error_of_the_admin_center(make: MakeCenter, headers: dict[str, str]) -> None:
+def test_every_error_of_the_admin_center_has_the_headers(
+    make: MakeCenter, headers: dict[str, str]
+) -> None:
     center = make(
         PROPAGATE_EXCEPTIONS=False,
         XGEN_SESSIONS_FORCE_LOGOUT_LIMIT="1/minute",
@@ -147,13 +149,15 @@ def test_every_error_of_the_admin_center(make: MakeCenter, headers: dict[str, st
             ]
 
     for answer in answers:
-        assert_sealed(answer)
+        assert_has_headers(answer)
     seen = {answer.status_code for answer in answers}
     assert {303, 308, 400, 401, 403, 404, 405, 413, 429, 500, 503} <= seen
     assert seen - {302} == {303, 308, 400, 401, 403, 404, 405, 413, 429, 500, 503}
 
 
-def test_the_plugin_s_own_answers_in_a_host(make_host: MakeHost, sqlite_url: str) -> None:
+def test_the_plugin_s_answers_in_a_host_have_the_headers(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
     host: Host = make_host(
         sqlite_url, extras=with_screen, XGEN_SESSIONS_FORCE_LOGOUT_LIMIT="1/minute"
     )
@@ -165,7 +169,7 @@ def test_the_plugin_s_own_answers_in_a_host(make_host: MakeHost, sqlite_url: str
         for method, url, endpoint in addresses(host.app)
         if endpoint.startswith(("xgen_sessions.", "admin-active-sessions."))
         and endpoint != "admin-active-sessions.static"
-        and method not in ("PATCH", "OPTIONS")  # routing answers these, which is the host's
+        and method not in ("PATCH", "OPTIONS")  # answered by the host's routing
     ]
     assert len(ours) > 15
 
@@ -175,18 +179,18 @@ def test_the_plugin_s_own_answers_in_a_host(make_host: MakeHost, sqlite_url: str
             cached = (
                 endpoint.endswith(("static", ".openapi_document")) and answer.status_code == 200
             )
-            assert_sealed(answer, cached=cached)
+            assert_has_headers(answer, cached=cached)
     for answer in (
-        admin.get("/page", headers=bearer("x.y.z")),  # the host's own routes, refused by us
+        admin.get("/page", headers=bearer("x.y.z")),  # a route of the host, refused by the plugin
         host.client().get("/page", headers=PAGE),
         host.client().get("/api/token"),
         admin.post(FORCE_LOGOUT, data=form),
         admin.post(FORCE_LOGOUT, data=form),
     ):
-        assert_sealed(answer)
+        assert_has_headers(answer)
 
 
-def test_the_host_s_own_answers_are_left_alone(make_host: MakeHost, sqlite_url: str) -> None:
+def test_the_host_s_answers_are_not_changed(make_host: MakeHost, sqlite_url: str) -> None:
     host = make_host(sqlite_url, extras=with_screen)
 
     for path in ("/open", "/sign-in", "/nowhere"):

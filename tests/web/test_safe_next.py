@@ -1,4 +1,4 @@
-"""``next``: only to a path on this site, whatever is written there."""
+"""The parameter ``next``: only a path on this site is accepted."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from xgen_flask_sessions.web.same_site import is_local_path
 
 
 @pytest.mark.parametrize("target", ELSEWHERE)
-def test_another_place_is_refused(target: str) -> None:
+def test_an_address_outside_this_site_is_refused(target: str) -> None:
     assert not is_local_path(target)
 
 
 @pytest.mark.parametrize("target", HERE)
-def test_a_path_here_is_taken(target: str) -> None:
+def test_a_path_on_this_site_is_accepted(target: str) -> None:
     assert is_local_path(target)
     assert urlsplit(urljoin("http://localhost/login", target)).netloc == "localhost"
 
 
 @on_sqlite
-def test_the_form_the_page_and_who_is_signed_in_already_stay_here(make: MakeCenter) -> None:
+def test_the_sign_in_page_never_leads_to_another_site(make: MakeCenter) -> None:
     center = make(XGEN_SESSIONS_SIGN_IN_LIMIT=None)
     admin = center.browser("admin")
     for target in ELSEWHERE:
         if "\ud800" in target:
-            continue  # no address holds it
+            continue  # a URL cannot contain a surrogate
         query = {"next": target}
 
         page = center.browser().get("/login", query_string=query, headers=PAGE)
@@ -47,7 +47,7 @@ def test_the_form_the_page_and_who_is_signed_in_already_stay_here(make: MakeCent
         assert (already.status_code, already.location) == (302, "/"), target
 
 
-def test_a_path_here_is_gone_to(center: Center) -> None:
+def test_the_sign_in_page_leads_to_a_path_on_this_site(center: Center) -> None:
     for target in ("/admin/admin-users/?q=b&page=2", "/a b?c=d#e", "/직원"):
         answer = sign_in(center.browser(), "admin", next=target)
         assert urlsplit(answer.location).netloc == ""
@@ -56,13 +56,13 @@ def test_a_path_here_is_gone_to(center: Center) -> None:
 
 
 @pytest.mark.parametrize("target", ELSEWHERE)
-def test_the_way_to_the_sign_in_page_names_no_other_place(sqlite_host: Host, target: str) -> None:
+def test_the_sign_in_url_has_no_next_to_another_site(sqlite_host: Host, target: str) -> None:
     with sqlite_host.app.test_request_context():
         assert sign_in_url(target) == "/sign-in"
         assert sign_in_url("/x?y=1") == "/sign-in?next=%2Fx%3Fy%3D1"
 
 
-def test_an_address_that_is_not_to_be_come_back_to_is_left_out(sqlite_host: Host) -> None:
+def test_the_sign_in_url_has_no_next_to_a_path_that_is_too_long(sqlite_host: Host) -> None:
     answer = sqlite_host.client().get("/page", query_string="x" * 5000, headers=PAGE)
 
     assert (answer.status_code, answer.location) == (302, "/sign-in")

@@ -1,4 +1,4 @@
-"""Answers that go on: a stream opened before a force logout ends soon after it."""
+"""Streaming responses: a stream opened before a force logout ends soon after it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from xgen_flask_sessions import token_required
 
 EVERY_S = 0.2
 BOUND_S = EVERY_S + 6
-"""Until the next check, and what that and a busy machine may take."""
+"""The interval of the checks, and 6 seconds for the check itself on a busy machine."""
 
 
 class Streaming:
-    """A host that streams, behind a real server."""
+    """A host with streaming responses, behind a real HTTP server."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -32,7 +32,7 @@ class Streaming:
         self._connections: list[Any] = []
         add_streams(self, host.app)
         server: Any = make_server("127.0.0.1", 0, host.app, threaded=True)
-        server.daemon_threads, server.block_on_close = False, True  # it waits for its threads
+        server.daemon_threads, server.block_on_close = False, True  # wait for the threads
         self._server = server
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
@@ -60,7 +60,7 @@ def add_streams(streaming: Streaming, app: Flask) -> None:
         try:
             while True:
                 yield "data: more\n\n"
-                time.sleep(0.01)  # as an application's news come in
+                time.sleep(0.01)  # the interval of an application's events
         finally:
             streaming.closed.set()
 
@@ -93,10 +93,10 @@ def add_streams(streaming: Streaming, app: Flask) -> None:
 
 @pytest.fixture
 def streaming(make_host: MakeHost, database_url: str) -> Iterator[Streaming]:
-    """Give a host that streams, on each supported kind of database in turn."""
+    """Yield a host with streaming responses, on each supported kind of database."""
     made = Streaming(make_host(database_url))
     yield made
-    made.events.put("let the source go")
+    made.events.put("unblocks the source")
     made.stop()
 
 
@@ -118,7 +118,7 @@ def test_a_stream_ends_soon_after_a_force_logout(streaming: Streaming, name: str
     assert seconds_until_end(answer) < BOUND_S
 
 
-def test_a_stream_goes_on_while_others_are_forced_out(streaming: Streaming) -> None:
+def test_a_stream_continues_when_another_user_is_forced_out(streaming: Streaming) -> None:
     user, other = streaming.host.add_user(), streaming.host.add_user("bob")
     answer = streaming.open("/stream/idle?heartbeat=1", streaming.host.issue(user))
     assert answer.readline() == b"data: first\n"
@@ -153,13 +153,13 @@ def test_a_stream_ends_when_the_token_cannot_be_checked(streaming: Streaming) ->
     assert streaming.closed.wait(5)
 
 
-def test_a_source_that_has_said_everything_ends_the_stream(streaming: Streaming) -> None:
+def test_a_stream_ends_with_its_source(streaming: Streaming) -> None:
     token = streaming.host.issue(streaming.host.add_user())
 
     assert streaming.open("/stream/short", token).read() == b"data: 1\n\ndata: 2\n\n"
 
 
-def test_a_source_is_closed_when_the_client_goes(streaming: Streaming) -> None:
+def test_a_source_is_closed_when_the_client_disconnects(streaming: Streaming) -> None:
     answer = streaming.open("/stream/busy", streaming.host.issue(streaming.host.add_user()))
     answer.readline()
 
@@ -177,7 +177,9 @@ def test_without_a_valid_token_there_is_no_stream(streaming: Streaming) -> None:
     assert streaming.open("/unchecked", token).status == 401
 
 
-def test_the_errors_of_a_source_are_the_streams(make_host: MakeHost, sqlite_url: str) -> None:
+def test_an_error_of_the_source_is_raised_by_the_stream(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
     host = make_host(sqlite_url)
     token = host.issue(host.add_user())
 
@@ -195,7 +197,7 @@ def test_the_errors_of_a_source_are_the_streams(make_host: MakeHost, sqlite_url:
 
 
 class Closing:
-    """A source that has more than anybody takes."""
+    """A source that is longer than the tests read, and that records the call of ``close``."""
 
     def __init__(self) -> None:
         self.closed = threading.Event()
@@ -208,7 +210,7 @@ class Closing:
 
 
 @pytest.mark.parametrize("taken", [0, 1])
-def test_a_source_is_closed_wherever_the_stream_ends(
+def test_a_source_is_closed_when_the_stream_is_closed_early(
     make_host: MakeHost, sqlite_url: str, taken: int
 ) -> None:
     host = make_host(sqlite_url)

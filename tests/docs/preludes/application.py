@@ -1,4 +1,4 @@
-"""The application that code blocks of the documentation belong to."""
+"""The application that the code blocks of the documentation assume."""
 
 from __future__ import annotations
 

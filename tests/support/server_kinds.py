@@ -1,4 +1,4 @@
-"""Private servers of each kind; see :mod:`tests.support.private_server`."""
+"""The kinds of private servers: PostgreSQL and MariaDB."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tests.support.private_server import MAX_CONNECTIONS, PrivateServer, await_c
 
 
 class PrivatePostgreSQL(PrivateServer):
-    """A PostgreSQL server; each connection is a process of its own.
+    """A PostgreSQL server: one process for each connection.
 
-    :param standby_of: The server that it replicates, if any.
+    :param standby_of: The primary server, if this one is a standby.
     """
 
     name = "postgresql"
@@ -34,7 +34,7 @@ class PrivatePostgreSQL(PrivateServer):
 
     @classmethod
     def program(cls, name: str) -> str:
-        """Return the path of one of PostgreSQL's programs, of the newest version there is."""
+        """Return the path of a PostgreSQL program of the newest installed version."""
         homes = Path("/usr/lib/postgresql")
         found = sorted(homes.glob(f"*/bin/{name}"), key=lambda path: float(path.parts[-3]))
         return str(found[-1]) if found else name
@@ -60,7 +60,7 @@ class PrivatePostgreSQL(PrivateServer):
             "listen_addresses": "127.0.0.1",
             "port": self.port,
             "unix_socket_directories": "",
-            "fsync": "off",  # the machine stays up; only processes end
+            "fsync": "off",  # the tests end processes, and the machine stays up
             "max_connections": self.max_connections,
             "shared_buffers": "16MB",
             "autovacuum": "off",
@@ -86,7 +86,7 @@ class PrivatePostgreSQL(PrivateServer):
         self._await_setting("on" if read_only else "off")
 
     def _await_setting(self, value: str) -> None:
-        # Those that are connected read it when they are next asked something.
+        # Connections of before the change read the setting at their next statement.
         await_condition(lambda: self.query("SHOW default_transaction_read_only") == value)
 
     def restore(self) -> None:
@@ -96,18 +96,18 @@ class PrivatePostgreSQL(PrivateServer):
             self.set_read_only(False)
 
     def await_replay(self, position: str) -> None:
-        """Wait, as a standby, until the primary's log is replayed to a position."""
+        """Wait until this standby has replayed the primary's log up to *position*."""
         await_condition(
             lambda: self.query(f"SELECT pg_last_wal_replay_lsn() >= '{position}'") is True
         )
 
     def promote(self) -> None:
-        """Make a standby a server that is written to."""
+        """Make this standby a writable primary."""
         self.execute("SELECT pg_promote()")
 
 
 class PrivateMariaDB(PrivateServer):
-    """A MariaDB server; each connection is a thread of one process."""
+    """A MariaDB server: one thread for each connection, in one process."""
 
     name = "mariadb"
     system_user = "mysql"
@@ -139,7 +139,7 @@ class PrivateMariaDB(PrivateServer):
     def _admit_application(self) -> None:
         self.execute(
             "CREATE USER app@'127.0.0.1'",
-            # Rights on databases, and none on the server: read_only holds for it.
+            # Without rights on the server, so that read_only applies to the user.
             "GRANT ALL PRIVILEGES ON `test\\_%%`.* TO app@'127.0.0.1'",
         )
 

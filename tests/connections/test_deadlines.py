@@ -251,7 +251,7 @@ def test_a_reader_that_prevents_wal_mode_blocks_no_verification(
         assert host.status(token) == 200
 
 
-def test_a_forked_process_has_connections_of_its_own(host: Host) -> None:
+def test_a_forked_process_opens_new_connections(host: Host) -> None:
     token = host.issue(host.add_user())
     assert host.status(token) == 200
     child = os.fork()

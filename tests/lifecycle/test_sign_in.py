@@ -1,4 +1,4 @@
-"""Sign-in: its permission, its record, and the identity of users."""
+"""Sign-in: permission, recorded data, and the identity of users."""
 
 from __future__ import annotations
 

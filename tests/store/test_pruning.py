@@ -1,4 +1,4 @@
-"""Pruning: rows past the retention are deleted, and no refused token is accepted thereby."""
+"""Pruning: rows past the retention are deleted, and refused tokens stay refused."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def add_old_sessions(host: Host, users: list[str], number: int) -> list[str]:
         }
         for n in range(number)
     ]
-    with freeze_time(datetime.now(UTC) - timedelta(minutes=1)):  # no recent look for old rows
+    with freeze_time(datetime.now(UTC) - timedelta(minutes=1)):  # the last look is not recent
         for user in users:
             host.issue(user)
     with host.app.app_context():

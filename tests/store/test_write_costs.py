@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 DEADLINE_S = 0.8
 
 ROUND_TRIPS = {"postgresql": (5, 6), "mysql": (6, 7)}
-"""The round trips of a sign-in and of a force logout, with the begin or the pool's reset."""
+"""Round trips of a sign-in and of a force logout, with the begin or the pool's reset of each."""
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])

@@ -1,4 +1,4 @@
-"""The whole way, in real browsers, against a running Admin Center."""
+"""Sign-in, force logout and layout in real browsers, against a running Admin Center."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from xgen_flask_sessions.standalone.models import db
 pytestmark = pytest.mark.slow
 
 BEAT_MS = 3000
-"""After how long the workspace asks again whether its session goes on."""
+"""Milliseconds between two checks by the workspace whether its session is still valid."""
 
 LONG = "n" * 150
 USERS = {"bora": ("Bora Lim", "Research"), "jwm": ("", ""), LONG: ("이름 " * 37, "d" * 150)}
-"""Who is there beside the administrator: names and departments."""
+"""The users besides the administrator: each username with a name and a department."""
 
 TEXTS = {
     "en-US": {
@@ -50,7 +50,7 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def inside(instance: Path) -> Iterator[Center]:
-    """Give the Admin Center as this process sees it, with :data:`USERS`."""
+    """Yield the Admin Center's application in this process, with :data:`USERS`."""
     with center_maker(instance) as make:
         center = make(ADMIN_PASSWORD=PASSWORD)
         for username, (name, department) in USERS.items():
@@ -60,8 +60,8 @@ def inside(instance: Path) -> Iterator[Center]:
 
 @pytest.fixture(scope="module")
 def served(instance: Path, inside: Center) -> Iterator[AdminCenter]:
-    """Give the Admin Center that serves all tests here."""
-    unlimited = {  # one administrator signs in for all of them
+    """Yield the running Admin Center that serves every test of this module."""
+    unlimited = {  # the same administrator signs in for every test
         "XGEN_SESSIONS_SIGN_IN_LIMIT": "1000/minute",
         "XGEN_SESSIONS_SIGN_IN_ADDRESS_LIMIT": "1000/minute",
     }
@@ -71,7 +71,7 @@ def served(instance: Path, inside: Center) -> Iterator[AdminCenter]:
 
 @pytest.fixture
 def center(served: AdminCenter, inside: Center) -> AdminCenter:
-    """Give an Admin Center at which nobody has ever signed in."""
+    """Return the running Admin Center, without any recorded sign-ins."""
     with inside.app.app_context(), db.engine.begin() as connection:
         for rows in ("xgen_sessions", "xgen_revocations", "xgen_user_logins WHERE user_id <> '*'"):
             connection.exec_driver_sql(f"DELETE FROM {rows}")
@@ -83,7 +83,7 @@ OpenPage = Callable[..., Page]
 
 @pytest.fixture
 def open_page(browser: Browser, center: AdminCenter) -> Iterator[OpenPage]:
-    """Open a page in a browser profile of its own; scripts that fail there fail the test."""
+    """Yield a function that opens a page in a new browser profile; script errors fail the test."""
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
@@ -94,7 +94,7 @@ def open_page(browser: Browser, center: AdminCenter) -> Iterator[OpenPage]:
     def new(
         *, locale: str = "en-US", width: int = 1440, tolerated: str = "401", **options: Any
     ) -> Page:
-        # A refused call is what some tests are about; everything else is a fault.
+        # Some tests provoke refused calls: errors that match ``tolerated`` are ignored.
         context = browser.new_context(
             base_url=center.url, locale=locale, viewport={"width": width, "height": 900}, **options
         )
@@ -111,7 +111,7 @@ def open_page(browser: Browser, center: AdminCenter) -> Iterator[OpenPage]:
 
 
 def signed_in(page: Page, username: str) -> Page:
-    """Sign in without looking at the pages on the way."""
+    """Sign in with one HTTP request, without loading a page."""
     form: dict[str, str | float | bool] = {"username": username, "password": PASSWORD}
     assert page.request.post("/login", form=form, max_redirects=0).status == 303
     return page
@@ -249,7 +249,7 @@ def test_guard_leaves_calls_without_a_token_alone(center: AdminCenter, open_page
     assert admin.url.endswith(SCREEN)
 
 
-def test_no_next_leads_elsewhere(center: AdminCenter, open_page: OpenPage) -> None:
+def test_next_never_leads_to_another_site(center: AdminCenter, open_page: OpenPage) -> None:
     admin = signed_in(open_page(tolerated="40[14]"), "admin")
     left: list[str] = []
     admin.on("request", lambda request: left.append(request.url))
@@ -272,14 +272,14 @@ def test_no_next_leads_elsewhere(center: AdminCenter, open_page: OpenPage) -> No
 
 
 @pytest.mark.parametrize("path", ["//evil.example/..", "/\\evil.example", "/%09/evil.example"])
-def test_guard_s_way_back_leads_nowhere_else(
+def test_guard_never_returns_to_another_site(
     center: AdminCenter, inside: Center, open_page: OpenPage, path: str
 ) -> None:
     admin = signed_in(open_page(tolerated="40[14]"), "admin")
     inside.force_logout("admin")
     admin.goto("/login")
 
-    # The guard on a page whose own address looks like another site.
+    # Load the guard on a page whose path looks like the address of another site.
     admin.evaluate("path => history.replaceState(null, '', location.origin + path)", path)
     admin.add_script_tag(url="/sessions/static/session-guard.js")
     admin.evaluate("() => fetch('/api/me')")
@@ -335,7 +335,7 @@ def test_axe_finds_no_violation(
     assert {name: nodes for name, nodes in found.items() if nodes} == {}
 
 
-def test_everything_is_where_the_eye_looks_for_it(center: AdminCenter, open_page: OpenPage) -> None:
+def test_layout_of_the_screen(center: AdminCenter, open_page: OpenPage) -> None:
     admin = signed_in(open_page(), "admin")
     admin.goto(SCREEN)
 
@@ -360,7 +360,7 @@ def test_everything_is_where_the_eye_looks_for_it(center: AdminCenter, open_page
 
 
 @pytest.mark.parametrize("locale", TEXTS)
-def test_force_logout_is_in_sight_at_any_width(
+def test_force_logout_button_is_visible_at_any_width(
     center: AdminCenter, open_page: OpenPage, locale: str
 ) -> None:
     signed_in(open_page(), LONG)
@@ -378,7 +378,7 @@ def test_force_logout_is_in_sight_at_any_width(
 
 
 @pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
-def test_cards_of_a_million_sessions_end_where_the_table_does(
+def test_cards_with_a_million_sessions_are_no_wider_than_the_table(
     center: AdminCenter, open_page: OpenPage, locale: str
 ) -> None:
     page = signed_in(open_page(locale=locale), "admin")

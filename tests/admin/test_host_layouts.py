@@ -1,4 +1,4 @@
-"""Hosts that nobody wrote the layout for: other themes, ids, guards and languages."""
+"""Hosts with other themes, user ids, CSRF protection and languages."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.support.screen import FORCE_LOGOUT, SCREEN, form_for, page_of, rows, 
 
 
 def csrf_before_us(app: Flask) -> Mapping[str, Any]:
-    """Flask-Admin's own theme, and a CSRFProtect that is there before the plugin."""
+    """Set up Flask-Admin with its default theme, and CSRFProtect before the plugin."""
     _exempt_sign_in(app, CSRFProtect(app))
     return {"admin": Admin(app, name="Back office")}
 
 
 def _exempt_sign_in(app: Flask, csrf: CSRFProtect) -> None:
-    # The test's own way in is no form; everything else of the host stays guarded.
+    # The tests sign in without a CSRF token; every other view of the host stays protected.
     csrf._exempt_views.add("tests.support.hosts.sign_in")
 
 
@@ -48,7 +48,7 @@ def uuid_host(make_host: MakeHost, database_url: str) -> Host:
 
 
 class _Page(BaseView):  # type: ignore[misc]
-    """A view of a host's, in sight and open as it is told to be."""
+    """A view of the host, with a given visibility and accessibility."""
 
     def __init__(self, name: str, category: str, *, seen: bool = True, opened: bool = True) -> None:
         super().__init__(name, category=category, endpoint=name.lower())
@@ -116,7 +116,7 @@ def test_links_and_sub_categories_of_the_host_are_in_the_menu(menu_host: Host) -
     assert [a.text for a in reports.select(".xs-sub .xs-sub a")] == ["Archive"]
 
 
-def test_default_theme_integer_ids_own_csrf_protection_no_babel(plain_host: Host) -> None:
+def test_default_theme_integer_ids_host_csrf_protection_no_babel(plain_host: Host) -> None:
     admin = sign_in(plain_host, plain_host.add_user("admin", is_superuser=True))
     bora = plain_host.issue(plain_host.add_user("bora"))
 
@@ -131,7 +131,7 @@ def test_default_theme_integer_ids_own_csrf_protection_no_babel(plain_host: Host
     assert "1 session of bora ended" in page_of(admin, done.location).text
 
 
-def test_csrf_protection_of_the_host_still_guards_the_host(plain_host: Host) -> None:
+def test_csrf_protection_of_the_host_still_protects_its_views(plain_host: Host) -> None:
     admin = sign_in(plain_host, plain_host.add_user("admin", is_superuser=True))
 
     response = admin.post("/api/user")
@@ -140,7 +140,7 @@ def test_csrf_protection_of_the_host_still_guards_the_host(plain_host: Host) -> 
     assert "CSRF" in response.text
 
 
-def test_csrf_protection_does_not_stand_in_the_way_of_the_json_api(plain_host: Host) -> None:
+def test_csrf_protection_does_not_block_the_json_api(plain_host: Host) -> None:
     admin_id = plain_host.add_user("admin", is_superuser=True)
     bora_id = plain_host.add_user("bora")
     plain_host.issue(bora_id)
@@ -164,7 +164,7 @@ def test_csrf_protection_set_up_after_the_plugin(make_host: MakeHost, database_u
     assert host.status(bora) == 401
 
 
-def test_csrf_protection_first_and_flask_admin_s_application_last(
+def test_csrf_protection_set_up_first_and_flask_admin_last(
     make_host: MakeHost, database_url: str
 ) -> None:
     made = Admin(name="Back office")
@@ -212,7 +212,7 @@ def test_flask_babel_installed_but_not_set_up_is_english(plain_host: Host) -> No
 
 
 def test_flask_babel_not_installed(sqlite_url: str) -> None:
-    # In a process of its own: Flask-Admin decides at its import.
+    # In a separate process: Flask-Admin looks for Flask-Babel at its import.
     program = Path(__file__).parents[1] / "support" / "host_without_babel.py"
 
     run = subprocess.run(

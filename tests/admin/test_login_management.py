@@ -1,4 +1,4 @@
-"""The screen: what an administrator sees, and what its buttons do."""
+"""The screen Login Management: its contents, and the effect of its buttons."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def host(make_host: MakeHost, database_url: str) -> Host:
 
 @pytest.fixture
 def one_host(make_host: MakeHost, sqlite_url: str) -> Host:
-    """Give a host for what a page looks like, wherever its rows come from."""
+    """Return a host on SQLite, for tests whose result does not depend on the database."""
     return make_host(sqlite_url, extras=with_screen, XGEN_SESSIONS_TIMEZONE="Asia/Seoul")
 
 
@@ -89,7 +89,7 @@ def test_cards_count_users_sessions_and_superusers(host: Host) -> None:
     assert cards(page) == {"Active Users": 2, "Active Sessions": 4, "SuperUsers": 1}
 
 
-def test_thousands_are_told_apart(one_host: Host) -> None:
+def test_thousands_are_separated_by_commas(one_host: Host) -> None:
     admin = sign_in(one_host, one_host.add_user("admin", is_superuser=True))
     now = clock.now_us()
     many = [
@@ -114,7 +114,7 @@ def test_one_row_per_user_newest_last_login_first_unrecorded_last(host: Host) ->
     for at, name in enumerate(("first", "second", "agent")):
         with freeze_time(f"2026-05-25 04:00:0{at}"):
             sign_in(host, ids[name], ip=f"203.0.113.{at}")
-    with host.app.app_context():  # as a row brought over from elsewhere may be
+    with host.app.app_context():  # like an imported row
         host.db.session.execute(
             sa.text("UPDATE xgen_user_logins SET last_login_us = NULL, last_ip = NULL "
                     "WHERE user_id = :agent"), {"agent": ids["agent"]},
@@ -179,7 +179,7 @@ def test_count_expands_the_row_without_scripts(host: Host) -> None:
         page = page_of(sign_in(host, host.add_user("root", is_superuser=True)))
         link = page.find("a", attrs={"aria-label": "1 active session of bora"})
         assert isinstance(link, Tag)
-        assert not page.select(".xs-sessions"), "nobody's sessions are loaded up front"
+        assert not page.select(".xs-sessions"), "no sessions are loaded before a row is expanded"
 
         expanded = page_of(admin, str(link["href"]))
 
@@ -204,7 +204,7 @@ def test_expanded_row_marks_ones_own_session(one_host: Host) -> None:
     assert other.startswith("Safari 19 iPhone")
 
 
-def test_unknown_browser_is_called_that(one_host: Host) -> None:
+def test_unknown_browser_is_labelled_as_unknown(one_host: Host) -> None:
     user_id = one_host.add_user("admin", is_superuser=True)
     admin = sign_in(one_host, user_id, agent="")
 
@@ -213,7 +213,7 @@ def test_unknown_browser_is_called_that(one_host: Host) -> None:
     assert next(td.text.strip() for td in fragment.select("td")).startswith("Unknown browser")
 
 
-def test_force_logout_is_one_click_and_says_what_it_did(host: Host) -> None:
+def test_force_logout_takes_one_click_and_shows_the_result(host: Host) -> None:
     admin = sign_in(host, host.add_user("admin", is_superuser=True))
     bora_id = host.add_user("bora", display_name="Bora Lim")
     tokens = [host.issue(bora_id) for _ in range(3)]
@@ -229,13 +229,13 @@ def test_force_logout_is_one_click_and_says_what_it_did(host: Host) -> None:
     assert cards(after) == {"Active Users": 1, "Active Sessions": 1, "SuperUsers": 1}
     assert [row[0] for row in rows(after)] == ["admin SUPER"]
     assert [host.status(token) for token in tokens] == [401, 401, 401]
-    assert host.status(host.issue(bora_id)) == 200, "the account stays, and may sign in again"
+    assert host.status(host.issue(bora_id)) == 200, "the account stays active and can sign in again"
     (record,) = host.rows("xgen_revocations")
     assert (record["user_id"], record["sessions_ended"]) == (bora_id, 3)
     assert record["actor_ip"] == "127.0.0.1"
 
 
-def test_notice_is_for_the_one_who_did_it_and_for_a_moment(one_host: Host) -> None:
+def test_notice_is_shown_to_the_acting_administrator_only_and_expires(one_host: Host) -> None:
     admin = sign_in(one_host, one_host.add_user("admin", is_superuser=True))
     other = sign_in(one_host, one_host.add_user("other", is_superuser=True))
     one_host.issue(one_host.add_user("bora"))
@@ -277,7 +277,7 @@ def test_forcing_oneself_out_leads_to_the_sign_in_page(one_host: Host) -> None:
     )
 
 
-def test_a_deployment_may_ask_first(make_host: MakeHost, database_url: str) -> None:
+def test_a_deployment_can_require_confirmation(make_host: MakeHost, database_url: str) -> None:
     host = make_host(database_url, extras=with_screen, XGEN_SESSIONS_CONFIRM_FORCE_LOGOUT=True)
     admin = sign_in(host, host.add_user("admin", is_superuser=True))
     token = host.issue(host.add_user("bora"))
@@ -346,7 +346,7 @@ def test_a_page_left_open_for_hours_still_works(one_host: Host) -> None:
         assert one_host.status(token) == 401
 
 
-def test_only_administrators_get_in(one_host: Host) -> None:
+def test_only_administrators_can_open_the_screen(one_host: Host) -> None:
     bora = sign_in(one_host, one_host.add_user("bora"))
 
     assert bora.get(SCREEN).status_code == 403
@@ -361,7 +361,7 @@ def test_only_administrators_get_in(one_host: Host) -> None:
     assert (posted.status_code, posted.location.partition("?")[0]) == (303, "/sign-in")
 
 
-def test_a_host_may_let_others_in_but_they_never_force_out_a_superuser(
+def test_other_users_allowed_by_the_host_cannot_force_out_a_superuser(
     make_host: MakeHost, database_url: str
 ) -> None:
     def with_helpdesk(app: Flask) -> Mapping[str, Any]:
@@ -397,7 +397,7 @@ def test_any_page_number_shows_a_page(one_host: Host, page: str) -> None:
     assert len(rows(shown)) == 1
 
 
-def test_fifty_users_a_page(host: Host) -> None:
+def test_a_page_has_fifty_users(host: Host) -> None:
     admin_id = host.add_user("admin", is_superuser=True)
     with freeze_time("2026-05-25 08:00:00") as clock:
         for number in range(59):
@@ -464,7 +464,7 @@ def test_a_deleted_user_is_listed_by_id_and_can_be_forced_out(host: Host) -> Non
     assert host.status(token) == 401
 
 
-def test_forcing_out_nobody_known_is_refused(one_host: Host) -> None:
+def test_forcing_out_an_unknown_user_is_refused(one_host: Host) -> None:
     admin = sign_in(one_host, one_host.add_user("admin", is_superuser=True))
     data = form_for(page_of(admin), "admin")
 
@@ -474,7 +474,7 @@ def test_forcing_out_nobody_known_is_refused(one_host: Host) -> None:
     assert one_host.rows("xgen_revocations") == []
 
 
-def test_headers_keep_scripts_frames_and_caches_out(one_host: Host) -> None:
+def test_headers_forbid_inline_scripts_frames_and_caching(one_host: Host) -> None:
     admin = sign_in(one_host, one_host.add_user("admin", is_superuser=True))
 
     response = admin.get(SCREEN)
@@ -521,7 +521,7 @@ def test_cards_and_rows_agree_with_the_json_api(host: Host) -> None:
     page = page_of(admin)
     answer = host.client().get("/sessions/users", headers=bearer(host.issue(admin_id))).get_json()
 
-    # The API call's own token is one session more of the administrator's.
+    # The token of the API call is one more session of the administrator.
     assert answer["summary"]["active_users"] == cards(page)["Active Users"]
     assert answer["summary"]["active_sessions"] == cards(page)["Active Sessions"] + 1
     assert {user["username"]: user["active_sessions"] for user in answer["users"]} == {
@@ -539,7 +539,7 @@ def test_any_text_in_the_address_is_harmless(host: Host, text: str) -> None:
     assert admin.get(f"/sessions/users/{text}").status_code == 404
 
 
-def test_an_administrator_who_signed_in_without_a_token(
+def test_an_administrator_with_a_flask_login_session_only(
     make_host: MakeHost, database_url: str
 ) -> None:
     def with_host_login(app: Flask) -> Mapping[str, Any]:
@@ -573,8 +573,8 @@ def test_an_administrator_who_signed_in_without_a_token(
     assert (done.status_code, host.status(token)) == (303, 401)
 
 
-def host_with_sign_in_of_its_own(make_host: MakeHost, database_url: str) -> Host:
-    """Return a host whose sign-in page makes a Flask-Login session besides the token."""
+def host_with_token_and_flask_login_session(make_host: MakeHost, database_url: str) -> Host:
+    """Return a host whose sign-in page starts a Flask-Login session in addition to the token."""
 
     def extras(app: Flask) -> Mapping[str, Any]:
         def find(user_id: str) -> Any:
@@ -594,10 +594,10 @@ def host_with_sign_in_of_its_own(make_host: MakeHost, database_url: str) -> Host
     return make_host(database_url, extras=extras)
 
 
-def test_a_revoked_token_beside_a_flask_login_session_lets_nobody_in(
+def test_a_revoked_token_is_refused_despite_a_flask_login_session(
     make_host: MakeHost, database_url: str
 ) -> None:
-    host = host_with_sign_in_of_its_own(make_host, database_url)
+    host = host_with_token_and_flask_login_session(make_host, database_url)
     admin_id, bora_id = host.add_user("admin", is_superuser=True), host.add_user("bora")
     admin, bora = host.client(), host.issue(bora_id)
     admin.get(f"/host-sign-in/{admin_id}")
@@ -612,10 +612,10 @@ def test_a_revoked_token_beside_a_flask_login_session_lets_nobody_in(
     assert host.status(bora) == 200
 
 
-def test_a_token_of_somebody_else_beside_a_flask_login_session_is_refused(
+def test_a_token_of_another_user_than_the_flask_login_session_is_refused(
     make_host: MakeHost, database_url: str
 ) -> None:
-    host = host_with_sign_in_of_its_own(make_host, database_url)
+    host = host_with_token_and_flask_login_session(make_host, database_url)
     admin = host.client()
     admin.get(f"/host-sign-in/{host.add_user('admin', is_superuser=True)}")
     admin.set_cookie("xgen_token", host.issue(host.add_user("bora")).token)
@@ -625,7 +625,7 @@ def test_a_token_of_somebody_else_beside_a_flask_login_session_is_refused(
 
 
 @pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 2**63, 10**300])
-def test_an_id_that_no_column_holds_is_nobodys(host: Host, number: int) -> None:
+def test_an_id_out_of_the_columns_range_is_not_found(host: Host, number: int) -> None:
     admin = sign_in(host, host.add_user("admin", is_superuser=True))
 
     assert admin.get(f"/sessions/users/{number}").status_code == 404

@@ -1,4 +1,4 @@
-"""Whatever is written into an address is answered sensibly: page numbers, ids, searches."""
+"""Invalid and hostile query values: page numbers, ids and searches."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ FIRST = [
     "\N{FULLWIDTH DIGIT TWO}", "\N{ARABIC-INDIC DIGIT TWO}", "\N{SUPERSCRIPT TWO}", "NaN", "inf",
     "-99999999999999999999", "None", "null", "[]", "2,1", "1_0", "\x00", "\ud800", "'; DROP TABLE",
 ]  # fmt: skip
+"""Page numbers for which the screen shows the first page."""
 FEW = ["", "0", "1", "1.5", "-99999999999999999999", "\x00", "\ud800", "'; DROP TABLE"]
-"""Those of them that a database server is asked about too."""
+"""The values of ``FIRST`` that are tested on PostgreSQL and MariaDB, too."""
 LAST = ["2", "02", "3", "999999999", "1000000000", "2147483648", "9223372036854775808", "9" * 5000]
+"""Page numbers for which the screen shows the last of two pages."""
 HOSTILE = [
     "", "\x00", "*", "%", "_", "\\", "'", "';--", '"><script>alert(1)</script>', "{{7*7}}",
     "\u202e", "\ufeff", "\ud800", "-1", "0", "1.5", "9" * 400, "x" * 5000, "../../etc/passwd",
@@ -31,7 +33,7 @@ HOSTILE = [
 
 
 def query(name: str, *values: str) -> str:
-    """Return a query as a browser, or somebody with ill will, writes it."""
+    """Return a query string with each value of *name*, lone surrogates included."""
     from urllib.parse import quote
 
     return "&".join(f"{name}={quote(value, errors='surrogatepass')}" for value in values)
@@ -39,7 +41,7 @@ def query(name: str, *values: str) -> str:
 
 @pytest.fixture
 def two_pages(make_host: MakeHost, database_url: str) -> Host:
-    """Give a host with one user more than fit on a page, the oldest being an administrator."""
+    """Return a host with one more user than fit on a page; the oldest is an administrator."""
     host = make_host(database_url, extras=with_screen)
     host.issue(host.add_user("admin", is_superuser=True))
     with host.app.app_context():
@@ -53,17 +55,17 @@ def two_pages(make_host: MakeHost, database_url: str) -> Host:
 
 
 def count_rows(client: FlaskClient, url: str) -> int:
-    """Return the number of rows of the page's table, without building the tree of the page."""
+    """Return the number of rows of the page's table, without parsing the whole page."""
     response = client.get(url)
     assert response.status_code == 200, response.text
     _, _, body = response.text.partition("<tbody")
     return len(re.findall(r'<tr (?![^>]*class="xs-detail")', body))
 
 
-def test_the_screen_shows_a_page_whatever_its_number(two_pages: Host) -> None:
+def test_the_screen_shows_a_page_for_any_page_number(two_pages: Host) -> None:
     host = two_pages
     admin = sign_in(host, "1")
-    host.issue(host.add_user("one more"))  # the administrator is the newest now
+    host.issue(host.add_user("one more"))  # two users more than fit on a page
 
     for text in FIRST if host.dialect == "sqlite" else FEW:
         assert count_rows(admin, f"{SCREEN}?{query('page', text)}") == PAGE_SIZE, text
@@ -73,7 +75,7 @@ def test_the_screen_shows_a_page_whatever_its_number(two_pages: Host) -> None:
     assert count_rows(admin, f"{SCREEN}?{query('page', '1', '2')}") == PAGE_SIZE
 
 
-def test_the_api_says_what_is_no_page(two_pages: Host) -> None:
+def test_the_api_refuses_invalid_page_numbers(two_pages: Host) -> None:
     host = two_pages
     headers = bearer(host.issue("1"))
     client = host.client()
@@ -90,7 +92,7 @@ def test_the_api_says_what_is_no_page(two_pages: Host) -> None:
     assert (answer.status_code, answer.get_json()["page"]) == (200, 2)
 
 
-def test_the_commands_show_a_page_or_say_what_is_none(two_pages: Host) -> None:
+def test_the_command_shows_a_page_or_refuses_an_invalid_number(two_pages: Host) -> None:
     runner = two_pages.app.test_cli_runner()
 
     def run(text: str) -> tuple[int, str]:
@@ -112,7 +114,7 @@ def many_users(center: Center) -> Center:
     return center
 
 
-def test_user_management_shows_a_page_whatever_its_number(
+def test_user_management_shows_a_page_for_any_page_number(
     many_users: Center, database_url: str
 ) -> None:
     admin = many_users.browser("admin")
@@ -130,7 +132,9 @@ def test_user_management_shows_a_page_whatever_its_number(
 
 
 @pytest.mark.parametrize("confirm", [True, False])
-def test_the_screen_is_not_impressed(make_host: MakeHost, database_url: str, confirm: bool) -> None:
+def test_the_screen_answers_hostile_queries_normally(
+    make_host: MakeHost, database_url: str, confirm: bool
+) -> None:
     host = make_host(database_url, extras=with_screen, XGEN_SESSIONS_CONFIRM_FORCE_LOGOUT=confirm)
     admin = sign_in(host, host.add_user("admin", is_superuser=True))
 

@@ -1,7 +1,7 @@
-"""Calls that schemathesis makes up: nothing but documented answers, whoever asks.
+"""Calls that schemathesis generates get documented answers only, for every caller.
 
-In process, over WSGI; the same calls at each run. Each has a token of its own, so that a call
-which ends its session takes nothing from the next one.
+They are made in process, over WSGI, and are the same at each run. Each call has a new token, so
+that a call that ends its session does not affect the next one.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ OPERATIONS = {
     "force_logout": "POST /users/{user_id}/force-logout",
 }
 FOR_ADMINISTRATORS = {"users", "user_sessions", "force_logout"}
-CALLERS = ["admin by header", "admin by cookie", "user by header", "user by cookie", "nobody"]
+CALLERS = ["admin by header", "admin by cookie", "user by header", "user by cookie", "anonymous"]
 
 
 def strict(node: Any) -> Any:
-    """Return the document with no member allowed that it does not name."""
+    """Return the document with every undocumented member forbidden."""
     if isinstance(node, list):
         return [strict(item) for item in node]
     if not isinstance(node, dict):
@@ -63,7 +63,7 @@ def strict(node: Any) -> Any:
 
 
 class Api:
-    """A host's API with the document it is held against."""
+    """A host's API and the document that its answers are checked against."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -76,11 +76,11 @@ class Api:
             self.operations[name] = self.schema[path][method]
 
     def call(self, case: Case, caller: str) -> Any:
-        """Send *case* as *caller*, and hold the answer against the document."""
+        """Send *case* as *caller*, and check the answer against the document."""
         headers, cookies = {"User-Agent": BROWSER}, {}
-        who, _, place = caller.partition(" by ")
-        if who != "nobody":  # who sends a token that is made up, or none
-            token = self.host.issue(ADMIN if who == "admin" else USER).token
+        role, _, place = caller.partition(" by ")
+        if role != "anonymous":  # anonymous calls have a generated token, or none
+            token = self.host.issue(ADMIN if role == "admin" else USER).token
             case.headers.pop("Authorization", None)
             case.cookies.pop("xgen_token", None)
             if place == "header":
@@ -92,7 +92,7 @@ class Api:
         return answer
 
     def check(self, name: str, answer: TestResponse) -> None:
-        """Hold an answer to a call of our own against the document."""
+        """Check the answer to a hand-written call against the document."""
         ids = {"user_id": GONE, "session_id": "x"}
         case = self.operations[name].Case(path_parameters=ids)
         case.validate_response(answer, checks=CONFORMS)
@@ -100,7 +100,7 @@ class Api:
 
 @pytest.fixture(scope="module")
 def make_api() -> Iterator[Callable[[str], Api]]:
-    """Give what makes an API that serves all tests here."""
+    """Yield a function that makes an :class:`Api` on a database."""
     hosts: list[Host] = []
 
     def make(database_url: str) -> Api:
@@ -124,20 +124,20 @@ def api(make_api: Callable[[str], Api], tmp_path_factory: pytest.TempPathFactory
 
 
 def cases_of(api: Api, name: str, mode: GenerationMode) -> st.SearchStrategy[Case]:
-    """Return calls of one operation, of made-up ids and of ids that there are."""
+    """Return generated calls of one operation, with generated and with known user ids."""
     operation = api.operations[name]
-    made_up = operation.as_strategy(generation_mode=mode)
+    generated = operation.as_strategy(generation_mode=mode)
     if "{user_id}" not in OPERATIONS[name]:
-        return made_up
+        return generated
     known = [
         operation.as_strategy(generation_mode=mode, path_parameters={"user_id": user})
         for user in (ADMIN, USER, GONE)
     ]
-    return st.one_of(made_up, *known)
+    return st.one_of(generated, *known)
 
 
 def attack(api: Api, name: str, caller: str, mode: GenerationMode, examples: int) -> set[int]:
-    """Make up to *examples* calls, and return the statuses that came."""
+    """Make up to *examples* generated calls, and return the statuses of the answers."""
     statuses = set()
 
     @settings(
@@ -159,7 +159,7 @@ def attack(api: Api, name: str, caller: str, mode: GenerationMode, examples: int
 
 
 def probe(api: Api, name: str, caller: str) -> set[int]:
-    """Make the calls at the bounds of what is documented, and just beyond."""
+    """Make calls at the documented limits and just beyond; return the statuses of the answers."""
     operation = api.operations[name]
     cases = api.schema.iter_coverage_cases(
         operation,
@@ -171,13 +171,13 @@ def probe(api: Api, name: str, caller: str) -> set[int]:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("caller", CALLERS)
-def test_made_up_calls_get_documented_answers(api: Api, name: str, caller: str) -> None:
+def test_generated_calls_get_documented_answers(api: Api, name: str, caller: str) -> None:
     examples = 6 if caller.endswith("by cookie") else 12  # the same calls are made by header
     statuses = set.union(*(attack(api, name, caller, mode, examples) for mode in GenerationMode))
-    statuses |= probe(api, name, caller) - {405}  # some have another method
+    statuses |= probe(api, name, caller) - {405}  # some calls use another method
 
-    if caller == "nobody":
-        assert statuses in ({401}, {400, 401})  # 400: made-up tokens in two places
+    if caller == "anonymous":
+        assert statuses in ({401}, {400, 401})  # 400: generated tokens in two places
     elif name in FOR_ADMINISTRATORS and caller.startswith("user"):
         assert statuses == {403}
     else:
@@ -186,7 +186,7 @@ def test_made_up_calls_get_documented_answers(api: Api, name: str, caller: str) 
 
 
 @pytest.mark.parametrize("database", ["postgresql", "mariadb"])
-def test_so_they_do_on_the_other_databases(
+def test_generated_calls_get_documented_answers_on_the_other_databases(
     make_api: Callable[[str], Api], request: pytest.FixtureRequest, database: str
 ) -> None:
     api = make_api(request.getfixturevalue(f"{database}_url"))
@@ -197,7 +197,7 @@ def test_so_they_do_on_the_other_databases(
 
 
 def refusals(host: Host) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield what it takes for each refusal: its code, an operation, and a request."""
+    """Yield each refusal: its code, an operation, and a request that provokes it."""
     path = f"/sessions/users/{GONE}/force-logout"
     admin = bearer(host.issue(ADMIN))
     cookie = {"Cookie": f"xgen_token={host.issue(ADMIN).token}"}
@@ -223,12 +223,12 @@ def refusals(host: Host) -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield "not_found", "end_own_session", {"path": "/sessions/x", "headers": admin}
 
 
-def test_refusals_that_take_some_doing_are_documented_too(api: Api) -> None:
+def test_refusals_that_generated_calls_do_not_reach_are_documented(api: Api) -> None:
     host = api.host
     for user in ("out", "idle"):
         host.add_user(user, id=user)
 
-    client = host.app.test_client(use_cookies=False)  # a jar would replace the header
+    client = host.app.test_client(use_cookies=False)  # a cookie jar would replace the header
 
     for code, name, request in refusals(host):
         method, path = OPERATIONS[name].split()
@@ -237,7 +237,7 @@ def test_refusals_that_take_some_doing_are_documented_too(api: Api) -> None:
         api.check(name, answer)
 
 
-def test_the_way_to_the_sign_in_page_is_documented(api: Api) -> None:
+def test_the_redirect_to_the_sign_in_page_is_documented(api: Api) -> None:
     answer = api.host.client().get("/sessions/", headers={"Sec-Fetch-Mode": "navigate"})
 
     assert answer.status_code == 302

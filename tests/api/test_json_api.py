@@ -1,4 +1,4 @@
-"""The JSON API: a caller's own sessions, and everybody's for administrators."""
+"""The JSON API: the caller's own sessions, and every user's sessions for administrators."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def is_secret(answer: Any) -> bool:
 # --- The caller's own sessions ---------------------------------------------------------------
 
 
-def test_the_own_sessions_say_where_and_since_when(host: Host) -> None:
+def test_own_sessions_have_their_device_address_and_times(host: Host) -> None:
     user = host.add_user()
     other = host.issue(host.add_user("bob"))
     with freeze_time(NOON) as clock:
@@ -96,7 +96,7 @@ def test_a_renewed_session_is_one_session(host: Host) -> None:
         assert (session["session_id"], session["current"]) == (old.session_id, True)
 
 
-def test_one_of_the_own_sessions_can_be_ended(host: Host) -> None:
+def test_a_user_can_end_one_of_their_sessions(host: Host) -> None:
     user = host.add_user()
     token, other = host.issue(user), host.issue(user)
 
@@ -109,7 +109,7 @@ def test_one_of_the_own_sessions_can_be_ended(host: Host) -> None:
     assert (record["actor"], record["session_id"]) == (user, other.session_id)
 
 
-def test_ending_the_current_one_takes_the_cookie_away_as_well(host: Host) -> None:
+def test_ending_the_current_session_deletes_the_cookie(host: Host) -> None:
     user = host.add_user()
     other, token = host.issue(user), host.issue(user)
     browser = host.cookie_client(token)
@@ -122,7 +122,7 @@ def test_ending_the_current_one_takes_the_cookie_away_as_well(host: Host) -> Non
     assert browser.get("/sessions/").get_json()["code"] == "token_missing"
 
 
-def test_nobody_ends_another_s_session(host: Host) -> None:
+def test_only_an_active_session_of_the_caller_can_be_ended(host: Host) -> None:
     alice, admin = host.issue(host.add_user("alice")), add_admin(host)
     ended = host.issue(host.add_user("bob"))
     host.end_session(ended.session_id)
@@ -166,7 +166,7 @@ def test_renewing_by_cookie_renews_the_cookie_and_shows_no_token(host: Host) -> 
         assert browser.get("/api/user").status_code == 200
 
 
-def test_signing_out_ends_the_session_and_takes_the_cookie_away(host: Host) -> None:
+def test_signing_out_ends_the_session_and_deletes_the_cookie(host: Host) -> None:
     user = host.add_user()
     by_header, by_cookie, other = (host.issue(user) for _ in range(3))
     browser = host.cookie_client(by_cookie)
@@ -183,7 +183,7 @@ def test_signing_out_ends_the_session_and_takes_the_cookie_away(host: Host) -> N
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "renew"), ("POST", "sign-out"), ("DELETE", "{session_id}")]
 )
-def test_another_site_changes_nothing(host: Host, method: str, path: str) -> None:
+def test_a_cross_site_request_changes_nothing(host: Host, method: str, path: str) -> None:
     token = host.issue(host.add_user())
     browser = host.cookie_client(token)
 
@@ -198,7 +198,7 @@ def test_another_site_changes_nothing(host: Host, method: str, path: str) -> Non
     assert row["ended_us"] is None
 
 
-def test_a_session_can_be_ended_by_an_inactive_user_s_token_but_not_renewed(
+def test_an_inactive_user_can_end_a_session_but_not_renew_it(
     host: Host,
 ) -> None:
     user = host.add_user()
@@ -211,7 +211,7 @@ def test_a_session_can_be_ended_by_an_inactive_user_s_token_but_not_renewed(
     assert call(host, token, "POST", "sign-out").status_code == 204
 
 
-# --- Everybody's, for administrators ---------------------------------------------------------
+# --- Every user's sessions, for administrators -----------------------------------------------
 
 
 def test_the_list_has_the_cards_and_a_row_for_each_user_signed_in(host: Host) -> None:
@@ -292,7 +292,7 @@ def test_the_list_has_pages(host: Host) -> None:
 
 @on_sqlite
 @pytest.mark.parametrize("page", ["0", "-1", "x", "", "1.5", "1e3", "٣", "9" * 10, "+1", " 1"])
-def test_a_page_that_is_none_is_a_bad_request(host: Host, page: str) -> None:
+def test_an_invalid_page_number_is_a_bad_request(host: Host, page: str) -> None:
     admin = add_admin(host)
 
     answer = host.client().get(
@@ -330,7 +330,7 @@ def test_an_administrator_s_own_current_session_is_marked(host: Host) -> None:
     assert [each["current"] for each in body["sessions"]] == [False, True]
 
 
-def test_a_force_logout_ends_every_session_and_says_so(host: Host) -> None:
+def test_a_force_logout_ends_every_session_and_returns_their_number(host: Host) -> None:
     admin, user = add_admin(host), host.add_user()
     tokens = [host.issue(user) for _ in range(3)]
 
@@ -351,7 +351,7 @@ def test_a_force_logout_ends_every_session_and_says_so(host: Host) -> None:
     assert record["actor"] == host.verify(admin).user_id
 
 
-def test_an_administrator_may_force_out_the_own_sessions(host: Host) -> None:
+def test_administrators_can_force_out_themselves(host: Host) -> None:
     admin = add_admin(host)
     user = host.verify(admin).user_id
 
@@ -388,7 +388,7 @@ def test_a_reason_is_optional(host: Host, body: bytes) -> None:
         (json.dumps({"more": "x" * 17_000}).encode(), 413),
     ],
 )
-def test_a_body_that_is_none_changes_nothing(host: Host, body: bytes, status: int) -> None:
+def test_an_invalid_body_changes_nothing(host: Host, body: bytes, status: int) -> None:
     admin, user = add_admin(host), host.add_user()
     token = host.issue(user)
 
@@ -421,7 +421,7 @@ def test_a_body_of_unknown_length_is_not_read_to_its_end(host: Host) -> None:
 
 
 @pytest.mark.parametrize("user_id", ["4711", "nobody", "*", "%00", "%F0%9F%92%A9", "x" * 300])
-def test_a_user_that_there_never_was_is_not_found(host: Host, user_id: str) -> None:
+def test_an_unknown_user_is_not_found(host: Host, user_id: str) -> None:
     admin = add_admin(host)
 
     for method, path in (("GET", f"users/{user_id}"), ("POST", f"users/{user_id}/force-logout")):
@@ -430,7 +430,7 @@ def test_a_user_that_there_never_was_is_not_found(host: Host, user_id: str) -> N
     assert host.rows("xgen_revocations") == []
 
 
-def test_a_deleted_user_s_sessions_can_be_seen_and_ended(host: Host) -> None:
+def test_a_deleted_users_sessions_can_be_listed_and_ended(host: Host) -> None:
     admin, user = add_admin(host), host.add_user()
     token = host.issue(user)
     host.delete_user(user)
@@ -468,11 +468,13 @@ ADMINISTRATORS_ONLY = [
 
 
 @pytest.mark.parametrize(("method", "path"), ADMINISTRATORS_ONLY)
-def test_they_are_closed_to_everybody_else(host: Host, method: str, path: str) -> None:
+def test_administrator_operations_are_refused_to_other_callers(
+    host: Host, method: str, path: str
+) -> None:
     admin = add_admin(host)
     user = host.issue(host.add_user())
     boss = host.add_user("boss", is_superuser=True)
-    retired, revoked = host.issue(boss), add_token_of_an_out_superuser(host)
+    retired, revoked = host.issue(boss), add_token_of_a_forced_out_superuser(host)
     host.change_user(boss, is_active=False)
 
     answers = [call(host, token, method, path) for token in (None, user, retired, revoked)]
@@ -486,7 +488,7 @@ def test_they_are_closed_to_everybody_else(host: Host, method: str, path: str) -
     assert host.status(admin) == 200
 
 
-def add_token_of_an_out_superuser(host: Host) -> IssuedToken:
+def add_token_of_a_forced_out_superuser(host: Host) -> IssuedToken:
     user = host.add_user("out", is_superuser=True)
     token = host.issue(user)
     host.force_logout(user)
@@ -494,7 +496,7 @@ def add_token_of_an_out_superuser(host: Host) -> IssuedToken:
 
 
 @pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}])
-def test_another_site_forces_nobody_out(host: Host, headers: dict[str, str]) -> None:
+def test_a_cross_site_force_logout_is_refused(host: Host, headers: dict[str, str]) -> None:
     browser, user = host.cookie_client(add_admin(host)), host.add_user()
     token = host.issue(user)
 
@@ -505,7 +507,9 @@ def test_another_site_forces_nobody_out(host: Host, headers: dict[str, str]) -> 
     assert browser.post(f"/sessions/users/{user}/force-logout").status_code == 200
 
 
-def test_the_host_says_who_may(make_host: MakeHost, database_url: str) -> None:
+def test_the_host_decides_who_can_view_and_force_out(
+    make_host: MakeHost, database_url: str
+) -> None:
     def extras(_: object) -> dict[str, Any]:
         return {
             "can_view": lambda user: user.department == "Support",
@@ -527,7 +531,7 @@ def test_the_host_says_who_may(make_host: MakeHost, database_url: str) -> None:
     assert host.rows("xgen_revocations")[0]["user_id"] == user
 
 
-def test_without_flask_login_an_administrator_is_known_by_the_token(
+def test_without_flask_login_an_administrator_is_identified_by_the_token(
     make_host: MakeHost, database_url: str
 ) -> None:
     host = make_host(database_url, extras=lambda _: {"login_manager": None})
@@ -545,10 +549,10 @@ def test_without_flask_login_an_administrator_is_known_by_the_token(
     assert [call(host, token, "POST", path).status_code for token in tokens] == [401, 401]
 
 
-# --- All of it -------------------------------------------------------------------------------
+# --- All operations --------------------------------------------------------------------------
 
 
-def test_it_is_where_the_host_wants_it(make_host: MakeHost, database_url: str) -> None:
+def test_the_host_sets_the_url_prefix(make_host: MakeHost, database_url: str) -> None:
     host = make_host(database_url, XGEN_SESSIONS_URL_PREFIX="/api/v1/logins")
     token = host.issue(host.add_user())
 
@@ -566,7 +570,7 @@ def test_it_is_where_the_host_wants_it(make_host: MakeHost, database_url: str) -
         *ADMINISTRATORS_ONLY,
     ],
 )
-def test_nothing_is_answered_while_the_denylist_cannot_be_read(
+def test_every_operation_answers_503_while_the_denylist_cannot_be_read(
     host: Host, method: str, path: str
 ) -> None:
     admin = add_admin(host)

@@ -69,7 +69,7 @@ def operations(document: Any) -> dict[tuple[str, str], Any]:
 
 
 def problem_members(answer: Any) -> Any:
-    """Return the schemas of the members that one problem document differs by from the others."""
+    """Return the schemas of the members that are specific to one problem document."""
     content = answer.get("content", {}).get("application/problem+json")
     return content["schema"]["allOf"][1]["properties"] if content else {}
 
@@ -268,7 +268,7 @@ def test_schemas_have_the_members_that_the_api_answers(sqlite_host: Host) -> Non
     assert schemas["Reason"]["properties"].keys() == {"reason"}
 
 
-def test_every_operation_is_closed_but_this_one(sqlite_host: Host) -> None:
+def test_every_operation_but_the_document_requires_a_token(sqlite_host: Host) -> None:
     document = document_of(sqlite_host)
 
     assert document["security"] == [{"bearer": []}, {"cookie": []}]
@@ -279,7 +279,7 @@ def test_every_operation_is_closed_but_this_one(sqlite_host: Host) -> None:
 
 
 @pytest.mark.parametrize(("place", "scheme"), [("headers", "bearer"), ("cookies", "cookie")])
-def test_it_says_where_tokens_may_be(
+def test_it_names_the_configured_token_locations(
     make_host: MakeHost, sqlite_url: str, place: str, scheme: str
 ) -> None:
     host = make_host(
@@ -296,7 +296,7 @@ def test_it_says_where_tokens_may_be(
 
 @pytest.mark.parametrize("prefix", ["/sessions", "/api/v1/logins"])
 @pytest.mark.parametrize("root", ["", "/xgen", "/a/b"])
-def test_its_addresses_are_right_wherever_it_is(
+def test_its_addresses_follow_the_prefix_and_the_mount_point(
     make_host: MakeHost, sqlite_url: str, prefix: str, root: str
 ) -> None:
     host = make_host(sqlite_url, XGEN_SESSIONS_URL_PREFIX=prefix)
@@ -313,7 +313,7 @@ def test_its_addresses_are_right_wherever_it_is(
         assert client.get(server["url"] + path, headers=bearer(token)).status_code == 200
 
 
-def test_anybody_may_keep_it_for_a_while(sqlite_host: Host) -> None:
+def test_it_may_be_cached_publicly_for_an_hour(sqlite_host: Host) -> None:
     client = sqlite_host.client()
 
     answer = client.get(URL, headers={"Cookie": "xgen_token=x", "Authorization": "Bearer y"})

@@ -1,4 +1,4 @@
-"""``flask xgen-sessions``: what the commands print, change, and end with."""
+"""``flask xgen-sessions``: the commands' output, effects and exit codes."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def cells(line: str) -> list[str]:
 
 
 def width(text: str) -> int:
-    """Return how many columns of a terminal *text* takes."""
+    """Return the number of terminal columns that *text* takes."""
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def assert_failed(result: Result, message: str) -> None:
-    """Make sure of exit code 1 and one line that holds *message*, without a traceback."""
+    """Assert exit code 1 and a one-line error that contains *message*, without a traceback."""
     assert result.exit_code == 1, result.output
     assert isinstance(result.exception, SystemExit)
     assert result.stdout == ""
@@ -94,7 +94,7 @@ class TestList:
             "Page 1 of 1. Times are Asia/Seoul (UTC+09:00)."
         )
 
-    def test_says_so_when_nobody_is_signed_in(self, host: Host) -> None:
+    def test_prints_zero_counts_without_sessions(self, host: Host) -> None:
         result = run(host, "list")
 
         assert result.exit_code == 0
@@ -102,7 +102,7 @@ class TestList:
             "0 active users, 0 active sessions, 0 SuperUsers. Page 1 of 1. Times are UTC.\n"
         )
 
-    def test_goes_by_pages(self, host: Host) -> None:
+    def test_has_pages(self, host: Host) -> None:
         with freeze_time(MAY):
             for number in range(51):
                 host.issue(host.add_user(f"user{number:02}"))
@@ -115,17 +115,17 @@ class TestList:
         assert (len(first["users"]), first["page"], first["pages"]) == (50, 1, 2)
         assert (len(second["users"]), second["page"], second["pages"]) == (1, 2, 2)
         assert third.exit_code == 0
-        assert third.stdout == last.stdout, "past the end is the last page"
+        assert third.stdout == last.stdout, "a page past the end shows the last page"
         assert "Page 2 of 2." in third.stdout
 
     @pytest.mark.parametrize("page", ["0", "-1", "one", "1000000000", "99999999999999999999"])
-    def test_refuses_what_is_no_page(self, host: Host, page: str) -> None:
+    def test_refuses_an_invalid_page(self, host: Host, page: str) -> None:
         result = run(host, "list", "--page", page)
 
         assert result.exit_code == 2
         assert "--page" in result.stderr
 
-    def test_takes_the_highest_page_for_the_last(self, host: Host) -> None:
+    def test_shows_the_last_page_for_the_highest_page_number(self, host: Host) -> None:
         host.issue(host.add_user("bora"))
 
         result = run(host, "list", "--search", "b", "--page", "999999999")
@@ -133,7 +133,7 @@ class TestList:
         assert result.exit_code == 0
         assert "Page 1 of 1." in result.stdout
 
-    def test_says_the_same_in_json_as_the_api(self, host: Host) -> None:
+    def test_prints_the_same_json_as_the_api(self, host: Host) -> None:
         admin = host.add_user("admin", is_superuser=True, display_name="Kim, A.")
         token = sign_in(host, admin)["token"]
         host.issue(host.add_user("bora"))
@@ -144,7 +144,7 @@ class TestList:
         assert document == answer.get_json()
         assert document["summary"] == {"active_users": 2, "active_sessions": 2, "superusers": 1}
 
-    def test_keeps_names_from_rewriting_the_screen(self, host: Host) -> None:
+    def test_replaces_control_characters_in_names(self, host: Host) -> None:
         host.issue(host.add_user("eve\x1b[2J\r", display_name="a\nb", department="\u202ec"))
 
         result = run(host, "list")
@@ -189,7 +189,7 @@ class TestShow:
         ]  # fmt: skip
         assert summary == "2 active sessions of bora. Times are Asia/Seoul (UTC+09:00)."
 
-    def test_says_so_when_there_are_none(self, host: Host) -> None:
+    def test_prints_a_zero_count_without_sessions(self, host: Host) -> None:
         host.add_user("bora")
 
         result = run(host, "show", "bora")
@@ -199,7 +199,7 @@ class TestShow:
             "0 active sessions of bora. Times are UTC.\n",
         )
 
-    def test_says_the_same_in_json_as_the_api(self, host: Host) -> None:
+    def test_prints_the_same_json_as_the_api(self, host: Host) -> None:
         token = sign_in(host, host.add_user("admin", is_superuser=True))["token"]
         bora = host.add_user("bora")
         sign_in(host, bora)
@@ -213,7 +213,7 @@ class TestShow:
 
 
 class TestUser:
-    """Whom USER means."""
+    """The argument USER of the commands."""
 
     def test_is_a_username(self, host: Host) -> None:
         bora = host.add_user("bora")
@@ -226,7 +226,7 @@ class TestUser:
         assert run_json(host, "show", bora)["user_id"] == bora
         assert "of bora." in run(host, "show", bora).stdout
 
-    def test_is_an_id_of_somebody_deleted(self, host: Host) -> None:
+    def test_is_an_id_of_a_deleted_user(self, host: Host) -> None:
         bora = host.add_user("bora")
         token = host.issue(bora)
         host.delete_user(bora)
@@ -243,7 +243,7 @@ class TestUser:
         assert_failed(run(host, "show", "--id", "bora"), "There is no user bora.")
 
     @pytest.mark.parametrize("deleted", [False, True])
-    def test_must_not_mean_two(self, host: Host, deleted: bool) -> None:
+    def test_must_not_be_ambiguous(self, host: Host, deleted: bool) -> None:
         bora = host.add_user("bora")
         host.issue(bora)
         other = host.add_user(bora)
@@ -256,14 +256,16 @@ class TestUser:
         assert "--id" in result.stderr
         assert host.rows("xgen_revocations") == []
 
-    def test_may_have_an_id_for_a_username(self, make_host: MakeHost, database_url: str) -> None:
+    def test_may_be_both_username_and_id_of_one_user(
+        self, make_host: MakeHost, database_url: str
+    ) -> None:
         host = make_host(database_url, model=NamedUser)
         host.add_user("bora", id="bora")
 
         assert run_json(host, "show", "bora")["user_id"] == "bora"
 
     @pytest.mark.parametrize("name", ["zoe", "*", "", "999", "1" * 300, "\x1b[2J"])
-    def test_must_mean_somebody(self, host: Host, name: str) -> None:
+    def test_must_be_a_known_user(self, host: Host, name: str) -> None:
         host.issue(host.add_user("bora"))
 
         for command in ("show", "force-logout"):
@@ -272,7 +274,7 @@ class TestUser:
             assert_failed(result, "There is no user ")
             assert "\x1b" not in result.stderr
 
-    def test_must_be_text(self, host: Host) -> None:
+    def test_must_be_valid_text(self, host: Host) -> None:
         assert run(host, "show", "bora\udcff").exit_code == 2
 
 
@@ -297,7 +299,7 @@ class TestForceLogout:
     @pytest.mark.parametrize(
         ("sessions", "said"), [(0, "0 sessions"), (1, "1 session"), (2, "2 sessions")]
     )
-    def test_counts_in_good_english(self, host: Host, sessions: int, said: str) -> None:
+    def test_uses_the_right_plural(self, host: Host, sessions: int, said: str) -> None:
         bora = host.add_user("bora")
         for _ in range(sessions):
             host.issue(bora)
@@ -355,7 +357,7 @@ class TestForceLogout:
         ("name", "actor"),
         [("x" * 300, "cli:" + "x" * 251), ("a\nb", "cli:a\N{REPLACEMENT CHARACTER}b")],
     )
-    def test_records_any_name_that_the_system_has_for_the_actor(
+    def test_shortens_and_cleans_the_system_user_name_of_the_actor(
         self, host: Host, monkeypatch: pytest.MonkeyPatch, name: str, actor: str
     ) -> None:
         monkeypatch.setenv("LOGNAME", name)
@@ -366,7 +368,7 @@ class TestForceLogout:
         (record,) = host.rows("xgen_revocations")
         assert record["actor"] == actor
 
-    def test_works_where_the_system_has_no_name_for_the_actor(self, host: Host) -> None:
+    def test_works_without_a_system_user_name(self, host: Host) -> None:
         host.add_user("bora")
 
         with patch("getpass.getuser", side_effect=OSError("No username set")):
@@ -400,7 +402,7 @@ class TestEnd:
             "sessions_ended": 1,
         }
 
-    def test_ends_a_session_of_somebody_deleted(self, host: Host) -> None:
+    def test_ends_a_session_of_a_deleted_user(self, host: Host) -> None:
         bora = host.add_user("bora")
         token = host.issue(bora)
         host.delete_user(bora)
@@ -409,7 +411,7 @@ class TestEnd:
 
         assert result.stdout == f"1 session of {bora} ended.\n"
 
-    def test_fails_for_a_session_that_is_none(self, host: Host) -> None:
+    def test_fails_for_an_ended_or_unknown_session(self, host: Host) -> None:
         token = host.issue(host.add_user("bora"))
         host.end_session(token.session_id)
 
@@ -427,7 +429,7 @@ class TestPrune:
     def small_batches(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pruning, "PRUNE_BATCH", 2)
 
-    def test_deletes_what_is_past_the_retention(self, host: Host) -> None:
+    def test_deletes_rows_past_the_retention(self, host: Host) -> None:
         bora = host.add_user("bora")
         with freeze_time(MAY) as clock:
             for _ in range(5):
@@ -452,7 +454,7 @@ class TestPrune:
 
 
 class TestUpgrade:
-    def test_makes_the_tables(self, make_host: MakeHost, database_url: str) -> None:
+    def test_creates_the_tables(self, make_host: MakeHost, database_url: str) -> None:
         host = make_host(database_url, create_all=False)
 
         first, second = run(host, "upgrade"), run(host, "upgrade")
@@ -467,7 +469,7 @@ class TestUpgrade:
         assert run_json(host, "upgrade") == {"revisions": ALL}
         assert run_json(host, "upgrade") == {"revisions": []}
 
-    def test_fails_for_other_tables(self, host: Host) -> None:
+    def test_fails_for_tables_that_differ(self, host: Host) -> None:
         with host.app.app_context(), host.db.engine.begin() as connection:
             connection.execute(sa.text("ALTER TABLE xgen_sessions DROP COLUMN ip"))
 
@@ -496,7 +498,7 @@ class TestDatabaseTrouble:
             ("mysql+pymysql://root@127.0.0.1:9/test", "Can't connect"),
         ],
     )
-    def test_is_said_in_one_line(
+    def test_is_reported_in_one_line(
         self, make_host: MakeHost, url: str, reason: str, args: list[str]
     ) -> None:
         host = make_host(url, create_all=False)
@@ -505,7 +507,7 @@ class TestDatabaseTrouble:
         assert_failed(run(host, *args, "--json"), reason)
 
     @pytest.mark.parametrize("args", COMMANDS)
-    def test_names_the_command_that_makes_missing_tables(
+    def test_names_the_command_that_creates_missing_tables(
         self, make_host: MakeHost, database_url: str, args: list[str]
     ) -> None:
         host = make_host(database_url, create_all=False)
@@ -514,7 +516,7 @@ class TestDatabaseTrouble:
 
         assert_failed(run(host, *args), UPGRADE_FIRST)
 
-    def test_does_not_blame_the_plugins_tables_for_the_hosts(self, host: Host) -> None:
+    def test_does_not_suggest_upgrade_for_a_missing_table_of_the_host(self, host: Host) -> None:
         with host.app.app_context():
             host.model.__table__.drop(host.db.engine)
 
@@ -532,5 +534,5 @@ class TestHelp:
         for name in ("list", "show", "force-logout", "end", "prune", "upgrade"):
             assert f"\n  {name} " in result.stdout
 
-    def test_is_what_an_unknown_command_points_to(self, host: Host) -> None:
+    def test_an_unknown_command_is_refused(self, host: Host) -> None:
         assert run(host, "lsit").exit_code == 2

@@ -1,4 +1,4 @@
-"""``flask xgen-sessions doctor``: each finding where there is cause, and none without."""
+"""``flask xgen-sessions doctor``: each finding appears if it has a cause, and only then."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def make_sound(make_host: MakeHost, url: str, **config: Any) -> Host:
-    """Return a host that nothing is to be said of, but for what *config* brings about."""
+    """Return a host without complaints, except for those that *config* causes."""
     pooled = {} if url.startswith("sqlite") else POOLED
     config = SOUND | pooled | config
     keys = {key: config.pop(key) for key in ("SECRET_KEY",)}
@@ -65,7 +65,7 @@ def run(host: Host, *args: str) -> Result:
 
 
 def examine(host: Host) -> dict[str, Any]:
-    """Return the findings by their codes, from a run whose exit code goes with them."""
+    """Run the command, check its exit code, and return the findings by their codes."""
     result = run(host, "--json")
     document = json.loads(result.stdout)
     found = {finding["code"]: finding for finding in document["findings"]}
@@ -75,7 +75,7 @@ def examine(host: Host) -> dict[str, Any]:
 
 
 def complaints(host: Host) -> set[str]:
-    """Return the codes of what is not ok."""
+    """Return the codes of the findings that are warnings or problems."""
     return {code for code, finding in examine(host).items() if finding["level"] != "ok"}
 
 
@@ -133,7 +133,7 @@ class TestKeys:
             "uuid": lambda: str(uuid.uuid4()).encode(),
         }
 
-        # One in some ten thousand may be taken for words.
+        # About one random secret in ten thousand is mistaken for words.
         for name, make in makers.items():
             assert sum(weakness(make()) is not None for _ in range(1000)) <= 2, name
 
@@ -160,7 +160,9 @@ class TestKeys:
     ) -> None:
         assert complaints(make_sound(make_host, sqlite_url, **config)) == {"flask-key-weak"}
 
-    def test_one_secret_for_both_is_said_once(self, make_host: MakeHost, sqlite_url: str) -> None:
+    def test_one_weak_secret_for_both_is_reported_once(
+        self, make_host: MakeHost, sqlite_url: str
+    ) -> None:
         host = make_sound(make_host, sqlite_url, SECRET_KEY=SECRET, XGEN_SESSIONS_SECRET_KEY=SECRET)
 
         assert complaints(host) == {"key-weak"}
@@ -177,7 +179,7 @@ class TestKeys:
 
         assert complaints(host) == {"routes-unchecked"}, "neither keys nor cookies"
 
-    def test_secret_does_not_matter_where_another_key_signs(
+    def test_secret_does_not_matter_if_another_key_signs(
         self, make_host: MakeHost, sqlite_url: str
     ) -> None:
         private, _ = pems(ed25519.Ed25519PrivateKey.generate())
@@ -207,7 +209,7 @@ class TestCookies:
             ({"REMEMBER_COOKIE_HTTPONLY": False}, "remember-cookie-readable"),
         ],
     )
-    def test_that_gives_itself_away(
+    def test_with_an_insecure_setting(
         self, make_host: MakeHost, sqlite_url: str, config: dict[str, Any], code: str
     ) -> None:
         host = make_sound(make_host, sqlite_url, **config)
@@ -215,7 +217,7 @@ class TestCookies:
         assert complaints(host) == {code}
         assert examine(host)[code]["level"] == "warning"
 
-    def test_does_not_matter_where_tokens_come_in_headers(
+    def test_does_not_matter_if_tokens_come_in_headers_only(
         self, make_host: MakeHost, sqlite_url: str
     ) -> None:
         host = make_sound(
@@ -282,7 +284,7 @@ class TestTables:
             ("mysql+pymysql://root:hush@127.0.0.1:9/test", "Can't connect"),
         ],
     )
-    def test_cannot_be_asked_for_while_the_database_is_down(
+    def test_cannot_be_checked_while_the_database_is_down(
         self, make_host: MakeHost, url: str, reason: str
     ) -> None:
         def extras(app: Flask) -> Mapping[str, Any]:
@@ -298,7 +300,7 @@ class TestTables:
         assert result.stderr == ""
         assert finding["level"] == "problem"
         assert reason in finding["meaning"]
-        assert "flask-key-weak" in examine(host), "what needs no database is still looked at"
+        assert "flask-key-weak" in examine(host), "checks that need no database still run"
         assert "hush" not in result.stdout + json.dumps(finding)
 
     def test_that_are_locked(self, make_host: MakeHost, postgresql_url: str) -> None:
@@ -311,7 +313,7 @@ class TestTables:
 
         assert "lock timeout" in findings["database-unusable"]["meaning"]
         assert "lock timeout" in findings["revocation-untried"]["meaning"]
-        assert complaints(host) == set(), "it is over"
+        assert complaints(host) == set(), "the lock is released"
 
 
 class TestConnections:
@@ -337,7 +339,7 @@ class TestConnections:
         assert complaints(host) == codes
 
     @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
-    def test_at_a_level_where_meeting_changes_fail(
+    def test_at_an_isolation_level_where_concurrent_changes_fail(
         self, make_host: MakeHost, postgresql_url: str, level: str
     ) -> None:
         options = POOLED["SQLALCHEMY_ENGINE_OPTIONS"] | {"isolation_level": level}
@@ -383,11 +385,11 @@ class TestClock:
         meaning = findings["clock-differs"]["meaning"]
         assert findings["clock-differs"]["level"] == "warning"
         told = re.search(r"(\d+\.\d) s", meaning)
-        # The time the question takes counts in the clock's favour.
+        # The duration of the query is subtracted from the difference.
         assert told is not None, meaning
         assert 3 < float(told[1]) <= 5.3
         assert ("behind" if apart_s < 0 else "ahead of") in meaning
-        assert findings["revocation"]["level"] == "ok", "a force logout goes by no clock"
+        assert findings["revocation"]["level"] == "ok", "a force logout depends on no clock"
 
     def test_that_agrees(self, make_host: MakeHost, database_url: str) -> None:
         host = make_sound(make_host, database_url)
@@ -410,7 +412,9 @@ class TestProxy:
         ["10.0.0.7", "172.31.0.1", "192.168.1.1", "127.0.0.1", "169.254.1.1", "100.64.0.1",
          "::1", "fd00::1", "fe80::1"],
     )  # fmt: skip
-    def test_before_most_users(self, make_host: MakeHost, sqlite_url: str, address: str) -> None:
+    def test_is_found_if_most_users_have_one_private_address(
+        self, make_host: MakeHost, sqlite_url: str, address: str
+    ) -> None:
         host = make_sound(make_host, sqlite_url)
         self.sign_in(host, *[address] * 4, "203.0.113.7")
 
@@ -439,7 +443,7 @@ class TestProxy:
             ["/run/app.sock"] * 8,
         ],
     )
-    def test_is_not_seen_in_what_may_be_right(
+    def test_is_not_found_in_addresses_that_may_be_right(
         self, make_host: MakeHost, sqlite_url: str, addresses: list[str]
     ) -> None:
         host = make_sound(make_host, sqlite_url)
@@ -447,14 +451,14 @@ class TestProxy:
 
         assert complaints(host) == set()
 
-    def test_of_the_past_does_not_count(self, make_host: MakeHost, sqlite_url: str) -> None:
+    def test_is_not_found_in_expired_sessions(self, make_host: MakeHost, sqlite_url: str) -> None:
         host = make_sound(make_host, sqlite_url)
         self.sign_in(host, *["10.0.0.7"] * 6)
 
         with freeze_time(later(days=2)):
             assert complaints(host) == set()
 
-    def test_with_too_small_a_count_is_told_apart(
+    def test_with_too_small_a_count_has_another_mend(
         self, make_host: MakeHost, sqlite_url: str
     ) -> None:
         host = make_sound(make_host, sqlite_url)
@@ -465,9 +469,9 @@ class TestProxy:
 
 
 def trigger(url: str, table: str, event: str, action: str) -> list[str]:
-    """Return what makes a trigger that spoils a change, in the words of each database.
+    """Return the statements that create a trigger which spoils a change.
 
-    :param action: ``"refuse"``, or an assignment to the new row such as ``ended_us = NULL``.
+    :param action: ``"refuse"``, or an assignment to the new row, for example ``ended_us = NULL``.
     """
     if url.startswith("sqlite"):
         key = {"xgen_sessions": "jti", "xgen_user_logins": "user_id"}.get(table)
@@ -524,7 +528,7 @@ class TestProof:
             ([("xgen_sessions", "issued_us = 7")], "refused for the wrong reason (token_invalid)"),
         ],
     )  # fmt: skip
-    def test_finds_what_undoes_a_revocation(
+    def test_finds_a_trigger_that_undoes_a_revocation(
         self,
         make_host: MakeHost,
         database_url: str,
@@ -573,7 +577,7 @@ class TestProof:
         assert "refused by a trigger" in finding["meaning"]
         self.assert_nothing_left(host)
 
-    def test_says_whose_rows_it_could_not_delete(
+    def test_names_the_user_of_rows_that_it_could_not_delete(
         self, make_host: MakeHost, database_url: str
     ) -> None:
         host = make_sound(make_host, database_url)
@@ -595,7 +599,7 @@ class TestProof:
 
         assert "readonly" in finding["meaning"]
 
-    def test_is_for_those_who_issue(self, make_host: MakeHost, sqlite_url: str) -> None:
+    def test_is_skipped_without_a_signing_key(self, make_host: MakeHost, sqlite_url: str) -> None:
         _, public = pems(ed25519.Ed25519PrivateKey.generate())
         host = make_sound(
             make_host,
@@ -663,7 +667,7 @@ class TestCommand:
             finding for finding in document["findings"] if finding["level"] == "warning"
         ).items()
 
-    def test_tells_no_secret(self, make_host: MakeHost, sqlite_url: str) -> None:
+    def test_prints_no_secret(self, make_host: MakeHost, sqlite_url: str) -> None:
         keys = {
             "XGEN_SESSIONS_SECRET_KEY": "x" * 40,
             "SECRET_KEY": "a weak secret",
@@ -677,7 +681,7 @@ class TestCommand:
         assert not [each for each in ("x" * 40, "a weak secret", "y" * 40) if each in printed]
         assert "eyJ" not in printed
 
-    def test_shows_odd_names_harmlessly(self, make_host: MakeHost, sqlite_url: str) -> None:
+    def test_prints_no_control_characters(self, make_host: MakeHost, sqlite_url: str) -> None:
         host = make_sound(make_host, sqlite_url)
         host.app.add_url_rule("/odd\x07path", "odd\x07endpoint", lambda: "in")
 
@@ -750,6 +754,6 @@ def test_the_example_application_has_no_complaints_but_those_of_plain_http(
     result = call(*doctor, cwd=tmp_path, **environment)
 
     assert result.returncode == 0, result.stderr
-    # Its people are signed in by tokens, so that Flask's own cookie matters little.
+    # Its users sign in with tokens, so Flask's own cookies matter little.
     cross_site = {"flask-cookie-cross-site", "remember-cookie-cross-site"}
     assert codes_in(result.stdout) - cross_site == PLAIN_HTTP

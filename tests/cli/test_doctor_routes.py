@@ -1,4 +1,4 @@
-"""``flask xgen-sessions doctor`` on routes: what it says of them is what they do."""
+"""``flask xgen-sessions doctor`` on routes: its findings agree with the routes' answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def paths(findings: Mapping[str, Any], code: str) -> list[str]:
 
 
 def made(make_host: MakeHost, url: str, add: Add, **config: Any) -> Host:
-    """Return a host with what *add* adds."""
+    """Return a host with the routes that *add* adds."""
 
     def extras(app: Flask) -> Mapping[str, Any]:
         add(app)
@@ -48,7 +48,7 @@ def view() -> str:
 
 
 def login_required(function: Any) -> Any:
-    """What it is called is not what it does."""
+    """A decorator that has the name of a check and adds none."""
 
     def decorated_view() -> Any:
         return function()
@@ -57,7 +57,7 @@ def login_required(function: Any) -> Any:
 
 
 def careless(function: Any) -> Any:
-    """A decorator that keeps what it decorates and adds nothing."""
+    """A decorator that only calls the decorated function."""
 
     @wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
@@ -243,7 +243,7 @@ def test_route_is_not_checked(make_host: MakeHost, sqlite_url: str, add: Add) ->
     assert host.client().get("/x").status_code == 200
 
 
-def test_says_how_the_rest_of_a_host_stands(sqlite_host: Host) -> None:
+def test_reports_the_other_routes_of_a_host(sqlite_host: Host) -> None:
     findings = examine(sqlite_host)
 
     assert findings["routes-unchecked"]["level"] == "warning"
@@ -259,10 +259,10 @@ def test_says_how_the_rest_of_a_host_stands(sqlite_host: Host) -> None:
     assert "routes-own-rule" not in findings
 
 
-def test_every_route_of_the_plugin_keeps_everybody_out(
+def test_every_route_of_the_plugin_refuses_anonymous_calls(
     make_host: MakeHost, sqlite_url: str
 ) -> None:
-    """What is counted as checked or left out is so, one route after the other."""
+    """None is reported as unchecked, and each one refuses an anonymous call."""
     host = make_host(sqlite_url, extras=lambda app: {"admin": Admin(app)})
     findings = examine(host)
     unchecked = paths(findings, "routes-unchecked")
@@ -284,7 +284,7 @@ def test_every_route_of_the_plugin_keeps_everybody_out(
             for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         ]
     answers = {host.client().open(path, method=method).status_code for method, path in calls}
-    assert answers == {401, 303}, "303 leads from the screen's button to the sign-in page"
+    assert answers == {401, 303}, "303: the screen's button redirects to the sign-in page"
 
 
 def test_only_the_methods_without_a_check_are_listed(make_host: MakeHost, sqlite_url: str) -> None:
@@ -313,7 +313,7 @@ def test_only_the_methods_without_a_check_are_listed(make_host: MakeHost, sqlite
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket"}
 
 
-def test_web_sockets_are_looked_at_as_well(make_host: MakeHost, sqlite_url: str) -> None:
+def test_web_sockets_are_checked_too(make_host: MakeHost, sqlite_url: str) -> None:
     def add(app: Flask) -> None:
         guarded = flask_login.login_required(lambda: "in")
         app.add_url_rule("/socket", "socket", lambda: "in", websocket=True)
@@ -325,7 +325,9 @@ def test_web_sockets_are_looked_at_as_well(make_host: MakeHost, sqlite_url: str)
     findings = examine(host)
 
     expected = {"methods": ["WEBSOCKET"], "path": "/socket", "endpoint": "socket"}
-    assert findings["routes-unchecked"]["routes"][0] == expected, "it may change something"
+    assert findings["routes-unchecked"]["routes"][0] == expected, (
+        "listed first, as it may change data"
+    )
     assert "/guarded" not in paths(findings, "routes-unchecked")
     assert "/public" in paths(findings, "routes-open")
     answers = [host.client().get(path, headers=UPGRADE) for path in ("/socket", "/guarded")]
@@ -333,7 +335,7 @@ def test_web_sockets_are_looked_at_as_well(make_host: MakeHost, sqlite_url: str)
 
 
 def unchecked_methods(host: Host, path: str) -> list[str]:
-    """Return the methods that are listed as unchecked, after having called them and the others."""
+    """Return the methods that are listed as unchecked, after a call of each method."""
     routes = examine(host)["routes-unchecked"]["routes"]
     listed = [method for route in routes if route["path"] == path for method in route["methods"]]
     for method in ("GET", "HEAD", "OPTIONS", "POST"):
@@ -374,10 +376,10 @@ def test_flask_login_lets_options_through(
     host = made(make_host, sqlite_url, add)
 
     assert unchecked_methods(host, "/x") == listed
-    assert unchecked_methods(host, "/default") == [], "Flask answers by itself"
+    assert unchecked_methods(host, "/default") == [], "Flask answers OPTIONS itself"
 
 
-def test_methods_of_a_class_that_others_stand_in_for_are_looked_at(
+def test_implicit_head_and_options_of_a_class_are_checked(
     make_host: MakeHost, sqlite_url: str
 ) -> None:
     class Page(MethodView):
@@ -471,20 +473,22 @@ class TestFlaskAdmin:
         assert found == ["/admin/", "/admin/careless/", "/open"]
         assert [host.client().get(path).status_code for path in found[:2]] == [200, 200]
 
-    def test_rules_of_the_hosts_own_are_listed_apart(self, host: Host) -> None:
+    def test_access_rules_of_the_host_are_listed_separately(self, host: Host) -> None:
         findings = examine(host)
 
         assert findings["routes-own-rule"]["level"] == "ok"
         assert paths(findings, "routes-own-rule") == ["/admin/handled/", "/admin/own/"]
 
-    def test_a_check_on_the_method_or_of_the_plugins_counts(self, host: Host) -> None:
+    def test_a_check_on_the_method_or_of_the_plugins_view_counts(self, host: Host) -> None:
         assert host.client().post("/admin/careless/own").status_code == 401
         assert host.client().get("/admin/ours/").status_code == 401
 
     def test_its_files_are_open(self, host: Host) -> None:
         assert "/admin/static/<path:filename>" in paths(examine(host), "routes-open")
 
-    def test_an_index_with_a_rule_is_not_found(self, make_host: MakeHost, sqlite_url: str) -> None:
+    def test_an_index_with_a_rule_is_not_reported(
+        self, make_host: MakeHost, sqlite_url: str
+    ) -> None:
         class Index(AdminIndexView):  # type: ignore[misc]
             def is_accessible(self) -> bool:
                 return False
@@ -527,7 +531,7 @@ class TestOpenRoutes:
         assert "/x" in paths(findings, "routes-open")
         assert "/x" not in paths(findings, "routes-unchecked")
 
-    def test_stay_guarded_if_they_were(self, make_host: MakeHost, sqlite_url: str) -> None:
+    def test_stay_checked_if_they_have_a_check(self, make_host: MakeHost, sqlite_url: str) -> None:
         guarded = open_to_all(token_required(lambda: "in"))
         host = made(make_host, sqlite_url, lambda app: app.add_url_rule("/x", "x", guarded))
 
@@ -554,7 +558,7 @@ class TestOpenRoutes:
         assert {"/sign-in", "/staff", "/team"} <= set(paths(findings, "routes-open"))
 
     @pytest.mark.parametrize("site", ["https://sso.example.com", "//sso.example.com"])
-    def test_are_none_that_a_sign_in_page_elsewhere_is_called_like(
+    def test_do_not_include_the_path_of_an_external_sign_in_page(
         self, make_host: MakeHost, sqlite_url: str, site: str
     ) -> None:
         def add(app: Flask) -> None:
@@ -578,7 +582,9 @@ class TestOpenRoutes:
         findings = examine(host)
 
         assert "/outer/inner/static/<path:filename>" in paths(findings, "routes-open")
-        assert "/outer/static" in paths(findings, "routes-unchecked"), "it only has the name"
+        assert "/outer/static" in paths(findings, "routes-unchecked"), (
+            "only its path looks like files"
+        )
 
 
 class TestFlaskLogin:
@@ -591,7 +597,7 @@ class TestFlaskLogin:
         assert {"/api/user", "/page"} <= set(paths(findings, "routes-unchecked"))
         assert "/api/token" not in paths(findings, "routes-unchecked")
 
-    def test_that_knows_no_tokens_guards_nothing(
+    def test_without_the_token_loader_is_no_check(
         self, make_host: MakeHost, sqlite_url: str
     ) -> None:
         def extras(app: Flask) -> Mapping[str, Any]:
@@ -606,9 +612,9 @@ class TestFlaskLogin:
         assert findings["login-manager-apart"]["level"] == "warning"
         assert "/page" in paths(findings, "routes-unchecked")
         assert host.status(token) == 200
-        assert host.status(token, "/api/user") == 302, "the token is not even looked at"
+        assert host.status(token, "/api/user") == 302, "the token is not read"
 
-    def test_need_not_be_there(self, make_host: MakeHost, sqlite_url: str) -> None:
+    def test_is_optional(self, make_host: MakeHost, sqlite_url: str) -> None:
         def extras(app: Flask) -> Mapping[str, Any]:
             del app.login_manager  # type: ignore[attr-defined]
             return {"login_manager": None}
@@ -618,6 +624,6 @@ class TestFlaskLogin:
         assert "login-manager-apart" not in findings
         assert {"/page", "/sign-in"} <= set(paths(findings, "routes-unchecked"))
 
-    def test_that_knows_tokens_is_fine(self, sqlite_host: Host) -> None:
+    def test_with_the_token_loader_is_fine(self, sqlite_host: Host) -> None:
         assert isinstance(sqlite_host.login_manager, flask_login.LoginManager)
         assert {"login-manager-apart", "login-disabled"}.isdisjoint(examine(sqlite_host))

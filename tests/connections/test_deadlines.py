@@ -1,4 +1,4 @@
-"""Deadlines: a database that says nothing holds nobody up for longer than was agreed."""
+"""Deadlines: a silent database delays a call no longer than the configured deadline."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ PATIENCE_S = 30
 
 @pytest.fixture(params=["postgresql", "mariadb"])
 def server_url(request: pytest.FixtureRequest) -> str:
-    """Give the URL of an empty database, on each server in turn."""
+    """Return the URL of an empty database, on each database server."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
 def wired(request: pytest.FixtureRequest, make_host: MakeHost) -> Iterator[tuple[Host, Wire]]:
-    """Give a host on a database server, and the wire between them."""
+    """Yield a host on a database server, and the wire between the two."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     with wire_to(url) as (wire, through):
         host = make_host(
@@ -54,7 +54,7 @@ def wired(request: pytest.FixtureRequest, make_host: MakeHost) -> Iterator[tuple
 
 
 def issued_to(host: Host, user: str) -> IssuedToken:
-    """Sign a user in, be it at the second attempt: a busy machine may miss a short deadline."""
+    """Sign a user in; retry, because a busy machine may miss the short deadline."""
     issued: list[IssuedToken] = []
 
     def is_signed_in() -> bool:
@@ -66,7 +66,7 @@ def issued_to(host: Host, user: str) -> IssuedToken:
     return issued[0]
 
 
-def test_a_token_is_refused_in_time_on_connections_that_fell_silent(
+def test_a_token_is_refused_in_time_on_silent_connections(
     wired: tuple[Host, Wire],
 ) -> None:
     host, wire = wired
@@ -88,7 +88,9 @@ def test_a_token_is_refused_in_time_on_connections_that_fell_silent(
     assert host.status(token, "/api/user") == 200
 
 
-def test_a_call_that_was_answered_in_time_is_watched_no_longer(wired: tuple[Host, Wire]) -> None:
+def test_the_watchdog_breaks_no_connection_after_an_answer_in_time(
+    wired: tuple[Host, Wire],
+) -> None:
     host, _ = wired
     opened: list[object] = []
     with host.app.app_context():
@@ -97,15 +99,15 @@ def test_a_call_that_was_answered_in_time_is_watched_no_longer(wired: tuple[Host
     until(lambda: host.status(token) == 200)
     assert opened
 
-    def goes_on_undisturbed() -> bool:
+    def is_undisturbed() -> bool:
         before = len(opened)
         begun = time.monotonic()
         while time.monotonic() < begun + 2 * DEADLINE_S:
             host.status(token)
-        return len(opened) == before  # none was broken after its call
+        return len(opened) == before  # no connection was broken after its call
 
-    # One call may be held up by a busy machine for as long, and then it is broken rightly.
-    assert any(goes_on_undisturbed() for _ in range(3))
+    # A busy machine may delay one call past the deadline; breaking its connection is right then.
+    assert any(is_undisturbed() for _ in range(3))
 
 
 def test_a_token_is_refused_in_time_if_the_server_takes_no_connection(
@@ -128,7 +130,7 @@ def test_a_token_is_refused_in_time_if_the_server_takes_no_connection(
     until(lambda: host.status(token) == 200)
 
 
-def test_a_crowd_that_meets_a_silent_server_is_refused_in_time_too(
+def test_many_threads_on_a_silent_server_are_refused_in_time(
     wired: tuple[Host, Wire],
 ) -> None:
     host, wire = wired
@@ -148,7 +150,7 @@ def test_a_crowd_that_meets_a_silent_server_is_refused_in_time_too(
         until(lambda: list(threads.map(host.status, [token] * 24)) == [200] * 24)
 
 
-def test_a_sign_in_says_in_time_that_nothing_was_done(wired: tuple[Host, Wire]) -> None:
+def test_a_change_fails_in_time_and_does_nothing(wired: tuple[Host, Wire]) -> None:
     host, wire = wired
     user = host.add_user()
     token = issued_to(host, user)
@@ -173,7 +175,7 @@ def test_a_sign_in_says_in_time_that_nothing_was_done(wired: tuple[Host, Wire]) 
     assert host.rows("xgen_revocations") == []
 
 
-def test_a_sign_in_does_not_wait_for_a_lock_for_ever(wired: tuple[Host, Wire]) -> None:
+def test_a_sign_in_waits_for_a_lock_no_longer_than_its_deadline(wired: tuple[Host, Wire]) -> None:
     host, _ = wired
     user = host.add_user()
     issued_to(host, user)
@@ -194,7 +196,7 @@ def test_a_sign_in_does_not_wait_for_a_lock_for_ever(wired: tuple[Host, Wire]) -
     until(lambda: host.status(token) == 200)
 
 
-def test_what_joins_the_hosts_transaction_has_a_deadline_as_well(
+def test_a_change_in_the_hosts_transaction_has_a_deadline(
     wired: tuple[Host, Wire],
 ) -> None:
     host, wire = wired
@@ -213,7 +215,7 @@ def test_what_joins_the_hosts_transaction_has_a_deadline_as_well(
     until(lambda: host.status(token) == 200)
 
 
-def test_a_foreign_writer_holds_up_a_sign_in_and_no_verification(
+def test_a_foreign_writer_blocks_sign_ins_but_no_verification(
     make_host: MakeHost, sqlite_url: str
 ) -> None:
     host = make_host(sqlite_url, SQLALCHEMY_ENGINE_OPTIONS={"connect_args": {"timeout": 0.2}})
@@ -233,7 +235,7 @@ def test_a_foreign_writer_holds_up_a_sign_in_and_no_verification(
     assert host.verify(host.issue(user))
 
 
-def test_a_reader_that_keeps_a_file_from_its_write_ahead_log_keeps_no_token_out(
+def test_a_reader_that_prevents_wal_mode_blocks_no_verification(
     make_host: MakeHost, sqlite_url: str
 ) -> None:
     host = make_host(sqlite_url)
@@ -249,7 +251,7 @@ def test_a_reader_that_keeps_a_file_from_its_write_ahead_log_keeps_no_token_out(
         assert host.status(token) == 200
 
 
-def test_a_forked_process_has_connections_of_its_own(host: Host) -> None:
+def test_a_forked_process_opens_new_connections(host: Host) -> None:
     token = host.issue(host.add_user())
     assert host.status(token) == 200
     child = os.fork()
@@ -269,7 +271,7 @@ def test_a_forked_process_has_connections_of_its_own(host: Host) -> None:
         assert list(threads.map(host.status, [token] * 8)) == [200] * 8
 
 
-def test_nothing_is_left_behind_that_watches(wired: tuple[Host, Wire]) -> None:
+def test_only_one_watchdog_thread_remains(wired: tuple[Host, Wire]) -> None:
     host, wire = wired
     token = issued_to(host, host.add_user())
     wire.hold_up()
@@ -282,7 +284,7 @@ def test_nothing_is_left_behind_that_watches(wired: tuple[Host, Wire]) -> None:
     assert names.count("xgen-sessions-watchdog") == 1
 
 
-def test_a_call_ends_once_what_is_broken_for_its_sake_is_broken() -> None:
+def test_a_call_does_not_end_while_the_watchdog_breaks_its_connection() -> None:
     breaking, may_go_on = threading.Event(), threading.Event()
 
     def interrupt() -> None:
@@ -300,7 +302,7 @@ def test_a_call_ends_once_what_is_broken_for_its_sake_is_broken() -> None:
         ended.result(PATIENCE_S)
 
 
-def test_a_connection_that_comes_when_all_are_closed_is_closed_too(
+def test_a_connection_that_opens_after_dispose_is_closed(
     server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = sa.create_engine(server_url)
@@ -330,11 +332,11 @@ def is_open(connection: Connection) -> bool:
 
 
 @pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+psycopg2", "mysql+pymysql"])
-def test_an_attempt_to_connect_that_nobody_waits_for_ends_by_itself(driver: str) -> None:
+def test_an_abandoned_attempt_to_connect_ends_by_itself(driver: str) -> None:
     with socket.socket() as deaf, ExitStack() as stack:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
-        for _ in range(3):  # from then on, the system drops whoever wants to connect
+        for _ in range(3):  # afterwards, the system drops attempts to connect
             filling = stack.enter_context(socket.socket())
             filling.setblocking(False)
             filling.connect_ex(deaf.getsockname())
@@ -353,7 +355,7 @@ def test_an_attempt_to_connect_that_nobody_waits_for_ends_by_itself(driver: str)
 
 
 @pytest.mark.parametrize(("own", "expected"), [(None, 3), (60, 3), (1, 1), ("1", "1")])
-def test_the_hosts_own_connections_take_the_time_that_it_allows(
+def test_connect_timeout_is_limited_for_the_pool_and_not_for_the_host(
     monkeypatch: pytest.MonkeyPatch, own: Any, expected: Any
 ) -> None:
     options = {} if own is None else {"connect_timeout": own}
@@ -375,7 +377,7 @@ def test_the_hosts_own_connections_take_the_time_that_it_allows(
 
 
 @pytest.mark.parametrize(("threshold", "limit"), [(5, "800ms"), (None, "0")])
-def test_no_limit_is_left_on_connections_that_a_pooler_shares(
+def test_no_statement_timeout_is_set_on_connections_of_a_pooler(
     postgresql_url: str, threshold: int | None, limit: str
 ) -> None:
     engine = sa.create_engine(postgresql_url, connect_args={"prepare_threshold": threshold})

@@ -1,4 +1,4 @@
-"""However a driver is asked, it says the same, and fails in the same way."""
+"""Look-ups return the same rows with every driver, and raise the driver's own errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ODD_IDS = [
 
 @contextmanager
 def connection_of(host: Host) -> Iterator[tuple[Any, sa.Engine]]:
-    """Lend a driver's connection in autocommit, and the engine it came from."""
+    """Yield a driver's connection in autocommit mode, and its engine."""
     with host.app.app_context():
         engine = host.db.engine
     connection = open_unpooled(engine.pool)
@@ -53,7 +53,7 @@ def connection_of(host: Host) -> Iterator[tuple[Any, sa.Engine]]:
 
 
 @pytest.mark.parametrize("user_id", ODD_IDS)
-def test_what_is_on_record_comes_back_as_it_is(
+def test_recorded_values_are_returned_unchanged(
     make_host: MakeHost, database_url: str, user_id: str
 ) -> None:
     host = make_host(database_url, model=NamedUser)
@@ -83,7 +83,7 @@ def test_what_is_on_record_comes_back_as_it_is(
         assert answer == [host.login_row(user_id)["invalid_before_us"], 0]
 
 
-def test_what_is_not_on_record_has_no_row(host: Host) -> None:
+def test_an_unrecorded_token_has_no_row(host: Host) -> None:
     with connection_of(host) as (connection, engine):
         ask = fast_lookup(connection, engine.dialect)
         sql, parameters = compile_lookup(STATEMENTS["status"], engine)
@@ -92,7 +92,7 @@ def test_what_is_not_on_record_has_no_row(host: Host) -> None:
         assert list(ask("SELECT 1", ()) or ()) == [1]
 
 
-def test_a_driver_fails_with_its_own_errors(make_host: MakeHost, database_url: str) -> None:
+def test_a_driver_raises_its_own_errors(make_host: MakeHost, database_url: str) -> None:
     host = make_host(database_url, create_all=False)
     with connection_of(host) as (connection, engine):
         ask = fast_lookup(connection, engine.dialect)
@@ -103,7 +103,7 @@ def test_a_driver_fails_with_its_own_errors(make_host: MakeHost, database_url: s
         assert list(ask("SELECT 1", ()) or ()) == [1]
 
 
-def test_a_table_that_was_changed_meanwhile_is_read_as_it_is(host: Host) -> None:
+def test_an_altered_table_is_read_correctly(host: Host) -> None:
     token = host.issue(host.add_user())
     assert host.status(token) == 200
 
@@ -117,7 +117,7 @@ def test_a_table_that_was_changed_meanwhile_is_read_as_it_is(host: Host) -> None
 
 
 def prepared(host: Host) -> int:
-    """Return how many statements a connection of psycopg's has prepared once it was asked."""
+    """Return the number of statements that a psycopg connection has prepared after a look-up."""
     with connection_of(host) as (connection, engine):
         ask = fast_lookup(connection, engine.dialect)
         sql, parameters = compile_lookup(STATEMENTS["status"], engine)
@@ -126,7 +126,7 @@ def prepared(host: Host) -> int:
         return int(found[0])
 
 
-def test_nothing_is_prepared_where_the_host_forbids_it(
+def test_no_statement_is_prepared_if_the_host_forbids_it(
     make_host: MakeHost, postgresql_url: str
 ) -> None:
     assert prepared(make_host(postgresql_url)) == 1
@@ -138,7 +138,7 @@ def test_nothing_is_prepared_where_the_host_forbids_it(
     assert [host.status(token) for _ in range(10)] == [200] * 10
 
 
-def test_gevent_sees_each_wait(
+def test_libpq_is_not_used_directly_if_gevent_has_to_see_each_wait(
     make_host: MakeHost, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = make_host(postgresql_url)
@@ -150,7 +150,7 @@ def test_gevent_sees_each_wait(
 
 @contextmanager
 def traced(host: Host) -> Iterator[tuple[Lookup, str, Callable[[str], Any], list[str]]]:
-    """Lend what asks a connection to SQLite, the question, and all that is run on it."""
+    """Yield a look-up on a SQLite connection, its SQL and parameters, and the statements it ran."""
     ran: list[str] = []
     with connection_of(host) as (connection, engine):
         own = Connection(connection, engine.dialect)
@@ -159,7 +159,7 @@ def traced(host: Host) -> Iterator[tuple[Lookup, str, Callable[[str], Any], list
         yield ask, *compile_lookup(STATEMENTS["status"], engine), ran
 
 
-def test_sqlite_is_asked_anew_once_another_process_has_committed(
+def test_sqlite_rereads_a_row_after_another_process_has_committed(
     make_host: MakeHost, tmp_path: Path
 ) -> None:
     host = make_host(f"sqlite:///{tmp_path}/own.db")
@@ -167,7 +167,7 @@ def test_sqlite_is_asked_anew_once_another_process_has_committed(
 
     with traced(host) as (ask, sql, parameters, ran):
         first = ask(sql, parameters(token.jti))
-        assert len(ran) == 2  # the version, and the row
+        assert len(ran) == 2  # data_version, and the row
         assert ask(sql, parameters(token.jti)) == first
         assert ran[2:] == ["PRAGMA data_version"]
 
@@ -182,13 +182,13 @@ def test_sqlite_is_asked_anew_once_another_process_has_committed(
 
 
 def in_another_process(path: Path, statement: str) -> None:
-    """Run a statement on a file of SQLite, and commit."""
+    """Run a statement on a SQLite file in another process, and commit."""
     program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); "
     program += "print(c.execute(sys.argv[2]).fetchall()); c.close()"
     subprocess.run([sys.executable, "-c", program, str(path), statement], check=True)
 
 
-def test_of_attached_files_sqlite_keeps_no_row(make_host: MakeHost, tmp_path: Path) -> None:
+def test_rows_of_attached_sqlite_files_are_not_cached(make_host: MakeHost, tmp_path: Path) -> None:
     host = make_host(f"sqlite:///{tmp_path}/own.db")
     token = host.issue(host.add_user())
 
@@ -202,7 +202,7 @@ def test_of_attached_files_sqlite_keeps_no_row(make_host: MakeHost, tmp_path: Pa
         assert list(ask(sql, parameters(token.jti)) or ())[4] == 5
 
 
-def test_sqlite_keeps_so_many_rows(
+def test_the_cache_of_sqlite_rows_is_bounded(
     make_host: MakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = make_host(f"sqlite:///{tmp_path}/own.db")
@@ -217,4 +217,4 @@ def test_sqlite_keeps_so_many_rows(
         ran.clear()
         for token in tokens * 3:
             assert ask(sql, parameters(token.jti)) is not None
-        assert len(ran) > len(tokens) * 3 + 5, "some were not kept"
+        assert len(ran) > len(tokens) * 3 + 5, "some rows were not cached"

@@ -1,4 +1,4 @@
-"""Verification: each refusal has its code, and what cannot be checked does not pass."""
+"""Verification: each refusal has its code, and a token that cannot be checked is refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 
 
 def sign(token: VerifiedToken, **changes: Any) -> str:
-    """Sign a token with the host's key: *token*'s claims, changed."""
+    """Sign a token with the host's key, from the claims of *token* and *changes*."""
     changed = token._replace(**changes)
     claims = Claims(
         changed.user_id,
@@ -57,7 +57,7 @@ def refusal(host: Host, token: str) -> TokenError:
 
 @contextmanager
 def counting(make_host: MakeHost, url: str) -> Iterator[tuple[Host, Callable[[], int]]]:
-    """Give a host, and what counts how often it has asked its database."""
+    """Yield a host, and a function that returns the number of its database queries so far."""
     if not url.startswith("sqlite"):
         with wire_to(url) as (wire, through):
             host = make_host(through)
@@ -78,7 +78,7 @@ def counting(make_host: MakeHost, url: str) -> Iterator[tuple[Host, Callable[[],
 # --- Refusals --------------------------------------------------------------------------------
 
 
-def test_a_good_token_says_whose_it_is(host: Host) -> None:
+def test_a_valid_token_returns_its_claims(host: Host) -> None:
     user = host.add_user()
     issued = host.issue(user, claims={"tenant": 7})
 
@@ -112,7 +112,7 @@ def test_every_refusal_has_its_code(host: Host) -> None:
             assert (error.code, error.forced, error.user_id) == ("session_revoked", by_force, user)
 
 
-def test_a_well_signed_token_that_was_never_recorded_is_refused(host: Host) -> None:
+def test_a_correctly_signed_token_without_a_record_is_refused(host: Host) -> None:
     user = host.add_user()
     real = host.verify(host.issue(user))
 
@@ -131,7 +131,7 @@ def test_a_well_signed_token_that_was_never_recorded_is_refused(host: Host) -> N
         {"issued_us": 2**52},
     ],
 )
-def test_a_well_signed_token_that_differs_from_its_record_is_refused(
+def test_a_correctly_signed_token_that_differs_from_its_record_is_refused(
     host: Host, changes: dict[str, Any]
 ) -> None:
     user = host.add_user()
@@ -143,7 +143,7 @@ def test_a_well_signed_token_that_differs_from_its_record_is_refused(
 
 
 @pytest.mark.parametrize("later_s", [-1, 1, 10**9])
-def test_another_exp_than_recorded_is_refused(host: Host, later_s: int) -> None:
+def test_an_exp_that_differs_from_the_record_is_refused(host: Host, later_s: int) -> None:
     real = host.verify(host.issue(host.add_user()))
     forged = sign(real, expires_us=real.expires_us + later_s * SECOND_US)
 
@@ -198,7 +198,7 @@ def test_a_verification_is_one_round_trip(make_host: MakeHost, database_url: str
         assert asked() - before == 2
 
 
-def test_a_token_that_is_no_good_in_itself_costs_no_round_trip(
+def test_an_expired_or_malformed_token_costs_no_round_trip(
     make_host: MakeHost, database_url: str
 ) -> None:
     with counting(make_host, database_url) as (host, asked):
@@ -212,7 +212,7 @@ def test_a_token_that_is_no_good_in_itself_costs_no_round_trip(
 
 
 @pytest.mark.parametrize("table", ["xgen_sessions", "xgen_user_logins"])
-def test_nothing_passes_while_a_table_is_missing(host: Host, table: str) -> None:
+def test_every_token_is_refused_while_a_table_is_missing(host: Host, table: str) -> None:
     token = host.issue(host.add_user())
     with host.app.app_context(), host.db.engine.begin() as connection:
         connection.execute(sa.schema.DropTable(host.db.metadata.tables[table]))
@@ -234,7 +234,7 @@ def test_nothing_passes_while_a_table_is_missing(host: Host, table: str) -> None
         "sqlite:////nowhere/at/all.db",
     ],
 )
-def test_nothing_passes_while_the_database_is_not_there(
+def test_every_token_is_refused_while_the_database_is_unreachable(
     make_host: MakeHost, sqlite_url: str, url: str
 ) -> None:
     there = make_host(sqlite_url)
@@ -266,7 +266,7 @@ def test_tokens_are_checked_while_the_host_has_run_out_of_connections(
             host.sessions.issue(user)
 
 
-def test_a_host_whose_connections_run_something_first_is_asked_all_the_same(
+def test_a_host_with_a_connect_listener_is_read_correctly(
     make_host: MakeHost, database_url: str
 ) -> None:
     host = make_host(database_url)
@@ -288,7 +288,7 @@ def test_a_host_whose_connections_run_something_first_is_asked_all_the_same(
     assert host.status(token) == 401
 
 
-def test_tables_in_a_schema_that_the_engine_translates_are_asked_there(
+def test_tables_in_a_translated_schema_are_read_there(
     make_host: MakeHost, postgresql_url: str
 ) -> None:
     options = {"execution_options": {"schema_translate_map": {None: "tenant"}}}
@@ -306,7 +306,7 @@ def test_tables_in_a_schema_that_the_engine_translates_are_asked_there(
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has no autocommit attribute yet")
-def test_sqlite_without_autocommit_is_asked_about_the_present(
+def test_sqlite_without_autocommit_is_read_as_it_is_now(
     make_host: MakeHost, sqlite_url: str
 ) -> None:
     options = {"connect_args": {"autocommit": False}}
@@ -320,7 +320,7 @@ def test_sqlite_without_autocommit_is_asked_about_the_present(
     assert host.status(token) == 401
 
 
-def test_no_thread_to_be_had_is_a_refusal_and_passes(
+def test_tokens_are_refused_only_while_no_thread_can_be_started(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = host.issue(host.add_user())
@@ -338,7 +338,7 @@ def test_no_thread_to_be_had_is_a_refusal_and_passes(
     assert host.verify(token)
 
 
-def test_nothing_passes_on_a_connection_that_is_shared_and_fails(make_host: MakeHost) -> None:
+def test_tokens_are_refused_while_a_shared_connection_fails(make_host: MakeHost) -> None:
     host = make_host("sqlite://")
     token = host.issue(host.add_user())
     assert host.status(token) == 200
@@ -350,7 +350,7 @@ def test_nothing_passes_on_a_connection_that_is_shared_and_fails(make_host: Make
     assert host.status(token) == 503
 
 
-def test_threads_take_turns_on_the_verifiers_connections(host: Host) -> None:
+def test_threads_share_the_verifiers_connections(host: Host) -> None:
     user = host.add_user()
     token, ended = host.issue(user), host.issue(user)
     host.end_session(ended.session_id)
@@ -362,7 +362,7 @@ def test_threads_take_turns_on_the_verifiers_connections(host: Host) -> None:
 
 
 def kill_connections(url: sa.URL) -> None:
-    """Have the server end every connection to its database but this one."""
+    """End every connection to the database on the server, except this one."""
     engine = sa.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
@@ -375,12 +375,12 @@ def kill_connections(url: sa.URL) -> None:
             "SELECT id FROM information_schema.processlist "
             "WHERE db = DATABASE() AND id <> CONNECTION_ID()"
         ).all():
-            with suppress(sa.exc.OperationalError):  # it was closed meanwhile
+            with suppress(sa.exc.OperationalError):  # it has closed already
                 connection.exec_driver_sql(f"KILL {number}")
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
-def test_connections_that_the_server_ended_mend_themselves(
+def test_connections_that_the_server_ended_are_replaced(
     make_host: MakeHost, request: pytest.FixtureRequest, kind: str
 ) -> None:
     host = make_host(request.getfixturevalue(f"{kind}_url"))
@@ -399,7 +399,7 @@ def test_connections_that_the_server_ended_mend_themselves(
         assert host.status(token) == 200
 
 
-def test_a_force_logout_shows_within_a_transaction_that_was_open_before(host: Host) -> None:
+def test_a_force_logout_takes_effect_within_an_older_transaction(host: Host) -> None:
     user = host.add_user()
     token, ended = host.issue(user), host.issue(user)
 
@@ -417,7 +417,7 @@ def test_a_force_logout_shows_within_a_transaction_that_was_open_before(host: Ho
 
 
 def elsewhere(host: Host, call: Callable[[], object]) -> None:
-    """Call in an application context, and so in a database session, of its own."""
+    """Call *call* in a separate application context, and so in a separate database session."""
     with host.app.app_context():
         call()
 
@@ -438,7 +438,7 @@ def test_a_verification_leaves_the_host_s_transaction_alone(host: Host) -> None:
         assert host.find_user(user).department == "After"
 
 
-def test_a_database_in_memory_does_for_a_host_s_own_tests(make_host: MakeHost) -> None:
+def test_a_database_in_memory_works_for_a_hosts_own_tests(make_host: MakeHost) -> None:
     host = make_host("sqlite://")
     user = host.add_user()
     token = host.issue(user)
@@ -449,7 +449,7 @@ def test_a_database_in_memory_does_for_a_host_s_own_tests(make_host: MakeHost) -
     assert host.status(token, "/api/user") == 401
 
 
-def test_database_in_memory_keeps_what_the_host_has_not_committed(make_host: MakeHost) -> None:
+def test_a_database_in_memory_keeps_the_hosts_uncommitted_changes(make_host: MakeHost) -> None:
     host = make_host("sqlite://")
     token = host.issue(host.add_user("alice")).token
 
@@ -460,4 +460,4 @@ def test_database_in_memory_keeps_what_the_host_has_not_committed(make_host: Mak
         host.db.session.commit()
 
     assert verified.user_id == "1"
-    assert host.add_user("jwm") == "3", "bora is there"
+    assert host.add_user("jwm") == "3", "bora was committed"

@@ -1,4 +1,4 @@
-"""Watching verification: answers from memory, and never older ones than allowed."""
+"""Verification in watch mode: answers from memory, within the staleness bound."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ from xgen_flask_sessions.store import feed_table, revocations, sign_ins
 from xgen_flask_sessions.store.dialects.postgresql import CHANNEL
 
 BOUND_S = 12.0
-"""So that no busy machine is over it between two lines of a test."""
+"""A staleness bound that a busy machine does not exceed between two lines of a test."""
 PATIENCE_S = 20.0
 
 
 @dataclass
 class Watched:
-    """A host that watches, and how often it has asked its database about a token."""
+    """A host in watch mode, its watch, and the ids of the tokens looked up in the database."""
 
     host: Host
     watch: Watch
     asked: list[str]
 
     def asks(self, call: Callable[[], object]) -> int:
-        """Return how often *call* has the database asked."""
+        """Return the number of look-ups in the database that *call* makes."""
         before = len(self.asked)
         call()
         return len(self.asked) - before
 
     def warm(self, *tokens: Any) -> None:
-        """Wait until the memory counts, and have the tokens in it."""
+        """Wait until the memory is valid and holds the tokens."""
         until(lambda: self._touch(tokens) and self.watch.is_fresh())
         until(lambda: self._touch(tokens))
 
@@ -73,7 +73,7 @@ class Watched:
         return True
 
     def refused(self, token: Any) -> bool:
-        """Say whether a token is refused for having been revoked."""
+        """Return whether a token is refused as revoked."""
         try:
             self.host.verify(token)
         except SessionRevoked:
@@ -107,8 +107,8 @@ def watched(make_watched: Callable[..., Watched], database_url: str) -> Watched:
 
 
 @pytest.fixture
-def resting_briefly(make_watched: Callable[..., Watched], database_url: str) -> Watched:
-    """Give one whose thread looks after itself more often."""
+def polling_often(make_watched: Callable[..., Watched], database_url: str) -> Watched:
+    """Return a host in watch mode whose thread polls more often."""
     return make_watched(database_url, XGEN_SESSIONS_MAX_STALENESS=2)
 
 
@@ -116,7 +116,7 @@ def resting_briefly(make_watched: Callable[..., Watched], database_url: str) -> 
 def elsewhere(
     watched: Watched, make_host: MakeHost, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Host:
-    """Give a host on the same database that tells nothing but by the feed, as another process."""
+    """Return a host on the same database that acts as another process: only the feed links them."""
     monkeypatch.setattr(feed_table, "_listeners", set())
     return make_host(database_url)
 
@@ -124,7 +124,7 @@ def elsewhere(
 # --- Memory ----------------------------------------------------------------------------------
 
 
-def test_a_token_is_asked_about_once(watched: Watched) -> None:
+def test_the_database_is_asked_once_about_a_token(watched: Watched) -> None:
     token = watched.host.issue(watched.host.add_user())
     watched.warm(token)
 
@@ -132,7 +132,7 @@ def test_a_token_is_asked_about_once(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("how", ["user", "everyone", "session"])
-def test_what_was_revoked_elsewhere_is_refused_soon(
+def test_a_revocation_by_another_process_takes_effect_by_the_feed(
     watched: Watched, elsewhere: Host, how: str
 ) -> None:
     host, alice, bora = watched.host, watched.host.add_user("alice"), watched.host.add_user("bora")
@@ -152,7 +152,7 @@ def test_what_was_revoked_elsewhere_is_refused_soon(
     assert watched.asks(lambda: watched.refused(other)) == 0
 
 
-def test_the_process_that_revokes_refuses_from_its_next_call_on(
+def test_a_revocation_takes_effect_in_its_own_process_without_the_feed(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host, user = watched.host, watched.host.add_user()
@@ -166,7 +166,7 @@ def test_the_process_that_revokes_refuses_from_its_next_call_on(
 
 
 @pytest.mark.parametrize("name", ["sqlite", "postgresql", "mariadb"])
-def test_an_administrator_forced_out_elsewhere_forces_out_nobody_any_more(
+def test_an_administrator_forced_out_by_another_process_cannot_force_out(
     request: pytest.FixtureRequest,
     make_watched: Callable[..., Watched],
     make_host: MakeHost,
@@ -183,7 +183,7 @@ def test_an_administrator_forced_out_elsewhere_forces_out_nobody_any_more(
     monkeypatch.setattr(feed_table, "_listeners", set())
     monkeypatch.setattr(FeedReader, "read", lambda _: follower.Batch(False, []))
     make_host(url).force_logout(boss)
-    assert not watched.refused(admin)  # so far as the memory knows
+    assert not watched.refused(admin)  # the memory does not know of the force logout yet
 
     answer = host.client().post(f"/sessions/users/{user}/force-logout", headers=bearer(admin))
 
@@ -192,7 +192,7 @@ def test_an_administrator_forced_out_elsewhere_forces_out_nobody_any_more(
     assert [row["user_id"] for row in host.rows("xgen_revocations")] == [boss]
 
 
-def test_a_new_sign_in_counts_at_once(watched: Watched) -> None:
+def test_a_new_sign_in_is_accepted_at_once(watched: Watched) -> None:
     host, user = watched.host, watched.host.add_user()
     old = host.issue(user)
     watched.warm(old)
@@ -236,7 +236,9 @@ def test_a_token_without_a_record_is_refused(watched: Watched) -> None:
             host.verify(token)
 
 
-def test_memory_is_bounded(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_tokens_in_memory_is_bounded(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(watch, "MAX_TOKENS", 5)
     host, user = watched.host, watched.host.add_user()
     tokens = [host.issue(user) for _ in range(8)]
@@ -247,7 +249,9 @@ def test_memory_is_bounded(watched: Watched, monkeypatch: pytest.MonkeyPatch) ->
     assert watched.asks(lambda: host.verify(tokens[0])) == 1
 
 
-def test_so_are_the_users_that_changed(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_changed_users_in_memory_is_bounded(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(watch, "MAX_USERS", 3)
     host = watched.host
     token = host.issue(host.add_user("alice"))
@@ -261,7 +265,7 @@ def test_so_are_the_users_that_changed(watched: Watched, monkeypatch: pytest.Mon
     assert not watched.refused(token)
 
 
-def test_what_somebody_wrote_by_hand_is_seen_within_half_a_minute(
+def test_a_manual_change_of_a_row_takes_effect_within_half_a_minute(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = watched.host
@@ -304,7 +308,7 @@ def test_without_the_feed_the_database_is_asked_again(
 
 
 @pytest.mark.parametrize("name", ["postgresql", "mariadb"])
-def test_without_the_database_nothing_passes_once_the_bound_is_over(
+def test_without_the_database_tokens_are_refused_after_the_staleness_bound(
     request: pytest.FixtureRequest, make_watched: Callable[..., Watched], name: str
 ) -> None:
     url: str = request.getfixturevalue(f"{name}_url")
@@ -331,7 +335,7 @@ def test_without_the_database_nothing_passes_once_the_bound_is_over(
         watched.host.dispose()
 
 
-def test_another_history_of_the_feed_empties_the_memory(
+def test_another_history_of_the_feed_invalidates_the_memory(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host, user = watched.host, watched.host.add_user()
@@ -339,7 +343,7 @@ def test_another_history_of_the_feed_empties_the_memory(
     host.force_logout(host.add_user("bora"))
     watched.warm(token)
 
-    # As if a backup had been restored in which another revocation took this place.
+    # As after the restore of a backup in which another revocation has this position.
     host.execute(
         f"UPDATE xgen_user_logins SET invalid_before_us = {token.issued_us}"
         f" WHERE user_id = '{user}'",
@@ -349,7 +353,7 @@ def test_another_history_of_the_feed_empties_the_memory(
     until(lambda: watched.refused(token))
 
 
-def test_who_is_too_far_behind_begins_anew(
+def test_a_reader_that_is_too_far_behind_resyncs(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed_table, "KEPT", 5)
@@ -420,7 +424,7 @@ def test_a_page_that_is_not_full_is_the_last(
     reader.close()
 
 
-def test_a_reader_whose_connection_stays_in_a_transaction_is_of_no_use(
+def test_a_reader_whose_connection_stays_in_a_transaction_fails(
     sqlite_host: Host,
 ) -> None:
     with sqlite_host.app.app_context():
@@ -436,13 +440,13 @@ def test_a_reader_whose_connection_stays_in_a_transaction_is_of_no_use(
     reader.close()
 
 
-def test_changes_are_forgotten_only_where_nothing_older_counts(watched: Watched) -> None:
+def test_a_resync_during_a_look_up_invalidates_the_older_answer(watched: Watched) -> None:
     watch, host = watched.watch, watched.host
     token = host.issue(host.add_user())
     watched.warm(token)
 
     class Emptied(dict[str, int]):
-        """All of the memory is given up in the midst of a look into it."""
+        """Changed users; a resync happens in the middle of each look-up."""
 
         def get(self, key: str, default: Any = None) -> Any:
             watch._take(Batch(True, []))
@@ -453,7 +457,7 @@ def test_changes_are_forgotten_only_where_nothing_older_counts(watched: Watched)
     assert watched.asks(lambda: host.verify(token)) == 1
 
 
-# --- Wakes -----------------------------------------------------------------------------------
+# --- Wakeups ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
@@ -491,12 +495,12 @@ def test_a_notification_that_came_with_an_answer_ends_the_next_wait(
             )
         )
     with pytest.raises(engine.dialect.loaded_dbapi.OperationalError):
-        list(map(waited, [PATIENCE_S] * 3))  # the server's last words may be taken first
+        list(map(waited, [PATIENCE_S] * 3))  # the server's last messages may end the first waits
     connection.close()
     engine.dispose()
 
 
-def test_a_server_that_does_not_let_listen_is_waited_for_no_longer_than_it_may(
+def test_a_server_that_does_not_answer_listen_fails_in_time(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wakeups, "_LISTEN_S", 0.2)
@@ -519,7 +523,7 @@ def test_a_server_that_does_not_let_listen_is_waited_for_no_longer_than_it_may(
 
 def test_positions_are_in_the_order_of_the_commits(watched: Watched) -> None:
     if watched.host.dialect == "sqlite":
-        pytest.skip("only one can write there")
+        pytest.skip("SQLite has one writer at a time")
     host = watched.host
     alice, bora = host.add_user("alice"), host.add_user("bora")
     with host.app.app_context():
@@ -534,7 +538,7 @@ def test_positions_are_in_the_order_of_the_commits(watched: Watched) -> None:
     assert sorted(told) == [(1, bora), (2, alice)]
 
 
-def test_what_is_undone_is_not_told(watched: Watched) -> None:
+def test_a_force_logout_that_is_rolled_back_is_not_in_the_feed(watched: Watched) -> None:
     host, user = watched.host, watched.host.add_user()
     token = host.issue(user)
     with host.app.app_context():
@@ -550,7 +554,7 @@ def test_what_is_undone_is_not_told(watched: Watched) -> None:
     assert not watched.refused(token)
 
 
-def test_a_host_that_commits_by_itself_tells_as_well(watched: Watched) -> None:
+def test_a_force_logout_that_the_host_commits_is_in_the_feed(watched: Watched) -> None:
     host, user = watched.host, watched.host.add_user()
     token = host.issue(user)
     watched.warm(token)
@@ -562,7 +566,7 @@ def test_a_host_that_commits_by_itself_tells_as_well(watched: Watched) -> None:
     until(lambda: watched.refused(token))
 
 
-def test_a_commit_that_failed_and_is_tried_again_tells_all_the_same(
+def test_a_force_logout_is_in_the_feed_after_a_retried_commit(
     sqlite_host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host, user = sqlite_host, sqlite_host.add_user()
@@ -570,7 +574,7 @@ def test_a_commit_that_failed_and_is_tried_again_tells_all_the_same(
     append = feed_table.append
 
     def fail(*_: Any) -> int:
-        raise OSError("The lock was not to be had.")
+        raise OSError("The lock was not available.")
 
     with host.app.app_context():
         host.sessions.force_logout(user, commit=False)
@@ -584,13 +588,13 @@ def test_a_commit_that_failed_and_is_tried_again_tells_all_the_same(
     assert [row["user_id"] for row in host.rows("xgen_feed")] == [user]
 
 
-# --- Where it runs ---------------------------------------------------------------------------
+# --- The thread ------------------------------------------------------------------------------
 
 
-def test_the_thread_ends_when_nobody_asks_and_comes_back(
-    resting_briefly: Watched, monkeypatch: pytest.MonkeyPatch
+def test_the_thread_ends_without_verifications_and_starts_again(
+    polling_often: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watched = resting_briefly
+    watched = polling_often
     host = watched.host
     token = host.issue(host.add_user())
     watched.warm(token)
@@ -606,10 +610,10 @@ def test_the_thread_ends_when_nobody_asks_and_comes_back(
     assert watched.asks(lambda: host.verify(token)) == 0
 
 
-def test_it_can_be_stopped_and_begins_again_when_a_token_is_checked(
-    resting_briefly: Watched,
+def test_the_thread_can_be_stopped_and_starts_again_with_a_verification(
+    polling_often: Watched,
 ) -> None:
-    watched = resting_briefly
+    watched = polling_often
     host = watched.host
     token = host.issue(host.add_user())
     watched.warm(token)
@@ -624,10 +628,10 @@ def test_it_can_be_stopped_and_begins_again_when_a_token_is_checked(
     watched.warm(token)
 
 
-def test_the_thread_ends_as_well_where_the_feed_stays_away(
-    resting_briefly: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_the_thread_ends_without_verifications_while_the_feed_fails(
+    polling_often: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    watched = resting_briefly
+    watched = polling_often
     watched.warm(watched.host.issue(watched.host.add_user()))
     thread = watched.watch._follower._thread
     assert thread is not None
@@ -655,7 +659,7 @@ def test_sqlite_in_memory_is_asked_each_time(make_watched: Callable[..., Watched
     assert watched.asks(lambda: [watched.host.verify(token) for _ in range(3)]) == 3
 
 
-def test_a_forked_process_follows_by_itself(sqlite_url: str, tmp_path: Path) -> None:
+def test_a_forked_process_follows_the_feed_itself(sqlite_url: str, tmp_path: Path) -> None:
     result = run(
         """
         import os, sys
@@ -694,8 +698,8 @@ def test_a_forked_process_follows_by_itself(sqlite_url: str, tmp_path: Path) -> 
     assert result == ""
 
 
-def test_what_a_forked_process_forgets(watched: Watched) -> None:
-    """The same without a fork, where it can be seen line by line."""
+def test_a_forked_process_discards_the_memory(watched: Watched) -> None:
+    """Reset without a fork, so that coverage sees it."""
     token = watched.host.issue(watched.host.add_user())
     watched.warm(token)
     watch = watched.watch
@@ -707,7 +711,7 @@ def test_what_a_forked_process_forgets(watched: Watched) -> None:
         watch._follower._reset_after_fork()
 
         assert (watch.is_fresh(), watch.size) == (False, 0)
-        assert watched.asks(lambda: watched.host.verify(token)) == 1, "asked, not remembered"
+        assert watched.asks(lambda: watched.host.verify(token)) == 1, "the database was asked"
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -736,7 +740,7 @@ def test_green_threads_are_refused(sqlite_url: str, when: str) -> None:
 
 
 def run(script: str, *arguments: str) -> str:
-    """Run a script in a process of its own and return what it prints."""
+    """Run a script in a separate process and return its output."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), *arguments],
         capture_output=True,
@@ -749,7 +753,7 @@ def run(script: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def test_an_engine_of_the_host_s_choosing_is_refused(sqlite_url: str) -> None:
+def test_a_host_that_overrides_the_engine_is_refused(sqlite_url: str) -> None:
     from flask import Flask
     from flask_sqlalchemy import SQLAlchemy
 

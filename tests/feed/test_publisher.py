@@ -1,4 +1,4 @@
-"""Redis's feed: several relay at once, and none makes it other than the database's."""
+"""The feed in Redis: several relays publish at once, and it stays equal to the database's feed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_events_are_in_the_stream_in_their_order(deployment: Deployment) -> None
     assert relayer.snapshots == 1
 
 
-def test_many_at_once_add_each_event_once(deployment: Deployment) -> None:
+def test_concurrent_relays_add_each_event_once(deployment: Deployment) -> None:
     relayers = [deployment.relayer() for _ in range(4)]
     for relayer in relayers:
         relayer.beat()
@@ -62,7 +62,7 @@ def test_many_at_once_add_each_event_once(deployment: Deployment) -> None:
     assert deployment.meta()["history"] == history
 
 
-def test_two_that_begin_a_feed_at_once_do_not_mix_it(deployment: Deployment) -> None:
+def test_relays_that_begin_a_feed_at_once_do_not_mix_it(deployment: Deployment) -> None:
     token = deployment.sign_in("ada")
     deployment.force_out("ada")
     deployment.force_out("bob")
@@ -82,7 +82,7 @@ def test_two_that_begin_a_feed_at_once_do_not_mix_it(deployment: Deployment) -> 
         assert deployment.positions()[0] == 2
 
 
-def test_what_was_read_too_long_ago_changes_nothing(deployment: Deployment) -> None:
+def test_events_that_were_read_too_long_ago_change_nothing(deployment: Deployment) -> None:
     early, late = deployment.relayer(), deployment.relayer()
     early.beat()
     late.beat()
@@ -120,13 +120,15 @@ def test_a_process_that_was_down_for_long_begins_a_new_feed(deployment: Deployme
     heartbeat = deployment.meta()["heartbeat"]
 
     late.beat()
-    assert deployment.meta()["heartbeat"] == heartbeat  # somebody else may have what is between
+    assert (
+        deployment.meta()["heartbeat"] == heartbeat
+    )  # another relay may have the events in between
     late.beat()
 
     assert deployment.positions() == [3]
 
 
-def test_what_could_not_be_sent_is_sent_later(
+def test_events_that_could_not_be_sent_are_sent_later(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     relayer = deployment.relayer()
@@ -144,7 +146,9 @@ def test_what_could_not_be_sent_is_sent_later(
     assert relayer.snapshots == 1
 
 
-def test_many_events_go_in_pages(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_events_are_published_in_pages(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(relay_module, "EVENTS_PER_CALL", 3)
     relayer = deployment.relayer()
     relayer.beat()
@@ -192,7 +196,7 @@ def test_a_restored_database_begins_a_new_feed(
         assert answer(verifier, token) == answer(deployment.strict, token) == "good"
 
 
-def test_a_redis_restored_to_an_older_state_is_brought_up(deployment: Deployment) -> None:
+def test_a_redis_restored_to_an_older_state_is_brought_up_to_date(deployment: Deployment) -> None:
     token = deployment.sign_in("ada")
     relayer, verifier = deployment.relayer(), deployment.verifier()
     relayer.beat()
@@ -217,7 +221,9 @@ def test_a_redis_restored_to_an_older_state_is_brought_up(deployment: Deployment
     assert answer(verifier, token) == answer(fresh, token) == "forced out"
 
 
-def test_no_redis_costs_no_time(redis_issuer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_redis_causes_no_delay(
+    redis_issuer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     relay = Publisher(NOWHERE, redis_issuer)
 
     monkeypatch.setattr(relay_module, "_PAUSE_S", 60)
@@ -240,18 +246,18 @@ def test_a_wait_ends_as_soon_as_the_stream_grows(deployment: Deployment, redis_i
     while deployment.positions() == [0]:
         within(1, lambda: reader.wait(0, 60))
     beat.join()
-    within(1, lambda: reader.wait(0, 60))  # it has grown before
+    within(1, lambda: reader.wait(0, 60))  # it has grown already
     reader.close()
 
 
-def test_a_missing_driver_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_driver_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
 
     with pytest.raises(ConfigurationError, match=r"xgen-flask-sessions\[redis\]"):
         Publisher(NOWHERE, "xgen")
 
 
-def test_a_wrong_url_is_told_of_without_repeating_it() -> None:
+def test_a_wrong_url_is_reported_without_its_password() -> None:
     with pytest.raises(ConfigurationError, match="redis://host") as refused:
         Publisher("http://:secret@host", "xgen")
 
@@ -259,7 +265,7 @@ def test_a_wrong_url_is_told_of_without_repeating_it() -> None:
 
 
 @pytest.mark.parametrize("issuer", ["xgen", "https://id.example/{a}*?[x]", "}", "회사"])
-def test_the_keys_of_an_issuer_are_kept_together(issuer: str) -> None:
+def test_the_keys_of_an_issuer_share_a_hash_tag(issuer: str) -> None:
     tags = {key[key.index("{") + 1 : key.index("}")] for key in Keys.of(issuer)}
 
     assert len(tags) == 1
@@ -267,7 +273,7 @@ def test_the_keys_of_an_issuer_are_kept_together(issuer: str) -> None:
     assert Keys.of(issuer) != Keys.of(issuer + "x")
 
 
-def test_another_history_is_noticed_by_the_event_before(deployment: Deployment) -> None:
+def test_another_history_is_detected_by_the_preceding_event(deployment: Deployment) -> None:
     relayer = deployment.relayer()
     relayer.beat()
     deployment.force_out("ada")
@@ -284,7 +290,7 @@ def test_another_history_is_noticed_by_the_event_before(deployment: Deployment) 
     assert deployment.positions() == [1]
 
 
-def test_a_snapshot_replaces_only_what_it_was_made_for(deployment: Deployment) -> None:
+def test_a_snapshot_replaces_only_the_epoch_that_it_was_made_for(deployment: Deployment) -> None:
     relayer = deployment.relayer()
     relayer.beat()
     before = deployment.meta()
@@ -311,7 +317,7 @@ def test_the_heartbeat_never_falls(deployment: Deployment) -> None:
 
 
 def set_clock_back(deployment: Deployment) -> None:
-    """Leave what Redis would have from before its clock was set back by an hour."""
+    """Write times of an hour ahead to Redis, as if its clock had been set back since then."""
     seconds, _ = deployment.redis.time()
     later = (int(seconds) + 3600) * 10**6
     deployment.redis.hset(
@@ -319,7 +325,7 @@ def set_clock_back(deployment: Deployment) -> None:
     )
 
 
-def test_redis_s_clock_set_back_keeps_no_service_waiting(deployment: Deployment) -> None:
+def test_services_recover_at_once_after_redis_s_clock_is_set_back(deployment: Deployment) -> None:
     token = deployment.sign_in("ada")
     relayer, verifier = deployment.relayer(), deployment.verifier()
     relayer.beat()
@@ -336,7 +342,7 @@ def test_redis_s_clock_set_back_keeps_no_service_waiting(deployment: Deployment)
     assert deployment.meta()["history"] == history
 
 
-def test_a_restored_database_is_noticed_though_the_clock_was_set_back(
+def test_a_restored_database_is_detected_after_the_clock_is_set_back(
     deployment: Deployment,
 ) -> None:
     relayer, other = deployment.relayer(), deployment.relayer()
@@ -346,13 +352,13 @@ def test_a_restored_database_is_noticed_though_the_clock_was_set_back(
     set_clock_back(deployment)
     other.newest = Event(1, "another", Change("user", "bob", None, 1))
 
-    for _ in range(2):  # the first may have read too long ago
+    for _ in range(2):  # the first read may be too long ago
         other.publish(other.relay.redis_time_us(), [])
 
     assert deployment.meta()["history"] != history
 
 
-def test_compaction_goes_on_though_the_clock_was_set_back(
+def test_compaction_continues_after_the_clock_is_set_back(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     relayer = deployment.relayer()
@@ -366,7 +372,7 @@ def test_compaction_goes_on_though_the_clock_was_set_back(
     assert relayer.snapshots == 2
 
 
-def test_a_mark_from_before_the_clock_was_set_back_is_no_sign_of_life(
+def test_a_mark_from_before_the_clock_was_set_back_is_no_heartbeat(
     deployment: Deployment,
 ) -> None:
     relayer = deployment.relayer()
@@ -381,7 +387,7 @@ def test_a_mark_from_before_the_clock_was_set_back_is_no_sign_of_life(
     assert deployment.meta()["heartbeat"] == heartbeat
 
 
-def test_what_does_not_follow_is_not_read(deployment: Deployment) -> None:
+def test_events_that_do_not_follow_are_not_read(deployment: Deployment) -> None:
     relayer = deployment.relayer()
     relayer.beat()
     begun = RedisFeed(REDIS, deployment.issuer)
@@ -402,7 +408,7 @@ def test_what_does_not_follow_is_not_read(deployment: Deployment) -> None:
     begun.close()
 
 
-def test_renewals_long_over_take_one_place() -> None:
+def test_old_renewals_of_a_session_are_merged() -> None:
     with freeze_time("2026-05-25 12:00") as clock:
         revocations = RevokedTokens()
         for number in range(1, 1000):

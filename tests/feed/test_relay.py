@@ -1,4 +1,4 @@
-"""Processes of the application take the feed to Redis, and are woken by it."""
+"""The application's processes relay the feed to Redis, and Redis wakes their watches."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def refused(verifier: Verifier, token: str) -> bool:
     return False
 
 
-def test_a_service_without_the_database_refuses_what_was_revoked(
+def test_a_service_without_the_database_refuses_revoked_tokens(
     relaying: Host, verifier: Verifier
 ) -> None:
     user = relaying.add_user()
@@ -75,7 +75,7 @@ def test_a_service_without_the_database_refuses_what_was_revoked(
     until(lambda: refused(verifier, again.token))
 
 
-def test_a_feed_that_redis_has_lost_is_made_anew(
+def test_a_feed_that_redis_has_lost_is_published_again(
     relaying: Host, verifier: Verifier, redis_issuer: str
 ) -> None:
     user, other = relaying.add_user("alice"), relaying.add_user("bora")
@@ -93,7 +93,7 @@ def test_a_feed_that_redis_has_lost_is_made_anew(
     until(lambda: refused(verifier, token.token))
 
 
-def test_a_service_may_allow_less_than_the_application(
+def test_a_service_may_have_a_shorter_staleness_bound_than_the_application(
     make_host: MakeHost, database_url: str, redis_issuer: str
 ) -> None:
     host = make_host(
@@ -110,7 +110,7 @@ def test_a_service_may_allow_less_than_the_application(
     with service:
         until(lambda: passes(service, token.token))
         refusals = []
-        for _ in range(20):  # a machine under load may hold it up for a moment, now and then
+        for _ in range(20):  # a busy machine may delay heartbeats at times
             looks = []
             for _ in range(300):
                 looks.append(passes(service, token.token))
@@ -122,7 +122,7 @@ def test_a_service_may_allow_less_than_the_application(
     assert min(refusals) < 5, refusals
 
 
-def test_compaction_holds_up_no_sign_of_life(
+def test_compaction_delays_no_heartbeat(
     relaying: Host, verifier: Verifier, redis_issuer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = relaying.add_user()
@@ -161,7 +161,7 @@ def test_compaction_holds_up_no_sign_of_life(
     until(lambda: passes(verifier, other.token))
 
 
-def test_compaction_that_fails_is_told_of_and_holds_up_nothing(
+def test_compaction_that_fails_is_logged_and_delays_no_event(
     relaying: Host,
     verifier: Verifier,
     monkeypatch: pytest.MonkeyPatch,
@@ -181,10 +181,12 @@ def test_compaction_that_fails_is_told_of_and_holds_up_nothing(
     relaying.force_logout(user)
 
     until(lambda: refused(verifier, token.token))
-    assert "cannot be read" not in caplog.text  # the feed itself
+    assert "cannot be read" not in caplog.text  # the feed itself can be read
 
 
-def test_redis_that_is_not_there_holds_up_nothing(make_host: MakeHost, sqlite_url: str) -> None:
+def test_a_missing_redis_does_not_affect_the_application(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
     host = make_host(
         sqlite_url,
         XGEN_SESSIONS_REDIS_URL="redis://127.0.0.1:1/0",
@@ -199,13 +201,13 @@ def test_redis_that_is_not_there_holds_up_nothing(make_host: MakeHost, sqlite_ur
     assert host.status(token) == 401
 
 
-def test_on_mariadb_redis_tells_of_what_another_process_revoked(
+def test_on_mariadb_redis_wakes_the_watch_of_another_process(
     make_host: MakeHost, mariadb_url: str, redis_issuer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings: dict[str, Any] = {
         "XGEN_SESSIONS_REDIS_URL": REDIS,
         "XGEN_SESSIONS_ISSUER": redis_issuer,
-        # So long that without Redis it would not be told in time.
+        # So long that the revocation would not arrive in time without Redis.
         "XGEN_SESSIONS_MAX_STALENESS": timedelta(minutes=1),
     }
     watching = make_host(mariadb_url, XGEN_SESSIONS_CONSISTENCY="watch", **settings)
@@ -223,7 +225,7 @@ def test_on_mariadb_redis_tells_of_what_another_process_revoked(
     until(lambda: watching.status(token) == 401, within_s=10)
 
 
-def test_the_command_relays_where_no_server_runs(
+def test_the_command_relays_without_a_running_server(
     make_host: MakeHost, sqlite_url: str, redis_issuer: str, verifier: Verifier, tmp_path: Path
 ) -> None:
     host = make_host(sqlite_url, XGEN_SESSIONS_ISSUER=redis_issuer)
@@ -251,7 +253,7 @@ def test_the_command_needs_a_redis(make_host: MakeHost, sqlite_url: str) -> None
     assert "XGEN_SESSIONS_REDIS_URL" in result.stderr
 
 
-def test_sqlite_in_memory_has_no_feed_for_others(make_host: MakeHost, redis_issuer: str) -> None:
+def test_sqlite_in_memory_has_no_feed_for_services(make_host: MakeHost, redis_issuer: str) -> None:
     host = make_host("sqlite://", XGEN_SESSIONS_REDIS_URL=REDIS, XGEN_SESSIONS_ISSUER=redis_issuer)
     token = host.issue(host.add_user())
 
@@ -261,17 +263,17 @@ def test_sqlite_in_memory_has_no_feed_for_others(make_host: MakeHost, redis_issu
 
 
 @pytest.mark.parametrize("url", ["", "localhost", "http://x", 5, "redis://x:port"])
-def test_what_is_no_redis_url_stops_the_start(
+def test_an_invalid_redis_url_is_refused_at_the_start(
     make_host: MakeHost, sqlite_url: str, url: object
 ) -> None:
     with pytest.raises(ConfigurationError, match=r"REDIS_URL|feed's Redis"):
         make_host(sqlite_url, XGEN_SESSIONS_REDIS_URL=url)
 
 
-def test_green_threads_are_told_of_once(
+def test_green_threads_are_logged_once(
     relaying: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # As where gunicorn loads the application before its workers patch what it is made of.
+    # As if gunicorn had loaded the application before its workers were monkey-patched.
     monkeypatch.setattr("xgen_flask_sessions.feed.follower.has_green_threads", lambda: True)
     token = relaying.issue(relaying.add_user())
 
@@ -282,7 +284,7 @@ def test_green_threads_are_told_of_once(
     assert "needs real threads" in caplog.text
 
 
-def test_it_can_be_stopped(relaying: Host, verifier: Verifier) -> None:
+def test_the_relay_can_be_stopped(relaying: Host, verifier: Verifier) -> None:
     token = relaying.issue(relaying.add_user())
     assert relaying.status(token) == 200
     until(lambda: passes(verifier, token.token))
@@ -292,7 +294,7 @@ def test_it_can_be_stopped(relaying: Host, verifier: Verifier) -> None:
     state.relay.stop()
 
     until(lambda: not passes(verifier, token.token))
-    # A request has it begin again.
+    # A request starts it again.
     until(lambda: relaying.status(token) == 200 and passes(verifier, token.token))
 
 
@@ -305,9 +307,11 @@ def test_a_snapshot_leaves_no_connection_behind(
     used: list[Any] = []
 
     def read(connection: sa.Connection, now_us: int) -> Snapshot:
-        if connection.dialect.name == "postgresql":  # else of the test before, about to end
+        if (
+            connection.dialect.name == "postgresql"
+        ):  # otherwise a relay of the previous test, about to end
             used.append(connection.connection.dbapi_connection)
-            host.dispose()  # the application ends while it is read
+            host.dispose()  # the application ends during the read
         return read_snapshot(connection, now_us)
 
     monkeypatch.setattr(relaying_module, "read_snapshot", read)

@@ -1,4 +1,4 @@
-"""The verifier for services without the database: what it refuses, and from when on."""
+"""The verifier for services without the database: its answers, and when they change."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from xgen_flask_sessions.verifier import Verifier
 NOON = datetime(2026, 5, 25, 12, tzinfo=UTC)
 
 TIMED = ("xgen_flask_sessions.verifier", "xgen_flask_sessions.feed.redis_denylist")
-"""The modules of a service that measure seconds."""
+"""The modules of a service that measure elapsed time."""
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def each_deployment(database_url: str, redis_issuer: str) -> Iterator[Deployment
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_it_answers_as_the_database_does(each_deployment: Deployment, seed: int) -> None:
+def test_it_agrees_with_the_database(each_deployment: Deployment, seed: int) -> None:
     deployment = each_deployment
     chance = random.Random(seed)
     relayers = [deployment.relayer() for _ in range(3)]
@@ -73,7 +73,7 @@ def test_it_answers_as_the_database_does(each_deployment: Deployment, seed: int)
             patch.setattr(relay_module, "COMPACT_AFTER_US", 0 if compacts else 10**15)
             relayer = chance.choice(relayers)
             relayer.beat()
-            relayer.beat()  # whoever is behind is given time to catch up
+            relayer.beat()  # a relay that is behind may need the second call
             for verifier in verifiers:
                 assert verifier.step()
                 found = {token: answer(verifier, token) for token in tokens}
@@ -83,7 +83,7 @@ def test_it_answers_as_the_database_does(each_deployment: Deployment, seed: int)
 
 
 def followed(deployment: Deployment) -> tuple[str, Stepped]:
-    """Return a token, and a verifier that knows the feed as it stands."""
+    """Return a token, and a verifier that has read the whole feed."""
     token = deployment.sign_in("ada")
     deployment.relayer().beat()
     verifier = deployment.verifier()
@@ -91,7 +91,7 @@ def followed(deployment: Deployment) -> tuple[str, Stepped]:
     return token, verifier
 
 
-def test_a_good_token_tells_what_it_says(deployment: Deployment) -> None:
+def test_a_good_token_returns_its_claims(deployment: Deployment) -> None:
     token, verifier = followed(deployment)
 
     verified = verifier.verify(token)
@@ -99,7 +99,7 @@ def test_a_good_token_tells_what_it_says(deployment: Deployment) -> None:
     assert verified == deployment.strict.verify(token)
 
 
-def test_a_forced_out_user_is_named(deployment: Deployment) -> None:
+def test_a_refusal_names_the_forced_out_user(deployment: Deployment) -> None:
     token = deployment.sign_in("ada")
     deployment.force_out("ada")
     deployment.relayer().beat()
@@ -112,7 +112,7 @@ def test_a_forced_out_user_is_named(deployment: Deployment) -> None:
     assert (refused.value.forced, refused.value.user_id) == (True, "ada")
 
 
-def test_an_unpublished_feed_lets_nothing_through(deployment: Deployment) -> None:
+def test_every_token_is_refused_before_a_feed_is_published(deployment: Deployment) -> None:
     token = deployment.sign_in("ada")
     verifier = deployment.verifier()
 
@@ -121,13 +121,13 @@ def test_an_unpublished_feed_lets_nothing_through(deployment: Deployment) -> Non
     assert answer(verifier, token) == "unavailable"
 
 
-def test_nothing_passes_once_relays_have_stalled(
+def test_every_token_is_refused_after_the_relays_have_stalled(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token, verifier = followed(deployment)
     assert answer(verifier, token) == "good"
 
-    # Redis answers still, yet says nothing new.
+    # Redis still answers, but the heartbeat is too old.
     seconds, micros = deployment.redis.time()
     past = int(seconds) * 10**6 + int(micros) - LONG_S * 10**6 - 1
     deployment.redis.hset(deployment.keys.meta, "heartbeat", past)
@@ -142,7 +142,7 @@ def test_nothing_passes_once_relays_have_stalled(
     assert answer(verifier, token) == "unavailable"
 
 
-def test_a_heartbeat_ahead_of_the_clock_counts_for_nothing(deployment: Deployment) -> None:
+def test_a_heartbeat_ahead_of_the_clock_is_ignored(deployment: Deployment) -> None:
     token = deployment.sign_in("ada")
     deployment.relayer().beat()
     verifier = deployment.verifier()
@@ -154,7 +154,7 @@ def test_a_heartbeat_ahead_of_the_clock_counts_for_nothing(deployment: Deploymen
     assert answer(verifier, token) == "unavailable"
 
 
-def test_a_clock_set_back_makes_no_sign_of_life_younger(
+def test_a_clock_set_back_makes_no_heartbeat_younger(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token, verifier = followed(deployment)
@@ -175,7 +175,7 @@ def test_a_clock_set_back_makes_no_sign_of_life_younger(
     verifier.step()
     assert answer(verifier, token) == "unavailable"
 
-    verifier._denylist._lose()  # nor does it when the feed is loaded again
+    verifier._denylist._lose()  # the same holds when the feed is loaded again
     verifier.step()
     assert answer(verifier, token) == "unavailable"
     deployment.relayer().beat()
@@ -183,7 +183,7 @@ def test_a_clock_set_back_makes_no_sign_of_life_younger(
     assert answer(verifier, token) == "good"
 
 
-def test_the_log_says_once_why_nothing_passes(
+def test_the_reason_for_refusing_every_token_is_logged_once(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "xgen_flask_sessions")
@@ -222,14 +222,14 @@ def test_the_log_says_once_why_nothing_passes(
     deployment.redis.delete(deployment.keys.stream)
     (reason,) = said("WARNING")
     assert "incomplete" in reason
-    deployment.lose_feed()  # another reason is told of, too
+    deployment.lose_feed()  # another reason is logged, too
     (reason,) = said("WARNING")
     assert "no feed" in reason
     relayer.beat()
     assert len(said("INFO")) == 1
 
 
-def test_a_redis_that_is_lost_is_told_of_once_nothing_passes(
+def test_a_lost_redis_is_logged_when_every_token_is_refused(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "xgen_flask_sessions")
@@ -255,7 +255,7 @@ def test_a_redis_that_is_lost_is_told_of_once_nothing_passes(
 
         within(30, lambda: fails(5))
         assert service.ready()
-        assert caplog.records == []  # what is known still counts
+        assert caplog.records == []  # the known revocations are within the staleness bound
         for module in TIMED:
             patch.setattr(f"{module}.elapsed", lambda: elapsed() + LONG_S + 1)
         times = asked
@@ -266,7 +266,9 @@ def test_a_redis_that_is_lost_is_told_of_once_nothing_passes(
 
 
 @pytest.mark.parametrize("lost", ["meta", "stream", "both", "entry"])
-def test_a_lost_feed_is_refused_until_it_is_whole(deployment: Deployment, lost: str) -> None:
+def test_tokens_are_refused_until_a_lost_feed_is_complete_again(
+    deployment: Deployment, lost: str
+) -> None:
     token = deployment.sign_in("ada")
     relayer = deployment.relayer()
     relayer.beat()
@@ -291,7 +293,7 @@ def test_a_lost_feed_is_refused_until_it_is_whole(deployment: Deployment, lost: 
     assert answer(verifier, token) == "forced out"
 
 
-def test_a_lost_snapshot_is_made_again_for_those_that_come_later(deployment: Deployment) -> None:
+def test_a_lost_snapshot_is_made_again_for_new_verifiers(deployment: Deployment) -> None:
     token = deployment.sign_in("ada")
     deployment.force_out("ada")
     relayer = deployment.relayer()
@@ -306,7 +308,7 @@ def test_a_lost_snapshot_is_made_again_for_those_that_come_later(deployment: Dep
     assert answer(verifier, token) == "forced out"
 
 
-def test_compaction_interrupts_nobody(
+def test_compaction_interrupts_no_verifier(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = deployment.sign_in("ada")
@@ -327,7 +329,7 @@ def test_compaction_interrupts_nobody(
     assert answer(verifier, token) == "forced out"
 
 
-def test_memory_is_let_go_of_with_what_has_expired(
+def test_memory_of_expired_revocations_is_freed(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay_module, "COMPACT_AFTER_US", 0)

@@ -1,4 +1,4 @@
-"""The verifier's thread: how soon it hears of a revocation, and in forked and bare processes."""
+"""The verifier's thread: live revocations, forked processes, and processes without Flask."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Blocked(importlib.abc.MetaPathFinder):
         heavy = ("flask", "sqlalchemy", "flask_admin", "flask_login", "flask_sqlalchemy",
                  "werkzeug", "alembic", "wtforms", "jinja2", "blinker")
         if name.partition(".")[0] in heavy:
-            raise ImportError(f"{name} is not to be imported")
+            raise ImportError(f"{name} must not be imported")
 
 sys.meta_path.insert(0, Blocked())
 from xgen_flask_sessions import SessionRevoked
@@ -54,7 +54,7 @@ def deployment(sqlite_url: str, redis_issuer: str) -> Iterator[Deployment]:
 
 @contextmanager
 def relaying(relayer: Relayer) -> Iterator[None]:
-    """Let a process relay all the time."""
+    """Relay continuously, in a thread."""
     stopped = threading.Event()
 
     def run() -> None:
@@ -80,7 +80,7 @@ def make_verifier(deployment: Deployment, max_staleness: float = LONG_S) -> Veri
 
 
 def until(verifier: Verifier, token: str, expected: str) -> None:
-    """Wait until a token stands as expected."""
+    """Wait until the verifier's answer about a token is the expected one."""
 
     def wait() -> None:
         while answer(verifier, token) != expected:
@@ -89,7 +89,7 @@ def until(verifier: Verifier, token: str, expected: str) -> None:
     within(5, wait)
 
 
-def test_a_revocation_is_heard_of_and_a_lost_feed_found_again(deployment: Deployment) -> None:
+def test_a_revocation_takes_effect_and_a_lost_feed_is_loaded_again(deployment: Deployment) -> None:
     tokens = [deployment.sign_in(user) for user in ("ada", "bob")]
     with relaying(deployment.relayer()), make_verifier(deployment) as verifier:
         assert verifier.ready(30)
@@ -111,11 +111,11 @@ def test_the_first_call_waits_for_the_feed(deployment: Deployment) -> None:
 
     verifier.close()
     with relaying(deployment.relayer()):
-        assert answer(verifier, token) == "good"  # begins anew
+        assert answer(verifier, token) == "good"  # it starts again
         verifier.close()
 
 
-def test_no_call_waits_where_there_is_no_redis() -> None:
+def test_no_call_waits_long_without_redis() -> None:
     verifier = Verifier(redis_url="redis://127.0.0.1:1/0", secret_key=SECRET, max_staleness=0.5)
     assert not verifier.ready()
 
@@ -126,7 +126,7 @@ def test_no_call_waits_where_there_is_no_redis() -> None:
     verifier.close()
 
 
-def test_a_lost_redis_is_logged_and_what_is_not_understood_is_refused(
+def test_malformed_data_and_a_missing_redis_are_logged(
     deployment: Deployment, caplog: pytest.LogCaptureFixture
 ) -> None:
     token = deployment.sign_in("ada")
@@ -143,7 +143,7 @@ def test_a_lost_redis_is_logged_and_what_is_not_understood_is_refused(
     assert "Redis cannot be used" in caplog.text
 
 
-def test_where_no_thread_can_be_started_nothing_passes(
+def test_tokens_are_refused_while_no_thread_can_be_started(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(thread: threading.Thread) -> None:
@@ -160,7 +160,7 @@ def test_where_no_thread_can_be_started_nothing_passes(
     verifier.close()
 
 
-def test_a_forked_process_follows_by_itself(deployment: Deployment) -> None:
+def test_a_forked_process_follows_the_feed_itself(deployment: Deployment) -> None:
     token = deployment.sign_in("ada")
     relayer = deployment.relayer()
     relayer.beat()
@@ -190,7 +190,7 @@ def test_a_forked_process_follows_by_itself(deployment: Deployment) -> None:
         os.waitpid(child, 0)
 
 
-def test_what_is_known_does_not_come_along_into_a_forked_process(deployment: Deployment) -> None:
+def test_a_forked_process_discards_the_parents_knowledge(deployment: Deployment) -> None:
     deployment.relayer().beat()
     verifier = deployment.verifier()
     verifier.step()
@@ -226,7 +226,7 @@ def test_green_threads_are_refused(library: str, monkeypatch: pytest.MonkeyPatch
         Verifier(redis_url=REDIS, secret_key=SECRET)
 
 
-def test_the_package_tells_what_it_exports() -> None:
+def test_dir_of_the_package_lists_its_exports() -> None:
     import xgen_flask_sessions
 
     assert set(xgen_flask_sessions.__all__) <= set(dir(xgen_flask_sessions))

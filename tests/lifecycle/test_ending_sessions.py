@@ -1,4 +1,4 @@
-"""Ending one session: signing out, or an administrator taking a single device away."""
+"""The end of one session: by sign-out, or by an administrator."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_session_ends_though_its_first_row_is_gone(host: Host) -> None:
     assert host.status(second) == 401
 
 
-def test_the_id_of_a_later_token_names_no_session(host: Host) -> None:
+def test_the_jti_of_a_renewed_token_is_no_session_id(host: Host) -> None:
     token = host.renew(host.issue(host.add_user()))
 
     assert host.end_session(token.jti) is None
@@ -75,7 +75,7 @@ def test_an_end_holds_on_a_machine_whose_clock_is_hours_off(host: Host, hours: i
         assert [host.status(token) for token in (first, second)] == [401, 401]
 
 
-def test_the_record_says_who_ended_it_and_why(host: Host) -> None:
+def test_the_record_has_the_actor_and_the_reason(host: Host) -> None:
     alice, admin = host.add_user("alice"), host.add_user("admin", is_superuser=True)
     own, taken, by_command = (host.issue(alice) for _ in range(3))
 
@@ -96,7 +96,7 @@ def test_the_record_says_who_ended_it_and_why(host: Host) -> None:
     assert records[taken.session_id]["kind"] == "session"
 
 
-def test_it_is_not_called_a_force_logout(host: Host) -> None:
+def test_the_end_of_a_session_is_not_reported_as_a_force_logout(host: Host) -> None:
     token = host.issue(host.add_user())
     host.end_session(token.session_id)
 
@@ -119,7 +119,7 @@ def test_ending_it_again_changes_nothing(host: Host) -> None:
 
 
 @pytest.mark.parametrize("session_id", ["", "none", "x" * 300, "a'b", "한", "a\x00b"])
-def test_a_session_that_there_is_not_ends_in_nothing(host: Host, session_id: str) -> None:
+def test_the_end_of_an_unknown_session_changes_nothing(host: Host, session_id: str) -> None:
     assert host.end_session(session_id) is None
 
     assert host.rows("xgen_revocations") == []
@@ -147,7 +147,7 @@ def test_the_user_stays_active_until_the_last_session_s_expiry(host: Host) -> No
     assert host.login_row(user)["active_until_us"] == 0
 
 
-def test_it_takes_part_in_the_host_s_transaction(host: Host) -> None:
+def test_the_end_takes_part_in_the_hosts_transaction(host: Host) -> None:
     token = host.issue(host.add_user())
     told: list[Revocation] = []
 
@@ -166,7 +166,7 @@ def test_it_takes_part_in_the_host_s_transaction(host: Host) -> None:
     assert host.status(token) == 401
 
 
-def test_nobody_below_ends_a_superusers_session_in_its_leeway(
+def test_only_a_superuser_ends_a_superusers_session_in_its_leeway(
     make_host: MakeHost, database_url: str
 ) -> None:
     host = make_host(database_url, XGEN_SESSIONS_LEEWAY=300)

@@ -1,4 +1,4 @@
-"""Force logout: every session of a user ends at that instant, whatever the clocks say."""
+"""Force logout: every session of a user ends at that instant, even if clocks differ."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def is_accepted(host: Host, token: IssuedToken) -> bool:
 
 
 def forced_out(host: Host, token: IssuedToken) -> bool:
-    """Say whether a call with *token* reads that an administrator ended the session."""
+    """Return whether a call with *token* is refused because of a force logout."""
     answer = host.client().get("/api/token", headers=bearer(token))
     return answer.status_code == 401 and answer.get_json()["forced"] is True
 
 
 class Sent:
-    """Notes the signals that are sent."""
+    """A record of the signals that were sent."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -75,7 +75,7 @@ class Sent:
 
 @pytest.fixture
 def sent() -> Iterator[Sent]:
-    """Give the names of the signals sent so far."""
+    """Yield a record of the signals sent so far."""
     notes = Sent()
     with ExitStack() as stack:
         stack.enter_context(session_issued.connected_to(notes.note_issued))
@@ -87,7 +87,7 @@ def sent() -> Iterator[Sent]:
 # --- At that instant -------------------------------------------------------------------------
 
 
-def test_within_one_microsecond_the_sign_in_before_is_refused_and_the_one_after_works(
+def test_within_one_microsecond_the_sign_in_before_is_refused_and_the_one_after_accepted(
     host: Host,
 ) -> None:
     user = host.add_user()
@@ -115,7 +115,7 @@ def test_many_sign_ins_and_force_logouts_within_one_microsecond_keep_their_order
             assert not any(is_accepted(host, token) for token in tokens)
 
 
-def test_every_session_of_the_user_fails_on_the_next_call_and_nobody_else_s(host: Host) -> None:
+def test_every_session_of_the_user_and_no_other_is_refused_at_the_next_call(host: Host) -> None:
     alice, bob = host.add_user("alice"), host.add_user("bob")
     admin = host.add_user("admin", is_superuser=True)
     headers = [host.issue(alice) for _ in range(2)]
@@ -145,7 +145,7 @@ def test_every_session_of_the_user_fails_on_the_next_call_and_nobody_else_s(host
     assert host.login_row(alice)["active_until_us"] == 0
 
 
-def test_it_counts_the_sessions_that_were_active_and_no_others(host: Host) -> None:
+def test_it_counts_the_active_sessions_only(host: Host) -> None:
     user = host.add_user()
     with freeze_time(NOON) as clock:
         host.issue(user, lifetime=60)  # expires
@@ -193,7 +193,7 @@ def test_a_deleted_user_can_still_be_forced_out_by_id(host: Host) -> None:
     assert not is_accepted(host, token)
 
 
-def test_everyone_is_everyone_and_may_sign_in_again(host: Host) -> None:
+def test_everyone_includes_every_user_and_later_sign_ins_are_accepted(host: Host) -> None:
     users = [host.add_user(name) for name in ("alice", "bob", "carol")]
 
     with freeze_time(NOON):
@@ -211,14 +211,14 @@ def test_everyone_is_everyone_and_may_sign_in_again(host: Host) -> None:
 
 
 def reopen_rows(host: Host) -> None:
-    """Take the marks off the sessions' rows, which the verifier does not need."""
+    """Clear the end in every session's row: the verifier needs the timestamps only."""
     with host.app.app_context():
         sessions = host.db.metadata.tables["xgen_sessions"]
         host.db.session.execute(sessions.update().values(ended_us=None, end_reason=None))
         host.db.session.commit()
 
 
-def test_everyone_holds_by_the_timestamp_and_not_only_by_the_rows(host: Host) -> None:
+def test_a_force_logout_of_everyone_holds_by_its_timestamp_alone(host: Host) -> None:
     user = host.add_user()
     with freeze_time(NOON), host.app.app_context():
         token = host.sessions.issue(user)
@@ -229,7 +229,7 @@ def test_everyone_holds_by_the_timestamp_and_not_only_by_the_rows(host: Host) ->
         assert forced_out(host, token)
 
 
-def test_one_user_holds_by_the_timestamp_and_not_only_by_the_rows(host: Host) -> None:
+def test_a_force_logout_of_one_user_holds_by_its_timestamp_alone(host: Host) -> None:
     user = host.add_user()
     with freeze_time(NOON):
         token = host.issue(user)
@@ -265,7 +265,9 @@ def test_a_force_logout_holds_on_a_machine_whose_clock_is_hours_off(host: Host, 
 
 
 @pytest.mark.parametrize("hours", [-5, 5])
-def test_everyone_holds_on_a_machine_whose_clock_is_hours_off(host: Host, hours: int) -> None:
+def test_a_force_logout_of_everyone_holds_on_a_machine_whose_clock_is_hours_off(
+    host: Host, hours: int
+) -> None:
     user = host.add_user()
     elsewhere = NOON + timedelta(hours=hours)
 
@@ -294,7 +296,7 @@ def test_the_invalidation_timestamp_never_falls(host: Host) -> None:
     assert seen == sorted(seen)
 
 
-def test_stamps_rise_also_where_the_clock_falls(host: Host) -> None:
+def test_stamps_rise_even_if_the_clock_falls(host: Host) -> None:
     user = host.add_user()
     stamps = []
 
@@ -308,7 +310,9 @@ def test_stamps_rise_also_where_the_clock_falls(host: Host) -> None:
 # --- Transactions ----------------------------------------------------------------------------
 
 
-def test_a_password_reset_and_a_force_logout_are_undone_together(host: Host, sent: Sent) -> None:
+def test_a_password_reset_and_a_force_logout_are_rolled_back_together(
+    host: Host, sent: Sent
+) -> None:
     user = host.add_user(password="old")
     token = host.issue(user)
 
@@ -340,7 +344,7 @@ def test_a_password_reset_and_a_force_logout_are_committed_together(host: Host, 
     assert sent.names == ["issued", f"forced out {user}"]
 
 
-def test_a_savepoint_rolled_back_takes_the_force_logout_with_it(host: Host, sent: Sent) -> None:
+def test_a_savepoint_rollback_undoes_the_force_logout(host: Host, sent: Sent) -> None:
     user = host.add_user()
     token = host.issue(user)
 
@@ -357,7 +361,7 @@ def test_a_savepoint_rolled_back_takes_the_force_logout_with_it(host: Host, sent
     assert sent.names == ["issued"]
 
 
-def test_a_savepoint_released_in_one_that_is_rolled_back_tells_nobody(
+def test_a_savepoint_released_within_a_rolled_back_one_sends_no_signal(
     host: Host, sent: Sent
 ) -> None:
     user = host.add_user()
@@ -372,7 +376,7 @@ def test_a_savepoint_released_in_one_that_is_rolled_back_tells_nobody(
     assert sent.names == []
 
 
-def test_a_savepoint_released_waits_for_the_commit(host: Host, sent: Sent) -> None:
+def test_a_released_savepoint_takes_effect_at_the_commit(host: Host, sent: Sent) -> None:
     user = host.add_user()
     token = host.issue(user)
 
@@ -387,9 +391,7 @@ def test_a_savepoint_released_waits_for_the_commit(host: Host, sent: Sent) -> No
 
 
 @pytest.mark.parametrize("end", ["rollback", "close", "reset", "remove"])
-def test_no_end_of_a_transaction_but_a_commit_tells_anybody(
-    host: Host, sent: Sent, end: str
-) -> None:
+def test_only_a_commit_sends_the_signals(host: Host, sent: Sent, end: str) -> None:
     user = host.add_user()
 
     with host.app.app_context():
@@ -427,11 +429,11 @@ def test_signals_of_several_calls_keep_their_order(host: Host, sent: Sent) -> No
     assert sent.names == ["issued", "ended", f"forced out {user}"]
 
 
-# --- Rank ------------------------------------------------------------------------------------
+# --- Ranks -----------------------------------------------------------------------------------
 
 
 def act(host: Host, actor_id: str, call: Callable[[Any], object]) -> None:
-    """Call with the user object of *actor_id*."""
+    """Call *call* with the user object of *actor_id*."""
     with host.app.app_context():
         call(host.find_user(actor_id))
 
@@ -461,7 +463,7 @@ def test_only_a_superuser_forces_out_a_superuser(host: Host) -> None:
     assert host.status(token) == 401
 
 
-def test_a_superuser_may_force_out_the_own_sessions(host: Host) -> None:
+def test_superusers_can_force_out_themselves(host: Host) -> None:
     boss = host.add_user(is_superuser=True)
     token = host.issue(boss)
 
@@ -486,7 +488,7 @@ def test_star_cannot_be_forced_out_as_if_it_were_a_user(host: Host) -> None:
         host.force_logout("*")
 
 
-# --- Many at once ----------------------------------------------------------------------------
+# --- Concurrency -----------------------------------------------------------------------------
 
 
 def test_threads_signing_in_and_forcing_out_one_user_agree_on_the_order(host: Host) -> None:
@@ -534,7 +536,7 @@ def test_threads_signing_in_and_forcing_out_one_user_agree_on_the_order(host: Ho
 
 
 def play(host: Host, users: list[str], issued: list[IssuedToken], seed: int) -> None:
-    """Sign somebody in and do something with it, over and over."""
+    """Sign a random user in and make a random change, ten times."""
     choose = random.Random(seed)
     for _ in range(10):
         user = choose.choice(users)
@@ -553,7 +555,7 @@ def play(host: Host, users: list[str], issued: list[IssuedToken], seed: int) -> 
                     issued.append(host.renew(token))
 
 
-def test_whatever_several_users_do_at_once_nobody_waits_for_each_other_in_a_ring(
+def test_concurrent_changes_of_several_users_do_not_deadlock(
     host: Host,
 ) -> None:
     users = [host.add_user(f"user{n}") for n in range(3)]
@@ -578,7 +580,7 @@ def test_whatever_several_users_do_at_once_nobody_waits_for_each_other_in_a_ring
         assert logins[user]["active_until_us"] == 0
 
 
-def test_the_very_first_sign_ins_of_a_deployment_may_come_at_once(
+def test_the_first_sign_ins_of_a_deployment_may_be_concurrent(
     make_host: MakeHost, database_url: str
 ) -> None:
     host = make_host(database_url)
@@ -589,7 +591,7 @@ def test_the_very_first_sign_ins_of_a_deployment_may_come_at_once(
     assert len(host.rows("xgen_sessions")) == 8
 
 
-def test_a_database_that_goes_away_before_the_change_leaves_it_undone(host: Host) -> None:
+def test_a_database_that_is_lost_before_the_change_leaves_it_undone(host: Host) -> None:
     alice = host.add_user()
     token = host.issue(alice)
 
@@ -600,7 +602,7 @@ def test_a_database_that_goes_away_before_the_change_leaves_it_undone(host: Host
     assert host.status(token) == 200
 
 
-def test_a_database_that_goes_away_at_the_commit_leaves_it_open_what_was_done(host: Host) -> None:
+def test_a_database_that_is_lost_at_the_commit_leaves_the_result_unknown(host: Host) -> None:
     alice = host.add_user()
     host.issue(alice)
 
@@ -612,7 +614,7 @@ def test_a_database_that_goes_away_at_the_commit_leaves_it_open_what_was_done(ho
 
 @contextmanager
 def _failing(host: Host, moment: str) -> Iterator[None]:
-    """Let the database go away at a moment of every connection's work."""
+    """Make the database fail at the event *moment* of every connection."""
 
     def fail(*_: object, **__: object) -> None:
         raise sa.exc.OperationalError("statement", {}, Exception("the server went away"))
@@ -649,7 +651,7 @@ def test_a_failure_halfway_leaves_nothing_in_the_hosts_transaction(host: Host) -
         assert host.find_user(alice).department == "changed"
 
 
-def test_a_deadlock_that_undoes_the_hosts_whole_transaction_says_so(
+def test_a_deadlock_that_rolls_back_the_hosts_whole_transaction_is_reported(
     make_host: MakeHost, mariadb_url: str
 ) -> None:
     host = make_host(mariadb_url)
@@ -676,7 +678,7 @@ def test_a_deadlock_that_undoes_the_hosts_whole_transaction_says_so(
 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
-def test_everyone_is_everyone_where_transactions_see_the_past(
+def test_everyone_includes_concurrent_sign_ins_at_snapshot_isolation_levels(
     make_host: MakeHost, postgresql_url: str, monkeypatch: pytest.MonkeyPatch, level: str
 ) -> None:
     host = make_host(postgresql_url, SQLALCHEMY_ENGINE_OPTIONS={"isolation_level": level})
@@ -705,7 +707,7 @@ def test_everyone_is_everyone_where_transactions_see_the_past(
     assert (summary.active_users, summary.active_sessions) == (0, 0)
 
 
-def test_everyone_is_not_forced_out_in_a_transaction_that_sees_the_past(
+def test_a_force_logout_of_everyone_is_refused_in_a_transaction_with_an_old_snapshot(
     make_host: MakeHost, postgresql_url: str
 ) -> None:
     options = {"isolation_level": "REPEATABLE READ"}
@@ -726,7 +728,7 @@ def test_everyone_is_not_forced_out_in_a_transaction_that_sees_the_past(
 
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("database_url", ["postgresql", "mariadb"], indirect=True)
-def test_everyone_is_forced_out_though_somebody_else_waited_in_a_ring(
+def test_a_force_logout_of_everyone_is_retried_after_a_deadlock(
     host: Host, monkeypatch: pytest.MonkeyPatch, begun: bool
 ) -> None:
     user = host.add_user()
@@ -745,7 +747,7 @@ def test_everyone_is_forced_out_though_somebody_else_waited_in_a_ring(
 
     monkeypatch.setattr("xgen_flask_sessions.store.revocations.invalidate_everyone", fail_at_first)
     with host.app.app_context():
-        if begun:  # what the host has begun would be lost
+        if begun:  # a retry would lose the host's own changes
             host.find_user(user).department = "changed"
             host.db.session.flush()
             with pytest.raises(LedgerUnavailable):
@@ -756,7 +758,7 @@ def test_everyone_is_forced_out_though_somebody_else_waited_in_a_ring(
     assert host.status(token) == (200 if begun else 401)
 
 
-def test_mariadb_that_refuses_old_snapshots_lets_all_sign_in(
+def test_sign_ins_work_on_a_mariadb_that_refuses_old_snapshots(
     make_host: MakeHost, mariadb_url: str
 ) -> None:
     command = "SET SESSION innodb_snapshot_isolation = ON"  # the default from MariaDB 11.6 on
@@ -784,7 +786,7 @@ def test_mariadb_that_refuses_old_snapshots_lets_all_sign_in(
     assert not any(is_accepted(host, token) for token in tokens)
 
 
-def test_a_force_logout_of_everyone_is_not_overtaken_for_ever(
+def test_a_force_logout_of_everyone_is_not_starved_by_sign_ins(
     make_host: MakeHost, postgresql_url: str
 ) -> None:
     host = make_host(postgresql_url)
@@ -815,4 +817,4 @@ def test_a_force_logout_of_everyone_is_not_overtaken_for_ever(
         for done in signing_in:
             done.result(timeout=120)
 
-    assert min(took) < 1.5  # one may have met with a busy machine
+    assert min(took) < 1.5  # a busy machine may delay one of them

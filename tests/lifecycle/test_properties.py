@@ -1,6 +1,6 @@
-"""Any order of sign-ins, renewals, ends, force logouts and waits, held against a simple model.
+"""Random sequences of sign-ins, renewals, revocations and waits, compared with a simple model.
 
-The model is a list of tokens and what became of each; it knows nothing of stamps, rows or indexes.
+The model is a list of tokens with their states; it has no stamps, rows or indexes.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ RETENTION_S = 100
 
 @dataclass
 class Held:
-    """A token as the model sees it."""
+    """A token of the model."""
 
     user: str
     issued: IssuedToken
     ended: bool = False
     replaced_us: int | None = None
-    """When a renewed one stops working."""
+    """The end of the grace period, if the token was renewed."""
 
     @property
     def is_open(self) -> bool:
-        """Whether its session goes on by it: what the screen counts."""
+        """Whether the token is its active session's newest one: the screen counts these."""
         return not self.ended and self.replaced_us is None and now_us() < self.issued.expires_us
 
     @property
     def is_good(self) -> bool:
-        """Whether it must be accepted."""
+        """Whether the verifier must accept the token."""
         waiting = self.replaced_us is None or now_us() < self.replaced_us
         return not self.ended and waiting and now_us() < self.issued.expires_us
 
 
 class Sessions(RuleBasedStateMachine):
-    """Does things to a host, and to the model, and compares the two."""
+    """A state machine that applies each step to a host and to the model, and compares the two."""
 
     users = st.sampled_from(USERS)
     picks = st.integers(0, 999)
@@ -73,16 +73,16 @@ class Sessions(RuleBasedStateMachine):
         self.clock: Any = self.freezer.start()
 
     def teardown(self) -> None:
-        """Try every door with every token once more."""
+        """Check every path with every token once more."""
         try:
             for held in self.held:
-                self.knock(held)
+                self.check_paths(held)
         finally:
             self.freezer.stop()
 
     @initialize()
     def begin(self) -> None:
-        """Give the first rules something to work on."""
+        """Sign every user in, so that the first rules have tokens."""
         for user in USERS:
             self._signed_in(user, 3600)
 
@@ -99,14 +99,14 @@ class Sessions(RuleBasedStateMachine):
         self.held.append(Held(user, self.host.issue(user, lifetime=lifetime)))
 
     def _picked(self, pick: int) -> Held:
-        """Return one of all tokens, or (mostly, or nothing much would happen) of the good ones."""
+        """Return a token: mostly a good one, because few rules have an effect on the others."""
         good = [held for held in self.held if held.is_good]
         among = good if good and pick % 5 else self.held
         return among[pick // 5 % len(among)]
 
     @rule(pick=picks)
     def renew(self, pick: int) -> None:
-        """Renew a token, good or not; its session's others keep a minute."""
+        """Renew a token, good or not; the session's other tokens get a grace period of a minute."""
         held = self._picked(pick)
         if not held.is_good:
             with pytest.raises(TokenError):
@@ -126,7 +126,7 @@ class Sessions(RuleBasedStateMachine):
 
     @rule(pick=picks)
     def end_session(self, pick: int) -> None:
-        """End one session, whichever of its tokens names it."""
+        """End the session of a token, current or not."""
         held = self._picked(pick)
         session_id = held.issued.session_id
         self.host.end_session(session_id)
@@ -135,7 +135,7 @@ class Sessions(RuleBasedStateMachine):
 
     @rule(pick=picks)
     def sign_out(self, pick: int) -> None:
-        """Sign out over HTTP, as far as the token still lets."""
+        """Sign out over HTTP; only a good token can."""
         held = self._picked(pick)
         answer = self.host.client().post("/sessions/sign-out", headers=bearer(held.issued))
         assert answer.status_code == (204 if held.is_good else 401)
@@ -145,13 +145,13 @@ class Sessions(RuleBasedStateMachine):
 
     @rule(pick=picks)
     def renew_and_end(self, pick: int) -> None:
-        """Renew, and end or force out at once: the old token must not live out its minute."""
+        """Renew, then end or force out at once: the old token must not keep its grace period."""
         self.renew(pick)
         (self.end_session if pick % 2 else self.force_logout)(pick)
 
     @rule(pick=picks)
     def force_logout(self, pick: int) -> None:
-        """Force one user out, mostly one who is signed in."""
+        """Force one user out, mostly a signed-in one."""
         user = self._picked(pick).user
         open_ones = self._open_sessions(user)
         assert self.host.force_logout(user).sessions_ended == len(open_ones)
@@ -160,7 +160,7 @@ class Sessions(RuleBasedStateMachine):
 
     @rule(pick=picks)
     def force_logout_everyone(self, pick: int) -> None:
-        """Force everyone out; seldom, as it leaves little to try."""
+        """Force everyone out; seldom, because few good tokens remain."""
         if pick % 4:
             return
         with self.host.app.app_context():
@@ -169,8 +169,8 @@ class Sessions(RuleBasedStateMachine):
             held.ended = True
 
     @rule(user=users)
-    def think_again(self, user: str) -> None:
-        """Force a user out and sign in, and roll both back: nothing has happened."""
+    def take_back(self, user: str) -> None:
+        """Force a user out and sign in, then roll both back: the model does not change."""
         with self.host.app.app_context():
             self.host.sessions.force_logout(user, commit=False)
             if self.active[user]:
@@ -179,7 +179,7 @@ class Sessions(RuleBasedStateMachine):
 
     @rule(user=users, active=st.booleans())
     def set_active(self, user: str, active: bool) -> None:
-        """Make a user active or inactive: it ends nothing by itself."""
+        """Make a user active or inactive: this alone ends no session."""
         self.host.change_user(user, is_active=active)
         self.active[user] = active
 
@@ -190,17 +190,17 @@ class Sessions(RuleBasedStateMachine):
 
     @rule()
     def prune(self) -> None:
-        """Delete old rows: nothing that was refused is accepted thereby, and the reverse."""
+        """Delete old rows: every token is accepted or refused as before."""
         with self.host.app.app_context():
             self.host.sessions.prune()
 
     @rule(pick=picks)
-    def try_doors(self, pick: int) -> None:
-        """Try a token at every door."""
-        self.knock(self._picked(pick))
+    def try_paths(self, pick: int) -> None:
+        """Check every path with a token."""
+        self.check_paths(self._picked(pick))
 
-    def knock(self, held: Held) -> None:
-        """Make sure that every door opens to a good token only."""
+    def check_paths(self, held: Held) -> None:
+        """Assert that every path accepts a good token only."""
         host, token = self.host, held.issued
         with_user = held.is_good and self.active[held.user]
         for path, allowed in (
@@ -211,12 +211,12 @@ class Sessions(RuleBasedStateMachine):
             expected = 200 if allowed else 401
             assert host.status(token, path) == expected, path
             assert host.cookie_client(token).get(path).status_code == expected, path
-        admin = 403 if with_user else 401  # nobody here is an administrator
+        admin = 403 if with_user else 401  # none of the users is an administrator
         assert host.status(token, "/sessions/users") == admin
 
     @invariant()
     def tokens_are_as_the_model_says(self) -> None:
-        """The verifier accepts what is good, and refuses the rest."""
+        """Assert that the verifier accepts good tokens and refuses the others."""
         for held in self.held:
             try:
                 verified = self.host.verify(held.issued)
@@ -228,7 +228,7 @@ class Sessions(RuleBasedStateMachine):
 
     @invariant()
     def counts_are_as_the_model_says(self) -> None:
-        """The cards, the table, the rows and ``active_until_us`` say the same."""
+        """Assert that the cards, the table, the rows and ``active_until_us`` agree."""
         open_ones = {user: self._open_sessions(user) for user in USERS}
         with self.host.app.app_context():
             roster, session = get_state().roster, self.host.db.session()
@@ -263,7 +263,7 @@ class Sessions(RuleBasedStateMachine):
 
 
 def empty(host: Host) -> None:
-    """Delete every row but the users, who are active again."""
+    """Delete every row but the users, and make these active."""
     tables = host.db.metadata.tables
     with host.app.app_context(), host.db.engine.begin() as connection:
         for name in ("xgen_sessions", "xgen_revocations", "xgen_user_logins"):
@@ -272,10 +272,10 @@ def empty(host: Host) -> None:
 
 
 RUNS = {"sqlite": (20, 40), "postgresql": (4, 25), "mysql": (4, 25)}
-"""How many runs on each kind of database, and how many steps each has."""
+"""The number of runs on each kind of database, and of the steps of each run."""
 
 
-def test_any_order_of_things_comes_out_as_the_model_says(
+def test_any_sequence_of_steps_agrees_with_the_model(
     make_host: MakeHost, database_url: str
 ) -> None:
     host = make_host(database_url, model=NamedUser, XGEN_SESSIONS_RETENTION=RETENTION_S)
@@ -283,10 +283,10 @@ def test_any_order_of_things_comes_out_as_the_model_says(
         host.add_user(user, id=user)
     with host.app.app_context():
         kind = host.db.engine.dialect.name
-        if kind == "sqlite":  # no crash is to be survived here
+        if kind == "sqlite":  # the data need not survive a crash
 
             @sa.event.listens_for(host.db.engine, "connect")
-            def be_quick(connection: Any, _: object) -> None:
+            def skip_syncs(connection: Any, _: object) -> None:
                 connection.execute("PRAGMA synchronous = OFF")
 
             host.db.engine.dispose()

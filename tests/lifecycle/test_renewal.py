@@ -1,4 +1,4 @@
-"""Renewal: a new token for the same session, and a minute for the old one."""
+"""Renewal: a new token for the same session, and a minute's grace for the old token."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOON_US = int(NOON.timestamp()) * 1_000_000
 
 
 def active_sessions(host: Host) -> list[str]:
-    """Return the ids of the sessions that nobody ended or renewed."""
+    """Return the session ids of the tokens that were neither ended nor renewed."""
     return [row["session_id"] for row in host.rows("xgen_sessions") if row["ended_us"] is None]
 
 
@@ -56,7 +56,7 @@ def test_the_old_token_works_for_sixty_seconds_and_no_longer(host: Host) -> None
         assert host.status(new) == 200
 
 
-def test_the_old_token_s_end_does_not_say_that_an_administrator_ended_it(
+def test_the_end_of_the_old_token_is_not_reported_as_a_force_logout(
     host: Host,
 ) -> None:
     with freeze_time(NOON) as clock:
@@ -82,7 +82,7 @@ def test_the_new_token_lives_as_long_as_the_old_one_did(host: Host) -> None:
     assert host.login_row(user)["active_until_us"] == new.expires_us
 
 
-def test_a_sign_in_from_a_clock_that_was_ahead_shortens_no_renewed_token(host: Host) -> None:
+def test_a_sign_in_by_a_clock_that_is_ahead_shortens_no_renewed_token(host: Host) -> None:
     user = host.add_user()
     with freeze_time(NOON + timedelta(hours=20)):
         host.issue(user)
@@ -96,7 +96,7 @@ def test_a_sign_in_from_a_clock_that_was_ahead_shortens_no_renewed_token(host: H
             assert token.expires_us == NOON_US + (hours + 24) * 3600 * 1_000_000
 
 
-def test_where_and_when_somebody_signed_in_stays(host: Host) -> None:
+def test_a_renewal_keeps_the_time_and_place_of_the_sign_in(host: Host) -> None:
     user = host.add_user()
     with freeze_time(NOON) as clock:
         token = host.client().post(
@@ -127,7 +127,7 @@ def test_a_token_renewed_twice_leaves_one_session_open(host: Host) -> None:
     assert rows == {old.jti: "renewed", first.jti: "renewed", second.jti: None}
 
 
-def test_a_chain_of_renewals_keeps_its_grace_from_each_one_s_own_renewal(host: Host) -> None:
+def test_the_grace_of_each_token_counts_from_its_own_renewal(host: Host) -> None:
     with freeze_time(NOON) as clock:
         first = host.issue(host.add_user())
         second = host.renew(first)
@@ -180,9 +180,7 @@ def test_a_session_ended_for_everyone_cannot_be_renewed(host: Host) -> None:
 
 
 @pytest.mark.parametrize("everyone", [False, True])
-def test_a_token_in_its_last_minute_cannot_bring_a_forced_out_session_back(
-    host: Host, everyone: bool
-) -> None:
+def test_a_token_in_its_grace_cannot_renew_a_forced_out_session(host: Host, everyone: bool) -> None:
     user = host.add_user()
     old = host.issue(user)
     verified = host.verify(old)
@@ -245,7 +243,7 @@ def test_a_renewal_takes_part_in_the_host_s_transaction(host: Host) -> None:
     assert row["ended_us"] is None
 
 
-def test_a_listener_hears_of_the_renewal(host: Host) -> None:
+def test_a_renewal_sends_session_issued(host: Host) -> None:
     old = host.issue(host.add_user())
     heard: list[object] = []
 
@@ -258,7 +256,7 @@ def test_a_listener_hears_of_the_renewal(host: Host) -> None:
     assert heard == [new]
 
 
-def test_a_token_in_the_cookie_stays_there_whatever_the_header_says(
+def test_a_token_from_the_cookie_is_renewed_in_the_cookie_only(
     make_host: MakeHost, database_url: str
 ) -> None:
     host = make_host(database_url, XGEN_SESSIONS_TOKEN_LOCATIONS=["cookies"])
@@ -270,7 +268,7 @@ def test_a_token_in_the_cookie_stays_there_whatever_the_header_says(
     assert answer.headers["Set-Cookie"].startswith("xgen_token=")
 
 
-def test_a_token_whose_row_goes_while_it_is_renewed_is_not_renewed(host: Host) -> None:
+def test_a_token_whose_row_is_deleted_during_its_renewal_is_not_renewed(host: Host) -> None:
     token = host.issue(host.add_user())
     rows = host.db.metadata.tables["xgen_sessions"]
 

@@ -1,4 +1,4 @@
-"""Signing in: who may, what is recorded, and who counts as the same user."""
+"""Sign-in: permission, recorded data, and the identity of users."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOON_US = int(NOON.timestamp()) * 1_000_000
 DAY_US = 24 * 3600 * 1_000_000
 
 
-# --- What is recorded ------------------------------------------------------------------------
+# --- The record ------------------------------------------------------------------------------
 
 
 def test_a_sign_in_is_a_row_and_a_login(host: Host) -> None:
@@ -99,7 +99,7 @@ def test_a_renewal_is_no_login(host: Host) -> None:
         ("x" * 100_000, None),
     ],
 )
-def test_only_real_addresses_are_kept(host: Host, address: str, kept: str | None) -> None:
+def test_only_valid_addresses_are_kept(host: Host, address: str, kept: str | None) -> None:
     user = host.add_user()
 
     host.client().post("/sign-in", data={"user_id": user}, environ_base={"REMOTE_ADDR": address})
@@ -136,7 +136,7 @@ def test_a_user_agent_is_cut_and_cleaned_on_every_database(host: Host) -> None:
     ]
 
 
-def test_outside_of_a_request_there_is_no_address(host: Host) -> None:
+def test_a_sign_in_outside_of_a_request_has_no_address(host: Host) -> None:
     host.issue(host.add_user())
 
     (row,) = host.rows("xgen_sessions")
@@ -146,7 +146,7 @@ def test_outside_of_a_request_there_is_no_address(host: Host) -> None:
 # --- Claims and lifetime ---------------------------------------------------------------------
 
 
-def test_claims_of_the_host_s_come_back_at_verification(host: Host) -> None:
+def test_extra_claims_are_returned_at_verification(host: Host) -> None:
 
     issued = host.issue(host.add_user(), claims={"roles": ["ops"], "tenant": 7})
 
@@ -154,7 +154,7 @@ def test_claims_of_the_host_s_come_back_at_verification(host: Host) -> None:
     assert host.verify(host.issue(host.add_user("bob"))).claims == {}
 
 
-def test_claims_that_cannot_travel_leave_nothing_behind(host: Host) -> None:
+def test_invalid_extra_claims_leave_no_record(host: Host) -> None:
     user = host.add_user()
 
     for claims in ({"sub": "1"}, {"x": float("nan")}, {"x": "y" * 5000}):
@@ -177,7 +177,7 @@ def test_a_lifetime_is_seconds_or_a_timedelta(host: Host, lifetime: int | timede
     assert issued.expires_us == NOON_US + 90 * 1_000_000
 
 
-def test_an_expiry_is_a_lifetime_from_iat_so_that_exp_says_exactly_the_same(
+def test_the_lifetime_counts_from_iat_so_that_exp_is_exact(
     host: Host,
 ) -> None:
 
@@ -207,13 +207,13 @@ def test_the_configured_lifetime_is_the_default(make_host: MakeHost, database_ur
     assert issued.expires_us == NOON_US + 3600 * 1_000_000
 
 
-def test_an_issued_token_does_not_show_itself(host: Host) -> None:
+def test_the_repr_of_an_issued_token_hides_the_token(host: Host) -> None:
     issued = host.issue(host.add_user())
 
     assert issued.token not in repr(issued)
 
 
-# --- Who may ---------------------------------------------------------------------------------
+# --- Permission ------------------------------------------------------------------------------
 
 
 def test_an_inactive_user_cannot_sign_in(host: Host) -> None:
@@ -297,7 +297,7 @@ def test_a_user_made_in_the_same_transaction_can_sign_in(host: Host) -> None:
     assert host.status(issued, "/api/user") == 200
 
 
-def test_a_listener_hears_of_the_sign_in(host: Host) -> None:
+def test_a_sign_in_sends_session_issued(host: Host) -> None:
     user = host.add_user()
     heard: list[tuple[object, object, object]] = []
 
@@ -310,9 +310,7 @@ def test_a_listener_hears_of_the_sign_in(host: Host) -> None:
     assert heard == [(host.app, issued, user)]
 
 
-def test_a_database_without_tables_refuses_to_sign_in(
-    make_host: MakeHost, database_url: str
-) -> None:
+def test_a_sign_in_fails_without_the_tables(make_host: MakeHost, database_url: str) -> None:
     host = make_host(database_url)
     user = host.add_user()
     with host.app.app_context(), host.db.engine.begin() as connection:
@@ -327,7 +325,7 @@ def test_a_database_without_tables_refuses_to_sign_in(
     assert answer.get_json()["code"] == "ledger_unavailable"
 
 
-def test_a_database_that_is_not_there_refuses_to_force_out(make_host: MakeHost) -> None:
+def test_every_change_fails_while_the_database_is_unreachable(make_host: MakeHost) -> None:
     host = make_host("postgresql+psycopg://postgres@127.0.0.1:9/none", create_all=False)
 
     with pytest.raises(LedgerUnavailable):
@@ -338,14 +336,14 @@ def test_a_database_that_is_not_there_refuses_to_force_out(make_host: MakeHost) 
         host.end_session("a" * 32)
 
 
-# --- Who is the same user --------------------------------------------------------------------
+# --- The identity of users -------------------------------------------------------------------
 
 
 ODD_IDS = [
     "alice", "ALICE", "alic\u00e9", "alice\u0301", "alice ", " alice", "al\u0131ce", "\uff41lice",
     "\U0001f600", "\U0001f600" * 255, "x" * 255, "x" * 254 + "X",
 ]  # fmt: skip
-"""Ids that some databases take for one, or do not hold."""
+"""Ids that some databases treat as equal, or cannot hold."""
 
 
 def test_names_that_look_alike_are_different_users(make_host: MakeHost, database_url: str) -> None:
@@ -366,7 +364,7 @@ def test_names_that_look_alike_are_different_users(make_host: MakeHost, database
 
 
 def listed(host: Host) -> set[str]:
-    """Return who is in the list of users that are signed in, with a session each."""
+    """Return the ids of the users in the list, and assert that each one has one active session."""
     state = host.app.extensions["xgen_sessions"]
     with host.app.app_context():
         users = state.roster.page(host.db.session(), 1).users
@@ -374,7 +372,7 @@ def listed(host: Host) -> set[str]:
     return {user.profile.user_id for user in users}
 
 
-def test_a_host_that_tells_no_case_apart_has_no_user_of_another_case(
+def test_a_case_insensitive_host_has_no_user_of_another_case(
     make_host: MakeHost, database_url: str
 ) -> None:
     host = make_host(database_url, model=LooseUser)
@@ -424,7 +422,7 @@ def test_star_is_everyone_and_no_user(make_host: MakeHost, database_url: str) ->
         host.issue("*")
 
 
-def test_a_user_whose_id_is_found_elsewhere_is_a_mistake_in_the_set_up(sqlite_host: Host) -> None:
+def test_a_user_model_with_another_get_id_is_a_configuration_error(sqlite_host: Host) -> None:
     host = sqlite_host
 
     class Renamed(host.model):  # type: ignore[misc, name-defined]
@@ -435,7 +433,7 @@ def test_a_user_whose_id_is_found_elsewhere_is_a_mistake_in_the_set_up(sqlite_ho
         host.sessions.issue(Renamed(id=1, username="x"))
 
 
-def test_a_username_that_no_database_holds_is_nobody_s(host: Host) -> None:
+def test_a_username_that_no_database_can_hold_is_not_found(host: Host) -> None:
     users = host.app.extensions["xgen_sessions"].users
 
     with host.app.app_context():
@@ -445,14 +443,14 @@ def test_a_username_that_no_database_holds_is_nobody_s(host: Host) -> None:
 
 @on_sqlite
 @pytest.mark.parametrize("lifetime", [0, -1, 1.5, "1", True, 10**30, float("nan")])
-def test_a_lifetime_that_is_none_is_a_value_error(host: Host, lifetime: Any) -> None:
+def test_an_invalid_lifetime_is_a_value_error(host: Host, lifetime: Any) -> None:
     alice = host.add_user()
 
     with host.app.app_context(), pytest.raises(ValueError, match="lifetime"):
         host.sessions.issue(alice, lifetime=lifetime)
 
 
-def test_what_the_host_changed_and_did_not_flush_is_kept(host: Host) -> None:
+def test_changes_that_the_host_has_not_flushed_are_kept(host: Host) -> None:
     alice = host.add_user()
 
     with host.app.app_context(), host.db.session.no_autoflush:

@@ -1,4 +1,4 @@
-"""User agents and addresses, as an administrator reads them."""
+"""User agents and addresses, as the screen shows them."""
 
 from __future__ import annotations
 
@@ -70,5 +70,5 @@ def test_user_agents_are_kept_to_512_printable_characters() -> None:
         (None, None),
     ],
 )
-def test_an_address_is_kept_only_if_it_is_one(address: str | None, kept: str | None) -> None:
+def test_only_valid_addresses_are_kept(address: str | None, kept: str | None) -> None:
     assert clean_address(address) == kept

@@ -1,4 +1,4 @@
-"""Which users are listed, in which order, on which page: held against a naive computation."""
+"""The users on each page and their order, compared with a naive computation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DEPARTMENTS = ["Platform", "인사팀", "", None]
 
 @dataclass(frozen=True)
 class Row:
-    """What the screen says of one user."""
+    """The screen's row of one user."""
 
     user_id: str
     username: str
@@ -52,7 +52,7 @@ class Row:
 
 
 def fill(host: Host, users: int) -> list[Row]:
-    """Add users of all kinds, and return those who are signed in."""
+    """Add users of all kinds, and return the rows of the signed-in ones."""
     chance, now = random.Random(users), clock.now_us()
     expected: list[Row] = []
     with host.app.app_context():
@@ -64,7 +64,7 @@ def fill(host: Host, users: int) -> list[Row]:
             login, known = number % 7 != 3, number % 11 != 5
             address = f"192.0.2.{chance.randrange(9)}" if login else None
             at = [now - (number * 10 + each + 1) * SECOND_US for each in range(sign_ins)]
-            # One more has expired, which nobody has noticed yet.
+            # One more session has expired; its row has no end.
             spans = [*((when, now + 3600 * SECOND_US) for when in at), (now - 9 * 10**12, now - 1)]
             past = [
                 PastSignIn(user_id=user_id, signed_in_us=when, expires_us=until,
@@ -98,9 +98,9 @@ def _person(chance: random.Random, model: type[Any], number: int) -> Any:
 
 
 def naive(active: list[Row], listing: Listing, *, folds: bool) -> list[Any]:
-    """Return what the column says for each user, in order: equal ones may come in any order.
+    """Return the values of the sort column, in order.
 
-    :param folds: Whether the database orders the host's names in any case.
+    :param folds: Whether the database ignores case when it orders the host's names.
     """
     folds = folds and listing.sort in ("name", "department")
     text = listing.text.lower()
@@ -111,7 +111,7 @@ def naive(active: list[Row], listing: Listing, *, folds: bool) -> list[Any]:
         or text in (row.name or "").lower()
     ]
     values = [getattr(row, listing.sort) for row in found]
-    if listing.sort == "username" and not text:  # the deleted ones come after the others
+    if listing.sort == "username" and not text:  # deleted users come last
         values = [row.username for row in found if row.known]
     values = [value.casefold() if folds and value else value for value in values]
     told = sorted((value for value in values if value is not None), reverse=listing.descending)
@@ -151,12 +151,12 @@ def read(host: Host, listing: Listing, size: int) -> Iterator[Row]:
     ],
     indirect=["database_url"],
 )
-def test_every_order_and_search_is_what_a_naive_computation_says(
+def test_every_order_and_search_agrees_with_a_naive_computation(
     make_host: MakeHost, database_url: str, model: type[Account]
 ) -> None:
     host = make_host(database_url, model=model)
     active = fill(host, 120)
-    folds = host.dialect not in ("sqlite", "postgresql")  # the host's columns told it to
+    folds = host.dialect not in ("sqlite", "postgresql")  # by the collation of the host's columns
 
     for text in ("", "bora", "BORA", "민준", "%", "_", "\\", "id-1", "1", "nobody"):
         for sort in COLUMNS:
@@ -173,7 +173,7 @@ def test_every_order_and_search_is_what_a_naive_computation_says(
                 assert values == expected, listing
 
 
-def test_case_is_ignored_as_far_as_the_api_says(make_host: MakeHost, database_url: str) -> None:
+def test_case_is_ignored_as_the_api_documents(make_host: MakeHost, database_url: str) -> None:
     host = make_host(database_url)
     host.issue(host.add_user("ÉLODIE"))
     document: Any = host.client().get("/sessions/openapi.json").get_json()
@@ -191,9 +191,7 @@ def test_case_is_ignored_as_far_as_the_api_says(make_host: MakeHost, database_ur
     assert "On SQLite, case is ignored for ASCII letters only." in said
 
 
-def test_whoever_is_found_is_shown_as_the_host_has_them(
-    make_host: MakeHost, database_url: str
-) -> None:
+def test_listed_users_have_their_names_in_the_host(make_host: MakeHost, database_url: str) -> None:
     host = make_host(database_url)
     active = {row.user_id: row for row in fill(host, 120)}
 
@@ -215,7 +213,7 @@ class TestApi:
         return lambda query: host.client().get(f"/sessions/users?{query}", headers=headers)
 
     @pytest.mark.parametrize("sort", COLUMNS)
-    def test_order_left_out_is_as_the_column_is_looked_at(
+    def test_the_default_order_depends_on_the_column(
         self, get: Callable[[str], Any], sort: str
     ) -> None:
         order = "desc" if sort in FALLING else "asc"
@@ -227,24 +225,22 @@ class TestApi:
 
         assert [user["username"] for user in answer["users"]] == ["Zoe"]
         assert (answer["page"], answer["pages"]) == (1, 1)
-        assert answer["summary"]["active_users"] == 3, "the cards are about everybody"
+        assert answer["summary"]["active_users"] == 3, "the cards count every user"
 
     @pytest.mark.parametrize(
         "query", ["sort=password", "sort=", "order=up", "order=", f"q={'x' * 151}"]
     )
-    def test_says_what_it_does_not_understand(self, get: Callable[[str], Any], query: str) -> None:
+    def test_refuses_an_invalid_query(self, get: Callable[[str], Any], query: str) -> None:
         assert get(query).status_code == 400
 
     @pytest.mark.parametrize("text", ["%00", "%ED%A0%80", "%0A", "%1B[31m"])
-    def test_nobody_is_called_what_cannot_be_printed(
-        self, get: Callable[[str], Any], text: str
-    ) -> None:
+    def test_finds_no_user_by_unprintable_text(self, get: Callable[[str], Any], text: str) -> None:
         answer = get(f"q={text}")
 
         assert (answer.status_code, answer.get_json()["users"]) == (200, [])
 
 
-def test_commands_list_in_that_order(host: Host) -> None:
+def test_the_command_searches_and_sorts(host: Host) -> None:
     for name in ("bora", "alice", "bob"):
         host.issue(host.add_user(name))
     run = host.app.test_cli_runner().invoke
@@ -258,7 +254,7 @@ def test_commands_list_in_that_order(host: Host) -> None:
     assert wrong.exit_code == 2
 
 
-def test_an_index_alone_says_who_is_on_a_page(host: Host) -> None:
+def test_an_index_covers_the_default_order(host: Host) -> None:
     with host.app.app_context():
         indexes = sa.inspect(host.db.engine).get_indexes("xgen_user_logins")
 
@@ -275,7 +271,7 @@ class TestScreen:
             sign_in(host, host.add_user(name, display_name=name.title()))
         return admin
 
-    def test_headings_order_by_their_column_and_turn_it_round(self, admin: FlaskClient) -> None:
+    def test_headings_sort_by_their_column_and_reverse_the_order(self, admin: FlaskClient) -> None:
         page = page_of(admin)
         assert {th["aria-sort"] for th in page.select("th[aria-sort]")} == {"descending"}
 
@@ -289,7 +285,7 @@ class TestScreen:
         assert names(twice) == ["zoe", "bora", "admin"]
         assert names(page_of(admin, heading(twice, "Last Login"))) == names(page)
 
-    def test_finds_people_and_says_how_many(self, admin: FlaskClient) -> None:
+    def test_finds_users_and_shows_their_number(self, admin: FlaskClient) -> None:
         found = page_of(admin, f"{SCREEN}?q=BOR")
         nobody = page_of(admin, f"{SCREEN}?q=nobody")
 
@@ -298,7 +294,7 @@ class TestScreen:
         assert cards(found)["Active Users"] == 3
         assert "No signed-in user matches" in nobody.text
 
-    def test_order_and_search_are_kept_by_whatever_is_pressed(self, admin: FlaskClient) -> None:
+    def test_every_link_and_form_keeps_order_and_search(self, admin: FlaskClient) -> None:
         page = page_of(admin, f"{SCREEN}?q=o&sort=name&order=desc")
         kept = {"q": "o", "sort": "name", "order": "desc"}
 
@@ -321,7 +317,7 @@ class TestScreen:
 
 
 def heading(page: BeautifulSoup, text: str) -> str:
-    """Return where a column's heading leads to."""
+    """Return the link of a column's heading."""
     (link,) = [link for link in page.select("th > a.xs-sort") if link.text == text]
     return str(link["href"])
 
@@ -342,7 +338,7 @@ class Distant(Account, Elsewhere):
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
-def test_users_of_another_database_are_listed_by_what_is_ours(tmp_path: Path) -> None:
+def test_users_of_another_database_are_sorted_by_our_columns_only(tmp_path: Path) -> None:
     app = Flask("host")
     app.config.update(
         SECRET_KEY=SECRET, TESTING=True,
@@ -372,7 +368,7 @@ def test_users_of_another_database_are_listed_by_what_is_ours(tmp_path: Path) ->
     done = app.test_cli_runner().invoke(args=["xgen-sessions", "list", "--search", "bora"])
 
     assert token
-    assert sorted(names(page)) == ["admin", "bora"], "what is not offered changes nothing"
+    assert sorted(names(page)) == ["admin", "bora"], "a search that is not offered changes nothing"
     assert [link.text for link in page.select(".xs-sort")] == [
         "Active Sessions", "Last Login", "Last IP",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The screen's look-ups go by indexes: none reads every session there is."""
+"""The screen's look-ups use indexes: none reads the whole table of sessions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UPDATE xgen_user_logins SET active_until_us = (
     SELECT COALESCE(MAX(expires_us), 0) FROM xgen_sessions
     WHERE user_id = xgen_user_logins.user_id AND ended_us IS NULL)
 """
-"""As after a while: most sessions that are kept have ended, and an index is worth more."""
+"""Ends most sessions, as in a table that has been in use: an index pays off more then."""
 
 FULL_SCANS = {
     "sqlite": r"SCAN xgen_sessions",
@@ -41,7 +41,7 @@ def seeded(
     server: Callable[[str], Server],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Center]:
-    """Give an Admin Center with many sessions, on each kind of database in turn."""
+    """Yield an Admin Center with many sessions, on each kind of database."""
     own = {}
     if request.param != "sqlite":
         own["SQLALCHEMY_DATABASE_URI"] = server(request.param).kept("plans")
@@ -75,7 +75,7 @@ def test_no_look_up_reads_every_session(seeded: Center) -> None:
             assert not full_scan.search("\n".join(steps)), (name, statement, steps)
 
 
-def test_the_default_order_needs_an_index_alone(seeded: Center) -> None:
+def test_the_default_order_reads_only_an_index(seeded: Center) -> None:
     center = seeded
     token, _ = sign_in_admin(center.app)
 
@@ -94,7 +94,7 @@ def test_the_default_order_needs_an_index_alone(seeded: Center) -> None:
     assert "TEMP B-TREE" not in "\n".join(steps)
 
 
-def test_sessions_are_counted_in_the_order_that_their_index_has_the_users(seeded: Center) -> None:
+def test_sessions_are_counted_in_the_user_order_of_their_index(seeded: Center) -> None:
     center = seeded
     token, _ = sign_in_admin(center.app)
 
@@ -111,7 +111,7 @@ def test_sessions_are_counted_in_the_order_that_their_index_has_the_users(seeded
     assert re.search(used, steps), steps
 
 
-def test_the_last_page_by_username_counts_whom_the_host_lacks_where_that_is_faster(
+def test_the_last_page_by_username_counts_deleted_users_if_that_is_faster(
     seeded: Center,
 ) -> None:
     center = seeded
@@ -122,11 +122,13 @@ def test_the_last_page_by_username_counts_whom_the_host_lacks_where_that_is_fast
     counts = [query for query in plans if query.startswith("SELECT count(") and "users" in query]
     (count,) = [query for query in counts if "is_superuser" not in query]
     with center.app.app_context():
-        joins = db.engine.dialect.name == "postgresql"  # where to look for them takes longer
+        joins = (
+            db.engine.dialect.name == "postgresql"
+        )  # the search for deleted users takes longer there
     assert ("JOIN" in count, "EXISTS" in count) == (joins, not joins)
 
 
-def test_superusers_are_counted_without_reading_everybody(seeded: Center) -> None:
+def test_superusers_are_counted_by_an_index(seeded: Center) -> None:
     center = seeded
     token, _ = sign_in_admin(center.app)
 

@@ -1,4 +1,4 @@
-"""SQLite with other programs that write to the same file all the time."""
+"""SQLite with other programs that continuously write to the same file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ print(written)
 
 @contextmanager
 def writing(path: Path, *writers: str) -> Iterator[dict[str, int]]:
-    """Let other processes write; afterwards, give how many rows each has written."""
+    """Run writers in other processes; at the end, the yielded dict has the rows that each wrote."""
     written: dict[str, int] = {}
     processes = {
         writer: subprocess.Popen(
@@ -56,10 +56,10 @@ def writing(path: Path, *writers: str) -> Iterator[dict[str, int]]:
             assert process.returncode == 0
 
 
-def test_nothing_fails_and_nothing_is_lost_beside_foreign_writers(
+def test_no_change_fails_or_is_lost_beside_foreign_writers(
     make_host: MakeHost, sqlite_url: str, tmp_path: Path
 ) -> None:
-    # SQLite lets those who wait in as it likes.
+    # SQLite serves waiting writers in no fixed order, so one may wait for long.
     host = make_host(sqlite_url, XGEN_SESSIONS_WRITE_DEADLINE=60)
     users = [host.add_user(f"user{n}") for n in range(THREADS)]
 

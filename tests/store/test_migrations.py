@@ -1,4 +1,4 @@
-"""The plugin's migrations, alone and beside a host's own history."""
+"""The plugin's migrations, alone and beside a host's own migrations."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def versions(engine: sa.Engine, table: str = VERSION_TABLE) -> list[str]:
 
 
 def reflect(engine: sa.Engine) -> dict[str, Any]:
-    """Return all that the database knows of the tables, table options included."""
+    """Return the columns, keys, indexes and options of the tables in the database."""
     inspector = sa.inspect(engine)
     return {
         name: (
@@ -124,7 +124,7 @@ def create_all(engine: sa.Engine) -> None:
 
 
 class TestUpgrade:
-    def test_makes_the_tables_and_records_the_version(self, engine: sa.Engine) -> None:
+    def test_creates_the_tables_and_records_the_version(self, engine: sa.Engine) -> None:
         revisions = upgrade(engine)
 
         assert revisions == ALL
@@ -140,7 +140,7 @@ class TestUpgrade:
             )
             assert compare_metadata(context, Base.metadata) == []
 
-    def test_makes_exactly_what_create_all_makes(self, engine: sa.Engine) -> None:
+    def test_creates_the_same_tables_as_create_all(self, engine: sa.Engine) -> None:
         upgrade(engine)
         migrated = reflect(engine)
         execute(engine, *(f"DROP TABLE {name}" for name in TABLES))
@@ -179,9 +179,7 @@ class TestUpgrade:
         assert {"alembic_version", "things"} < table_names(engine)
         assert versions(engine, "alembic_version") == ["abc"]
 
-    def test_goes_one_after_the_other_in_processes_that_start_together(
-        self, engine: sa.Engine
-    ) -> None:
+    def test_runs_once_in_processes_that_start_together(self, engine: sa.Engine) -> None:
         url = engine.url.render_as_string(hide_password=False)
         waiting = {"timeout": 60} if engine.dialect.name == "sqlite" else {}
         code = (
@@ -211,7 +209,7 @@ class TestUpgrade:
         assert table_names(engine) == {"things"}
         engine.dispose()
 
-    def test_joins_a_transaction_that_the_host_has_sqlite_begin(
+    def test_joins_a_transaction_that_the_host_begins_on_sqlite(
         self, sqlite_engine: sa.Engine
     ) -> None:
         @sa.event.listens_for(sqlite_engine, "begin")
@@ -231,7 +229,7 @@ class TestUpgrade:
         assert not own.disabled
         assert logging.getLogger("alembic").level == logging.NOTSET
 
-    def test_can_be_taken_back(self, engine: sa.Engine) -> None:
+    def test_can_be_downgraded(self, engine: sa.Engine) -> None:
         upgrade(engine)
 
         with engine.begin() as connection:
@@ -240,7 +238,7 @@ class TestUpgrade:
         assert table_names(engine) == {VERSION_TABLE}
         assert upgrade(engine) == ALL
 
-    def test_finds_its_migrations_where_a_wheel_has_them(self, tmp_path: Path) -> None:
+    def test_finds_its_migrations_in_an_installed_wheel(self, tmp_path: Path) -> None:
         ignored = shutil.ignore_patterns("__pycache__")
         installed = tmp_path / "100% site" / "xgen_flask_sessions"
         shutil.copytree(ROOT / "xgen_flask_sessions", installed, ignore=ignored)
@@ -280,7 +278,7 @@ class TestAdoption:
         assert reflect(engine) == before
         assert upgrade(engine) == []
 
-    def test_takes_an_empty_version_table_for_none(
+    def test_treats_an_empty_version_table_as_missing(
         self, make_host: MakeHost, database_url: str, engine: sa.Engine
     ) -> None:
         host = make_host(database_url, create_all=False)
@@ -293,7 +291,7 @@ class TestAdoption:
         assert versions(engine) == ALL[-1:]
         assert host.verify(token).session_id == token.session_id
 
-    def test_is_not_for_an_empty_version_table_without_the_others(self, engine: sa.Engine) -> None:
+    def test_creates_the_tables_beside_an_empty_version_table(self, engine: sa.Engine) -> None:
         upgrade(engine)
         execute(engine, *(f"DROP TABLE {name}" for name in TABLES), f"DELETE FROM {VERSION_TABLE}")
 
@@ -302,9 +300,9 @@ class TestAdoption:
         assert revisions == ALL
         assert set(TABLES) < table_names(engine)
 
-    # "0003" and "0004" leave tables alike, but for rows that an index on PostgreSQL leaves out.
+    # "0003" and "0004" leave equal tables, except for the condition of an index on PostgreSQL.
     @pytest.mark.parametrize("revision", [each for each in ALL if each != "0003"])
-    def test_goes_on_from_the_migration_that_leaves_tables_like_these(
+    def test_continues_from_the_migration_that_leaves_equal_tables(
         self, engine: sa.Engine, revision: str
     ) -> None:
         upgrade(engine)
@@ -348,7 +346,7 @@ class TestAdoption:
             ("CREATE INDEX ix_more ON xgen_sessions (jti)", "remove index ix_more"),
         ],
     )
-    def test_refuses_other_tables_and_changes_nothing(
+    def test_refuses_tables_that_differ_and_changes_nothing(
         self, engine: sa.Engine, change: str, complaint: str
     ) -> None:
         create_all(engine)
@@ -384,7 +382,7 @@ class TestAdoption:
 
 
 class TestTranslatedSchema:
-    """With a ``schema_translate_map``, all is done and looked for where it leads."""
+    """The schema of a ``schema_translate_map``: migrations change and check its tables only."""
 
     @pytest.fixture
     def plain(self, postgresql_url: str) -> Iterator[sa.Engine]:
@@ -397,7 +395,7 @@ class TestTranslatedSchema:
     def tenant(self, plain: sa.Engine) -> sa.Engine:
         return plain.execution_options(schema_translate_map={None: "apart"})
 
-    def test_is_upgraded_once_and_can_be_taken_back(
+    def test_is_upgraded_once_and_can_be_downgraded(
         self, plain: sa.Engine, tenant: sa.Engine
     ) -> None:
         assert pending(tenant)
@@ -413,7 +411,7 @@ class TestTranslatedSchema:
         assert upgrade(tenant) == ALL
         assert table_names(plain) == set()
 
-    def test_is_told_from_the_default_schema(self, plain: sa.Engine, tenant: sa.Engine) -> None:
+    def test_is_separate_from_the_default_schema(self, plain: sa.Engine, tenant: sa.Engine) -> None:
         assert upgrade(plain) == ALL
         assert pending(tenant)
         assert upgrade(tenant) == ALL
@@ -434,7 +432,7 @@ class TestTranslatedSchema:
         assert not pending(tenant)
         assert table_names(plain) == set()
 
-    def test_is_refused_with_other_tables(self, plain: sa.Engine, tenant: sa.Engine) -> None:
+    def test_is_refused_with_tables_that_differ(self, plain: sa.Engine, tenant: sa.Engine) -> None:
         create_all(tenant)
         execute(
             plain,
@@ -448,7 +446,7 @@ class TestTranslatedSchema:
         assert pending(tenant)
 
     @pytest.mark.parametrize("schemas", [{None: "public"}, {None: None}, {"host": "apart"}, {}])
-    def test_may_be_the_default_one(
+    def test_may_be_the_default_schema(
         self, plain: sa.Engine, schemas: dict[str | None, str | None]
     ) -> None:
         engine = plain.execution_options(schema_translate_map=schemas)
@@ -469,7 +467,7 @@ class TestPending:
 
         assert not pending(engine)
 
-    def test_is_false_for_tables_that_the_host_looks_after(self, engine: sa.Engine) -> None:
+    def test_is_false_for_tables_that_the_host_creates(self, engine: sa.Engine) -> None:
         create_all(engine)
 
         assert not pending(engine)
@@ -479,7 +477,7 @@ class TestPending:
 class TestHostsOwnHistory:
     """``flask db`` and ``flask xgen-sessions upgrade`` on one database."""
 
-    def test_makes_our_tables_and_upgrade_adopts_them(
+    def test_creates_our_tables_and_upgrade_adopts_them(
         self, engine: sa.Engine, tmp_path: Path
     ) -> None:
         run(engine, tmp_path, "db init", "db migrate -m first", "db upgrade")
@@ -506,9 +504,7 @@ class TestHostsOwnHistory:
         create_all(engine)
         assert reflect(engine) == made
 
-    def test_finds_nothing_of_ours_to_do_after_upgrade(
-        self, engine: sa.Engine, tmp_path: Path
-    ) -> None:
+    def test_leaves_our_tables_alone_after_upgrade(self, engine: sa.Engine, tmp_path: Path) -> None:
         run(engine, tmp_path, "xgen-sessions upgrade", "db init", "db migrate -m first")
 
         (migration,) = migrations(tmp_path)
@@ -526,9 +522,9 @@ class TestHostsOwnHistory:
 
 
 def run(engine: sa.Engine, directory: Path, *lines: str) -> None:
-    """Run ``flask`` commands of a host application, in a process of its own.
+    """Run ``flask`` commands of a host application, in a separate process.
 
-    Flask-Migrate sets up logging, which would stay so for later tests; and only the first
+    Flask-Migrate sets up logging, which would affect later tests. In one process, only the first
     command that needs its environment may be ``db migrate``, or it writes empty migrations.
     """
     (directory / "host.py").write_text(HOST)
@@ -544,7 +540,7 @@ def migrations(directory: Path) -> list[str]:
     return [path.read_text() for path in (directory / "history" / "versions").glob("*.py")]
 
 
-def test_a_hosts_schema_is_for_its_own_tables() -> None:
+def test_the_schema_of_the_hosts_metadata_is_for_its_own_tables() -> None:
     metadata = sa.MetaData(schema="host")
 
     copy_tables(metadata)
@@ -556,7 +552,7 @@ def test_a_hosts_schema_is_for_its_own_tables() -> None:
 ODD_IDS = ["alice", "ALICE", "alic\u00e9", "alice\u0301", "alice ", "\U0001f600", "x" * 255]
 
 
-def test_migrated_tables_tell_users_apart_byte_by_byte(
+def test_migrated_tables_distinguish_users_byte_by_byte(
     make_host: MakeHost, database_url: str, engine: sa.Engine
 ) -> None:
     upgrade(engine)

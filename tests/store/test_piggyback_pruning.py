@@ -1,4 +1,4 @@
-"""Rows past the retention go by themselves, a few at each sign-in and renewal."""
+"""Rows past the retention are deleted by sign-ins and renewals, a few by each."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def passes(host: Host, token: IssuedToken) -> bool:
     return True
 
 
-# --- How many there are ----------------------------------------------------------------------
+# --- The number of rows ----------------------------------------------------------------------
 
 
 def live_a_day(host: Host, users: list[str], choose: random.Random) -> None:
@@ -62,7 +62,7 @@ def live_a_day(host: Host, users: list[str], choose: random.Random) -> None:
                 pass
 
 
-def test_a_year_leaves_no_more_rows_than_the_retention_explains(
+def test_the_number_of_rows_over_a_year_depends_on_the_retention_only(
     make_host: MakeHost, database_url: str
 ) -> None:
     retention, lifetime, pause = timedelta(days=14), timedelta(days=1), timedelta(days=2)
@@ -89,7 +89,9 @@ def test_a_year_leaves_no_more_rows_than_the_retention_explains(
             clock.tick(pause)
 
     days_kept = (retention + lifetime) // pause + 1
-    assert max(sizes) <= days_kept * 2 * 3  # two sign-ins, a renewal and a sign-out of each
+    assert (
+        max(sizes) <= days_kept * 2 * 3
+    )  # per day: two sign-ins, each with a renewal and a sign-out
     assert len(sizes) == -(-span // pause)
     forced = [row for row in host.rows("xgen_revocations") if row["kind"] == "user"]
     assert min(row["revoked_us"] for row in forced) < in_us(NOON + timedelta(days=30))
@@ -111,7 +113,7 @@ def test_a_sign_in_deletes_a_few_of_many(host: Host) -> None:
         assert passes(host, token)
 
 
-def test_a_renewal_deletes_a_few_as_well(host: Host) -> None:
+def test_a_renewal_deletes_old_rows_too(host: Host) -> None:
     with freeze_time(NOON) as clock:
         old = host.issue(host.add_user("old"))
         clock.move_to(LONG_AFTER - timedelta(days=3))
@@ -125,7 +127,7 @@ def test_a_renewal_deletes_a_few_as_well(host: Host) -> None:
 
 
 @pytest.mark.parametrize("user_id", ODD_IDS, ids=ascii)
-def test_whatever_an_owner_is_called_the_rows_go(
+def test_old_rows_of_any_user_id_are_deleted(
     make_host: MakeHost, database_url: str, user_id: str
 ) -> None:
     host = make_host(database_url, model=NamedUser)
@@ -142,10 +144,10 @@ def test_whatever_an_owner_is_called_the_rows_go(
     assert host.rows("xgen_revocations") == []
 
 
-# --- What is still needed --------------------------------------------------------------------
+# --- Rows that are still needed --------------------------------------------------------------
 
 
-def test_a_token_within_the_leeway_stays_however_short_the_retention(
+def test_a_token_within_the_leeway_stays_even_without_a_retention(
     make_host: MakeHost, database_url: str
 ) -> None:
     host = make_host(database_url, XGEN_SESSIONS_RETENTION=0, XGEN_SESSIONS_LEEWAY=300)
@@ -200,9 +202,7 @@ def test_a_renewed_token_stays_for_its_grace(make_host: MakeHost, database_url: 
     assert recorded(host, old) == [False]
 
 
-def test_an_open_session_stays_however_long_ago_it_began(
-    make_host: MakeHost, database_url: str
-) -> None:
+def test_an_active_session_stays_at_any_age(make_host: MakeHost, database_url: str) -> None:
     host = make_host(database_url, XGEN_SESSIONS_RETENTION=0)
     with freeze_time(NOON) as clock:
         token = host.issue(host.add_user("user"), lifetime=timedelta(days=365))
@@ -233,7 +233,7 @@ def with_an_old_row(host: Host) -> tuple[IssuedToken, str]:
         return host.issue(host.add_user("old")), host.add_user("new")
 
 
-def test_it_waits_for_the_hosts_commit(host: Host) -> None:
+def test_rows_are_deleted_at_the_hosts_commit(host: Host) -> None:
     token, user = with_an_old_row(host)
 
     with freeze_time(LONG_AFTER), host.app.app_context():
@@ -250,7 +250,7 @@ def test_it_waits_for_the_hosts_commit(host: Host) -> None:
 
 
 @pytest.mark.parametrize("end", ["rollback", "close"])
-def test_it_is_not_done_without_a_commit(host: Host, end: str) -> None:
+def test_rows_are_not_deleted_without_a_commit(host: Host, end: str) -> None:
     token, user = with_an_old_row(host)
 
     with freeze_time(LONG_AFTER), host.app.app_context():
@@ -265,7 +265,7 @@ def test_it_is_not_done_without_a_commit(host: Host, end: str) -> None:
     ]
 
 
-def test_what_the_host_changed_is_written_before(host: Host) -> None:
+def test_the_hosts_changes_are_written_before_the_deletion(host: Host) -> None:
     token, user = with_an_old_row(host)
     sent: list[str] = []
 
@@ -280,7 +280,7 @@ def test_what_the_host_changed_is_written_before(host: Host) -> None:
     assert recorded(host, token) == [False]
 
 
-# --- When it cannot be done ------------------------------------------------------------------
+# --- Failures --------------------------------------------------------------------------------
 
 FORBID: dict[str, list[str]] = {
     "sqlite": [
@@ -305,7 +305,7 @@ ALLOW = {
 
 
 @pytest.mark.parametrize("commit", [True, False])
-def test_a_database_that_forbids_it_lets_people_sign_in_all_the_same(
+def test_users_can_sign_in_on_a_database_that_forbids_the_deletion(
     host: Host, caplog: pytest.LogCaptureFixture, commit: bool
 ) -> None:
     old, user = with_an_old_row(host)
@@ -342,7 +342,7 @@ def before_deleting(host: Host, do: Callable[[Any], None]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", ["postgresql_url", "mariadb_url"])
-def test_a_database_that_goes_away_meanwhile_is_told_of_and_signs_nobody_in(
+def test_a_database_that_is_lost_during_the_deletion_fails_the_sign_in(
     make_host: MakeHost, request: pytest.FixtureRequest, kind: str
 ) -> None:
     url = request.getfixturevalue(kind)
@@ -369,7 +369,7 @@ def test_a_database_that_goes_away_meanwhile_is_told_of_and_signs_nobody_in(
     assert len(host.rows("xgen_sessions")) == 1
 
 
-def test_a_deadlock_that_undoes_the_whole_transaction_signs_nobody_in(
+def test_a_deadlock_that_rolls_back_the_whole_transaction_fails_the_sign_in(
     make_host: MakeHost, mariadb_url: str
 ) -> None:
     host = make_host(mariadb_url)

@@ -1,4 +1,4 @@
-"""Pruning: rows past the retention go, and nothing is revived by that."""
+"""Pruning: rows past the retention are deleted, and refused tokens stay refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def kept(host: Host, *tokens: IssuedToken) -> list[bool]:
     return [token.jti in jtis for token in tokens]
 
 
-def test_ended_sessions_go_after_the_retention_and_not_before(host: Host) -> None:
+def test_ended_sessions_are_deleted_after_the_retention_and_not_before(host: Host) -> None:
     user = host.add_user()
     with freeze_time(NOON) as clock:
         ended, open_one = host.issue(user), host.issue(user, lifetime=timedelta(days=365))
@@ -43,7 +43,7 @@ def test_ended_sessions_go_after_the_retention_and_not_before(host: Host) -> Non
         assert prune(host) == 0
 
 
-def test_expired_sessions_go_after_the_retention_and_not_before(host: Host) -> None:
+def test_expired_sessions_are_deleted_after_the_retention_and_not_before(host: Host) -> None:
     with freeze_time(NOON) as clock:
         token = host.issue(host.add_user(), lifetime=60)
 
@@ -55,7 +55,7 @@ def test_expired_sessions_go_after_the_retention_and_not_before(host: Host) -> N
         assert kept(host, token) == [False]
 
 
-def test_a_token_whose_row_is_gone_is_not_revived(host: Host) -> None:
+def test_a_token_whose_row_is_deleted_stays_refused(host: Host) -> None:
     user = host.add_user()
     with freeze_time(NOON):
         token = host.issue(user)
@@ -63,7 +63,7 @@ def test_a_token_whose_row_is_gone_is_not_revived(host: Host) -> None:
     with freeze_time(NOON + RETENTION + timedelta(days=1)):
         prune(host)
 
-    with freeze_time(NOON):  # on a machine whose clock is that wrong
+    with freeze_time(NOON):  # on a machine whose clock is a month behind
         assert host.status(token) == 401
 
 
@@ -95,7 +95,7 @@ def test_the_retention_is_a_setting(make_host: MakeHost, database_url: str) -> N
         assert prune(host) == 2
 
 
-def test_many_rows_go_in_batches_each_of_which_is_told(host: Host) -> None:
+def test_many_rows_are_deleted_in_batches_with_progress_reports(host: Host) -> None:
     rows = [
         {
             "jti": f"{number:032}",
@@ -117,7 +117,7 @@ def test_many_rows_go_in_batches_each_of_which_is_told(host: Host) -> None:
     assert told == [PRUNE_BATCH, PRUNE_BATCH, 1]
 
 
-def test_it_rests_after_each_batch(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_sleeps_after_each_batch(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pruning, "PRUNE_BATCH", 2)
     user = host.add_user()
     with freeze_time(NOON) as clock:
@@ -135,9 +135,7 @@ def test_it_rests_after_each_batch(host: Host, monkeypatch: pytest.MonkeyPatch) 
     assert host.rows("xgen_sessions") == []
 
 
-def test_what_was_deleted_before_a_failure_stays_deleted(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_before_a_failure_stay_deleted(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pruning, "PRUNE_BATCH", 1)
     user = host.add_user()
     with freeze_time(NOON) as clock:
@@ -154,7 +152,7 @@ def test_what_was_deleted_before_a_failure_stays_deleted(
     assert len(host.rows("xgen_revocations")) == 1
 
 
-def test_rows_of_a_user_whose_record_was_deleted_by_hand_go_as_well(host: Host) -> None:
+def test_rows_of_a_user_whose_login_was_deleted_by_hand_are_deleted(host: Host) -> None:
     user = host.add_user()
     logins = host.db.metadata.tables["xgen_user_logins"]
     with freeze_time(NOON) as clock:
@@ -169,7 +167,7 @@ def test_rows_of_a_user_whose_record_was_deleted_by_hand_go_as_well(host: Host) 
 
 
 @pytest.mark.parametrize("kind", ["postgresql_url", "mariadb_url"])
-def test_what_somebody_else_is_at_work_on_is_left_for_the_next_time(
+def test_rows_of_a_locked_user_are_left_for_the_next_call(
     make_host: MakeHost, request: pytest.FixtureRequest, kind: str
 ) -> None:
     host = make_host(request.getfixturevalue(kind))
@@ -188,14 +186,14 @@ def test_what_somebody_else_is_at_work_on_is_left_for_the_next_time(
         assert prune(host) == 1
 
 
-@pytest.mark.parametrize("on_the_way", [False, True])
-def test_what_ended_stays_until_the_token_has_expired_as_well(
-    make_host: MakeHost, database_url: str, on_the_way: bool
+@pytest.mark.parametrize("piggyback", [False, True])
+def test_an_ended_row_stays_until_its_token_has_expired_too(
+    make_host: MakeHost, database_url: str, piggyback: bool
 ) -> None:
     host = make_host(database_url, XGEN_SESSIONS_RETENTION=timedelta(days=1))
 
     def clear() -> None:
-        host.issue(user) if on_the_way else prune(host)
+        host.issue(user) if piggyback else prune(host)
 
     user = host.add_user()
     with freeze_time(NOON) as clock:

@@ -1,4 +1,4 @@
-"""Pruning while others sign in, end and force out: nobody waits in a ring, nothing fails."""
+"""Pruning beside concurrent sign-ins and revocations: no deadlocks, no failures."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ THREADS = 8
 
 @pytest.fixture(params=["postgresql", "mariadb"])
 def row_locking_host(make_host: MakeHost, request: pytest.FixtureRequest) -> Host:
-    """Give a host on each database that locks rows; SQLite has one writer at a time."""
+    """Return a host on each database that locks rows; SQLite has one writer at a time."""
     return make_host(request.getfixturevalue(f"{request.param}_url"), model=NamedUser)
 
 
 def add_old_sessions(host: Host, users: list[str], number: int) -> list[str]:
-    """Record sessions of long ago in the tables, in turn for each user; return their jtis."""
+    """Record sessions of long ago, spread evenly over the users; return their jtis."""
     long_ago = 1_000_000
     rows = [
         {
@@ -49,7 +49,7 @@ def add_old_sessions(host: Host, users: list[str], number: int) -> list[str]:
         }
         for n in range(number)
     ]
-    with freeze_time(datetime.now(UTC) - timedelta(minutes=1)):  # nobody has just looked
+    with freeze_time(datetime.now(UTC) - timedelta(minutes=1)):  # the last look is not recent
         for user in users:
             host.issue(user)
     with host.app.app_context():
@@ -59,7 +59,7 @@ def add_old_sessions(host: Host, users: list[str], number: int) -> list[str]:
 
 
 def act(host: Host, users: list[str], seed: int) -> None:
-    """Sign somebody in and do something with it, over and over."""
+    """Sign a random user in and make a random change, twelve times."""
     choose = random.Random(seed)
     for _ in range(12):
         token = host.issue(choose.choice(users))
@@ -80,7 +80,7 @@ def act(host: Host, users: list[str], seed: int) -> None:
 
 
 @pytest.mark.parametrize("old", [40, 1500], ids=["few rows", "many rows"])
-def test_eight_threads_over_a_table_full_of_old_rows(
+def test_eight_threads_clear_a_table_full_of_old_rows(
     host: Host, caplog: pytest.LogCaptureFixture, old: int
 ) -> None:
     users = [host.add_user(f"user{number}") for number in range(6)]
@@ -125,12 +125,12 @@ def test_sign_ins_alone_clear_a_table_full_of_old_rows(
     assert not {row["jti"] for row in host.rows("xgen_sessions")} & old_jtis
 
 
-# --- Nobody waits ----------------------------------------------------------------------------
+# --- Locks -----------------------------------------------------------------------------------
 
 
 @contextmanager
 def held_before_its_commit(host: Host, user: str) -> Iterator[threading.Event]:
-    """Sign *user* in, in a thread, and hold it where all is done but the commit."""
+    """Sign *user* in, in a thread that waits just before the commit until the event is set."""
     arrived, go_on = threading.Event(), threading.Event()
 
     def hold(_: Any) -> None:
@@ -154,14 +154,14 @@ def held_before_its_commit(host: Host, user: str) -> Iterator[threading.Event]:
 
 
 def in_time(job: Callable[[], object]) -> None:
-    """Run *job* in a thread; it must not wait for anybody."""
+    """Run *job* in a thread; it must not wait for a lock."""
     pool = ThreadPoolExecutor(1)
     done = pool.submit(job)
     pool.shutdown(wait=False)
     done.result(timeout=120)
 
 
-def test_a_sign_in_that_prunes_holds_up_its_owners_only_until_it_is_committed(
+def test_a_sign_in_that_prunes_blocks_only_the_rows_owners_until_its_commit(
     row_locking_host: Host,
 ) -> None:
     host = row_locking_host
@@ -189,7 +189,7 @@ def test_a_sign_in_that_prunes_holds_up_its_owners_only_until_it_is_committed(
     assert old.jti not in {row["jti"] for row in host.rows("xgen_sessions")}
 
 
-def test_a_sign_in_waits_for_no_owner_of_old_rows(row_locking_host: Host) -> None:
+def test_a_sign_in_skips_old_rows_of_locked_owners(row_locking_host: Host) -> None:
     host = row_locking_host
     with freeze_time(NOON):
         tokens = {
@@ -211,11 +211,9 @@ def test_a_sign_in_waits_for_no_owner_of_old_rows(row_locking_host: Host) -> Non
     assert {name for name, token in tokens.items() if token.jti in left} == {"ALICE", "busy"}
 
 
-def test_prune_goes_on_past_owners_that_are_locked(
-    row_locking_host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prune_skips_locked_owners(row_locking_host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host = row_locking_host
-    monkeypatch.setattr(pruning, "PRUNE_BATCH", 3)  # the busy one's rows fill the first batch
+    monkeypatch.setattr(pruning, "PRUNE_BATCH", 3)  # the locked user's rows fill the first batch
     with freeze_time(NOON) as clock:
         busy = host.add_user("busy", id="busy")
         for _ in range(5):
@@ -237,7 +235,7 @@ def test_prune_goes_on_past_owners_that_are_locked(
     assert left.isdisjoint(free)
 
 
-def test_the_hosts_own_transaction_holds_nobody_up_before_its_commit(
+def test_the_hosts_transaction_blocks_no_owner_before_its_commit(
     row_locking_host: Host,
 ) -> None:
     host = row_locking_host

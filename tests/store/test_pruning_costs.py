@@ -1,4 +1,4 @@
-"""Pruning on the way costs a sign-in next to nothing."""
+"""The pruning by a sign-in adds little to its cost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONG_AFTER = NOON + timedelta(days=32)
 
 @contextmanager
 def statements_after_the_insert(host: Host) -> Iterator[list[str]]:
-    """Collect what is sent to the database after the row of a sign-in."""
+    """Collect the statements that follow the insertion of a sign-in's row."""
     seen: list[str] = []
     collected: list[str] = []
 
@@ -36,7 +36,7 @@ def statements_after_the_insert(host: Host) -> Iterator[list[str]]:
         yield collected
 
 
-def test_it_costs_one_statement_where_nothing_is_due(host: Host) -> None:
+def test_pruning_costs_one_statement_without_due_rows(host: Host) -> None:
     user = host.add_user()
     with freeze_time(NOON) as clock:
         host.issue(user)
@@ -48,7 +48,7 @@ def test_it_costs_one_statement_where_nothing_is_due(host: Host) -> None:
     assert sent == ["SELECT"]
 
 
-def test_it_costs_nothing_just_after_nothing_was_left(host: Host) -> None:
+def test_pruning_costs_no_statement_shortly_after_an_empty_look(host: Host) -> None:
     user = host.add_user()
     with freeze_time(NOON) as clock:
         host.issue(user)
@@ -60,7 +60,7 @@ def test_it_costs_nothing_just_after_nothing_was_left(host: Host) -> None:
     assert sent == []
 
 
-def test_a_look_of_a_clock_that_was_ahead_keeps_nobody_from_looking(host: Host) -> None:
+def test_a_look_by_a_clock_that_is_ahead_prevents_no_later_look(host: Host) -> None:
     user = host.add_user()
     with freeze_time(LONG_AFTER):
         host.issue(user)
@@ -71,7 +71,7 @@ def test_a_look_of_a_clock_that_was_ahead_keeps_nobody_from_looking(host: Host) 
     assert sent == ["SELECT"]
 
 
-def test_it_costs_three_statements_where_something_is(host: Host) -> None:
+def test_pruning_costs_three_statements_with_due_rows(host: Host) -> None:
     with freeze_time(NOON):
         host.issue(host.add_user("old"))
     user = host.add_user("new")
@@ -85,7 +85,7 @@ def test_it_costs_three_statements_where_something_is(host: Host) -> None:
 
 
 def fill(host: Host, rows: int, users: int) -> None:
-    """Fill the tables, and let the database count what is in them."""
+    """Fill the tables, and update the database's statistics."""
     logins = [
         {"user_id": str(n), "last_issued_us": n, "invalid_before_us": 0, "active_until_us": 0}
         for n in range(users)

@@ -1,4 +1,4 @@
-"""Tokens that were checked before: faster, and not a bit less strict."""
+"""The cache of decoded tokens: as strict as without it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xgen_flask_sessions.tokens.keys import load_key
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 
 
-def test_expiry_is_held_against_the_time_at_every_call(host: Host) -> None:
+def test_expiry_is_checked_at_every_call(host: Host) -> None:
     with freeze_time(NOON) as clock:
         token = host.issue(host.add_user(), lifetime=60)
         host.verify(token)
@@ -42,7 +42,7 @@ def test_the_denylist_is_asked_at_every_call(host: Host) -> None:
         host.verify(token)
 
 
-def test_a_token_that_differs_by_one_character_is_checked_by_itself(host: Host) -> None:
+def test_a_token_that_differs_by_one_character_is_refused(host: Host) -> None:
     token = host.issue(host.add_user()).token
     host.verify(token)
 
@@ -53,7 +53,7 @@ def test_a_token_that_differs_by_one_character_is_checked_by_itself(host: Host) 
             host.verify(bent)
 
 
-def test_nobody_changes_what_the_next_one_is_told(host: Host) -> None:
+def test_changed_claims_do_not_affect_later_calls(host: Host) -> None:
     token = host.issue(host.add_user(), claims={"scopes": ["read"]})
     first: Any = host.verify(token).claims
 
@@ -66,7 +66,9 @@ def test_nobody_changes_what_the_next_one_is_told(host: Host) -> None:
     assert host.verify(plain).claims == {}
 
 
-def test_another_key_knows_nothing_of_it(make_host: MakeHost, sqlite_url: str) -> None:
+def test_a_token_in_the_cache_is_refused_with_another_key(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
     host = make_host(sqlite_url)
     token = host.issue(host.add_user())
     host.verify(token)
@@ -77,7 +79,7 @@ def test_another_key_knows_nothing_of_it(make_host: MakeHost, sqlite_url: str) -
         other.verify(token)
 
 
-def test_forged_tokens_take_no_room() -> None:
+def test_forged_tokens_are_not_cached() -> None:
     codec = TokenCodec([load_key(b"a key of thirty-two bytes, or so")], issuer="xgen")
 
     for number in range(10):
@@ -99,19 +101,19 @@ def test_memory_is_bounded() -> None:
     assert kept.get("x" * 5000) is None
 
 
-def test_a_forked_process_waits_for_nobody() -> None:
+def test_a_lock_held_at_a_fork_does_not_block_the_child() -> None:
     kept: TokenCache[int] = TokenCache()
-    with kept._lock:  # as another thread may hold it just now
+    with kept._lock:  # as another thread may hold it at the time of the fork
         child = os.fork()
         if child == 0:
-            signal.alarm(60)  # it would wait for ever
+            signal.alarm(60)  # a deadlock would last for ever
             kept.put("token", 1)
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
 
 
-def test_what_is_done_in_the_forked_process() -> None:
-    """The same without a fork, where it can be seen line by line."""
+def test_the_reset_after_a_fork_replaces_the_lock() -> None:
+    """Reset without a fork, so that coverage sees it."""
     kept: TokenCache[int] = TokenCache()
     with kept._lock:
         kept._reset_after_fork()

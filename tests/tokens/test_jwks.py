@@ -25,7 +25,7 @@ def jwk(algorithm: str, **members: Any) -> dict[str, Any]:
 
 
 def read(*jwks: dict[str, Any]) -> list[str]:
-    """Return the algorithms of the keys that a set has."""
+    """Return the algorithms of the keys in a set."""
     return [key.algorithm for key in load_jwks(json.dumps({"keys": jwks}))]
 
 
@@ -46,7 +46,7 @@ def test_secrets_are_not_printed() -> None:
     assert not {"d", "p", "q", "dp", "dq", "qi", "k"} & set(json.loads(printed)["keys"][0])
 
 
-def test_keys_for_something_else_are_passed_over() -> None:
+def test_keys_for_other_uses_are_ignored() -> None:
     others = [
         jwk("RS256", use="enc"), jwk("RS256", alg="PS256"), jwk("RS256", kty="AKP"),
         {"kty": "EC", "crv": "P-521"}, {},
@@ -65,13 +65,13 @@ def test_keys_for_something_else_are_passed_over() -> None:
         ({"kty": "RSA", "n": "AQAB", "e": "AQAB"}, "RS256"),
     ],
 )
-def test_a_key_that_is_not_what_it_says_is_refused(wrong: dict[str, Any], reason: str) -> None:
+def test_an_inconsistent_key_is_refused(wrong: dict[str, Any], reason: str) -> None:
     with pytest.raises(ConfigurationError, match=reason):
         read(wrong)
 
 
 @pytest.mark.parametrize("document", ["", "[]", "{}", '{"keys": 1}', '{"keys": [1]}', "[" * 9999])
-def test_what_is_no_set_is_refused(document: str) -> None:
+def test_a_malformed_set_is_refused(document: str) -> None:
     with pytest.raises(ConfigurationError, match="RFC 7517"):
         load_jwks(document)
 
@@ -124,7 +124,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path, caplog: pytest.LogCaptureF
     file.write_text(json.dumps(to_jwks(keys[:1])))
     verifier = Verifier(redis_url=REDIS, jwks_file=file)
     assert known() == [True, False]
-    verifier._reread_keys()  # nothing has changed
+    verifier._reread_keys()  # the file has not changed
     write(json.dumps(to_jwks(keys)))
     assert known() == [True, True]
     write("{")
@@ -177,7 +177,7 @@ def test_a_file_that_could_not_be_read_is_tried_again(
         ({"secret_key": SECRET, "redis_url": "http://host"}, "redis://"),
     ],
 )
-def test_what_is_wrong_is_told_at_once(options: dict[str, Any], reason: str) -> None:
+def test_invalid_options_are_refused_at_once(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(ConfigurationError, match=reason):
         Verifier(**{"redis_url": REDIS, **options})
 
@@ -192,7 +192,7 @@ def test_keys_in_pem_verify(option: str) -> None:
     assert verifier._codec.decode(token, now_us=0) == CLAIMS
 
 
-def test_a_set_that_cannot_be_used_is_told_of_at_once(tmp_path: Path) -> None:
+def test_an_unusable_set_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "jwks.json").write_text("{}")
 
     with pytest.raises(ConfigurationError, match="cannot be used"):

@@ -1,4 +1,4 @@
-"""Tokens by themselves: keys, form, claims and expiry. No database has a part in it."""
+"""Tokens without a database: keys, form, claims and expiry."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def forge(
     payload: Mapping[str, Any] | str | None = None,
     secret: bytes = SECRET,
 ) -> str:
-    """Sign whatever is given, properly: what only a holder of the secret could do.
+    """Return a correctly signed token: only a holder of the secret can make it.
 
-    :param header: Changes to a proper header (``None`` takes a member out), or its whole text.
+    :param header: Changes to a valid header (``None`` removes a member), or its whole text.
     :param payload: The same for the claims.
     """
     token = make_codec().encode(CLAIMS)
@@ -87,7 +87,7 @@ def _text(proper: dict[str, Any], changes: Mapping[str, Any] | str | None) -> st
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_what_was_signed_is_read_back(algorithm: str) -> None:
+def test_signed_claims_are_read_back(algorithm: str) -> None:
     codec = make_codec(load_key(signing_material(algorithm), algorithm), audience="apis")
     claims = Claims("김 앨리스", "a", "b", NOW_US, CLAIMS.expires_us, {"roles": ["ops", "한국어"]})
 
@@ -110,7 +110,7 @@ def test_a_public_key_verifies_and_does_not_sign(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_key_of_the_same_kind_but_not_the_same_does_not_verify(algorithm: str) -> None:
+def test_another_key_of_the_same_algorithm_does_not_verify(algorithm: str) -> None:
     token = make_codec(load_key(signing_material(algorithm, 1), algorithm)).encode(CLAIMS)
     other = make_codec(load_key(signing_material(algorithm, 2), algorithm))
 
@@ -119,7 +119,7 @@ def test_a_key_of_the_same_kind_but_not_the_same_does_not_verify(algorithm: str)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_kid_does_not_stand_in_for_the_signature(algorithm: str) -> None:
+def test_a_kid_does_not_replace_the_signature(algorithm: str) -> None:
     mine, theirs = (load_key(signing_material(algorithm, n), algorithm) for n in (1, 2))
     disguised = Key(mine.kid, algorithm, theirs.verifying, theirs.signing)
     token = make_codec(disguised).encode(CLAIMS)
@@ -167,7 +167,7 @@ def test_the_kind_of_a_key_is_found_from_its_text(algorithm: str) -> None:
     assert load_key(signing_material(algorithm)).algorithm == algorithm
 
 
-def test_a_key_does_not_show_itself() -> None:
+def test_the_repr_of_a_key_hides_the_secret() -> None:
     key = load_key(SECRET)
 
     assert SECRET.decode() not in repr(key)
@@ -261,7 +261,8 @@ def test_the_header_holds_alg_typ_and_kid_and_nothing_else() -> None:
     assert TOKEN_TYPE == "xgen-session+jwt"
 
 
-def test_a_proper_forgery_is_read_so_that_the_others_fail_for_their_own_reason() -> None:
+def test_a_forgery_without_changes_is_accepted() -> None:
+    # So the changed forgeries are refused because of their changes.
     assert make_codec().decode(forge(), now_us=NOW_US) == CLAIMS
 
 
@@ -316,7 +317,7 @@ def test_a_public_key_cannot_be_used_as_a_secret() -> None:
         make_codec(private).decode(token, now_us=NOW_US)
 
 
-def test_a_secret_s_kid_does_not_open_another_algorithm() -> None:
+def test_a_secrets_kid_is_refused_with_another_algorithm() -> None:
     secret, private = load_key(SECRET), load_key(private_pem("RS256"))
     token = make_codec(Key(secret.kid, "RS256", private.verifying, private.signing)).encode(CLAIMS)
 
@@ -346,7 +347,7 @@ def test_a_secret_s_kid_does_not_open_another_algorithm() -> None:
         "A" * MAX_TOKEN_BYTES,
     ],
 )
-def test_what_is_no_compact_jws_is_refused(token: str) -> None:
+def test_a_malformed_jws_is_refused(token: str) -> None:
     with pytest.raises(TokenInvalid):
         make_codec().decode(token, now_us=NOW_US)
 
@@ -379,13 +380,13 @@ def test_a_changed_character_anywhere_is_refused(part: int) -> None:
         "[" * 3000,
     ],
 )
-def test_what_is_no_json_object_is_refused(text: str) -> None:
+def test_a_part_that_is_no_json_object_is_refused(text: str) -> None:
     for token in (forge(payload=text), forge(header=text)):
         with pytest.raises(TokenInvalid):
             make_codec().decode(token, now_us=NOW_US)
 
 
-def test_a_header_member_twice_is_refused() -> None:
+def test_a_duplicate_header_member_is_refused() -> None:
     header = json.dumps(header_of(forge()))
     twice = header[:-1] + ', "alg": "HS256"}'
 
@@ -394,7 +395,7 @@ def test_a_header_member_twice_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["sub", "exp", "roles"])
-def test_a_claim_twice_is_refused_also_inside_of_others(name: str) -> None:
+def test_a_duplicate_claim_is_refused_at_any_depth(name: str) -> None:
     payload = json.dumps(payload_of(forge()) | {"roles": []})
     twice = payload[:-1] + f', "{name}": {json.dumps(json.loads(payload)[name])}}}'
     inside = payload[:-1] + f', "more": {{"{name}": 1, "{name}": 1}}}}'
@@ -418,7 +419,7 @@ def test_a_token_of_8_kib_is_read_and_a_longer_one_is_not() -> None:
 # --- Claims ----------------------------------------------------------------------------------
 
 
-def test_the_claims_are_these() -> None:
+def test_a_token_has_exactly_these_claims() -> None:
     codec = make_codec(audience="apis")
 
     payload = payload_of(codec.encode(CLAIMS))
@@ -494,7 +495,7 @@ def test_the_audience_is_exactly_the_configured_one(audience: object) -> None:
         codec.decode(forge(payload={"aud": audience}), now_us=NOW_US)
 
 
-def test_a_stamp_that_is_ahead_of_this_clock_is_no_reason_to_refuse() -> None:
+def test_a_stamp_that_is_ahead_of_this_clock_is_accepted() -> None:
     token = make_codec().encode(CLAIMS)
 
     assert make_codec().decode(token, now_us=NOW_US - 3600 * 1_000_000) == CLAIMS
@@ -512,7 +513,7 @@ def test_a_token_lives_until_its_exp_and_not_a_microsecond_longer() -> None:
         codec.decode(token, now_us=CLAIMS.expires_us)
 
 
-def test_the_leeway_is_added_to_it() -> None:
+def test_the_leeway_is_added_to_the_expiry() -> None:
     codec = make_codec(leeway_us=2_500_000)
     token = codec.encode(CLAIMS)
 
@@ -521,17 +522,17 @@ def test_the_leeway_is_added_to_it() -> None:
         codec.decode(token, now_us=CLAIMS.expires_us + 2_500_000)
 
 
-def test_a_forged_token_does_not_tell_that_it_would_have_expired() -> None:
+def test_a_forged_and_expired_token_is_refused_as_invalid() -> None:
     token = forge(secret=OTHER_SECRET)
 
     with pytest.raises(TokenInvalid):
         make_codec().decode(token, now_us=CLAIMS.expires_us + 1)
 
 
-# --- Claims of the host's --------------------------------------------------------------------
+# --- Extra claims ----------------------------------------------------------------------------
 
 
-def test_claims_of_the_host_s_travel_along() -> None:
+def test_extra_claims_are_read_back() -> None:
     extra = {"roles": ["ops"], "tenant": {"id": 7, "name": "서울"}, "none": None, "rate": 0.5}
     codec = make_codec()
     claims = Claims("17", "a", "b", NOW_US, CLAIMS.expires_us, extra)
@@ -559,12 +560,12 @@ def test_a_reserved_claim_is_refused_by_name(name: str) -> None:
         {1: "a number for a name"},
     ],
 )
-def test_claims_that_cannot_travel_are_refused(claims: dict[str, Any]) -> None:
+def test_invalid_extra_claims_are_refused(claims: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"claim|Claim"):
         check_extra_claims(claims)
 
 
-def test_claims_within_themselves_are_refused() -> None:
+def test_circular_claims_are_refused() -> None:
     claims: dict[str, Any] = {}
     claims["self"] = claims
 
@@ -583,11 +584,11 @@ def test_a_token_that_would_be_too_long_is_not_signed() -> None:
 
 
 @pytest.mark.parametrize("user_id", ["1", "alice", "Alice Kim", "김", "a" * 255, " ", "**"])
-def test_these_can_be_user_ids(user_id: str) -> None:
+def test_valid_user_ids_are_accepted(user_id: str) -> None:
     assert check_user_id(user_id) == user_id
 
 
 @pytest.mark.parametrize("user_id", ["", "*", "a" * 256, "a\x00", "a\n", "\ud800", 17, None, b"a"])
-def test_these_cannot(user_id: object) -> None:
+def test_invalid_user_ids_are_refused(user_id: object) -> None:
     with pytest.raises(ValueError, match=r"user id|user's id"):
         check_user_id(user_id)

@@ -8,13 +8,18 @@ import pytest
 
 from tests.prose import GROUPS, PACKAGE, files_of, per_thousand
 
+OTHERS = ("docs", "examples", "migrations", "tests")
+
 MOST = 1.0
 """The limit for each group, in 1,000 words of comments; well-kept projects have 0 to 1."""
 
 
+@pytest.mark.parametrize(
+    "path", [PACKAGE, *(PACKAGE.parent / each for each in OTHERS)], ids=lambda path: path.name
+)
 @pytest.mark.parametrize("group", GROUPS)
-def test_words_that_make_sentences_hard_to_read_are_rare(group: str) -> None:
-    assert per_thousand(files_of(PACKAGE))[group] <= MOST, "see python -m tests.prose --list"
+def test_words_that_make_sentences_hard_to_read_are_rare(path: Path, group: str) -> None:
+    assert per_thousand(files_of(path))[group] <= MOST, f"python -m tests.prose --list --of {path}"
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,8 @@ def probe(api: Api, name: str, caller: str) -> set[int]:
         generation_modes=list(GenerationMode),
         generation_config=api.schema.config.generation_for(operation=operation),
     )
-    return {api.call(case, caller).status_code for case in cases}
+    # Flask answers OPTIONS itself. Only the first probe of a path includes it.
+    return {api.call(case, caller).status_code for case in cases if case.method != "OPTIONS"}
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

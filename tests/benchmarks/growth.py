@@ -228,7 +228,7 @@ def _memory_figures(host: Host, mode: str, verified: int) -> Figures:
     end = figures[f"memory after {number:,} different tokens, {mode} (MB)"] = _resident_mb()
     figures[f"memory that they add, {mode} (MB)"] = end - begin
     if watch is not None:
-        figures["standings in memory then"] = float(watch.size)
+        figures["tokens in memory then"] = float(watch.size)
     return figures
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +24,9 @@ SERVERS = {
 }
 """The servers on which a test run creates its databases."""
 
+for _url in SERVERS.values():  # psycopg cannot be imported while freezegun replaces the date
+    with suppress(ImportError):
+        sa.make_url(_url).get_dialect().import_dbapi()
 
 REDIS = os.environ.get("XGEN_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
 """The Redis in which a test run keeps its keys."""

@@ -1,4 +1,4 @@
-"""The built wheel, in a fresh environment."""
+"""The built wheel and source archive, and the wheel in a fresh environment."""
 
 from __future__ import annotations
 
@@ -19,13 +19,19 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of the source archive, and of the wheel that is built from it."""
     out = tmp_path_factory.mktemp("dist")
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT],
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT],
         check=True, capture_output=True, timeout=120,
     )  # fmt: skip
-    (built,) = out.glob("*.whl")
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(artefacts: Path) -> Path:
+    (built,) = artefacts.glob("*.whl")
     return built
 
 
@@ -47,6 +53,25 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
+@pytest.mark.parametrize(
+    ("command", "pattern"),
+    [
+        (["twine", "check", "--strict"], "*"),
+        (["check_wheel_contents"], "*.whl"),
+        (["validate_pyproject"], None),
+    ],
+)
+def test_checks_of_an_index_pass(artefacts: Path, command: list[str], pattern: str | None) -> None:
+    files = [ROOT / "pyproject.toml"] if pattern is None else sorted(artefacts.glob(pattern))
+
+    result = subprocess.run(
+        [sys.executable, "-m", *command, *files],
+        cwd=artefacts, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 def test_wheel_has_all_files_of_the_package_and_no_others(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
 
@@ -61,7 +86,7 @@ def test_wheel_has_all_files_of_the_package_and_no_others(wheel: Path) -> None:
         "feed/install.lua",
         "feed/publish.lua",
         "migrations/env.py",
-        "migrations/versions/0001_create_tables.py",
+        "migrations/versions/rev_0001_create_tables.py",
         "standalone/templates/xgen_standalone/sign_in.html",
     ):
         assert f"xgen_flask_sessions/{name}" in names

@@ -7,5 +7,5 @@ from typing import Final
 
 _VERSIONS = Path(__file__).parents[2] / "migrations" / "versions"
 
-ALL: Final = sorted(path.name[:4] for path in _VERSIONS.glob("0*.py"))
+ALL: Final = sorted(path.name.split("_")[1] for path in _VERSIONS.glob("rev_*.py"))
 """The numbers of the revisions, oldest first."""

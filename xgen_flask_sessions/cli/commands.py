@@ -313,13 +313,14 @@ def operator() -> str:
 
 
 def _database_failure(message: str, error: Exception) -> click.ClickException:
-    from ..store import migrate
-
     try:
+        from ..store import migrate
+
         get_state().denylist.require_reachable()
         upgrade_due = migrate.pending(get_state().db.engine)
     except (SQLAlchemyError, XgenSessionsError, ConfigurationError, RuntimeError):
-        # ConfigurationError: a newer release's tables. RuntimeError: no application yet.
+        # ConfigurationError: a newer release's tables, or Alembic is not installed.
+        # RuntimeError: no application yet.
         upgrade_due = False
     if upgrade_due:
         return click.ClickException(

@@ -34,7 +34,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table, if it has rows."""
     try:
         from tabulate import tabulate
-    except ImportError as error:  # pragma: no cover: needs an environment of its own
+    except ImportError as error:
         raise ConfigurationError(
             "Tables need tabulate, which is not installed; install xgen-flask-sessions with the "
             "extra 'commands', or use --json."

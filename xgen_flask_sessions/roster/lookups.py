@@ -12,6 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import join
 
+from ..store import dialects
+from ..store.dialects import Dialect
 from ..store.tables import SessionRecord, UserLogin
 from ..users.table import HostTable
 from .listing import OWN, Listing
@@ -51,7 +53,7 @@ class Lookups:
     uncounted: int = 0
 
 
-def find_lookups(listing: Listing, host: HostTable | None, now: int, dialect: str) -> Lookups:
+def find_lookups(listing: Listing, host: HostTable | None, now: int, dialect: Dialect) -> Lookups:
     """Return the queries for all active users' ids.
 
     :param host: The host's table; ``None`` if it cannot be joined and the order does not need it.
@@ -97,7 +99,7 @@ def count_superusers(host: HostTable, now: int) -> sa.Select[int]:
     """Return the query that counts the signed-in SuperUsers."""
     superuser = host.columns["superuser"].is_(True)
     count = sa.select(sa.func.count()).where(active_users(now))
-    if host.dialect.name == "postgresql":  # it would hash all users to join a few
+    if dialects.of(host.dialect).hashes_tables:  # it would hash all users to join a few
         ids = sa.func.array(sa.select(host.text_id).where(superuser).scalar_subquery())
         return count.where(UserLogin.user_id == sa.any_(ids))
     return count.select_from(_joined(host)).where(superuser)
@@ -113,7 +115,7 @@ def active_sessions(now: int) -> sa.ColumnElement[bool]:
     return SessionRecord.ended_us.is_(None) & (SessionRecord.expires_us > now)
 
 
-def _by_own_column(listing: Listing, now: int, dialect: str) -> Lookups:
+def _by_own_column(listing: Listing, now: int, dialect: Dialect) -> Lookups:
     falls, key = listing.descending, UserLogin.user_id
     if listing.sort == "active_sessions":
         return Lookups([_by_active_sessions(falls, now, dialect)])
@@ -132,13 +134,13 @@ def _by_own_column(listing: Listing, now: int, dialect: str) -> Lookups:
     )
 
 
-def _by_active_sessions(falls: bool, now: int, dialect: str) -> Lookup:
-    if dialect != "postgresql":  # one count for each user, from an index
+def _by_active_sessions(falls: bool, now: int, dialect: Dialect) -> Lookup:
+    if not dialect.hashes_tables:  # one count for each user, from an index
         # In the order of the keys, as the index has the users' sessions: another order would make
         # each count read another page.
         active = _all_active(now).where(UserLogin.user_id > "")
         return Lookup(active, (_session_count(now), UserLogin.user_id), falls)
-    key = SessionRecord.user_id  # PostgreSQL counts all at once, from one index or by hashing
+    key = SessionRecord.user_id  # all are counted at once, from one index or by hashing
     counted = sa.select(key).where(active_sessions(now)).group_by(key)
     return Lookup(counted, (sa.func.count(), key), falls)
 
@@ -156,7 +158,7 @@ def _by_host_column(listing: Listing, host: HostTable, now: int) -> Lookups:
     every = sa.func.count()
     if listing.sort == "username":
         by_name = Lookup(known, (host.columns["username"], host.key), listing.descending)
-        if host.dialect.name == "postgresql":  # it hashes: a few are slower to find than all
+        if dialects.of(host.dialect).hashes_tables:  # a few are slower to find than all
             return Lookups([by_name, deleted], known.with_only_columns(every), 1)
         return Lookups([by_name, deleted], unknown.with_only_columns(every), 0)
     column = _or_none(host.columns[listing.sort])

@@ -132,7 +132,7 @@ class Roster:
                 if active_users is None
                 else active_users
             )
-            lookups = find_lookups(listing, host, now, dialects.of(session).names[0])
+            lookups = find_lookups(listing, host, now, dialects.of(session))
             ids = _read(session, lookups, skipped, size, total)
         pages = max(1, -(-total // size))
         return Page(self._active(session, ids, now) if ids else [], number, pages, total)

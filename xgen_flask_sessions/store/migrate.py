@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import ConfigurationError
+from . import dialects
 from .tables import TABLES, VERSION_TABLE, Base
 
 try:
@@ -22,15 +23,11 @@ try:
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
     from alembic.script.revision import RevisionError
-except ImportError as missing:  # pragma: no cover: needs an environment of its own
+except ImportError as missing:
     raise ConfigurationError(
         "The migrations need Alembic, which is not installed; install xgen-flask-sessions with "
         "the extra 'commands': pip install 'xgen-flask-sessions[commands]'"
     ) from missing
-
-_LOCK_NAME = "xgen_sessions_upgrade"
-_LOCK_KEY = 0x7867656E
-"""The same for PostgreSQL, which counts its locks."""
 
 
 def options(connection: sa.Connection) -> dict[str, Any]:
@@ -64,7 +61,7 @@ def upgrade(engine: sa.Engine) -> list[str]:
     :raises ConfigurationError: The tables equal the result of no migration; they are unchanged.
     """
     with engine.connect() as connection, connection.begin():
-        _lock_out_others(connection)
+        dialects.of(connection).lock_out_upgrades(connection)
         config = _config(connection)
         recorded = _recorded(connection)
         due = _due(config, recorded)
@@ -103,21 +100,6 @@ def _directory() -> Path:
     package = Path(__file__).parents[1]
     installed = package / "migrations"
     return installed if installed.is_dir() else package.parent / "migrations"
-
-
-def _lock_out_others(connection: sa.Connection) -> None:
-    """Make other upgrades wait until this connection's transaction ends or it is closed."""
-    dialect = connection.dialect.name
-    if dialect == "sqlite":
-        # Its driver begins no transaction for CREATE TABLE.
-        if not getattr(connection.connection.dbapi_connection, "in_transaction", False):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-    elif dialect == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_KEY)))
-    else:
-        # CREATE TABLE commits there: the lock is the connection's, which goes with it.
-        connection.detach()
-        connection.execute(sa.select(sa.func.get_lock(_LOCK_NAME, 3600)))
 
 
 def _recorded(connection: sa.Connection) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..store import dialects
 from ..tokens.claims import is_user_id
 
 
@@ -45,11 +46,5 @@ def _read_back(key: Any, kind: Any, dialect: sa.Dialect) -> Any:
 
 def _fits(key: int, kind: Any, dialect: sa.Dialect) -> bool:
     """Return whether *key* is in the range of the column; some databases fail otherwise."""
-    bits = 64
-    if dialect.name == "postgresql":
-        inner = getattr(kind, "impl_instance", kind)
-        if not isinstance(inner, sa.BigInteger):
-            bits = 16 if isinstance(inner, sa.SmallInteger) else 32
-    elif dialect.name != "sqlite":
-        bits = 65  # MariaDB's unsigned ones
-    return bool(-(2 ** (bits - 1)) <= key < 2 ** (bits - 1))
+    limit: int = 2 ** (dialects.of(dialect).integer_bits(kind) - 1)
+    return -limit <= key < limit

@@ -9,6 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import QueryableAttribute, RelationshipProperty
 
+from ..store import dialects
+
 
 @dataclass(frozen=True, slots=True)
 class HostTable:
@@ -45,8 +47,7 @@ class HostTable:
         if isinstance(kind, sa.Uuid) and not self._has_uuids(kind):
             digits = sa.func.replace(user_id, "-", "")
             return sa.and_(sa.type_coerce(self.key, sa.String) == digits, same)
-        if isinstance(kind, sa.Integer) and self.dialect.name != "postgresql":
-            # PostgreSQL fails if the text is not a number, and needs no index: it hashes.
+        if isinstance(kind, sa.Integer) and dialects.of(self.dialect).compares_text_with_numbers:
             return sa.and_(self.key == sa.cast(user_id, sa.BigInteger), same)
         return same
 

@@ -20,7 +20,7 @@ from xgen_flask_sessions.errors import ConfigurationError, DenylistUnavailable
 from xgen_flask_sessions.roster.diagnostics import database_now_us, most_frequent_address
 from xgen_flask_sessions.settings import Settings
 from xgen_flask_sessions.state import State
-from xgen_flask_sessions.store import dialects, migrate
+from xgen_flask_sessions.store import dialects
 
 _TOLERANCE_US = SECOND_US
 _MIN_USERS, _MIN_SHARE = 5, 0.8
@@ -69,6 +69,15 @@ def examine_tables(state: State, program: str) -> Finding:
     :param state: The plugin's objects for the application.
     :param program: The program's name.
     """
+    try:
+        from xgen_flask_sessions.store import migrate
+    except ConfigurationError as error:
+        return Finding(
+            level="warning",
+            code="tables-unknown",
+            meaning="The tables were not compared with this release's.",
+            mend=str(error),
+        )
     engine = state.db.engine
     try:
         state.denylist.require_reachable()  # a silent server would keep the driver waiting
@@ -120,11 +129,8 @@ def _unusable(error: Exception) -> Finding:
 
 def _examine_isolation(session: Session) -> Iterator[Finding]:
     connection = session.connection()
-    level = connection.get_isolation_level()
-    strict = connection.dialect.name == "postgresql" and level in (
-        "REPEATABLE READ", "SERIALIZABLE",
-    )  # fmt: skip
-    if strict or dialects.of(session).refuses_old_snapshots(connection):
+    if dialects.of(session).refuses_old_snapshots(connection):
+        level = connection.get_isolation_level()
         yield Finding(
             level="warning",
             code="isolation",

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import click
-from tabulate import tabulate
 
 from xgen_flask_sessions.cli.terminal import counted, shown
 
@@ -69,8 +68,10 @@ def _paragraph(finding: Finding) -> str:
             (shown(", ".join(route.methods)), shown(route.path), shown(route.endpoint))
             for route in finding.routes
         ]
-        table = tabulate(rows, tablefmt="plain", disable_numparse=True)
-        lines += [f"{_INDENT}  {line}" for line in table.splitlines()]
+        methods, paths = (max(len(row[column]) for row in rows) for column in (0, 1))
+        lines += [
+            f"{_INDENT}  {row[0]:<{methods}}  {row[1]:<{paths}}  {row[2]}".rstrip() for row in rows
+        ]
     if finding.mend:
         lines.append(_wrapped(f"-> {finding.mend}", _INDENT))
     return "\n".join(lines)

@@ -20,8 +20,9 @@ _DIALECTS: Final[dict[str, Dialect]] = {
 }
 
 
-def of(bind: Session | sa.Connection) -> Dialect:
+def of(bind: Session | sa.Connection | sa.Dialect) -> Dialect:
     """Return the dialect of the database that holds the tables."""
     if isinstance(bind, Session):
         bind = cast("sa.Connection", bind.get_bind(clause=LOGINS))
-    return _DIALECTS.get(bind.dialect.name, _DEFAULT)
+    dialect = bind if isinstance(bind, sa.Dialect) else bind.dialect
+    return _DIALECTS.get(dialect.name, _DEFAULT)

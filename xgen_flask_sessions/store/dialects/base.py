@@ -94,6 +94,11 @@ class Dialect:
     names: tuple[str, ...] = ()
     current_time: sa.ColumnElement[Any] | None = None
     """The server's own time; ``None`` if the database has no clock of its own."""
+    hashes_tables = False
+    """Whether the planner hashes whole tables, so that one grouped query beats a look-up by index
+    for each row."""
+    compares_text_with_numbers = True
+    """Whether a cast of text to a number succeeds if the text is not a number."""
 
     @contextmanager
     def lock_wait(self, connection: sa.Connection, milliseconds: int) -> Iterator[None]:  # noqa: ARG002
@@ -122,8 +127,15 @@ class Dialect:
         """
 
     def refuses_old_snapshots(self, connection: sa.Connection) -> bool:  # noqa: ARG002
-        """Return whether a statement fails if its row changed since the snapshot was taken."""
+        """Return whether statements fail at rows that changed since the snapshot was taken."""
         return False
+
+    def integer_bits(self, kind: sa.types.TypeEngine[Any]) -> int:  # noqa: ARG002
+        """Return the size of the numbers, with their sign, that a column of this type compares."""
+        return 64
+
+    def lock_out_upgrades(self, connection: sa.Connection) -> None:
+        """Make other upgrades wait until this connection's transaction ends or it is closed."""
 
     def lock_everyone(self, connection: sa.Connection, *, exclusively: bool = False) -> int:
         """Lock the row ``*`` and return everyone's invalidation timestamp."""

@@ -18,6 +18,7 @@ class MariaDB(Dialect):
 
     names = MARIADB
     current_time = sa.func.utc_timestamp(6)
+    _UPGRADE_LOCK: Final = "xgen_sessions_upgrade"
     _DEADLOCK: Final = 1213
     _NO_SAVEPOINT: Final = 1305
 
@@ -30,6 +31,15 @@ class MariaDB(Dialect):
         variable = connection.execute(query).one_or_none()
         is_on = variable is not None and variable[1] in ("ON", "1")
         return is_on and connection.get_isolation_level() == "REPEATABLE READ"
+
+    def integer_bits(self, kind: sa.types.TypeEngine[Any]) -> int:  # noqa: ARG002
+        """Return the size that holds signed and unsigned numbers."""
+        return 65
+
+    def lock_out_upgrades(self, connection: sa.Connection) -> None:
+        """Take a lock that ends with the connection: ``CREATE TABLE`` commits."""
+        connection.detach()
+        connection.execute(sa.select(sa.func.get_lock(self._UPGRADE_LOCK, 3600)))
 
     def newest_stamp(self, connection: sa.Connection) -> int:
         """Return the newest stamp, by a locking read: a plain one may read an older snapshot."""

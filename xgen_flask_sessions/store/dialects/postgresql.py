@@ -36,6 +36,9 @@ CHANNEL: Final = "xgen_sessions"
 _EVERYONE_KEY: Final = 0x7867656E_2A
 """The advisory lock for the row ``*``."""
 
+_UPGRADE_KEY: Final = 0x7867656E
+"""The advisory lock for upgrades of the tables."""
+
 _NEEDS_READ_COMMITTED: Final = (
     "Nothing was done. A force logout of everyone must read rows that others have committed: use "
     "READ COMMITTED, or the command force-logout --everyone."
@@ -54,6 +57,8 @@ class PostgreSQL(Dialect):
 
     names = ("postgresql",)
     current_time = sa.func.clock_timestamp()  # now() is the start of the transaction
+    hashes_tables = True
+    compares_text_with_numbers = False
     _key = sa.literal(_EVERYONE_KEY, sa.BigInteger)
     _queue_shared = sa.select(sa.func.pg_advisory_xact_lock_shared(_key))
     _queue_exclusively = sa.select(sa.func.pg_advisory_xact_lock(_key))
@@ -88,9 +93,23 @@ class PostgreSQL(Dialect):
             options = {"isolation_level": "READ COMMITTED"}
             session.connection(bind_arguments=bind, execution_options=options)
             return
-        level = session.connection(bind_arguments=bind).get_isolation_level()
-        if level in ("REPEATABLE READ", "SERIALIZABLE"):
+        if self.refuses_old_snapshots(session.connection(bind_arguments=bind)):
             raise LedgerUnavailable(_NEEDS_READ_COMMITTED)
+
+    def refuses_old_snapshots(self, connection: sa.Connection) -> bool:
+        """Return whether the isolation level is above READ COMMITTED."""
+        return connection.get_isolation_level() in ("REPEATABLE READ", "SERIALIZABLE")
+
+    def integer_bits(self, kind: sa.types.TypeEngine[Any]) -> int:
+        """Return the size of the column's type; a comparison with a larger number fails."""
+        inner = getattr(kind, "impl_instance", kind)
+        if isinstance(inner, sa.BigInteger):
+            return 64
+        return 16 if isinstance(inner, sa.SmallInteger) else 32
+
+    def lock_out_upgrades(self, connection: sa.Connection) -> None:
+        """Take an advisory lock until the transaction ends."""
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_UPGRADE_KEY)))
 
     def update_login(
         self, connection: sa.Connection, update: LoginUpdate, new: Mapping[str, Any]

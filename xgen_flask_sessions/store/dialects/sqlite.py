@@ -56,6 +56,11 @@ class SQLite(Dialect):
             session.rollback()
         return True
 
+    def lock_out_upgrades(self, connection: sa.Connection) -> None:
+        """Take the write lock; the driver begins no transaction for ``CREATE TABLE``."""
+        if not getattr(connection.connection.dbapi_connection, "in_transaction", False):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
     def lock_free_logins(self, connection: sa.Connection, user_ids: set[str]) -> set[str]:  # noqa: ARG002
         """Return all users: this transaction is the only writer."""
         return user_ids

@@ -57,7 +57,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0])
 def docs(session: nox.Session) -> None:
     """Build the documentation; a warning fails it."""
-    session.install("--editable", ".[docs]")
+    session.install("--editable", ".[docs,standalone]")
     session.run(
         "python", "-m", "sphinx", "-W", "--keep-going", "-b", "html", "docs", "build/docs",
         *session.posargs,

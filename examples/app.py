@@ -69,6 +69,8 @@ def orders():
 def create_admin(password):
     """Create the tables, and the SuperUser "admin"."""
     db.create_all()
+    if db.session.scalar(db.select(User).filter_by(username="admin")):
+        raise click.ClickException('There is a user "admin" already.')
     password_hash = generate_password_hash(password)
     db.session.add(User(username="admin", is_superuser=True, password_hash=password_hash))
     db.session.commit()

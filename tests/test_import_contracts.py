@@ -50,6 +50,13 @@ def copy(tmp_path: Path) -> Path:
             id="store-web",
         ),
         pytest.param(
+            "roster/listing.py",
+            "from flask import request",
+            "Roster and users know no requests BROKEN",
+            "xgen_flask_sessions.roster.listing -> flask",
+            id="roster-flask",
+        ),
+        pytest.param(
             "tokens/codec.py",
             "import flask",
             "Tokens, connections, store, feed, denylist and verifier know no Flask BROKEN",
@@ -104,4 +111,4 @@ def test_the_package_keeps_the_contracts(copy: Path) -> None:
     code, output = check_contracts(copy)
 
     assert code == 0, output
-    assert "5 kept, 0 broken" in output
+    assert "6 kept, 0 broken" in output

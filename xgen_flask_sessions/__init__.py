@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from .admin.views import AdminCenterView
     from .cli.commands import cli_errors
     from .extension import XgenSessions
+    from .roster.devices import Device
     from .roster.roster import ActiveSession
     from .signals import session_ended, session_issued, token_rejected, user_forced_out
     from .store.revocations import Revocation
@@ -77,6 +78,7 @@ __all__ = [
     "CrossSiteRequest",
     "DatabaseUnavailable",
     "DenylistUnavailable",
+    "Device",
     "Forbidden",
     "IssuedToken",
     "LedgerUnavailable",
@@ -112,6 +114,7 @@ __all__ = [
 _LAZY: Final = {
     "ActiveSession": "roster.roster",
     "AdminCenterView": "admin.views",
+    "Device": "roster.devices",
     "IssuedToken": "tokens.claims",
     "PastSignIn": "store.sign_ins",
     "Revocation": "store.revocations",

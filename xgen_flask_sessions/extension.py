@@ -63,7 +63,8 @@ class XgenSessions:
     ) -> None:
         """Add sessions, the JSON API, the commands and the screen to an application.
 
-        Reads these keys of ``app.config``, once; :class:`!Settings` documents them:
+        Reads these keys of ``app.config``, once; the configuration page of the documentation
+        explains them:
 
         - tokens: ``XGEN_SESSIONS_SECRET_KEY``, ``_ALGORITHM``, ``_PRIVATE_KEY``, ``_PUBLIC_KEY``,
           ``_PREVIOUS_KEYS``, ``_ISSUER``, ``_AUDIENCE``, ``_LIFETIME``, ``_LEEWAY``

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from flask import has_request_context, request
 from sqlalchemy.orm import Session
@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from .roster import records
 from .roster.devices import clean_address, clean_user_agent
 from .roster.roster import ActiveSession
+from .settings import LONGEST_LIFETIME, SHORTEST_LIFETIME
 from .signals import session_ended, session_issued, user_forced_out
 from .state import State, get_app, get_state
 from .store import commit_hooks, pruning, revocations, sign_ins
@@ -32,9 +33,6 @@ from .tokens.claims import (
     check_extra_claims,
     is_session_id,
 )
-
-SHORTEST_LIFETIME: Final = timedelta(seconds=1)
-LONGEST_LIFETIME: Final = timedelta(days=3650)
 
 
 def issue(
@@ -101,7 +99,7 @@ def renew(verified: VerifiedToken, *, commit: bool = True) -> IssuedToken:
 
 
 def verify(token: str) -> VerifiedToken:
-    """Check a token, with one query.
+    """Check a token: its signature, its claims, and whether it is revoked.
 
     :param token: The compact JWS.
     :raises TokenError: The token is malformed, forged, expired or revoked.

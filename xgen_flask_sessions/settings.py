@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Final, Literal, NoReturn, cast
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -16,7 +16,7 @@ import limits
 
 from .clock import MAX_LEEWAY
 from .errors import ConfigurationError
-from .tokens.keys import MIN_SECRET_BYTES, Key, load_key
+from .tokens.keys import MIN_SECRET_BYTES, Key, is_pem, load_key
 
 PREFIX = "XGEN_SESSIONS_"
 
@@ -25,7 +25,10 @@ ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 _COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _URL_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _MAX_TEXT = 255
-_DECADE = timedelta(days=3650)
+SHORTEST_LIFETIME: Final = timedelta(seconds=1)
+LONGEST_LIFETIME: Final = timedelta(days=3650)
+HOW_TO_MAKE_A_KEY: Final = "python -c 'import secrets; print(secrets.token_hex(32))'"
+"""The command that prints a new secret."""
 _MAX_RATE = 1_000_000
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 _RATE_STORAGES = ("memory", "redis", "rediss", "redis+unix")
@@ -190,7 +193,7 @@ class Settings:
             previous_keys=reader.key_list("PREVIOUS_KEYS"),
             issuer=reader.text("ISSUER"),
             audience=reader.optional_text("AUDIENCE"),
-            lifetime=reader.duration("LIFETIME", timedelta(seconds=1)),
+            lifetime=reader.duration("LIFETIME", SHORTEST_LIFETIME),
             leeway=reader.duration("LEEWAY", most=MAX_LEEWAY),
             token_locations=reader.locations(),
             cookie_name=reader.cookie_name(),
@@ -255,7 +258,7 @@ class _Reader:
         self,
         name: str,
         least: timedelta = timedelta(0),
-        most: timedelta = _DECADE,
+        most: timedelta = LONGEST_LIFETIME,
     ) -> timedelta:
         value = self._get(name)
         if isinstance(value, int) and not isinstance(value, bool):
@@ -276,7 +279,7 @@ class _Reader:
             try:
                 value = value.encode()
             except UnicodeEncodeError:
-                self._fail(name, "is no text that has a UTF-8 form; give it as bytes.")
+                self._fail(name, "cannot be encoded as UTF-8; give it as bytes.")
         if not isinstance(value, bytes) or not value:
             self._fail(name, "must be a non-empty string or bytes.")
         return value
@@ -294,8 +297,7 @@ class _Reader:
             self._fail(
                 "SECRET_KEY",
                 f"(default: the application's SECRET_KEY) has {len(secret)} bytes; HS256 needs at "
-                f"least {MIN_SECRET_BYTES}. Make one with: "
-                "python -c 'import secrets; print(secrets.token_hex(32))'",
+                f"least {MIN_SECRET_BYTES}. Make one with: {HOW_TO_MAKE_A_KEY}",
             )
         return secret
 
@@ -318,7 +320,7 @@ class _Reader:
             self._fail(name, "must be a list of keys that may still verify, newest first.")
         keys = tuple(self._bytes(name, key) for key in value)
         for key in keys:
-            if not key.startswith(b"-----BEGIN") and len(key) < MIN_SECRET_BYTES:
+            if not is_pem(key) and len(key) < MIN_SECRET_BYTES:
                 self._fail(name, f"has a key of under {MIN_SECRET_BYTES} bytes; remove it.")
         return keys
 
@@ -376,7 +378,7 @@ class _Reader:
             return None
         try:
             (limit,) = limits.parse_many(value)
-        except ValueError:  # more than one is none, too
+        except ValueError:  # not a limit, or several
             limit = None
         if (
             limit is None
@@ -425,7 +427,7 @@ def _is_origin(value: object) -> bool:
 def load_keys(settings: Settings) -> list[Key]:
     """Load the keys of the settings: the current one first, then those that may still verify.
 
-    :raises ConfigurationError: One cannot be used; the message names its setting and the mend.
+    :raises ConfigurationError: One cannot be used; the message names its setting.
     """
     if settings.algorithm == "HS256":
         current = _load_setting("SECRET_KEY", settings.secret_key or b"", "HS256")
@@ -450,4 +452,4 @@ def _load_setting(setting: str, material: bytes, algorithm: str | None = None) -
     try:
         return load_key(material, algorithm)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{PREFIX}{setting} is no key to use: {error}") from None
+        raise ConfigurationError(f"{PREFIX}{setting} cannot be used: {error}") from None

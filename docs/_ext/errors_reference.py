@@ -47,7 +47,7 @@ def _section(error: type[XgenSessionsError]) -> str:
 
 
 def _challenge(error: type[XgenSessionsError]) -> str:
-    reason = f', error="{error.oauth_error}"' if error.oauth_error else ""
+    reason = f', error="{error.oauth_error}", error_description="…"' if error.oauth_error else ""
     return f'Bearer realm="xgen"{reason}'
 
 

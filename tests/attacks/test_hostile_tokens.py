@@ -111,10 +111,12 @@ def rows(host: Host) -> list[Any]:
     return [host.rows(table) for table in tables]
 
 
-def is_token_found(token: str, place: str) -> bool:
-    """Return whether the parsed header contains a token."""
+def token_in(place: str, token: str) -> str | None:
+    """Return the token that the application reads: Werkzeug parses cookies before."""
+    if place == "header":
+        return token
     value = token.encode("utf-8", "surrogatepass").decode("latin-1")
-    return place == "header" or bool(parse_cookie(f"xgen_token={value}").get("xgen_token"))
+    return parse_cookie(f"xgen_token={value}").get("xgen_token")
 
 
 def assert_refused(answer: TestResponse, token: str, place: str) -> None:
@@ -122,7 +124,7 @@ def assert_refused(answer: TestResponse, token: str, place: str) -> None:
     assert answer.status_code == 401, answer.text
     assert answer.content_type == "application/problem+json"
     code = answer.get_json()["code"]
-    if is_token_found(token, place):
+    if token_in(place, token):
         assert code in ("token_invalid", "token_expired")
         assert re.fullmatch(CHALLENGE, answer.headers["WWW-Authenticate"])
     else:
@@ -183,7 +185,9 @@ def test_tampered_tokens_are_refused(
         assert token != genuine.token, name
         for method, path in ENDPOINTS:
             for place in ("header", "cookie"):
-                assert_refused(send(host, method, path, place, token), token, place)
+                # Werkzeug 3.1.6 strips the white space around a cookie.
+                if token_in(place, token) != genuine.token:
+                    assert_refused(send(host, method, path, place, token), token, place)
     assert audit_events == []
     assert rows(host) == before
     assert host.status(genuine) == 200

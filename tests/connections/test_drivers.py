@@ -78,8 +78,8 @@ def test_recorded_values_are_returned_unchanged(
                 0,
             ]
         host.force_logout(user_id)
-        cut_off, of_user = compile_lookup(STATEMENTS["cut-off"], engine)
-        answer = list(ask(cut_off, of_user(user_id)) or ())
+        invalid_before, of_user = compile_lookup(STATEMENTS["invalid before"], engine)
+        answer = list(ask(invalid_before, of_user(user_id)) or ())
         assert answer == [host.login_row(user_id)["invalid_before_us"], 0]
 
 

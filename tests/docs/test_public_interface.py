@@ -13,7 +13,6 @@ from tests.docs.blocks import PYTHON, ROOT
 PACKAGE = Path(xgen_flask_sessions.__file__).parent
 PUBLIC = {
     "xgen_flask_sessions",
-    "xgen_flask_sessions.integrations",
     "xgen_flask_sessions.standalone",
     "xgen_flask_sessions.verifier",
 }

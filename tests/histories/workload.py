@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from freezegun import freeze_time
 
@@ -110,12 +110,6 @@ class Plan:
         if self.redis is not None:
             options |= self.redis.settings()
         return open_host(distant or self.database_url, **options)
-
-
-class Movable(Protocol):
-    """A ticking clock of freezegun."""
-
-    def move_to(self, target_datetime: datetime) -> None: ...
 
 
 def open_host(database_url: str, **options: Any) -> Host:

@@ -96,12 +96,19 @@ def versions(engine: sa.Engine, table: str = VERSION_TABLE) -> list[str]:
 def reflect(engine: sa.Engine) -> dict[str, Any]:
     """Return the columns, keys, indexes and options of the tables in the database."""
     inspector = sa.inspect(engine)
+
+    def options_of(name: str) -> Any:
+        try:
+            return inspector.get_table_options(name)
+        except NotImplementedError:  # SQLAlchemy 2.0.31 has them for MariaDB only
+            return None
+
     return {
         name: (
             [{**column, "type": repr(column["type"])} for column in inspector.get_columns(name)],
             inspector.get_pk_constraint(name),
             sorted(inspector.get_indexes(name), key=lambda index: str(index["name"])),
-            inspector.get_table_options(name),
+            options_of(name),
         )
         for name in TABLES
     }

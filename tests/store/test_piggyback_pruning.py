@@ -23,7 +23,6 @@ pytestmark = pytest.mark.slow
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 RETENTION = timedelta(days=30)
 LONG_AFTER = NOON + RETENTION + timedelta(days=2)
-SECOND = timedelta(seconds=1)
 ODD_IDS = ["alice", "ALICE", "alic\u00e9", "alice\u0301", "alice ", "\U0001f600", "x" * 255]
 
 

@@ -221,9 +221,9 @@ def _listing(columns: Sequence[Column] = COLUMNS) -> Listing:
 
 def _too_often(wait_s: int) -> str:
     return i18n.ngettext(
-        "Too many force logouts in a short time. Nobody was signed out. Try again in %(num)d "
+        "Too many force logouts in a short time. No user was signed out. Try again in %(num)d "
         "second.",
-        "Too many force logouts in a short time. Nobody was signed out. Try again in %(num)d "
+        "Too many force logouts in a short time. No user was signed out. Try again in %(num)d "
         "seconds.",
         wait_s,
     )

@@ -1,4 +1,4 @@
 """The JSON API and its OpenAPI document.
 
-Knows paths, parameters and representations. Holds no rule: ``users.authority`` decides.
+Knows paths, parameters and representations. Holds no rule of rank: ``users.authority`` decides.
 """

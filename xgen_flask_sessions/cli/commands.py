@@ -199,7 +199,7 @@ def end(session_id: str, reason: str | None, as_json: bool) -> None:
 @json_option
 @cli_errors()
 def prune(as_json: bool) -> None:
-    """Delete sessions that ended or expired longer ago than the retention."""
+    """Delete the records of sessions that ended or expired longer ago than the retention."""
     deleted = lifecycle.prune()
     if as_json:
         print_json(deleted=deleted)

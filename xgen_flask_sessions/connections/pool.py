@@ -1,4 +1,4 @@
-"""A pool of the verifier's own connections, with a deadline on every call.
+"""A pool of connections for checking tokens, with a deadline on every call.
 
 They are opened as the host's are, with the same address, options and event listeners, but they do
 not count in the host's pool. So a token can be checked although the host's pool is exhausted.

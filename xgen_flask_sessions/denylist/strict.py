@@ -86,7 +86,7 @@ STATEMENTS: Final[dict[str, Any]] = {
     )
     .join(UserLogin, UserLogin.user_id == SessionRecord.user_id)
     .where(SessionRecord.jti == sa.bindparam("about", type_=sa.String())),
-    "cut-off": sa.select(_user_us(), _everyone_us()),
+    "invalid before": sa.select(_user_us(), _everyone_us()),
 }
 """The queries, each about one token or user."""
 
@@ -130,7 +130,7 @@ class StrictDenylist:
 
         :raises DenylistUnavailable: The database does not answer in time.
         """
-        row = self._ask("cut-off", user_id)
+        row = self._ask("invalid before", user_id)
         return max(us or 0 for us in row or (0,))
 
     def require_reachable(self) -> None:

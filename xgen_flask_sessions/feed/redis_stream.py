@@ -28,6 +28,7 @@ from typing import Any, Final, NamedTuple, cast
 from urllib.parse import quote
 
 from ..changes import Change, Event, EventKind
+from ..clock import SECOND_US
 from ..connections.redis_client import client_options
 from ..errors import ConfigurationError
 
@@ -172,7 +173,7 @@ class RedisFeed:
             return None
         if events[-1].position != place.position + len(events) - 1:
             return None
-        now_us = seconds * 1_000_000 + micros
+        now_us = seconds * SECOND_US + micros
         return Read(now_us, int(heartbeat), epoch, events[1:], is_end)
 
     def find_snapshot(self) -> tuple[Place, str] | None:

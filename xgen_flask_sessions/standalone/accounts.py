@@ -100,9 +100,10 @@ PASSWORD_RULE: Final = gettext_noop("A password has 8 to 256 characters.")
 LAST_SUPERUSER: Final = gettext_noop(
     "This is the last active SuperUser. Make another user a SuperUser first."
 )
-AT_ONCE: Final = gettext_noop("Another administrator changed the same at the same time. Try again.")
+AT_ONCE: Final = gettext_noop("Another administrator made a change at the same time. Try again.")
 CHANGED_MEANWHILE: Final = gettext_noop(
-    "This was changed meanwhile, and is shown as it is now. Change it again if it is still needed."
+    "The user was changed in the meantime. The form shows the current values. Repeat your change "
+    "if it is still needed."
 )
 
 

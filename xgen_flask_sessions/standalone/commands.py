@@ -1,6 +1,6 @@
 """The commands: ``python -m xgen_flask_sessions``.
 
-They end with 0 if it was done, 1 with a line on stderr if it was not, and 2 for a wrong call.
+Exit codes: 0 for success, 1 for a failure with one line on stderr, 2 for wrong usage.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def cli() -> None:
 @cli.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
-@click.option("--instance", metavar="PATH", help="In the place of XGEN_INSTANCE_PATH.")
+@click.option(
+    "--instance", metavar="PATH", help="The instance directory, instead of XGEN_INSTANCE_PATH."
+)
 @cli_errors(AccountError)
 def serve(host: str, port: int, instance: str | None) -> None:
     """Serve the Admin Center until it is told to stop."""
@@ -190,8 +192,10 @@ def set_password(username: str, password: str, keep_sessions: bool, as_json: boo
 
 
 @cli.command("seed")
-@click.option("--users", "number", type=click.IntRange(1, 1_000_000), default=100)
-@click.option("--sessions", type=click.IntRange(0, 10_000_000), default=200)
+@click.option(
+    "--users", "number", type=click.IntRange(1, 1_000_000), default=100, show_default=True
+)
+@click.option("--sessions", type=click.IntRange(0, 10_000_000), default=200, show_default=True)
 @click.option("--seed", "randomness", type=int, help="A number; the same one gives the same names.")
 @json_option
 @click.pass_context

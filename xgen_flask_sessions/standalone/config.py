@@ -53,13 +53,13 @@ def from_environment(instance: Path, environ: Mapping[str, str]) -> dict[str, An
     """Return the configuration from the environment.
 
     - ``XGEN_DATABASE_URL``: PostgreSQL or MariaDB in place of SQLite in the instance directory
-    - ``XGEN_ADMIN_PASSWORD``: of the first SuperUser
-    - ``XGEN_TRUSTED_PROXIES``: how many reverse proxies stand in front
-    - ``XGEN_SESSIONS_…``: every setting of the plugin, as JSON or as it is
+    - ``XGEN_ADMIN_PASSWORD``: the password of the first SuperUser
+    - ``XGEN_TRUSTED_PROXIES``: the number of reverse proxies in front of the server
+    - ``XGEN_SESSIONS_…``: every setting of the plugin, as JSON or as plain text
 
     :param instance: The instance directory.
     :param environ: The environment.
-    :raises ConfigurationError: A value is wrong; the message names the key and the mend.
+    :raises ConfigurationError: A value is wrong; the message names the variable and the correction.
     """
     database = _database(environ.get("XGEN_DATABASE_URL"), instance)
     config: dict[str, Any] = {
@@ -103,12 +103,12 @@ def secret_key(instance: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise ConfigurationError(
-            f"{path} cannot be used ({reason}); mend it, or set XGEN_SESSIONS_SECRET_KEY."
+            f"{path} cannot be used ({reason}); correct it, or set XGEN_SESSIONS_SECRET_KEY."
         ) from error
     if len(secret.encode()) < MIN_SECRET_BYTES:
         raise ConfigurationError(
-            f"{path} holds no secret of at least {MIN_SECRET_BYTES} bytes; delete it, and a new "
-            "one is made. Everybody has to sign in again then."
+            f"{path} holds no secret of at least {MIN_SECRET_BYTES} bytes; delete it to "
+            "have a new one made. All users must then sign in again."
         )
     return secret
 

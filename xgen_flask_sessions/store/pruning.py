@@ -5,7 +5,7 @@ rest. Both first lock the owners' rows of ``xgen_user_logins`` and skip the owne
 transaction has locked. So pruning waits for no other transaction, and deletes only rows that no
 other transaction uses.
 
-The verifier refuses a token without a row, so that a deleted row revives no token.
+The checker refuses a token without a row, so that a deleted row revives no token.
 """
 
 from __future__ import annotations

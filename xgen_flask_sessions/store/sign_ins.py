@@ -158,10 +158,10 @@ def renew(
     The new token lives as long as the old one did from its issue.
 
     :param jti: The token to renew.
-    :param usual_us: How long it lives, in microseconds, where that cannot be told: the old one's
-        stamp is still to come, after a sign-in on a machine whose clock was ahead.
+    :param usual_us: Its lifetime in microseconds if the old token's lifetime is unknown: the old
+        stamp is in the future, after a sign-in on a machine whose clock was ahead.
     :param require_active: Called under the locks with the user's id; raises if the user may not.
-    :raises SessionRevoked: The session has ended, possibly just now.
+    :raises SessionRevoked: The session has ended, possibly during this call.
     """
     everyone_us = lock_everyone(session)
     record = sa.select(_sessions).where(SessionRecord.jti == jti)

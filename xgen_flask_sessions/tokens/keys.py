@@ -128,8 +128,13 @@ def _handler(algorithm: str) -> Algorithm:
         ) from None
 
 
+def is_pem(material: bytes) -> bool:
+    """Return whether key material is in PEM (RFC 7468), and not a secret."""
+    return material.lstrip().startswith(b"-----BEGIN")
+
+
 def _algorithm_of(material: bytes) -> str:
-    if not material.lstrip().startswith(b"-----BEGIN"):
+    if not is_pem(material):
         return "HS256"
     for algorithm in ("RS256", "ES256", "EdDSA"):
         try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ConfigurationError
-from .keys import MIN_SECRET_BYTES, Key, load_jwks, load_key
+from .keys import MIN_SECRET_BYTES, Key, is_pem, load_jwks, load_key
 
 
 class VerifyingKeys:
@@ -80,9 +80,10 @@ def _load_given(
         if key.signing is not None:
             raise ConfigurationError("public_keys must be public keys in PEM; one is a secret.")
         keys.append(key)
-    for material in map(_bytes, previous_keys):
-        is_pem = material.lstrip().startswith(b"-----BEGIN")
-        keys.append(load_key(material if is_pem else _secret(material)))
+    keys += [
+        load_key(material if is_pem(material) else _secret(material))
+        for material in map(_bytes, previous_keys)
+    ]
     return keys
 
 

@@ -1,4 +1,4 @@
-"""The permissions: seeing Login Management, and forcing out users. Every endpoint asks here."""
+"""The permissions: seeing Login Management, and forcing out users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host's user table, as the plugin sees it. No other module reads it."""
+"""The host's users: their ids, names, rank and activity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """HTTP requests: find and check the token, answer refusals, set cookies, guard forms and streams.
 
-Knows Flask, Flask-Login and browsers. Must not know the screen, the commands or SQL statements.
+Knows Flask, Flask-Login and browsers. Must not know the screen, the commands or the
+plugin's SQL statements.
 """

@@ -17,14 +17,13 @@ from flask_login import COOKIE_DURATION, user_logged_in, user_logged_out
 from .. import clock
 from ..errors import LedgerUnavailable, TokenError, UserInactive, XgenSessionsError
 from ..lifecycle import (
-    LONGEST_LIFETIME,
-    SHORTEST_LIFETIME,
     announce,
     cause,
     lifetime_us,
     origin,
     sign,
 )
+from ..settings import LONGEST_LIFETIME, SHORTEST_LIFETIME
 from ..signals import session_ended, session_issued
 from ..state import State, get_app, get_state
 from ..store import revocations, sign_ins

@@ -16,6 +16,7 @@ from typing import TypeGuard
 from flask import Request
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""The methods that change nothing (RFC 9110, section 9.2.1)."""
 """RFC 9110, section 9.2.1."""
 
 FORM_FIELD = "csrf_token"

@@ -9,10 +9,10 @@ from flask import Flask
 
 from xgen_flask_sessions.cli.doctor.findings import Finding
 from xgen_flask_sessions.cli.doctor.secrecy import weakness
-from xgen_flask_sessions.settings import PREFIX, Settings
+from xgen_flask_sessions.settings import HOW_TO_MAKE_A_KEY, PREFIX, Settings
+from xgen_flask_sessions.tokens.keys import is_pem
 
 _GUESSED = "an attacker that guesses it can sign in as any user."
-_MAKE = "python -c 'import secrets; print(secrets.token_hex(32))'"
 
 
 def examine_configuration(app: Flask, settings: Settings) -> Iterator[Finding]:
@@ -48,10 +48,10 @@ def _examine_keys(settings: Settings) -> Iterator[Finding]:
             code="key-weak",
             meaning=f"The secret that signs tokens {reason}: {_GUESSED}",
             mend=f"Set {PREFIX}SECRET_KEY (or the application's SECRET_KEY) to the output of: "
-            f"{_MAKE}",
+            f"{HOW_TO_MAKE_A_KEY}",
         )
     for key in settings.previous_keys:
-        reason = None if key.lstrip().startswith(b"-----BEGIN") else weakness(key)
+        reason = None if is_pem(key) else weakness(key)
         if reason:
             yield Finding(
                 level="warning",
@@ -72,7 +72,7 @@ def _examine_flask_keys(app: Flask, settings: Settings) -> Iterator[Finding]:
                 code="flask-key-weak",
                 meaning=f"The secret of Flask's session cookie {reason}: {_GUESSED}",
                 mend="Remove weak SECRET_KEY_FALLBACKS, and set SECRET_KEY to the output of: "
-                f"{_MAKE}",
+                f"{HOW_TO_MAKE_A_KEY}",
             )
 
 

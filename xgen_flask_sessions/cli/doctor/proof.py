@@ -1,6 +1,6 @@
 """The test that revoking works, with a temporary user in the running database.
 
-It uses the store, the keys and the verifier, and bypasses the host's users, signals and
+It uses the store, the keys and the checker, and bypasses the host's users, signals and
 permissions. Login Management counts the user until its rows are deleted at the end.
 """
 
@@ -42,7 +42,7 @@ class _Deviation(Exception):
 
 
 def prove_revocation(state: State) -> Finding:
-    """Sign a temporary user in and out, and check the verifier's answer at each step.
+    """Sign a temporary user in and out, and check the checker's answer at each step.
 
     :param state: The plugin's objects for the application.
     """
@@ -115,7 +115,7 @@ class _Trial:
         :raises _Deviation: A step had a wrong result.
         :raises ConfigurationError: The application cannot sign tokens.
         :raises SQLAlchemyError: The database refused a step.
-        :raises XgenSessionsError: The verifier could not ask the database.
+        :raises XgenSessionsError: The checker could not ask the database.
         """
         with Session(self._state.db.engine) as session:
             undone, _ = self._sign_in(session)

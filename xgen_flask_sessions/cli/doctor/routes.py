@@ -25,10 +25,10 @@ from xgen_flask_sessions.cli.terminal import counted
 from xgen_flask_sessions.web.login_bridge import LoginBridge
 from xgen_flask_sessions.web.marks import is_checking_caller, is_open_to_all
 from xgen_flask_sessions.web.request_token import token_required
+from xgen_flask_sessions.web.same_site import SAFE_METHODS
 
 RouteStatus = Literal["checked", "own rule", "open", "unchecked"]
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, section 9.2.1
 _LOGIN_CHECKS = (login_required, fresh_login_required)
 
 
@@ -112,7 +112,9 @@ def _report(routes: dict[RouteStatus, list[Route]]) -> Iterator[Finding]:
 
 def _sorted(routes: list[Route]) -> tuple[Route, ...]:
     """Return the routes, those with unsafe methods first."""
-    return tuple(sorted(routes, key=lambda route: (_SAFE.issuperset(route.methods), route.path)))
+    return tuple(
+        sorted(routes, key=lambda route: (SAFE_METHODS.issuperset(route.methods), route.path))
+    )
 
 
 class _Survey:

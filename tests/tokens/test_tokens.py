@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,12 +17,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from tests.support.pems import pems
 from tests.support.tokens import CLAIMS, NOW_US, SECRET, private_pem, public_pem
 from xgen_flask_sessions import ConfigurationError, TokenExpired, TokenInvalid
+from xgen_flask_sessions.tokens import codec
 from xgen_flask_sessions.tokens.claims import (
+    MAX_NESTING,
     MAX_TOKEN_BYTES,
     RESERVED_CLAIMS,
     Claims,
     check_extra_claims,
     check_user_id,
+    verified_token,
 )
 from xgen_flask_sessions.tokens.codec import TOKEN_TYPE, TokenCodec
 from xgen_flask_sessions.tokens.keys import Key, load_key
@@ -563,6 +567,43 @@ def test_a_reserved_claim_is_refused_by_name(name: str) -> None:
 def test_invalid_extra_claims_are_refused(claims: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"claim|Claim"):
         check_extra_claims(claims)
+
+
+def nested(levels: int) -> Any:
+    """Return a value with that many lists and objects, one within the other."""
+    value: Any = 1
+    for level in range(levels):
+        value = [value] if level % 2 else {"y": value, "z": 0}
+    return value
+
+
+@pytest.mark.parametrize("levels", [MAX_NESTING, 300])
+def test_claims_that_are_nested_too_deeply_are_refused(levels: int) -> None:
+    claims = {"x": nested(levels)}  # in an object itself
+
+    with pytest.raises(ValueError, match="levels deep"):
+        check_extra_claims(claims)
+
+
+@pytest.mark.parametrize("levels", [MAX_NESTING, 300])
+def test_a_genuine_token_that_is_nested_too_deeply_is_refused(
+    levels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker = make_codec()
+    monkeypatch.setattr(codec, "check_extra_claims", lambda _: None)
+    token = maker.encode(replace(CLAIMS, extra={"x": nested(levels)}))
+
+    with pytest.raises(TokenInvalid, match="nested"):
+        make_codec().decode(token, now_us=NOW_US)
+
+
+def test_the_deepest_claims_reach_the_caller() -> None:
+    claims = {"x": nested(MAX_NESTING - 1)}
+
+    check_extra_claims(claims)
+    read = make_codec().decode(make_codec().encode(replace(CLAIMS, extra=claims)), now_us=NOW_US)
+
+    assert verified_token(read).claims == claims
 
 
 def test_circular_claims_are_refused() -> None:

@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple
 from ..clock import seconds_until
 
 MAX_TOKEN_BYTES: Final = 8192
+MAX_NESTING: Final = 64
+"""Levels of lists and objects in a token's payload."""
 MAX_USER_ID_LENGTH: Final = 255
 
 RESERVED_CLAIMS: Final = frozenset(
@@ -82,7 +84,7 @@ def check_extra_claims(claims: Mapping[str, Any]) -> None:
     """Check that a host's claims fit into a token.
 
     :raises ValueError: A name is reserved or not a string, a value is not JSON, or they are too
-        long.
+        long or nested too deeply.
     """
     reserved = sorted(name for name in claims if name in RESERVED_CLAIMS)
     if reserved:
@@ -95,6 +97,24 @@ def check_extra_claims(claims: Mapping[str, Any]) -> None:
         raise ValueError(f"The claims cannot be written as JSON: {error}") from None
     if size > MAX_TOKEN_BYTES // 2:
         raise ValueError(f"The claims take {size} bytes; {MAX_TOKEN_BYTES // 2} fit.")
+    if is_nested_too_deeply(claims):
+        raise ValueError(f"The claims are nested more than {MAX_NESTING} levels deep.")
+
+
+def is_nested_too_deeply(value: object) -> bool:
+    """Return whether lists and objects are nested more than :data:`MAX_NESTING` levels deep.
+
+    Code that copies or compares deeper values fails at Python's recursion limit.
+    """
+    level: list[object] = [value]
+    for _ in range(MAX_NESTING + 1):
+        containers = [each for each in level if isinstance(each, Mapping | list | tuple)]
+        if not containers:
+            return False
+        level = []
+        for each in containers:
+            level += each.values() if isinstance(each, Mapping) else each
+    return True
 
 
 def check_user_id(user_id: object) -> str:

@@ -22,6 +22,7 @@ from .claims import (
     Claims,
     check_extra_claims,
     check_user_id,
+    is_nested_too_deeply,
     is_session_id,
 )
 from .keys import Key
@@ -183,6 +184,8 @@ def _parse_object(data: bytes) -> dict[str, Any]:
         _refuse("The token is not JSON.")
     if not isinstance(value, dict):
         _refuse("The token is not a JSON object.")
+    if is_nested_too_deeply(value):
+        _refuse("The token is nested too deeply.")
     return value
 
 

@@ -22,7 +22,7 @@ from xgen_flask_sessions import DenylistUnavailable
 from xgen_flask_sessions.connections import drivers
 from xgen_flask_sessions.connections.drivers import Lookup, compile_lookup, fast_lookup
 from xgen_flask_sessions.connections.opening import open_unpooled
-from xgen_flask_sessions.connections.pool import Connection
+from xgen_flask_sessions.connections.pool import Connection, DeadlinePool
 from xgen_flask_sessions.denylist.strict import STATEMENTS
 
 ODD_IDS = [
@@ -218,3 +218,20 @@ def test_the_cache_of_sqlite_rows_is_bounded(
         for token in tokens * 3:
             assert ask(sql, parameters(token.jti)) is not None
         assert len(ran) > len(tokens) * 3 + 5, "some rows were not cached"
+
+
+def test_a_connection_that_cannot_be_configured_is_closed(sqlite_url: str, tmp_path: Path) -> None:
+    (tmp_path / "test.db").write_bytes(b"no database" * 1000)
+    engine = sa.create_engine(sqlite_url)
+    opened: list[Any] = []
+    sa.event.listen(engine, "connect", lambda connection, _: opened.append(connection))
+    pool = DeadlinePool(engine, 10)
+
+    with pytest.raises(pool.errors, match="not a database"):
+        pool.fetch_one("SELECT 1")
+
+    assert opened
+    for connection in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+    engine.dispose()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
@@ -35,8 +35,20 @@ def open_unpooled(source: sa.Pool) -> Any:
     borrowed = source.connect()
     dbapi_connection: Any = borrowed.dbapi_connection
     borrowed.detach()
-    dbapi_connection.commit()  # a listener of the host's may have begun a transaction
+    with closing_on_error(dbapi_connection):
+        dbapi_connection.commit()  # a listener of the host's may have begun a transaction
     return dbapi_connection
+
+
+@contextmanager
+def closing_on_error(dbapi_connection: Any) -> Iterator[None]:
+    """Close a driver's connection if the block fails."""
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):
+            dbapi_connection.close()
+        raise
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..runtime import reset_after_fork, start
 from .deadlines import watchdog
 from .drivers import CachingSQLite, configure, fast_lookup, require_autocommit
-from .opening import limiting_connects, open_unpooled
+from .opening import closing_on_error, limiting_connects, open_unpooled
 
 _MAX_IDLE: Final = 64
 _MAX_IDLE_S: Final = 60
@@ -210,7 +210,8 @@ class DeadlinePool:
         dialect = self._engine.dialect
         with limiting_connects(self._engine, timeout_s=self.deadline_s):
             dbapi_connection = open_unpooled(self._source)
-        configure(dbapi_connection, dialect, self.deadline_s)
+        with closing_on_error(dbapi_connection):
+            configure(dbapi_connection, dialect, self.deadline_s)
         return Connection(dbapi_connection, dialect)
 
     def _give_back(self, connection: Connection) -> None:

@@ -212,10 +212,8 @@ def prune(as_json: bool) -> None:
 @cli_errors()
 def upgrade(as_json: bool) -> None:
     """Create the tables, or bring them to this release."""
-    from ..store import migrate  # Alembic is loaded for this command only
-
     try:
-        revisions = migrate.upgrade(get_state().db.engine)
+        revisions = lifecycle.upgrade()
     except SQLAlchemyError as error:
         raise click.ClickException(f"The tables cannot be upgraded. {cause_of(error)}") from error
     if as_json:

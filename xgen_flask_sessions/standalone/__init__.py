@@ -1,5 +1,9 @@
 """A complete Admin Center, ready to run, and an example of a host.
 
+Knows its own users, pages and commands. Must not know more of the plugin than its public interface.
+
+``application``
+    ``create_app()`` puts the parts together.
 ``config``, ``models``, ``language``
     The instance, the users and the languages.
 ``sign_in``, ``workspace``, ``admin_center``, ``user_admin``, ``error_pages``
@@ -10,98 +14,7 @@
     ``python -m xgen_flask_sessions``.
 """
 
-from __future__ import annotations
-
-import os
-from collections.abc import Mapping
-from typing import Any, Final
-
-import sqlalchemy as sa
-from flask import Flask
-from flask_login import LoginManager
-from werkzeug.middleware.proxy_fix import ProxyFix
-
-from xgen_flask_sessions.standalone import (
-    error_pages,
-    language,
-    sign_in,
-    workspace,
-)
-from xgen_flask_sessions.standalone.admin_center import create_admin
-from xgen_flask_sessions.standalone.config import (
-    engine_options,
-    find_instance,
-    from_environment,
-    secret_key,
-)
-from xgen_flask_sessions.standalone.extensions import sessions
-from xgen_flask_sessions.standalone.models import User, db
+from xgen_flask_sessions.standalone.application import create_app
 from xgen_flask_sessions.standalone.preparation import prepare
 
 __all__ = ["create_app", "prepare"]
-
-
-def create_app(
-    instance_path: str | os.PathLike[str] | None = None, config: Mapping[str, Any] | None = None
-) -> Flask:
-    """Return the Admin Center as a WSGI application; :func:`prepare` makes its tables.
-
-    :param instance_path: The directory of its database and its secret; otherwise
-        ``XGEN_INSTANCE_PATH``, otherwise ``./instance``. It is created if missing.
-    :param config: Configuration that overrides the environment; see
-        :func:`~xgen_flask_sessions.standalone.config.from_environment`.
-    :raises ConfigurationError: The set-up is wrong; the message names the fix.
-    """
-    instance = find_instance(instance_path)
-    app = Flask(__name__, instance_path=str(instance))
-    app.config.from_mapping(from_environment(instance, os.environ))
-    app.config.from_mapping(config or {})
-    # Flask's own cookies are sent as the token's is.
-    secure = app.config["XGEN_SESSIONS_COOKIE_SECURE"]
-    app.config.update(SESSION_COOKIE_SECURE=secure, REMEMBER_COOKIE_SECURE=secure)
-    app.config["SECRET_KEY"] = (
-        app.config.get("XGEN_SESSIONS_SECRET_KEY")
-        or app.config.get("SECRET_KEY")
-        or secret_key(instance)
-    )
-    app.config.setdefault(
-        "SQLALCHEMY_ENGINE_OPTIONS", engine_options(app.config["SQLALCHEMY_DATABASE_URI"])
-    )
-    proxies = app.config["TRUSTED_PROXIES"]
-    if proxies:
-        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
-            app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies
-        )
-    db.init_app(app)
-    _tune_sqlite(app)
-    language.set_up(app)
-    login_manager = LoginManager(app)
-    login_manager.login_view = "sign_in.page"
-    admin = create_admin()
-    admin.init_app(app)
-    sessions.init_app(app, db=db, user_model=User, login_manager=login_manager, admin=admin)
-    app.register_blueprint(sign_in.blueprint)
-    app.register_blueprint(workspace.blueprint)
-    error_pages.set_up(app)
-    return app
-
-
-_CACHE_KIB: Final = 64 * 1024
-"""The cache of each SQLite connection."""
-
-
-def _tune_sqlite(app: Flask) -> None:
-    """Enforce foreign keys on SQLite, and enlarge its cache; the plugin sets the write-ahead log.
-
-    The cache holds an index of a million sessions, which the screen reads at every view; the
-    default of 2 MiB does not. Memory is used only for pages that are read.
-    """
-    with app.app_context():
-        engine = db.engine
-    if engine.dialect.name != "sqlite":
-        return
-
-    @sa.event.listens_for(engine, "connect")
-    def tune(connection: Any, _: object) -> None:
-        connection.execute("PRAGMA foreign_keys = ON").close()
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}").close()

@@ -21,7 +21,7 @@ def set_up(app: Flask) -> None:
 def _finish(response: Response) -> Response:
     if response.mimetype == _PROBLEM and response.status_code >= 400 and sessions.wants_page():
         _make_page(response)
-    is_file = (request.endpoint or "").rpartition(".")[2] in ("static", "openapi_document")
+    is_file = (request.endpoint or "").rpartition(".")[2] == "static"
     return sessions.with_security_headers(response, cached=is_file and response.status_code < 400)
 
 

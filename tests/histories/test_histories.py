@@ -273,4 +273,5 @@ def test_the_command_exits_with_1_if_it_found_a_fault(
     table = capsys.readouterr().out
     assert "| | sqlite |\n|---|---|\n| sign in | " in table
     assert ("| faults | 0 |" in table) == (status == 0)
-    assert sa.inspect(sa.create_engine(sqlite_url)).get_table_names() == []
+    engine = sa.create_engine(sqlite_url, poolclass=sa.NullPool)
+    assert sa.inspect(engine).get_table_names() == []

@@ -62,11 +62,18 @@ def orders(browser: httpx.Client) -> set[tuple[int, str | None]]:
 
 def test_a_force_logout_holds_in_both_workers_of_the_application(tmp_path: Path) -> None:
     shutil.copy(EXAMPLES / "app.py", tmp_path)
-    subprocess.run(
-        [sys.executable, "-W", "error", "-m", "flask", "--app", "app", "create-admin",
-         "--password", PASSWORD],
-        cwd=tmp_path, env={**os.environ, **ENVIRONMENT}, check=True, timeout=120,
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-W", "error", "-m", "flask", "--app", "app", "create-admin",
+             "--password", PASSWORD],
+            cwd=tmp_path, env={**os.environ, **ENVIRONMENT}, timeout=120,
+            capture_output=True, text=True,
+        )
+        for _ in range(2)
     )  # fmt: skip
+    assert first.returncode == 0, first.stderr
+    assert second.returncode == 1
+    assert second.stderr == 'Error: There is a user "admin" already.\n'
     credentials = {"username": "admin", "password": PASSWORD}
     with served(tmp_path) as url, httpx.Client(base_url=url, timeout=60) as browser:
         assert orders(browser) == {(401, "token_missing")}

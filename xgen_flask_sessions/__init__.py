@@ -146,7 +146,15 @@ if not TYPE_CHECKING:  # type checkers would accept any name
             return version("xgen-flask-sessions")
         if name not in _LAZY:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+        try:
+            value = globals()[name] = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+        except AttributeError as error:
+            # An AttributeError from here means that the name does not exist; Python would replace
+            # it by "cannot import name".
+            raise ImportError(
+                f"{name} cannot be loaded, because {__name__}.{_LAZY[name]} failed: {error}",
+                name=f"{__name__}.{_LAZY[name]}",
+            ) from error
         return value
 
 

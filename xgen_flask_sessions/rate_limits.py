@@ -91,8 +91,8 @@ def _open(url: str, key_prefix: str) -> Storage:
         return cast("Storage", storage_from_string(url, **options))
     except (ImportError, StorageMisfit) as error:
         raise ConfigurationError(
-            f"{PREFIX}RATE_LIMIT_STORAGE needs a driver that is not installed, or another release "
-            "of it; install xgen-flask-sessions with the extra 'redis'."
+            f"{PREFIX}RATE_LIMIT_STORAGE needs a driver that cannot be used ({error}); install "
+            "xgen-flask-sessions with the extra 'redis'."
         ) from error
     except ValueError:
         # The value is not repeated: it may hold a password.

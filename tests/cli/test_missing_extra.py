@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,27 @@ def test_commands_that_need_the_extra_name_it_in_one_line(host: Host, arguments:
     assert (result.exit_code, result.stdout) == (1, "")
     assert EXTRA in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"), [("alembic", ["upgrade"]), ("tabulate", ["list"])]
+)
+def test_an_extra_that_is_installed_and_broken_names_the_cause(
+    host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    package: str,
+    arguments: list[str],
+) -> None:
+    (tmp_path / f"{package}.py").write_text("raise ImportError('libthing.so.3 is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, package)
+
+    result = run(host, *arguments)
+
+    assert result.exit_code == 1
+    assert "libthing.so.3 is missing" in result.stderr
+    assert EXTRA in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [["list", "--json"], ["show", "1", "--json"]])

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import xgen_flask_sessions
 from tests.docs.blocks import PYTHON, ROOT
@@ -62,3 +67,64 @@ def test_the_admin_center_uses_public_templates_only() -> None:
     templates = (PACKAGE / "standalone/templates").rglob("*.html")
 
     assert [path.name for path in templates if "xgen_sessions/_" in path.read_text()] == []
+
+
+EVERY_NAME = """
+import importlib, sys
+
+import xgen_flask_sessions
+
+class Broken:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("xgen_flask_sessions."):
+            raise AttributeError("module 'os' has no attribute 'missing'")
+
+sys.meta_path.insert(0, Broken())
+for name in xgen_flask_sessions._LAZY:
+    try:
+        hasattr(xgen_flask_sessions, name)
+        exec(f"from xgen_flask_sessions import {name}")
+    except ImportError as error:
+        assert "module 'os' has no attribute 'missing'" in str(error), (name, error)
+        assert isinstance(error.__cause__, AttributeError)
+    else:
+        raise AssertionError(name)
+"""
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "raise AttributeError(\"module 'os' has no attribute 'register_at_fork'\")",
+        "raise ImportError(\"cannot import name 'os_thing' from 'register_at_fork'\")",
+        "import register_at_fork",
+        "raise RuntimeError('register_at_fork')",
+        "register_at_fork = = 1",
+    ],
+)
+def test_the_cause_shows_if_a_dependency_is_broken(tmp_path: Path, fault: str) -> None:
+    (tmp_path / "flask_admin").mkdir()
+    (tmp_path / "flask_admin/__init__.py").write_text(fault)
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+
+    run = subprocess.run(
+        [sys.executable, "-c", "from xgen_flask_sessions import XgenSessions"],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+
+    assert run.returncode == 1
+    assert "register_at_fork" in run.stderr.splitlines()[-1] or "SyntaxError" in run.stderr
+    assert "flask_admin/__init__.py" in run.stderr
+    assert "cannot import name 'XgenSessions'" not in run.stderr
+
+
+def test_the_cause_shows_for_every_public_name() -> None:
+    run = subprocess.run([sys.executable, "-c", EVERY_NAME], capture_output=True, text=True)
+
+    assert run.returncode == 0, run.stderr
+
+
+def test_an_unknown_name_stays_an_attribute_error() -> None:
+    assert not hasattr(xgen_flask_sessions, "no_such_name")

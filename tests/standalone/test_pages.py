@@ -487,7 +487,7 @@ class TestConfiguration:
         assert "secret" not in str(caught.value)
 
     def test_names_the_extra_of_a_missing_driver(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigurationError, match="needs a driver that is not installed"):
+        with pytest.raises(ConfigurationError, match="needs a driver that cannot be imported"):
             from_environment(tmp_path, {"XGEN_DATABASE_URL": "postgresql+pg8000://u:p@h/n"})
 
     def test_reads_every_setting_of_the_plugin(self, tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         from tabulate import tabulate
     except ImportError as error:
         raise ConfigurationError(
-            "Tables need tabulate, which is not installed; install xgen-flask-sessions with the "
-            "extra 'commands', or use --json."
+            f"Tables need tabulate, which cannot be imported ({error}); install "
+            "xgen-flask-sessions with the extra 'commands', or use --json."
         ) from error
 
     if rows:

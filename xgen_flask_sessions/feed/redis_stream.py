@@ -78,8 +78,8 @@ def connect(redis_url: str) -> Any:
         options = client_options()
     except ImportError as error:
         raise ConfigurationError(
-            "The feed in Redis needs a driver that is not installed; install xgen-flask-sessions "
-            "with the extra 'redis': pip install 'xgen-flask-sessions[redis]'"
+            f"The feed in Redis needs a driver that cannot be imported ({error}); install "
+            "xgen-flask-sessions with the extra 'redis': pip install 'xgen-flask-sessions[redis]'"
         ) from error
     try:
         return redis.Redis.from_url(redis_url, decode_responses=True, **options)

@@ -134,7 +134,7 @@ def _database(text: str | None, instance: Path) -> sa.URL:
         url.get_dialect().import_dbapi()
     except ImportError as error:
         raise ConfigurationError(
-            f"XGEN_DATABASE_URL needs a driver that is not installed ({error.name}); "
+            f"XGEN_DATABASE_URL needs a driver that cannot be imported ({error}); "
             "install xgen-flask-sessions with the extra 'postgresql' or 'mysql'."
         ) from error
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ValueError):

@@ -13,7 +13,7 @@ try:
     from flask_babel import Babel
 except ImportError as error:  # pragma: no cover: needs an environment of its own
     raise ConfigurationError(
-        "The standalone Admin Center needs more than the plugin does; "
+        f"The standalone Admin Center needs Flask-Babel, which cannot be imported ({error}); "
         "install it with: pip install 'xgen-flask-sessions[standalone]'"
     ) from error
 

@@ -25,8 +25,8 @@ try:
     from alembic.script.revision import RevisionError
 except ImportError as missing:
     raise ConfigurationError(
-        "The migrations need Alembic, which is not installed; install xgen-flask-sessions with "
-        "the extra 'commands': pip install 'xgen-flask-sessions[commands]'"
+        f"The migrations need Alembic, which cannot be imported ({missing}); install "
+        "xgen-flask-sessions with the extra 'commands': pip install 'xgen-flask-sessions[commands]'"
     ) from missing
 
 

@@ -25,13 +25,12 @@ from ..settings import load_keys
 from ..state import get_state
 from ..store.revocations import Revocation
 from ..store.tables import MAX_REASON
-from ..text import clean_text
+from ..text import cause_of, clean_text
 from ..tokens.claims import MAX_USER_ID_LENGTH
 from ..tokens.keys import to_jwks
 from ..users.directory import Profile
 from ..web.i18n import format_zone
 from .terminal import (
-    cause_of,
     counted,
     print_json,
     print_table,
@@ -215,7 +214,7 @@ def upgrade(as_json: bool) -> None:
     try:
         revisions = lifecycle.upgrade()
     except SQLAlchemyError as error:
-        raise click.ClickException(f"The tables cannot be upgraded. {cause_of(error)}") from error
+        raise click.ClickException(f"The tables cannot be upgraded. ({cause_of(error)})") from error
     if as_json:
         print_json(revisions=revisions)
     elif revisions:
@@ -325,7 +324,7 @@ def _database_failure(message: str, error: Exception) -> click.ClickException:
             "The tables are missing or from another release; run "
             f"{_program()} xgen-sessions upgrade, or your own migrations."
         )
-    return click.ClickException(f"{message} {cause_of(error)}")
+    return click.ClickException(f"{message} ({cause_of(error)})")
 
 
 def _program() -> str:

@@ -22,14 +22,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def cause_of(error: BaseException) -> str:
-    """Return the driver's message in brackets, without the statement and its parameters."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = str(getattr(error, "orig", None) or error).splitlines()
-    return f"({shown(lines[0] if lines else type(error).__name__)})"
-
-
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table, if it has rows."""
     try:

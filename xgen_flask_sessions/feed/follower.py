@@ -15,6 +15,7 @@ from ..connections.pool import Connection, DeadlinePool, leave_to_parent
 from ..runtime import has_green_threads, reset_after_fork, start
 from ..store import feed_table
 from ..store.feed_table import Event
+from ..text import cause_of
 from .wakeups import Wakeup
 
 _log = logging.getLogger(__name__)
@@ -207,7 +208,7 @@ class Follower:
                 if self._stopped or not self._is_wanted():
                     return
                 if pause_s == _FIRST_PAUSE_S:  # log it once
-                    _log.warning("The feed cannot be read: %s", error)
+                    _log.warning("The feed cannot be read: %s", cause_of(error))
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 

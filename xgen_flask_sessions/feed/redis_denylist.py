@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from ..clock import SECOND_US
 from ..errors import ConfigurationError, DenylistUnavailable
 from ..runtime import elapsed, has_green_threads, reset_after_fork, start
+from ..text import traceback_of
 from .redis_stream import Place, Read, RedisFeed, RedisUnavailable
 from .revoked import RevokedTokens
 
@@ -238,7 +239,7 @@ class RedisDenylist:
         if isinstance(reason, str | RedisUnavailable):
             _log.warning("The feed cannot be followed, and no token passes: %s", reason)
         else:
-            _log.error("The feed cannot be followed.", exc_info=reason)
+            _log.error("The feed cannot be followed.\n%s", traceback_of(reason))
 
     def _lose(self) -> None:
         self.view = self._reading = None

@@ -16,6 +16,7 @@ from ..connections.deadlines import watchdog
 from ..connections.side_engines import unpooled_engine
 from ..errors import ConfigurationError
 from ..runtime import start
+from ..text import cause_of
 from .follower import FeedReader, FeedSource, Follower
 from .publisher import Publisher
 from .redis_stream import SHORTEST_STALENESS_S
@@ -100,7 +101,7 @@ def _compact(work: Callable[[], object]) -> None:
     try:
         work()
     except Exception as error:
-        _log.warning("The snapshot in Redis cannot be replaced now: %s", error)
+        _log.warning("The snapshot in Redis cannot be replaced now: %s", cause_of(error))
 
 
 def _read_snapshot(engine: sa.Engine) -> Snapshot:

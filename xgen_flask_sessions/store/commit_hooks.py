@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
+from ..text import traceback_of
+
 _log = logging.getLogger(__name__)
 
 _NEWS = "xgen_sessions_news"
@@ -90,8 +92,8 @@ def _after_commit(session: Session) -> None:
     for _, send in entries:
         try:
             send()
-        except Exception:  # the change is committed: the other receivers must still run
-            _log.exception("A receiver of a signal failed.")
+        except Exception as error:  # the change is committed: the other receivers must still run
+            _log.error("A receiver of a signal failed.\n%s", traceback_of(error))
 
 
 def _after_soft_rollback(session: Session, previous: SessionTransaction) -> None:

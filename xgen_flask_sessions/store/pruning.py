@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from .. import clock
 from ..clock import MAX_RELEVANCE_US
+from ..text import cause_of
 from . import commit_hooks, dialects
 from .dialects import Dialect
 from .dialects.base import by_index
@@ -138,7 +139,7 @@ def _try_to_delete(connection: sa.Connection, due: list[Any]) -> int:
         if error.connection_invalidated:
             raise
         savepoint.rollback()  # raises if the database rolled back more than the savepoint
-        _log.warning("Rows past the retention could not be deleted: %s", error.orig)
+        _log.warning("Rows past the retention could not be deleted: %s", cause_of(error))
         return 0
     savepoint.commit()
     return deleted

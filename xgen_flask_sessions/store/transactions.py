@@ -150,6 +150,7 @@ def _changing(
             with nullcontext() if commit else _savepoint(session):
                 yield
         except BaseException as error:
+            _hide_parameters(error)
             lost = not commit and _is_transaction_lost(session, error)
             if commit or lost:
                 _roll_back(session)
@@ -164,6 +165,7 @@ def _commit(session: Session) -> None:
     try:
         commit_hooks.take_last_steps(session)
     except BaseException as error:
+        _hide_parameters(error)
         _roll_back(session)
         if isinstance(error, UNREACHABLE):
             raise LedgerUnavailable from error
@@ -171,6 +173,7 @@ def _commit(session: Session) -> None:
     try:
         session.commit()
     except UNREACHABLE as error:
+        _hide_parameters(error)
         _roll_back(session)
         if dialects.of(session).is_commit_undone(getattr(error, "orig", None)):
             raise LedgerUnavailable from error
@@ -178,6 +181,12 @@ def _commit(session: Session) -> None:
     except BaseException:
         _roll_back(session)
         raise
+
+
+def _hide_parameters(error: BaseException) -> None:
+    """Keep the statement's parameters, such as a host's password hashes, out of the message."""
+    if isinstance(error, sa_exc.StatementError):
+        error.hide_parameters = True
 
 
 def _roll_back(session: Session) -> None:

@@ -29,6 +29,7 @@ from ..state import State, get_app, get_state
 from ..store import revocations, sign_ins
 from ..store.revocations import Cause
 from ..store.transactions import HeldByHost
+from ..text import cause_of
 from ..tokens.claims import IssuedToken
 from . import login_browser
 from .cookie import unset_cookie
@@ -209,5 +210,5 @@ def _end_afterwards(app: Flask, session_id: str, why: Cause) -> None:
     with app.app_context():
         try:
             _end_session(session_id, why)
-        except LedgerUnavailable:
-            app.logger.exception("The end of a session could not be recorded.")
+        except LedgerUnavailable as error:
+            app.logger.error("The end of a session could not be recorded: %s", cause_of(error))

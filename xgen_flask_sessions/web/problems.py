@@ -19,6 +19,7 @@ from ..errors import (
     XgenSessionsError,
 )
 from ..store.transactions import UNREACHABLE
+from ..text import cause_of
 from .same_site import is_local_path
 
 PAGE_POLICY = "; ".join(
@@ -104,7 +105,7 @@ def http_problem(error: HTTPException) -> Any:
 
 def database_problem(error: Exception) -> Response:
     """Log a database error, and return it as a problem document."""
-    current_app.logger.error("The database cannot be used: %s", error)
+    current_app.logger.error("The database cannot be used: %s", cause_of(error))
     return answer(DatabaseUnavailable())
 
 

@@ -14,13 +14,13 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from xgen_flask_sessions import clock
 from xgen_flask_sessions.cli.doctor.findings import Finding
-from xgen_flask_sessions.cli.terminal import cause_of
 from xgen_flask_sessions.clock import SECOND_US
 from xgen_flask_sessions.errors import ConfigurationError, DenylistUnavailable
 from xgen_flask_sessions.roster.diagnostics import database_now_us, most_frequent_address
 from xgen_flask_sessions.settings import Settings
 from xgen_flask_sessions.state import State
 from xgen_flask_sessions.store import dialects
+from xgen_flask_sessions.text import cause_of
 
 _TOLERANCE_US = SECOND_US
 _MIN_USERS, _MIN_SHARE = 5, 0.8
@@ -122,7 +122,7 @@ def _unusable(error: Exception) -> Finding:
         level="problem",
         code="database-unusable",
         meaning="The database cannot be used; its contents and revoking were not examined. "
-        f"{cause_of(error)}",
+        f"({cause_of(error)})",
         mend="Start the database, and check address, user and password in SQLALCHEMY_DATABASE_URI.",
     )
 

@@ -15,7 +15,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from xgen_flask_sessions.cli.doctor.findings import Finding
-from xgen_flask_sessions.cli.terminal import cause_of
 from xgen_flask_sessions.clock import SECOND_US
 from xgen_flask_sessions.errors import (
     ConfigurationError,
@@ -28,6 +27,7 @@ from xgen_flask_sessions.state import State
 from xgen_flask_sessions.store import revocations, sign_ins
 from xgen_flask_sessions.store.revocations import Cause
 from xgen_flask_sessions.store.sign_ins import Issue
+from xgen_flask_sessions.text import cause_of
 from xgen_flask_sessions.tokens.claims import Claims
 
 _T = TypeVar("_T")
@@ -62,7 +62,7 @@ def prove_revocation(state: State) -> Finding:
             level="problem",
             code="proof-left-behind",
             meaning=f"Revoking works, but the rows of the proof could not be deleted. "
-            f"{cause_of(error)}",
+            f"({cause_of(error)})",
             mend=f"Delete the rows of the user_id {trial.user_id} in the tables.",
         )
     return finding
@@ -86,12 +86,10 @@ def _result_of(trial: _Trial) -> Finding:
             meaning="This application only verifies tokens; run doctor where they are issued.",
         )
     except (SQLAlchemyError, XgenSessionsError) as error:
-        cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
-        words = cause_of(cause) if isinstance(cause, SQLAlchemyError) else f"({error})"
         return Finding(
             level="problem",
             code="revocation-untried",
-            meaning=f"Revoking could not be tested: the database refused. {words}",
+            meaning=f"Revoking could not be tested: the database refused. ({cause_of(error)})",
             mend="Let the application's database user read and write the tables.",
         )
     return Finding(

@@ -12,8 +12,9 @@ from flask_login import LoginManager
 from flask_sqlalchemy import SQLAlchemy
 
 from . import lifecycle
+from .admin.registration import add_login_management
 from .admin.templating import template_globals
-from .admin.views import ASSETS, LoginManagementView
+from .admin.views import ASSETS, ENDPOINT
 from .api.views import create_blueprint
 from .cli.commands import commands
 from .denylist.checker import TokenChecker
@@ -231,11 +232,10 @@ def _attach(app: Flask, state: State, admin: Admin | None, login: LoginBridge | 
     app.jinja_env.globals.update(template_globals())
     blueprint = create_blueprint(state.settings.url_prefix, ASSETS)
     app.register_blueprint(blueprint)
-    protected = [blueprint]
+    protected = [blueprint.name]
     if admin is not None:
-        view = LoginManagementView()
-        admin.add_view(view)
-        protected.append(view)
+        add_login_management(admin, app)
+        protected.append(ENDPOINT)
     HostExtensions(app, protected, login=login, with_flask_admin=admin is not None).attach()
 
 

@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..roster import records
 from ..roster.listing import COLUMNS, Column, Listing, parse_listing, parse_page
-from ..state import get_state
+from ..state import find_state, get_state
 from ..store.transactions import UNREACHABLE
 from ..text import visible
 from ..web import i18n
@@ -76,13 +76,18 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
     @checks_caller
     def is_accessible(self) -> bool:
         """Return whether the current user may see the view."""
+        state = find_state()
+        if state is None:  # the same Admin serves an application without the plugin
+            return False
         try:
-            return get_state().authority.may_view(require_user())
+            return state.authority.may_view(require_user())
         except XgenSessionsError:
             return False
 
     def inaccessible_callback(self, name: str, **kwargs: Any) -> Any:  # noqa: ARG002
         """Redirect to the sign-in page without a valid session; otherwise answer 403."""
+        if find_state() is None:
+            return abort(404)
         try:
             require_user()
         except AuthenticationError as error:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib.util
 import threading
 from collections.abc import Iterable
-from typing import Any
 
-from flask import Blueprint, Flask
+from flask import Flask
 
 from ..state import get_state
 from .login_bridge import LoginBridge, begin_request
@@ -16,8 +15,8 @@ from .login_bridge import LoginBridge, begin_request
 class HostExtensions:
     """Adapts to Flask-Login, Flask-WTF and Flask-Babel: at once, and again at the first request.
 
-    :param guarded: Blueprints and Flask-Admin views of the plugin, which have their own guards
-        against cross-site requests.
+    :param guarded: Names of the plugin's blueprints, which have their own guards against cross-site
+        requests.
     :param login: The bridge to Flask-Login, if the host has it.
     :param with_flask_admin: Whether the host has Flask-Admin.
     """
@@ -25,7 +24,7 @@ class HostExtensions:
     def __init__(
         self,
         app: Flask,
-        guarded: Iterable[Any],
+        guarded: Iterable[str],
         *,
         login: LoginBridge | None,
         with_flask_admin: bool,
@@ -63,15 +62,15 @@ class HostExtensions:
             self._login.attach(self._app)
 
 
-def _exempt(app: Flask, guarded: Any) -> bool:
-    """Exempt a blueprint or view from Flask-WTF's guard; return whether that succeeded.
+def _exempt(app: Flask, name: str) -> bool:
+    """Exempt a blueprint from Flask-WTF's guard; return whether that succeeded.
 
     Flask-WTF's form tokens need the Flask session and expire after an hour; the plugin's last as
     long as their session.
     """
     host_csrf = app.extensions.get("csrf")
-    blueprint = guarded if isinstance(guarded, Blueprint) else guarded.blueprint
-    if host_csrf is None or blueprint is None:  # Flask-Admin has no application yet
+    blueprint = app.blueprints.get(name)
+    if host_csrf is None or blueprint is None:  # Flask-Admin is not set up yet
         return False
     host_csrf.exempt(blueprint)
     return True

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flask import abort, redirect, request, url_for
+from flask import abort, current_app, redirect, request, url_for
 from flask_admin import BaseView, expose
 from flask_login import current_user
 
@@ -40,13 +40,20 @@ from ..web.problems import (
     with_security_headers,
 )
 from ..web.request_token import outcome
+from .page_parts import PageParts
 
 ENDPOINT = "admin-active-sessions"
 
 ASSETS = Path(__file__).parent
 """The directory of ``static/`` and ``templates/``."""
 
+_LAYOUT = "xgen_sessions/admin_center.html"
+
 _NOTICE_US = 300 * SECOND_US
+
+
+def _styles() -> list[str]:
+    return [url_for("xgen_sessions.static", filename="xgen-sessions.css")]
 
 
 def page_number() -> int:
@@ -70,8 +77,33 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
 
     @property
     def extra_css(self) -> list[str]:
-        """The styles, for any layout."""
-        return [url_for("xgen_sessions.static", filename="xgen-sessions.css")]
+        """The styles, which a layout shows in its head; otherwise the page shows them."""
+        parts: PageParts | None = self._template_args.get("page_parts")
+        if parts is not None:
+            parts.shows("styles")
+        return _styles()
+
+    def render(self, template: str, **kwargs: Any) -> str:
+        """Render a template in the host's layout, or in the plugin's if that shows no content."""
+        page, is_complete = self._render_in_layout(template, kwargs)
+        if is_complete:
+            return page
+        layout = self.admin.theme.base_template
+        current_app.logger.warning(
+            "Flask-Admin's base template %r has no block 'body', or does not show it; "
+            "%s is shown in the layout %r instead.", layout, self.endpoint, _LAYOUT,
+        )  # fmt: skip
+        page, _ = self._render_in_layout(template, kwargs, admin_base_template=_LAYOUT)
+        return page
+
+    def _render_in_layout(self, template: str, arguments: Any, **over: str) -> tuple[str, bool]:
+        """Return the rendered template, and whether it has the page's content.
+
+        :param over: Arguments that replace those of Flask-Admin.
+        """
+        parts = PageParts()
+        self._template_args.update(over, page_parts=parts)
+        return super().render(template, styles=_styles(), **arguments), parts.is_complete
 
     @checks_caller
     def is_accessible(self) -> bool:

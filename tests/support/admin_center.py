@@ -40,6 +40,11 @@ class AdminCenter:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
+    @property
+    def process_id(self) -> int:
+        """The id of the server's process."""
+        return self._process.pid
+
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             [self._python, "-m", "xgen_flask_sessions", "serve", "--port", str(self.port)],

@@ -220,6 +220,8 @@ def _reason() -> str | None:
     if (request.content_length or 0) > _MAX_BODY_BYTES:
         raise RequestEntityTooLarge
     data = request.stream.read(_MAX_BODY_BYTES + 1)
+    if len(data) > _MAX_BODY_BYTES:  # without a Content-Length
+        raise RequestEntityTooLarge
     if not data:
         return None
     try:

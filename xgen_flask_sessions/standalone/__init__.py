@@ -10,7 +10,7 @@ Knows its own users, pages and commands. Must not know more of the plugin than i
     The pages.
 ``accounts``, ``passwords``, ``seeding``, ``preparation``
     The rules and actions behind them.
-``commands``, ``terminal``
+``commands``, ``terminal``, ``server``
     ``python -m xgen_flask_sessions``.
 """
 

@@ -31,8 +31,6 @@ from xgen_flask_sessions.standalone.terminal import (
     search_option,
 )
 
-THREADS = 8
-
 
 def _load_app(instance: str | None = None) -> Flask:
     with cli_errors(AccountError):
@@ -65,21 +63,13 @@ def cli() -> None:
 @cli_errors(AccountError)
 def serve(host: str, port: int, instance: str | None) -> None:
     """Serve the Admin Center until it is told to stop."""
-    from waitress.server import create_server
+    from xgen_flask_sessions.standalone.server import create_server
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))  # waitress finishes its requests then
     app = _load_app(instance)
     try:
-        # waitress drops the headers of proxies unless it is told not to.
-        server = create_server(
-            app,
-            host=host,
-            port=port,
-            threads=THREADS,
-            ident=None,
-            clear_untrusted_proxy_headers=not app.config["TRUSTED_PROXIES"],
-        )
+        server = create_server(app, host=host, port=port)
     except (OSError, ValueError) as error:
         raise click.ClickException(f"{host} port {port} cannot be listened on: {error}") from error
     url = _url_of(server, host)

@@ -22,6 +22,7 @@ from .settings import LONGEST_LIFETIME, SHORTEST_LIFETIME
 from .signals import session_ended, session_issued, user_forced_out
 from .state import State, get_app, get_state
 from .store import commit_hooks, pruning, revocations, sign_ins
+from .store.deployments import deployment_of
 from .store.revocations import Cause, Revocation
 from .store.sign_ins import Issue, PastSignIn
 from .store.tables import MAX_REASON
@@ -69,7 +70,7 @@ def issue(
             user_agent=agent,
             require_active=lambda: state.users.require_active(user_id),
         )
-        issued = sign(state, recorded, extra)
+        issued = sign(state, session, recorded, extra)
         state.pruning.schedule(session)
     _announce(session, commit, session_issued.send, issued=issued, user_id=user_id)
     return issued
@@ -92,7 +93,7 @@ def renew(verified: VerifiedToken, *, commit: bool = True) -> IssuedToken:
             usual_us=lifetime_us(state.settings.lifetime),
             require_active=state.users.require_active,
         )
-        issued = sign(state, recorded, verified.claims)
+        issued = sign(state, session, recorded, verified.claims)
         state.pruning.schedule(session)
     _announce(session, commit, session_issued.send, issued=issued, user_id=verified.user_id)
     return issued
@@ -276,9 +277,10 @@ def start_relay() -> None:
         relay.ensure_running()
 
 
-def sign(state: State, recorded: Issue, extra: Mapping[str, Any]) -> IssuedToken:
+def sign(state: State, session: Session, recorded: Issue, extra: Mapping[str, Any]) -> IssuedToken:
     """Return the token of a recorded sign-in or renewal.
 
+    :param session: The session that recorded it.
     :param extra: The host's own claims.
     :raises ValueError: They make the token too long.
     """
@@ -290,6 +292,7 @@ def sign(state: State, recorded: Issue, extra: Mapping[str, Any]) -> IssuedToken
             issued_us=recorded.issued_us,
             expires_us=recorded.expires_us,
             extra=extra,
+            deployment=deployment_of(session),
         )
     )
     return IssuedToken(

@@ -440,6 +440,23 @@ def test_a_token_has_exactly_these_claims() -> None:
     }
 
 
+def test_a_deployment_is_a_claim_that_tokens_of_earlier_releases_lack() -> None:
+    codec = make_codec()
+    claims = replace(CLAIMS, deployment="d" * 32)
+
+    token = codec.encode(claims)
+
+    assert payload_of(token)["dpl"] == "d" * 32
+    assert codec.decode(token, now_us=NOW_US) == claims
+    assert codec.decode(codec.encode(CLAIMS), now_us=NOW_US).deployment is None
+
+
+@pytest.mark.parametrize("value", ["", 5, "d" * 37, "not an id", ["d"]])
+def test_a_malformed_deployment_is_refused(value: object) -> None:
+    with pytest.raises(TokenInvalid):
+        make_codec().decode(forge(payload={"dpl": value}), now_us=NOW_US)
+
+
 @pytest.mark.parametrize("name", ["iss", "sub", "jti", "sid", "iat", "exp", "iat_us"])
 def test_every_claim_is_required(name: str) -> None:
     with pytest.raises(TokenInvalid):

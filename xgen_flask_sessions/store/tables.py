@@ -166,6 +166,8 @@ class FeedHead(Base):
     """Always ``head``."""
     position: Mapped[int] = mapped_column(sa.BigInteger)
     """The position of the last event."""
+    deployment_id: Mapped[str | None] = mapped_column(_ID)
+    """The deployment's id, made at the first use. Tokens and the feed in Redis carry it."""
 
     __table_args__ = (BYTEWISE,)
 

@@ -17,7 +17,7 @@ MAX_NESTING: Final = 64
 MAX_USER_ID_LENGTH: Final = 255
 
 RESERVED_CLAIMS: Final = frozenset(
-    {"iss", "sub", "aud", "jti", "sid", "iat", "exp", "iat_us", "nbf"}
+    {"iss", "sub", "aud", "jti", "sid", "iat", "exp", "iat_us", "nbf", "dpl"}
 )
 """Claims that a host cannot set."""
 
@@ -35,6 +35,8 @@ class Claims:
     expires_us: int
     extra: Mapping[str, Any]
     """Claims that the host added."""
+    deployment: str | None = None
+    """The id of the deployment that issued it; ``None`` if a release before 0.4 did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,8 @@ class TokenCodec:
             "exp": claims.expires_us // SECOND_US,
             "iat_us": claims.issued_us,
         }
+        if claims.deployment is not None:
+            payload["dpl"] = claims.deployment
         if self._audience is not None:
             payload["aud"] = self._audience
         token = self._jws.encode(
@@ -155,6 +157,7 @@ class TokenCodec:
             issued_us=_integer(payload.pop("iat_us", None), _MAX_SECONDS * SECOND_US),
             expires_us=_integer(payload.pop("exp", None), _MAX_SECONDS) * SECOND_US,
             extra=payload,
+            deployment=_identifier(payload.pop("dpl")) if "dpl" in payload else None,
         )
         if _integer(payload.pop("iat", None), _MAX_SECONDS) != claims.issued_us // SECOND_US:
             _refuse("The token's times contradict each other.")
@@ -205,7 +208,7 @@ def _user_id(value: object) -> str:
 
 def _identifier(value: object) -> str:
     if not isinstance(value, str) or not is_session_id(value):
-        _refuse("The token has an invalid jti or sid.")
+        _refuse("The token has an invalid jti, sid or dpl.")
     return value
 
 

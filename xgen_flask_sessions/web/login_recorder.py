@@ -181,7 +181,7 @@ def _record_login(state: State, pending: _Pending) -> IssuedToken | None:
             user_agent=agent,
             unless_forced_out_since=pending.invalid_before_us,
         )
-        issued = sign(state, recorded, {})
+        issued = sign(state, own, recorded, {})
         state.pruning.schedule(own)
         announce(own, session_issued.send, issued=issued, user_id=user_id)
     return issued

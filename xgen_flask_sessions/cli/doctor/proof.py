@@ -25,6 +25,7 @@ from xgen_flask_sessions.errors import (
 )
 from xgen_flask_sessions.state import State
 from xgen_flask_sessions.store import revocations, sign_ins
+from xgen_flask_sessions.store.deployments import deployment_of
 from xgen_flask_sessions.store.revocations import Cause
 from xgen_flask_sessions.store.sign_ins import Issue
 from xgen_flask_sessions.text import cause_of
@@ -139,7 +140,8 @@ class _Trial:
     def _sign_in(self, session: Session) -> tuple[str, str]:
         """Return the token and the id of a new session."""
         recorded = sign_ins.issue(session, self.user_id, lifetime_us=_LIFETIME_US)
-        return self._state.codec.encode(_claims(recorded)), recorded.session_id
+        claims = _claims(recorded, deployment_of(session))
+        return self._state.codec.encode(claims), recorded.session_id
 
     def _change(self, step: Callable[[Session], _T]) -> _T:
         with Session(self._state.db.engine) as session, session.begin():
@@ -161,7 +163,7 @@ class _Trial:
         raise _Deviation(otherwise)
 
 
-def _claims(recorded: Issue) -> Claims:
+def _claims(recorded: Issue, deployment: str) -> Claims:
     return Claims(
         user_id=recorded.user_id,
         jti=recorded.jti,
@@ -169,4 +171,5 @@ def _claims(recorded: Issue) -> Claims:
         issued_us=recorded.issued_us,
         expires_us=recorded.expires_us,
         extra={},
+        deployment=deployment,
     )

@@ -198,6 +198,13 @@ class Dialect:
         connection.execute(sa.insert(EVENTS), numbered)
         return position
 
+    def name_deployment(self, connection: sa.Connection, deployment_id: str) -> str:
+        """Record the deployment's id unless it has one, and return its id."""
+        found: str = connection.execute(
+            self._name_deployment, {"deployment_id": deployment_id}
+        ).scalar_one()
+        return found
+
     def newest_stamp(self, connection: sa.Connection) -> int:
         """Return the newest stamp of all users; the row ``*`` must be locked exclusively."""
         return connection.scalar(sa.select(sa.func.max(_row.last_issued_us))) or 0
@@ -274,6 +281,14 @@ class Dialect:
         values = {"name": "head", "position": count}
         updated = {"position": _HEAD.c.position + count}
         return self._upsert(_HEAD, values, lambda _: updated).returning(_HEAD.c.position)
+
+    @cached_property
+    def _name_deployment(self) -> Any:
+        name = _HEAD.c.deployment_id
+        values = {"name": "head", "position": 0, "deployment_id": sa.bindparam("deployment_id")}
+        return self._upsert(
+            _HEAD, values, lambda new: {"deployment_id": sa.func.coalesce(name, new.deployment_id)}
+        ).returning(name)
 
     def _upsert(self, table: sa.Table, values: Any, updated: Any) -> Any:
         statement = self._insert(table).values(values)

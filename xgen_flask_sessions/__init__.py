@@ -11,6 +11,7 @@ other modules are internal; their rooms import downwards only:
 ``api``             The JSON API and its OpenAPI document.
 ``web``             Requests: finding the token, refusing, redirecting; Flask-Login; cookies; forms.
 ``lifecycle``       A session's life: issue, renew, verify, end, force logout, prune.
+``request_acts``    The sign-ins and revocations that the current request made.
 ``state``           The objects that ``init_app`` built for one application.
 ``denylist``        Whether a token is revoked.
 ``roster``          Lists of the signed-in users and their sessions.

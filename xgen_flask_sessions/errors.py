@@ -71,6 +71,7 @@ class SessionRevoked(TokenError):
     """The token's session was ended.
 
     :param forced: Whether an administrator ended it by a force logout.
+    :param account_changed: Whether a change of the account ended it, such as a new password.
     :param user_id: The session's user, if known.
     """
 
@@ -78,12 +79,20 @@ class SessionRevoked(TokenError):
     default_detail = "The session has ended."
 
     def __init__(
-        self, detail: str | None = None, *, forced: bool = False, user_id: str | None = None
+        self,
+        detail: str | None = None,
+        *,
+        forced: bool = False,
+        account_changed: bool = False,
+        user_id: str | None = None,
     ) -> None:
         self.forced = forced
+        self.account_changed = account_changed
         self.user_id = user_id
         if forced and detail is None:
             detail = "An administrator ended the session."
+        elif account_changed and detail is None:
+            detail = "The account was changed, for example its password. Sign in again."
         super().__init__(detail)
 
 

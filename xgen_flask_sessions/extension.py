@@ -89,7 +89,8 @@ class XgenSessions:
             default, always. Only a SuperUser can force out a SuperUser.
         :param revoke_on: Names of the user model's attributes whose change ends the user's
             sessions in the same transaction, such as ``["password_hash", "is_active"]``; with
-            any, the user's deletion ends them, too. A user that becomes active keeps them.
+            any, the user's deletion ends them, too. A user that becomes active keeps them, and a
+            session that begins in the request of the change survives it.
         :raises ConfigurationError: The set-up is wrong; the message names the fix.
         """
         if "xgen_sessions" in app.extensions:

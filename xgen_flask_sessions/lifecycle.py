@@ -15,6 +15,7 @@ from typing import Any
 from flask import has_request_context, request
 from sqlalchemy.orm import Session
 
+from .request_acts import find_acts
 from .roster import records
 from .roster.devices import clean_address, clean_user_agent
 from .roster.roster import ActiveSession
@@ -72,6 +73,9 @@ def issue(
         )
         issued = sign(state, session, recorded, extra)
         state.pruning.schedule(session)
+    acts = find_acts()
+    if acts is not None:
+        acts.issued.setdefault(user_id, {})[issued.session_id] = issued.issued_us
     _announce(session, commit, session_issued.send, issued=issued, user_id=user_id)
     return issued
 
@@ -145,6 +149,9 @@ def force_logout_authorized(
     with get_state().transactions.write(commit=commit) as session:
         authorize(session)
         revocation = revocations.force_logout(session, user_id, why)
+        acts = find_acts()
+        if acts is not None:
+            acts.note_revocation(session, revocation)
     _announce(session, commit, user_forced_out.send, revocation=revocation)
     return revocation
 

@@ -24,6 +24,7 @@ from .tokens.verifying_keys import VerifyingKeys
 
 _log = logging.getLogger(__name__)
 
+_ALL_ENDED: Final = "An administrator, or a change of the account, ended the session."
 _LONGEST_STALENESS_S: Final = 60.0
 _KEYS_S: Final = 1.0
 """Seconds between two checks of the JWKS file."""
@@ -106,7 +107,11 @@ class Verifier:
             claims.user_id, claims.session_id, claims.issued_us, now_us
         )
         if revoked is not None:
-            raise SessionRevoked(forced=revoked == "forced", user_id=claims.user_id)
+            # The feed does not tell a force logout from a change of the account.
+            forced = revoked == "forced"
+            raise SessionRevoked(
+                _ALL_ENDED if forced else None, forced=forced, user_id=claims.user_id
+            )
         return verified_token(claims)
 
     def ready(self, timeout: float = 0) -> bool:

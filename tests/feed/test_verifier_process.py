@@ -214,7 +214,10 @@ def test_a_service_without_flask_and_sqlalchemy_verifies(deployment: Deployment)
         )  # fmt: skip
 
     assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines() == ["ada", "An administrator ended the session."]
+    assert run.stdout.splitlines() == [
+        "ada",
+        "An administrator, or a change of the account, ended the session.",
+    ]
 
 
 @pytest.mark.parametrize("library", ["gevent.monkey", "eventlet.patcher"])

@@ -35,6 +35,9 @@ from xgen_flask_sessions.standalone import (
 )
 from xgen_flask_sessions.standalone.config import from_environment, secret_key
 from xgen_flask_sessions.standalone.models import User, db
+from xgen_flask_sessions.store import revocations
+from xgen_flask_sessions.store.revocations import Cause
+from xgen_flask_sessions.store.tables import ACCOUNT_CHANGED
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +189,19 @@ class TestReasonOnTheSignInPage:
 
         assert (answer.status_code, answer.location) == (302, "/login?next=%2F")
         assert "An administrator ended your session. You can sign in again." in page.text
+
+    @pytest.mark.parametrize(("language", "text"), [("en", "was changed"), ("ko", "변경")])
+    def test_is_a_change_of_the_account(self, center: Center, language: str, text: str) -> None:
+        browser = center.browser("admin")
+        with center.app.app_context():
+            admin = str(center.user("admin")["id"])
+            reason = Cause(reason="password changed")
+            revocations.force_logout(db.session(), admin, reason, end_reason=ACCOUNT_CHANGED)
+            db.session.commit()
+
+        page = browser.get(f"/login?lang={language}", headers=PAGE, follow_redirects=True)
+
+        assert text in page.text
 
     def test_does_not_prevent_a_new_sign_in(self, center: Center) -> None:
         browser = center.browser("admin")

@@ -185,6 +185,7 @@ def test_a_revoked_token_is_answered_with_the_reason(host: Host, path: str) -> N
         "detail": "An administrator ended the session.",
         "code": "session_revoked",
         "forced": True,
+        "account_changed": False,
     }
 
 

@@ -69,4 +69,8 @@ class TokenChecker:
         ):
             raise TokenInvalid("The token differs from its record.")
         if status.is_revoked(now_us):
-            raise SessionRevoked(forced=status.forced, user_id=token.user_id)
+            raise SessionRevoked(
+                forced=status.forced,
+                account_changed=status.account_changed,
+                user_id=token.user_id,
+            )

@@ -19,6 +19,7 @@ from ..connections.drivers import compile_lookup
 from ..connections.pool import DeadlinePool
 from ..errors import DenylistUnavailable
 from ..store.tables import (
+    ACCOUNT_CHANGED,
     EVERYONE,
     FORCE_LOGOUT,
     RENEWED,
@@ -59,6 +60,11 @@ class TokenStatus(NamedTuple):
         if self.end_reason in (None, RENEWED):
             return self.issued_us <= self.invalid_before_us
         return self.end_reason == FORCE_LOGOUT
+
+    @property
+    def account_changed(self) -> bool:
+        """Whether a change of the account ended it, such as a new password."""
+        return self.end_reason == ACCOUNT_CHANGED
 
 
 def _everyone_us() -> sa.ScalarSelect[int]:
@@ -125,13 +131,13 @@ class StrictDenylist:
         *own, user_us, everyone_us = row
         return TokenStatus._make((*own, max(user_us, everyone_us or 0)))
 
-    def invalid_before_us(self, user_id: str) -> int:
-        """Return the later of a user's and everyone's invalidation timestamp; 0 without any.
+    def invalid_before_us(self, user_id: str) -> tuple[int, int]:
+        """Return a user's and everyone's invalidation timestamp; 0 without one.
 
         :raises DenylistUnavailable: The database does not answer in time.
         """
-        row = self._ask("invalid before", user_id)
-        return max(us or 0 for us in row or (0,))
+        user_us, everyone_us = self._ask("invalid before", user_id) or (0, 0)
+        return user_us or 0, everyone_us or 0
 
     def require_reachable(self) -> None:
         """Check that the database answers, before a call waits for it without a deadline.

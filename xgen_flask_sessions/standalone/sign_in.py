@@ -43,6 +43,7 @@ CHALLENGE: Final = 'Bearer realm="xgen"'
 WRONG: Final = gettext_noop("The username or the password is wrong.")
 INACTIVE: Final = gettext_noop("Your account is inactive. Ask an administrator.")
 FORCED: Final = gettext_noop("An administrator ended your session. You can sign in again.")
+CHANGED: Final = gettext_noop("Your account was changed, for example its password. Sign in again.")
 EXPIRED: Final = gettext_noop("Your session has expired. Sign in again.")
 ENDED: Final = gettext_noop("Your session has ended. Sign in again.")
 NEWS: Final = {
@@ -195,6 +196,8 @@ def _why_here() -> str | None:
     reason = sessions.rejection()
     if isinstance(reason, SessionRevoked) and reason.forced:
         return gettext(FORCED)
+    if isinstance(reason, SessionRevoked) and reason.account_changed:
+        return gettext(CHANGED)
     if isinstance(reason, TokenExpired):
         return gettext(EXPIRED)
     if isinstance(reason, UserInactive):

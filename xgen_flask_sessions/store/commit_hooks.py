@@ -27,6 +27,11 @@ def on_commit(session: Session, send: Callable[[], object]) -> None:
     _add(session, _NEWS, send)
 
 
+def awaits_commit(session: Session, send: Callable[[], object]) -> bool:
+    """Return whether *send* was passed to :func:`on_commit`, and was neither called nor undone."""
+    return any(entry == send for _, entry in session.info.get(_NEWS, ()))
+
+
 def before_commit(session: Session, name: str, step: Callable[[], object]) -> None:
     """Call *step* just before the session's current transaction is committed.
 

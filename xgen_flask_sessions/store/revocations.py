@@ -6,7 +6,7 @@ taken in the order that :mod:`.sign_ins` states.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
@@ -19,7 +19,16 @@ from . import dialects, feed_table
 from .dialects.base import END_ALL, INSERT_REVOCATION, by_index
 from .sign_ins import new_id
 from .stamps import begin_write, invalidate, invalidate_everyone, lock_everyone
-from .tables import ENDED, RENEWED, SIGNED_OUT, RevocationRecord, SessionRecord, UserLogin
+from .tables import (
+    ACCOUNT_CHANGED,
+    ENDED,
+    FORCE_LOGOUT,
+    RENEWED,
+    SIGNED_OUT,
+    RevocationRecord,
+    SessionRecord,
+    UserLogin,
+)
 
 Kind = Literal["user", "session", "everyone"]
 """The extent of a revocation."""
@@ -54,16 +63,61 @@ _sessions = cast("sa.Table", SessionRecord.__table__)
 _revocations = cast("sa.Table", RevocationRecord.__table__)
 
 
-def force_logout(session: Session, user_id: str, cause: Cause) -> Revocation:
-    """End every session of one user, and with them every token issued until now."""
+def force_logout(
+    session: Session, user_id: str, cause: Cause, *, end_reason: str = FORCE_LOGOUT
+) -> Revocation:
+    """End every session of one user, and with them every token issued until now.
+
+    :param end_reason: The ``end_reason`` of the sessions.
+    """
     now = clock.now_us()
     invalid_before_us = invalidate(session, user_id, now)
     feed_table.add(session, Change("user", user_id, None, invalid_before_us))
     values = _revocation_values("user", now, user_id=user_id, invalid_before_us=invalid_before_us)
     # A statement of its own: it must see the rows that the one before has waited for.
     connection = dialects.connection_of(session)
-    ended = dialects.of(connection).end_sessions(connection, user_id, values | asdict(cause))
+    ended = dialects.of(connection).end_sessions(
+        connection, user_id, values | asdict(cause), end_reason
+    )
     return Revocation(**values, sessions_ended=ended)
+
+
+def invalid_before_us(session: Session, user_id: str) -> int:
+    """Lock the user's row, and return the user's invalidation timestamp; 0 without a row."""
+    begin_write(session)
+    query = sa.select(UserLogin.invalid_before_us).where(UserLogin.user_id == user_id)
+    return session.scalar(query.with_for_update()) or 0
+
+
+def force_logout_except(
+    session: Session, user_id: str, kept: Mapping[str, int], cause: Cause
+) -> Revocation:
+    """End a user's sessions after a change of the account, except some that just began.
+
+    The invalidation timestamp ends all sessions that are older than these. Newer ones, of
+    concurrent sign-ins, end one by one.
+
+    :param kept: The stamps of the sessions to keep, by session id.
+    """
+    cut_us = max(invalid_before_us(session, user_id), min(kept.values()) - 1)
+    others = (_sessions.c.user_id == user_id, _sessions.c.session_id.not_in(kept))
+    newer = session.scalars(
+        sa.select(_sessions.c.session_id)
+        .where(*others, _sessions.c.issued_us > cut_us)
+        .with_for_update()  # a plain read may see an older snapshot on MariaDB
+    ).all()
+    for session_id in sorted({*newer}):
+        end_session(session, session_id, cause)
+    now = clock.now_us()
+    feed_table.add(session, Change("user", user_id, None, cut_us))
+    older = sa.update(_sessions).where(
+        *others, _sessions.c.ended_us.is_(None), _sessions.c.expires_us + 0 > now
+    )
+    end = by_index(older, _sessions, "ix_xgen_sessions_user")
+    ended = _rowcount(session.execute(end.values(ended_us=now, end_reason=ACCOUNT_CHANGED)))
+    _update_login(session, user_id, invalid_before_us=cut_us)
+    values = _revocation_values("user", now, user_id=user_id, invalid_before_us=cut_us)
+    return _audit(session, cause, values, ended)
 
 
 def force_logout_everyone(
@@ -112,16 +166,7 @@ def end_session(session: Session, session_id: str, cause: Cause) -> Revocation |
         feed_table.add(session, Change("session", user_id, session_id, now))
     if not ended:
         return None
-    latest = by_index(
-        sa.select(sa.func.coalesce(sa.func.max(_sessions.c.expires_us + 0), 0)).where(
-            _sessions.c.user_id == user_id, _sessions.c.ended_us.is_(None)
-        ),
-        _sessions,
-        "ix_xgen_sessions_user",
-    ).scalar_subquery()
-    session.execute(
-        sa.update(_logins).where(UserLogin.user_id == user_id).values(active_until_us=latest)
-    )
+    _update_login(session, user_id)
     values = _revocation_values("session", now, user_id=user_id, session_id=session_id)
     return _audit(session, cause, values, ended)
 
@@ -134,6 +179,19 @@ def forget(session: Session, user_id: str) -> None:
         keys = session.scalars(own).all()  # deleted by key: no neighbour is locked
         session.execute(sa.delete(key.table).where(key.in_(keys)))
     feed_table.add(session, Change("user", user_id, None, clock.now_us()))
+
+
+def _update_login(session: Session, user_id: str, **values: int) -> None:
+    """Set the user's latest expiry from the open sessions, and other columns of the row."""
+    latest = by_index(
+        sa.select(sa.func.coalesce(sa.func.max(_sessions.c.expires_us + 0), 0)).where(
+            _sessions.c.user_id == user_id, _sessions.c.ended_us.is_(None)
+        ),
+        _sessions,
+        "ix_xgen_sessions_user",
+    ).scalar_subquery()
+    own = sa.update(_logins).where(UserLogin.user_id == user_id)
+    session.execute(own.values(active_until_us=latest, **values))
 
 
 def _rowcount(result: sa.Result[Any]) -> int:

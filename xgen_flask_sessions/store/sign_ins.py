@@ -22,7 +22,7 @@ from ..errors import SessionRevoked
 from . import dialects, feed_table
 from .dialects.base import INSERT_SESSION, by_index, new_login
 from .stamps import lock_everyone, next_stamp
-from .tables import FORCE_LOGOUT, RENEWED, SessionRecord, UserLogin
+from .tables import ACCOUNT_CHANGED, FORCE_LOGOUT, RENEWED, SessionRecord, UserLogin
 
 RENEWAL_GRACE_US: Final = 60 * SECOND_US
 """How long a renewed token is still accepted, for calls under way."""
@@ -63,7 +63,7 @@ def issue(
     ip: str | None = None,
     user_agent: str | None = None,
     require_active: Callable[[], None] = lambda: None,
-    unless_forced_out_since: int | None = None,
+    unless_forced_out_since: tuple[int, int] | None = None,
 ) -> Issue:
     """Record a sign-in.
 
@@ -72,8 +72,8 @@ def issue(
     :param ip: The source address, already cleaned.
     :param user_agent: The ``User-Agent``, already cleaned.
     :param require_active: Called under the locks; raises if the user may not sign in.
-    :param unless_forced_out_since: The invalidation timestamp at the time of the sign-in, if it is
-        recorded later.
+    :param unless_forced_out_since: The user's and everyone's invalidation timestamps at the time of
+        the sign-in, if it is recorded later.
     :raises SessionRevoked: There was a force logout in between.
     """
     everyone_us = lock_everyone(session)
@@ -101,7 +101,8 @@ def issue(
     stamp = dialects.of(connection).insert_sign_in(connection, login, row)
     if unless_forced_out_since is not None:
         cut_off = sa.select(UserLogin.invalid_before_us).where(UserLogin.user_id == user_id)
-        if max(connection.execute(cut_off).scalar_one(), everyone_us) > unless_forced_out_since:
+        now_us = (connection.execute(cut_off).scalar_one(), everyone_us)
+        if any(now > then for now, then in zip(now_us, unless_forced_out_since, strict=True)):
             raise SessionRevoked(forced=True)
     return Issue(user_id=user_id, jti=jti, session_id=jti, issued_us=stamp, expires_us=expires_us)
 
@@ -179,10 +180,11 @@ def renew(
     old = session.execute(record.with_for_update()).one_or_none()
     if old is None:
         raise SessionRevoked
+    changed = old.end_reason == ACCOUNT_CHANGED
     if old.issued_us <= max(invalid_before_us, everyone_us):
-        raise SessionRevoked(forced=True)
+        raise SessionRevoked(forced=not changed, account_changed=changed)
     if old.ended_us is not None and (old.end_reason != RENEWED or old.ended_us <= now):
-        raise SessionRevoked(forced=old.end_reason == FORCE_LOGOUT)
+        raise SessionRevoked(forced=old.end_reason == FORCE_LOGOUT, account_changed=changed)
     issued = Issue(
         user_id=old.user_id,
         jti=new_id(),

@@ -17,6 +17,7 @@ EVERYONE: Final = "*"
 
 RENEWED: Final = "renewed"
 FORCE_LOGOUT: Final = "force logout"
+ACCOUNT_CHANGED: Final = "account changed"
 SIGNED_OUT: Final = "signed out"
 ENDED: Final = "ended"
 
@@ -58,7 +59,7 @@ class SessionRecord(Base):
     ended_us: Mapped[int | None] = mapped_column(sa.BigInteger)
     """Empty while the token is open. It lies in the future only with the reason "renewed"."""
     end_reason: Mapped[str | None] = mapped_column(sa.String(32))
-    """"force logout", "signed out", "renewed" or "ended"."""
+    """"force logout", "account changed", "signed out", "renewed" or "ended"."""
     ip: Mapped[str | None] = mapped_column(_IP)
     """The address of the sign-in."""
     user_agent: Mapped[str | None] = mapped_column(sa.String(MAX_USER_AGENT))

@@ -23,6 +23,7 @@ from ..lifecycle import (
     origin,
     sign,
 )
+from ..request_acts import get_acts
 from ..settings import LONGEST_LIFETIME, SHORTEST_LIFETIME
 from ..signals import session_ended, session_issued
 from ..state import State, get_app, get_state
@@ -47,8 +48,9 @@ class _Pending:
     state: State
     user_id: str | None = None
     """The user that signed in."""
-    invalid_before_us: int = 0
-    """The user's invalidation timestamp at the sign-in; a later one revokes the sign-in."""
+    invalid_before_us: tuple[int, int] = (0, 0)
+    """The user's and everyone's invalidation timestamps at the sign-in. Later ones revoke it,
+    except for those of this request's own changes of the account."""
     error: XgenSessionsError | None = None
     """The reason why the sign-in cannot be recorded, if it is known already."""
     remember: bool = False
@@ -77,6 +79,7 @@ def _note_login(_: Flask, user: Any) -> None:
     pending.ended += _tokens_in_browser(state)  # no later sign-out can end them
     login_browser.drop_token()
     pending.user_id = state.users.id_of(user)
+    get_acts().signed_in.add(pending.user_id)
     if not state.users.is_active(user):
         pending.error = UserInactive()
         return
@@ -172,14 +175,20 @@ def _record_login(state: State, pending: _Pending) -> IssuedToken | None:
     if pending.error is not None:
         raise LedgerUnavailable from pending.error
     ip, agent = origin()
-    with state.transactions.write_separately(join=True) as own:
+    acts = get_acts()
+    if acts.awaits_commit(state.db.session(), user_id):  # it holds the lock on the user's row
+        transaction = state.transactions.write(commit=False)
+    else:
+        transaction = state.transactions.write_separately(join=True)
+    with transaction as own:
+        user_us, everyone_us = pending.invalid_before_us
         recorded = sign_ins.issue(
             own,
             user_id,
             lifetime_us=lifetime_us(pending.lifetime or state.settings.lifetime),
             ip=ip,
             user_agent=agent,
-            unless_forced_out_since=pending.invalid_before_us,
+            unless_forced_out_since=(acts.since(own, user_id, user_us), everyone_us),
         )
         issued = sign(state, own, recorded, {})
         state.pruning.schedule(own)

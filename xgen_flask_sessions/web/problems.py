@@ -79,7 +79,9 @@ def with_security_headers(response: Response, *, cached: bool = False) -> Respon
 
 def answer(error: XgenSessionsError) -> Response:
     """Return *error* as a problem document, with the headers that belong to it."""
-    members = {"forced": error.forced} if isinstance(error, SessionRevoked) else {}
+    members = {}
+    if isinstance(error, SessionRevoked):
+        members = {"forced": error.forced, "account_changed": error.account_changed}
     response = problem(error.status, error.code, error.detail, **members)
     if isinstance(error, AuthenticationError) or error.oauth_error:
         challenge = 'Bearer realm="xgen"'

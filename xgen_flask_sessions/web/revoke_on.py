@@ -10,18 +10,21 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import sqlalchemy as sa
-from flask import has_request_context
 from sqlalchemy import event
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session, object_session
 
 from ..lifecycle import announce, cause
+from ..request_acts import RequestActs, find_acts
 from ..signals import user_forced_out
 from ..state import State, find_state
 from ..store import revocations
+from ..store.revocations import Revocation
+from ..store.tables import ACCOUNT_CHANGED, FORCE_LOGOUT
 from ..users.triggers import Triggers
 from .request_token import outcome
 
 _DELETED: Final = "user deleted"
+_INACTIVE: Final = "made inactive"
 
 
 def watch(triggers: Triggers) -> None:
@@ -72,7 +75,10 @@ def _reason(state: State, changed: Iterable[str], *, activated: bool) -> str | N
     relevant = sorted(name for name in changed if name != active or not activated)
     if not relevant:
         return None
-    return "made inactive" if relevant == [active] else f"{', '.join(relevant)} changed"
+    others = ", ".join(name for name in relevant if name != active)
+    if active in relevant:
+        return f"{_INACTIVE}, {others} changed" if others else _INACTIVE
+    return f"{others} changed"
 
 
 def _do_orm_execute(execution: ORMExecuteState) -> Any:
@@ -111,8 +117,34 @@ def _is_true(value: object) -> bool:
 
 
 def _end_sessions(state: State, session: Session, user_ids: Iterable[str], reason: str) -> None:
-    actor = outcome().token if has_request_context() else None
-    why = cause(state, actor.user_id if actor else None, reason)
     for user_id in user_ids:
-        revocation = revocations.force_logout(session, user_id, why)
+        revocation = _force_out(state, session, user_id, reason)
         announce(session, user_forced_out.send, revocation=revocation)
+
+
+def _force_out(state: State, session: Session, user_id: str, reason: str) -> Revocation:
+    """End a user's sessions; those that begin in the current request survive a new password."""
+    acts = find_acts()
+    actor = None if acts is None else _actor(acts, user_id)
+    why = cause(state, actor, reason)
+    end_reason = ACCOUNT_CHANGED if actor in (None, user_id) else FORCE_LOGOUT
+    if acts is None or reason.startswith((_DELETED, _INACTIVE)):
+        return revocations.force_logout(session, user_id, why, end_reason=end_reason)
+    previous_us = None
+    if user_id in acts.signed_in:
+        previous_us = revocations.invalid_before_us(session, user_id)
+    if user_id in acts.issued:
+        kept = acts.issued[user_id]
+        revocation = revocations.force_logout_except(session, user_id, kept, why)
+    else:
+        revocation = revocations.force_logout(session, user_id, why, end_reason=end_reason)
+    acts.note_revocation(session, revocation, previous_us=previous_us)
+    return revocation
+
+
+def _actor(acts: RequestActs, user_id: str) -> str | None:
+    """Return the user that makes the change: the caller, or the user that signs in."""
+    if user_id in acts.signed_in or user_id in acts.issued:
+        return user_id
+    token = outcome().token
+    return None if token is None else token.user_id

@@ -56,12 +56,14 @@ def by_index(statement: Any, table: sa.Table, name: str) -> Any:
 # Expiry is kept out of the index: MariaDB would also lock the row next to the range, which may be
 # another user's, and two such users would wait for each other.
 _now = sa.bindparam("new_revoked_us", type_=sa.BigInteger())
+_end_reason = sa.bindparam("new_end_reason", FORCE_LOGOUT, type_=SESSIONS.c.end_reason.type)
 END_ALL: Final = (
     sa.update(SESSIONS)
     .where(SESSIONS.c.ended_us.is_(None), SESSIONS.c.expires_us + 0 > _now)
-    .values(ended_us=_now, end_reason=FORCE_LOGOUT)
+    .values(ended_us=_now, end_reason=_end_reason)
 )
-"""Marks every active session as ended by a force logout; parameter ``new_revoked_us``."""
+"""Marks every active session as ended; parameters ``new_revoked_us`` and ``new_end_reason``, which
+is a force logout if it is left out."""
 END_ALL_OF_USER: Final = by_index(
     END_ALL.where(SESSIONS.c.user_id == sa.bindparam("new_user_id")),
     SESSIONS,
@@ -174,13 +176,22 @@ class Dialect:
         return stamp
 
     def end_sessions(
-        self, connection: sa.Connection, user_id: str, revocation: Mapping[str, Any]
+        self,
+        connection: sa.Connection,
+        user_id: str,
+        revocation: Mapping[str, Any],
+        end_reason: str,
     ) -> int:
         """End a user's active sessions, record the revocation, and return how many ended.
 
         :param revocation: The audit record without ``sessions_ended``.
+        :param end_reason: The ``end_reason`` of the sessions.
         """
-        values = {"new_user_id": user_id, "new_revoked_us": revocation["revoked_us"]}
+        values = {
+            "new_user_id": user_id,
+            "new_revoked_us": revocation["revoked_us"],
+            "new_end_reason": end_reason,
+        }
         ended = connection.execute(END_ALL_OF_USER, values).rowcount
         connection.execute(INSERT_REVOCATION, {**revocation, "sessions_ended": ended})
         return ended

@@ -127,10 +127,14 @@ class PostgreSQL(Dialect):
         return stamp
 
     def end_sessions(
-        self, connection: sa.Connection, user_id: str, revocation: Mapping[str, Any]
+        self,
+        connection: sa.Connection,
+        user_id: str,
+        revocation: Mapping[str, Any],
+        end_reason: str,
     ) -> int:
         """End the sessions and record the revocation in one statement."""
-        values = prefixed("new", {**revocation, "user_id": user_id})
+        values = prefixed("new", {**revocation, "user_id": user_id, "end_reason": end_reason})
         ended: int = connection.execute(self._end_sessions, values).scalar_one()
         return ended
 

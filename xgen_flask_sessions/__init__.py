@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from .signals import session_ended, session_issued, token_rejected, user_forced_out
     from .store.revocations import Revocation
     from .store.sign_ins import PastSignIn
+    from .text import cause_of, traceback_of
     from .tokens.claims import IssuedToken, VerifiedToken
     from .users.directory import UserFields
     from .web.i18n import gettext, gettext_noop, lazy_gettext, ngettext
@@ -98,6 +99,7 @@ __all__ = [
     "VerifiedToken",
     "XgenSessions",
     "XgenSessionsError",
+    "cause_of",
     "cli_errors",
     "current_token",
     "gettext",
@@ -109,6 +111,7 @@ __all__ = [
     "session_issued",
     "token_rejected",
     "token_required",
+    "traceback_of",
     "user_forced_out",
 ]
 
@@ -122,6 +125,7 @@ _LAZY: Final = {
     "UserFields": "users.directory",
     "VerifiedToken": "tokens.claims",
     "XgenSessions": "extension",
+    "cause_of": "text",
     "cli_errors": "cli.commands",
     "current_token": "web.request_token",
     "gettext": "web.i18n",
@@ -133,6 +137,7 @@ _LAZY: Final = {
     "session_issued": "signals",
     "token_rejected": "signals",
     "token_required": "web.request_token",
+    "traceback_of": "text",
     "user_forced_out": "signals",
 }
 """Modules that are imported at the first use of a name, so that a verifier loads no Flask."""

@@ -29,7 +29,7 @@ from flask import Flask
 from tests.support.admin_center import AdminCenter
 from xgen_flask_sessions.roster.listing import COLUMNS
 from xgen_flask_sessions.roster.roster import PAGE_SIZE
-from xgen_flask_sessions.standalone import create_app, prepare, seeding
+from xgen_flask_sessions.standalone import create_app, seeding
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import User, db
 
@@ -200,7 +200,6 @@ def main() -> None:
         os.environ["XGEN_DATABASE_URL"] = arguments.database_url
     with tempfile.TemporaryDirectory() as home:
         app = create_app(Path(home) / "instance", {"ADMIN_PASSWORD": "correct horse battery"})
-        prepare(app)
         if not arguments.seeded:
             begun = time.perf_counter()
             with app.app_context():

@@ -33,7 +33,8 @@ from xgen_flask_sessions.standalone import (
     passwords,
     prepare,
 )
-from xgen_flask_sessions.standalone.config import from_environment, secret_key
+from xgen_flask_sessions.standalone.config import from_environment
+from xgen_flask_sessions.standalone.instance import secret_key
 from xgen_flask_sessions.standalone.models import User, db
 from xgen_flask_sessions.store import revocations
 from xgen_flask_sessions.store.revocations import Cause

@@ -125,7 +125,7 @@ def center_maker(instance: Path, server: KeptTables | None = None) -> Iterator[M
             **PATIENT,
             **config,
         }
-        center = Center(app=create_app(instance, options))
+        center = Center(app=create_app(instance, options, prepared=False))
         centers.append(center)
         if server is not None and on_server:
             server.provide("standalone", center.create_tables)

@@ -70,6 +70,7 @@ def _engine_like(engine: sa.Engine, **pooling: Any) -> sa.Engine:
         engine.url,
         creator=lambda: _with_implicit_begin(open_unpooled(source)),
         execution_options=dict(engine.get_execution_options()),
+        hide_parameters=engine.hide_parameters,
         **pooling,
         **isolation,
     )

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
-from flask import Flask
+from flask import Flask, request
 from flask_login import LoginManager
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from xgen_flask_sessions import traceback_of
 from xgen_flask_sessions.standalone import (
     error_pages,
     language,
@@ -20,27 +21,44 @@ from xgen_flask_sessions.standalone import (
 from xgen_flask_sessions.standalone.admin_center import create_admin
 from xgen_flask_sessions.standalone.config import (
     engine_options,
-    find_instance,
     from_environment,
-    secret_key,
 )
 from xgen_flask_sessions.standalone.extensions import sessions
+from xgen_flask_sessions.standalone.instance import find_instance, protect_database, secret_key
 from xgen_flask_sessions.standalone.models import User, db
+from xgen_flask_sessions.standalone.preparation import prepare_or_retry
+
+
+class AdminCenter(Flask):
+    """Flask, whose log never holds the values of a statement: password hashes are among them."""
+
+    def log_exception(self, *arguments: Any) -> None:
+        """Log an unhandled error; see Flask."""
+        error = arguments[-1][1]
+        path = ascii(request.path)  # it may hold line breaks
+        self.logger.error("Exception on %s [%s]\n%s", path, request.method, traceback_of(error))
 
 
 def create_app(
-    instance_path: str | os.PathLike[str] | None = None, config: Mapping[str, Any] | None = None
+    instance_path: str | os.PathLike[str] | None = None,
+    config: Mapping[str, Any] | None = None,
+    *,
+    prepared: bool = True,
 ) -> Flask:
-    """Return the Admin Center as a WSGI application; ``prepare()`` makes its tables.
+    """Return the Admin Center as a WSGI application, for any WSGI server.
+
+    Its tables and its first SuperUser are created if they are missing; see
+    :func:`~xgen_flask_sessions.standalone.prepare`. Several processes may start at the same time.
 
     :param instance_path: The directory of its database and its secret; otherwise
         ``XGEN_INSTANCE_PATH``, otherwise ``./instance``. It is created if missing.
     :param config: Configuration that overrides the environment; see
         :func:`~xgen_flask_sessions.standalone.config.from_environment`.
+    :param prepared: Without it, the caller calls :func:`~xgen_flask_sessions.standalone.prepare`.
     :raises ConfigurationError: The set-up is wrong; the message names the fix.
     """
     instance = find_instance(instance_path)
-    app = Flask(__package__, instance_path=str(instance))
+    app = AdminCenter(__package__, instance_path=str(instance))
     app.config.from_mapping(from_environment(instance, os.environ))
     app.config.from_mapping(config or {})
     # Flask's own cookies are sent as the token's is.
@@ -54,6 +72,7 @@ def create_app(
     app.config.setdefault(
         "SQLALCHEMY_ENGINE_OPTIONS", engine_options(app.config["SQLALCHEMY_DATABASE_URI"])
     )
+    protect_database(sa.make_url(app.config["SQLALCHEMY_DATABASE_URI"]))
     proxies = app.config["TRUSTED_PROXIES"]
     if proxies:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
@@ -70,6 +89,8 @@ def create_app(
     app.register_blueprint(sign_in.blueprint)
     app.register_blueprint(workspace.blueprint)
     error_pages.set_up(app)
+    if prepared:
+        prepare_or_retry(app)
     return app
 
 

@@ -34,7 +34,7 @@ from xgen_flask_sessions.standalone.terminal import (
 
 def _load_app(instance: str | None = None) -> Flask:
     with cli_errors(AccountError):
-        return create_app(instance)
+        return create_app(instance, prepared=False)
 
 
 def run() -> None:

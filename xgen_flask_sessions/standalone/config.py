@@ -1,12 +1,9 @@
-"""Configuration from the environment, and the files of the instance directory."""
+"""Configuration from the environment."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import secrets
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,11 +11,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from xgen_flask_sessions import ConfigurationError
+from xgen_flask_sessions.standalone.instance import DATABASE
 
 PREFIX: Final = "XGEN_SESSIONS_"
 """The prefix of the plugin's settings."""
-MIN_SECRET_BYTES: Final = 32
-"""The shortest secret for HS256 (RFC 7518, section 3.2)."""
 
 _DRIVERS: Final = {
     "postgres": "postgresql+psycopg",
@@ -30,23 +26,6 @@ _PLAIN_TEXT: Final = frozenset(
     PREFIX + name for name in ("SECRET_KEY", "PRIVATE_KEY", "PUBLIC_KEY", "ISSUER", "AUDIENCE")
 )
 """Settings that are always text: a secret may be all digits."""
-
-
-def find_instance(path: str | os.PathLike[str] | None = None) -> Path:
-    """Return the instance directory, made if it was missing and closed to other users.
-
-    :param path: Where it is; else ``XGEN_INSTANCE_PATH``, else ``instance`` in the current one.
-    :raises ConfigurationError: It cannot be made.
-    """
-    instance = Path(path or os.environ.get("XGEN_INSTANCE_PATH") or "instance").absolute()
-    try:
-        instance.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"The instance directory {instance} cannot be made ({error.strerror}); "
-            "set XGEN_INSTANCE_PATH to one that can."
-        ) from error
-    return instance
 
 
 def from_environment(instance: Path, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -81,53 +60,20 @@ def from_environment(instance: Path, environ: Mapping[str, str]) -> dict[str, An
 
 def engine_options(database: str | sa.URL) -> dict[str, Any]:
     """Return the engine options for a database URL."""
+    # Statements hold password hashes.
+    hidden = {"hide_parameters": True}
     if sa.make_url(database).get_backend_name() == "sqlite":
-        return {}
-    return {
+        return hidden
+    return hidden | {
         "pool_pre_ping": True,
         "pool_timeout": 2,
         "isolation_level": "READ COMMITTED",  # the default of PostgreSQL, not of MariaDB
     }
 
 
-def secret_key(instance: Path) -> str:
-    """Return the secret kept in the instance directory, made at the first call.
-
-    :raises ConfigurationError: The file cannot be read or made, or holds no secret.
-    """
-    path = instance / "secret_key"
-    try:
-        if not path.exists():
-            _create_once(path, secrets.token_hex(32))
-        secret = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise ConfigurationError(
-            f"{path} cannot be used ({reason}); correct it, or set XGEN_SESSIONS_SECRET_KEY."
-        ) from error
-    if len(secret.encode()) < MIN_SECRET_BYTES:
-        raise ConfigurationError(
-            f"{path} holds no secret of at least {MIN_SECRET_BYTES} bytes; delete it to "
-            "have a new one made. All users must then sign in again."
-        )
-    return secret
-
-
-def _create_once(path: Path, text: str) -> None:
-    """Write a file that appears complete or not at all; the first of several processes wins."""
-    descriptor, draft = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        Path(draft).unlink()
-
-
 def _database(text: str | None, instance: Path) -> sa.URL:
     if not text:
-        return sa.URL.create("sqlite", database=str(instance / "xgen.db"))
+        return sa.URL.create("sqlite", database=str(instance / DATABASE))
     try:
         url = sa.make_url(text)
         url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from typing import Final, cast
 
 import click
 import sqlalchemy as sa
 from flask import Flask
 
-from xgen_flask_sessions import ConfigurationError
+from xgen_flask_sessions import ConfigurationError, DatabaseUnavailable, cause_of
 from xgen_flask_sessions.standalone import accounts
 from xgen_flask_sessions.standalone.accounts import AccountError, Profile
 from xgen_flask_sessions.standalone.extensions import sessions
@@ -42,6 +43,44 @@ def prepare(app: Flask, *, url: str = "/login") -> None:
             f"  password: {password}\n"
             "This password is not shown again.\n"
         )
+
+
+def prepare_or_retry(app: Flask) -> None:
+    """Prepare an application that any server runs; see :func:`prepare`.
+
+    While the database cannot be used, each request tries again. No connection stays open, so that
+    the server may fork.
+
+    :param app: The result of :func:`~xgen_flask_sessions.standalone.create_app`.
+    :raises ConfigurationError: As :func:`prepare`.
+    """
+    try:
+        with app.app_context():
+            sessions.require_database()  # a driver waits for a silent server without a limit
+        prepare(app)
+    except (sa.exc.SQLAlchemyError, DatabaseUnavailable) as error:
+        app.logger.error("The database cannot be prepared yet: %s", cause_of(error))
+        _prepare_at_a_request(app)
+    finally:
+        with app.app_context():
+            db.session.remove()
+            db.engine.dispose()
+
+
+def _prepare_at_a_request(app: Flask) -> None:
+    turns = threading.Lock()
+    is_due = True
+
+    @app.before_request
+    def prepare_first() -> None:
+        nonlocal is_due
+        if not is_due:
+            return
+        sessions.require_database()
+        with turns:
+            if is_due:
+                prepare(app)
+                is_due = False
 
 
 def _create_tables() -> None:

@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from tests.support.pems import pems
 from tests.support.tokens import CLAIMS, NOW_US, SECRET, private_pem, public_pem
@@ -28,7 +29,8 @@ from xgen_flask_sessions.tokens.claims import (
     verified_token,
 )
 from xgen_flask_sessions.tokens.codec import TOKEN_TYPE, TokenCodec
-from xgen_flask_sessions.tokens.keys import Key, load_key
+from xgen_flask_sessions.tokens.jws import TypedJws
+from xgen_flask_sessions.tokens.keys import Key, derive_key, load_key
 
 OTHER_SECRET = b"fedcba9876543210fedcba9876543210"
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
@@ -650,3 +652,36 @@ def test_valid_user_ids_are_accepted(user_id: str) -> None:
 def test_invalid_user_ids_are_refused(user_id: object) -> None:
     with pytest.raises(ValueError, match=r"user id|user's id"):
         check_user_id(user_id)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_jws_of_another_type_or_purpose_is_refused(algorithm: str) -> None:
+    key = load_key(signing_material(algorithm), algorithm)
+    derived = derive_key(key, "another purpose")
+    signed = TypedJws([derived], "another+jwt").encode({"iss": "xgen"})
+
+    assert TypedJws([derived], "another+jwt").decode(signed) == {"iss": "xgen"}
+    for keys, kind in (([derived], TOKEN_TYPE), ([key], TOKEN_TYPE)):
+        with pytest.raises(TokenInvalid):
+            TypedJws(keys, kind).decode(signed)
+    if algorithm == "HS256":
+        assert derived.kid not in (key.kid, derive_key(key, "a third").kid)
+        with pytest.raises(TokenInvalid):
+            TypedJws([key], "another+jwt").decode(signed)
+
+
+def test_hkdf_is_that_of_rfc_5869() -> None:
+    secret, purpose = b"\x0b" * 32, "a purpose"
+    expected = HKDF(hashes.SHA256(), 32, None, purpose.encode()).derive(secret)
+
+    assert derive_key(load_key(secret), purpose) == load_key(expected)
+
+
+def test_the_object_of_a_jws_with_an_unknown_key_can_be_read() -> None:
+    ours, theirs = (TypedJws([load_key(each)], "any") for each in (SECRET, OTHER_SECRET))
+    signed = theirs.encode({"a": 1})
+
+    assert ours.decode_unknown(signed) == {"a": 1}
+    assert theirs.decode_unknown(signed) is None
+    for broken in (None, "", "a.b.c", signed.replace(".", "..", 1)):
+        assert ours.decode_unknown(broken) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,6 +58,20 @@ def load_key(material: bytes, algorithm: str | None = None) -> Key:
         raise ConfigurationError(f"A key for {algorithm} is too short: {problem}")
     can_sign = private or algorithm == "HS256"
     return Key(kid, algorithm, verifying, prepared if can_sign else None)
+
+
+def derive_key(key: Key, purpose: str) -> Key:
+    """Return the key for another purpose than tokens.
+
+    From a secret, it is derived (HKDF, RFC 5869). A pair of keys stays the same: only the explicit
+    type of each JWS tells the purposes apart.
+
+    :param purpose: A constant that names the purpose.
+    """
+    if key.algorithm != "HS256":
+        return key
+    extracted = hmac.digest(bytes(hashlib.sha256().digest_size), key.signing, "sha256")
+    return load_key(hmac.digest(extracted, purpose.encode() + b"\x01", "sha256"), "HS256")
 
 
 _JWK_ALGORITHMS = {

@@ -79,7 +79,7 @@ class XgenSessions:
 
         :param app: The application, already configured.
         :param db: Its Flask-SQLAlchemy; the tables are copied into its metadata.
-        :param user_model: Its user model; ``get_id()`` returns the user's id.
+        :param user_model: Its user model; its primary key is the user's id.
         :param login_manager: Its Flask-Login, for ``login_required`` with tokens.
         :param admin: Its Flask-Admin, for Login Management.
         :param user_fields: The user model's attributes, if they have unusual names.

@@ -69,19 +69,23 @@ def issue(
             lifetime_us=span_us,
             ip=ip,
             user_agent=agent,
-            require_active=lambda: state.users.require_active(user_id),
+            identify=lambda: state.users.identify(user_id),
         )
         issued = sign(state, session, recorded, extra)
         state.pruning.schedule(session)
     acts = find_acts()
     if acts is not None:
         acts.issued.setdefault(user_id, {})[issued.session_id] = issued.issued_us
+    if recorded.ended is not None:
+        _announce(session, commit, user_forced_out.send, revocation=recorded.ended)
     _announce(session, commit, session_issued.send, issued=issued, user_id=user_id)
     return issued
 
 
 def renew(verified: VerifiedToken, *, commit: bool = True) -> IssuedToken:
     """Return a new token for the same session; the old one keeps 60 s for calls under way.
+
+    The new token lives as long as the old one did from its issue.
 
     :param verified: The result of :func:`verify` for the old token.
     :param commit: Commit the host's session; otherwise join its transaction.
@@ -94,8 +98,8 @@ def renew(verified: VerifiedToken, *, commit: bool = True) -> IssuedToken:
         recorded = sign_ins.renew(
             session,
             verified.jti,
-            usual_us=lifetime_us(state.settings.lifetime),
-            require_active=state.users.require_active,
+            lifetime_us=_lifetime_of(verified) or lifetime_us(state.settings.lifetime),
+            identify=state.users.identify,
         )
         issued = sign(state, session, recorded, verified.claims)
         state.pruning.schedule(session)
@@ -300,6 +304,8 @@ def sign(state: State, session: Session, recorded: Issue, extra: Mapping[str, An
             expires_us=recorded.expires_us,
             extra=extra,
             deployment=deployment_of(session),
+            login_id=recorded.login_id,
+            made_us=recorded.made_us,
         )
     )
     return IssuedToken(
@@ -318,6 +324,16 @@ def lifetime_us(value: timedelta | int) -> int:
     if not isinstance(value, timedelta) or not SHORTEST_LIFETIME <= value <= LONGEST_LIFETIME:
         raise ValueError("A lifetime is a timedelta or whole seconds: one second to ten years.")
     return value // timedelta(microseconds=1)
+
+
+def _lifetime_of(token: VerifiedToken) -> int | None:
+    """Return the lifetime of a token in microseconds, or ``None`` if its times do not tell.
+
+    Earlier releases wrote the stamp for the time of issue, which may be after the expiry: it lies
+    ahead after a sign-in on a machine whose clock was ahead.
+    """
+    span_us = token.expires_us - token.made_us
+    return span_us if 0 < span_us <= LONGEST_LIFETIME // timedelta(microseconds=1) else None
 
 
 def origin() -> tuple[str | None, str | None]:

@@ -99,7 +99,7 @@ def _recording(host: Host, choose: random.Random, *, user_row: bool) -> Callable
             user_id = str(choose.randint(1, USERS))
             require: dict[str, Any] = {}
             if user_row:
-                require = {"require_active": partial(state.users.require_active, user_id)}
+                require = {"identify": partial(state.users.identify, user_id)}
             with state.transactions.write(commit=True) as session:
                 sign_ins.issue(
                     session,

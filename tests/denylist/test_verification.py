@@ -85,6 +85,9 @@ def test_a_valid_token_returns_its_claims(host: Host) -> None:
     verified = host.verify(issued)
 
     assert verified == VerifiedToken(
+        login_id=user,
+        made_us=issued.issued_us // SECOND_US * SECOND_US,
+        account_mark=host.login_row(user)["account_mark"],
         user_id=user,
         jti=issued.jti,
         session_id=issued.session_id,

@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from typing import Any
 from unittest.mock import patch
 
@@ -59,27 +58,28 @@ def _newest_value(dialect: Dialect, *values: Any) -> Any:
 
 
 def _check_then_renew(
-    session: Session, jti: str, *, usual_us: int, require_active: Callable[[str], None]
+    session: Session, jti: str, *, lifetime_us: int, identify: Callable[[str], object]
 ) -> Issue:
     """Renew as the package does, but check the denylist only before the locks are held."""
     status = get_state().denylist.status(jti)
     if status is None or status.is_revoked(clock.now_us()):
         raise SessionRevoked
     everyone_us = stamps.lock_everyone(session)
-    require_active(status.user_id)
+    identify(status.user_id)
     now = clock.now_us()
-    expires_us = (now + usual_us) // SECOND_US * SECOND_US
-    stamp, _ = stamps.next_stamp(
+    expires_us = (now + lifetime_us) // SECOND_US * SECOND_US
+    stamp, *_ = stamps.next_stamp(
         session, status.user_id, now, everyone_us=everyone_us, expires_us=expires_us
     )
-    issued = Issue(
-        user_id=status.user_id,
-        jti=uuid.uuid4().hex,
-        session_id=status.session_id,
-        issued_us=stamp,
-        expires_us=expires_us,
-    )
-    session.execute(sa.insert(SessionRecord).values(**asdict(issued), signed_in_us=stamp))
+    row: dict[str, Any] = {
+        "user_id": status.user_id,
+        "jti": uuid.uuid4().hex,
+        "session_id": status.session_id,
+        "issued_us": stamp,
+        "expires_us": expires_us,
+    }
+    issued = Issue(**row, made_us=now)
+    session.execute(sa.insert(SessionRecord).values(**row, signed_in_us=stamp))
     session.execute(
         sa.update(SessionRecord)
         .where(

@@ -18,6 +18,7 @@ from xgen_flask_sessions import (
     session_issued,
 )
 from xgen_flask_sessions.store import sign_ins
+from xgen_flask_sessions.store.sign_ins import UNKNOWN, Identity
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 NOON_US = int(NOON.timestamp()) * 1_000_000
@@ -275,11 +276,12 @@ def test_a_token_whose_row_is_deleted_during_its_renewal_is_not_renewed(host: Ho
     with host.app.app_context():
         session = host.db.session()
 
-        def delete(_: str) -> None:
+        def delete(_: str) -> Identity:
             session.execute(sa.delete(rows).where(rows.c.jti == token.jti))
+            return UNKNOWN
 
         with pytest.raises(SessionRevoked):
-            sign_ins.renew(session, token.jti, usual_us=1, require_active=delete)
+            sign_ins.renew(session, token.jti, lifetime_us=1, identify=delete)
         session.rollback()
 
     assert host.verify(token)

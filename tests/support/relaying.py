@@ -80,7 +80,7 @@ class Deployment:
 
     def renew(self, token: str) -> str:
         jti = self.claims(token).jti
-        return self.sign(self.change(lambda s: sign_ins.renew(s, jti, usual_us=DAY_US)))
+        return self.sign(self.change(lambda s: sign_ins.renew(s, jti, lifetime_us=DAY_US)))
 
     def end(self, token: str) -> None:
         session_id = self.claims(token).session_id

@@ -34,8 +34,8 @@ def _current_profile() -> Profile | None:
     """Return the current user's profile, or ``None``."""
     if not current_user.is_authenticated:
         return None
-    user = current_user._get_current_object()
-    return get_state().users.profile(user.get_id(), user)
+    user, users = current_user._get_current_object(), get_state().users
+    return users.profile(users.id_of(user), user)
 
 
 def _time(at_us: int | None) -> str:

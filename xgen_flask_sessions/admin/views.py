@@ -203,7 +203,7 @@ class LoginManagementView(AdminCenterView):
         """End all sessions of a user; after one's own, go to the sign-in page."""
         check_form()
         user_id = request.form.get("user_id", "")
-        oneself = user_id == current_user.get_id()
+        oneself = user_id == get_state().users.id_of(current_user)
         try:
             revocation = force_out(current_user, user_id)
         except NotFound as error:
@@ -273,7 +273,9 @@ def _notice(revocation_id: str | None) -> str | None:
     state = get_state()
     past = records.revocation(state.db.session(), revocation_id)
     recent = past is not None and clock.now_us() - past.revoked_us < _NOTICE_US
-    if past is None or not recent or not past.user_id or past.actor != current_user.get_id():
+    if past is None or not recent or not past.user_id:
+        return None
+    if past.actor != state.users.id_of(current_user):
         return None
     profile = state.users.profile(past.user_id, state.users.get(past.user_id))
     return i18n.ngettext(

@@ -43,11 +43,11 @@ class TokenChecker:
         """
         now_us = clock.now_us()
         claims = self._codec.decode(token, now_us=now_us)
-        self._require_valid(claims, now_us)
-        return verified_token(claims)
+        status = self._require_valid(claims, now_us)
+        return verified_token(claims, status.account_mark)
 
-    def recheck(self, verified: VerifiedToken) -> None:
-        """Check a token again that :meth:`verify` accepted earlier.
+    def recheck(self, verified: VerifiedToken) -> TokenStatus:
+        """Check a token again that :meth:`verify` accepted earlier, and return its status.
 
         :raises TokenExpired: Its ``exp`` has passed since.
         :raises SessionRevoked: It was signed out since.
@@ -55,9 +55,9 @@ class TokenChecker:
         """
         now_us = clock.now_us()
         self._codec.require_unexpired(verified.expires_us, now_us=now_us)
-        self._require_valid(verified, now_us)
+        return self._require_valid(verified, now_us)
 
-    def _require_valid(self, token: Claims | VerifiedToken, now_us: int) -> None:
+    def _require_valid(self, token: Claims | VerifiedToken, now_us: int) -> TokenStatus:
         status = self._denylist.status(token.jti)
         if status is None:
             raise TokenInvalid("The token is not on record.")
@@ -74,3 +74,4 @@ class TokenChecker:
                 account_changed=status.account_changed,
                 user_id=token.user_id,
             )
+        return status

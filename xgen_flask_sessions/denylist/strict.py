@@ -39,6 +39,8 @@ class TokenStatus(NamedTuple):
     end_reason: str | None
     invalid_before_us: int
     """The later of the user's and everyone's invalidation timestamp."""
+    account_mark: str | None = None
+    """Distinguishes the account from a later one with the same id; ``None`` if unknown."""
 
     def is_revoked(self, now_us: int) -> bool:
         """Return whether the token must be refused.
@@ -89,6 +91,7 @@ STATEMENTS: Final[dict[str, Any]] = {
         SessionRecord.end_reason,
         UserLogin.invalid_before_us,
         _everyone_us(),
+        UserLogin.account_mark,
     )
     .join(UserLogin, UserLogin.user_id == SessionRecord.user_id)
     .where(SessionRecord.jti == sa.bindparam("about", type_=sa.String())),
@@ -128,8 +131,8 @@ class StrictDenylist:
         row = self._ask("status", jti)
         if row is None:
             return None
-        *own, user_us, everyone_us = row
-        return TokenStatus._make((*own, max(user_us, everyone_us or 0)))
+        *own, user_us, everyone_us, mark = row
+        return TokenStatus._make((*own, max(user_us, everyone_us or 0), mark))
 
     def invalid_before_us(self, user_id: str) -> tuple[int, int]:
         """Return a user's and everyone's invalidation timestamp; 0 without one.

@@ -17,7 +17,6 @@ from .. import clock
 from ..changes import Change
 from . import dialects, feed_table
 from .dialects.base import END_ALL, INSERT_REVOCATION, by_index
-from .sign_ins import new_id
 from .stamps import begin_write, invalidate, invalidate_everyone, lock_everyone
 from .tables import (
     ACCOUNT_CHANGED,
@@ -28,6 +27,7 @@ from .tables import (
     RevocationRecord,
     SessionRecord,
     UserLogin,
+    new_id,
 )
 
 Kind = Literal["user", "session", "everyone"]

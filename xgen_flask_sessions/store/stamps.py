@@ -11,7 +11,7 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from . import dialects
-from .dialects.base import new_login
+from .dialects.base import LoginState, new_login
 from .tables import EVERYONE
 
 
@@ -33,11 +33,8 @@ def lock_everyone(session: Session, *, exclusively: bool = False) -> int:
 
 def next_stamp(
     session: Session, user_id: str, now: int, *, everyone_us: int, expires_us: int
-) -> tuple[int, int]:
-    """Lock the user's row and take its next stamp.
-
-    :returns: The stamp and the user's invalidation timestamp, in microseconds.
-    """
+) -> LoginState:
+    """Lock the user's row, take its next stamp, and return the row's state."""
     connection = dialects.connection_of(session)
     new = new_login(user_id, last_issued_us=max(now, everyone_us + 1), active_until_us=expires_us)
     return dialects.of(connection).update_login(connection, "stamp", new)
@@ -47,8 +44,7 @@ def invalidate(session: Session, user_id: str, now: int) -> int:
     """Raise a user's invalidation timestamp to at least every stamp given out, and return it."""
     connection = dialects.connection_of(session)
     new = new_login(user_id, invalid_before_us=now)
-    _, invalid_before_us = dialects.of(connection).update_login(connection, "invalidate", new)
-    return invalid_before_us
+    return dialects.of(connection).update_login(connection, "invalidate", new).invalid_before_us
 
 
 def invalidate_everyone(session: Session, now: int) -> int:

@@ -1,12 +1,13 @@
 """The plugin's tables, on a declarative base of their own.
 
 All times are integer microseconds since the epoch, UTC. There is no foreign key into the host's
-user table: ``user_id`` is the result of Flask-Login's ``get_id()``. Identifiers compare byte by
-byte on every database; MariaDB needs a binary collation without padding for that.
+user table: ``user_id`` is the text of the user's primary key. Identifiers compare byte by byte on
+every database; MariaDB needs a binary collation without padding for that.
 """
 
 from __future__ import annotations
 
+import uuid
 from typing import Final
 
 import sqlalchemy as sa
@@ -27,12 +28,18 @@ MAX_REASON: Final = 500
 _ID = sa.String(36)
 _USER_ID = sa.String(255)
 _IP = sa.String(45)
+_MARK = sa.String(32)
 BYTEWISE = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
     for option, value in (("charset", "utf8mb4"), ("collate", "utf8mb4_nopad_bin"))
 }
 """Table options that make text compare byte by byte on MariaDB."""
+
+
+def new_id() -> str:
+    """Return a new random identifier."""
+    return uuid.uuid4().hex
 
 
 class Base(DeclarativeBase):
@@ -49,11 +56,11 @@ class SessionRecord(Base):
     session_id: Mapped[str] = mapped_column(_ID)
     """The session that the token belongs to: the ``jti`` of its first token, the claim ``sid``."""
     user_id: Mapped[str] = mapped_column(_USER_ID)
-    """The user, by Flask-Login's ``get_id()``."""
+    """The user's account: the primary key as text."""
     issued_us: Mapped[int] = mapped_column(sa.BigInteger)
     """The stamp: strictly rising per user, the token's ``iat_us``."""
     signed_in_us: Mapped[int] = mapped_column(sa.BigInteger)
-    """The time of the sign-in. A renewed token keeps it."""
+    """The time of the sign-in, by the clock of its machine. A renewed token keeps it."""
     expires_us: Mapped[int] = mapped_column(sa.BigInteger)
     """The time at which the token expires, its ``exp``."""
     ended_us: Mapped[int | None] = mapped_column(sa.BigInteger)
@@ -64,6 +71,8 @@ class SessionRecord(Base):
     """The address of the sign-in."""
     user_agent: Mapped[str | None] = mapped_column(sa.String(MAX_USER_AGENT))
     """The ``User-Agent`` of the sign-in."""
+    login_id: Mapped[str | None] = mapped_column(_USER_ID)
+    """The result of Flask-Login's ``get_id()`` at the sign-in; empty if it equals ``user_id``."""
 
     __table_args__ = (
         sa.Index("ix_xgen_sessions_user", "user_id", "ended_us", "expires_us"),
@@ -82,17 +91,19 @@ class UserLogin(Base):
     __tablename__ = "xgen_user_logins"
 
     user_id: Mapped[str] = mapped_column(_USER_ID, primary_key=True)
-    """The user, by Flask-Login's ``get_id()``; ``*`` for everyone."""
+    """The user's account: the primary key as text; ``*`` for everyone."""
     last_issued_us: Mapped[int] = mapped_column(sa.BigInteger)
     """The newest stamp of the user."""
     invalid_before_us: Mapped[int] = mapped_column(sa.BigInteger)
     """The invalidation timestamp: a token with a stamp at or before it is refused. Never falls."""
     last_login_us: Mapped[int | None] = mapped_column(sa.BigInteger)
-    """The time of the newest sign-in."""
+    """The time of the newest sign-in, by the clock of its machine."""
     last_ip: Mapped[str | None] = mapped_column(_IP)
     """The address of the newest sign-in."""
     active_until_us: Mapped[int] = mapped_column(sa.BigInteger)
     """The latest expiry of the sessions that have not ended; 0 without any."""
+    account_mark: Mapped[str | None] = mapped_column(_MARK)
+    """A hash that distinguishes the account from a later one with the same id; empty if unknown."""
 
     __table_args__ = (
         sa.Index("ix_xgen_user_logins_active", "active_until_us"),

@@ -17,7 +17,7 @@ MAX_NESTING: Final = 64
 MAX_USER_ID_LENGTH: Final = 255
 
 RESERVED_CLAIMS: Final = frozenset(
-    {"iss", "sub", "aud", "jti", "sid", "iat", "exp", "iat_us", "nbf", "dpl"}
+    {"iss", "sub", "aud", "jti", "sid", "iat", "exp", "iat_us", "lid", "nbf", "dpl"}
 )
 """Claims that a host cannot set."""
 
@@ -37,6 +37,10 @@ class Claims:
     """Claims that the host added."""
     deployment: str | None = None
     """The id of the deployment that issued it; ``None`` if a release before 0.4 did."""
+    login_id: str | None = None
+    """The result of ``get_id()`` at the sign-in (claim ``lid``); ``None`` if it is the user id."""
+    made_us: int = field(default=0, compare=False)
+    """When it was made, by the clock of its machine (claim ``iat``); 0 means at its stamp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +71,15 @@ class VerifiedToken(NamedTuple):
     """When it expires, in microseconds since the epoch."""
     claims: Mapping[str, Any]
     """Claims that the host added at sign-in."""
+    login_id: str = ""
+    """The result of Flask-Login's ``get_id()`` at sign-in; usually the user id."""
+    made_us: int = 0
+    """When it was made, by the clock of its machine; to the second."""
+    account_mark: str | None = None
+    """Distinguishes the account from a later one with the same id; ``None`` if unknown."""
 
 
-def verified_token(claims: Claims) -> VerifiedToken:
+def verified_token(claims: Claims, account_mark: str | None = None) -> VerifiedToken:
     """Return the public value of a token that passed every check."""
     return VerifiedToken(
         claims.user_id,
@@ -79,6 +89,9 @@ def verified_token(claims: Claims) -> VerifiedToken:
         claims.expires_us,
         # A copy: callers may change it.
         deepcopy(claims.extra) if claims.extra else {},
+        claims.login_id or claims.user_id,
+        claims.made_us,
+        account_mark,
     )
 
 

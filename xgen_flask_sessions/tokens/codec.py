@@ -25,6 +25,7 @@ from .keys import Key
 TOKEN_TYPE = "xgen-session+jwt"  # noqa: S105
 """The explicit ``typ``, which excludes other JWTs of the deployment (RFC 8725, section 3.11)."""
 
+_LONGEST_US = 3660 * 86_400 * SECOND_US  # more than the longest lifetime
 _MAX_SECONDS = 10**11  # the year 5138: anything later is a mistake or an attack
 
 
@@ -66,12 +67,14 @@ class TokenCodec:
             "sub": claims.user_id,
             "jti": claims.jti,
             "sid": claims.session_id,
-            "iat": claims.issued_us // SECOND_US,
+            "iat": (claims.made_us or claims.issued_us) // SECOND_US,
             "exp": claims.expires_us // SECOND_US,
             "iat_us": claims.issued_us,
         }
         if claims.deployment is not None:
             payload["dpl"] = claims.deployment
+        if claims.login_id is not None:
+            payload["lid"] = claims.login_id
         if self._audience is not None:
             payload["aud"] = self._audience
         token = self._jws.encode(payload)
@@ -116,8 +119,11 @@ class TokenCodec:
             expires_us=_integer(payload.pop("exp", None), _MAX_SECONDS) * SECOND_US,
             extra=payload,
             deployment=_identifier(payload.pop("dpl")) if "dpl" in payload else None,
+            login_id=_user_id(payload.pop("lid")) if "lid" in payload else None,
+            made_us=_integer(payload.pop("iat", None), _MAX_SECONDS) * SECOND_US,
         )
-        if _integer(payload.pop("iat", None), _MAX_SECONDS) != claims.issued_us // SECOND_US:
+        # The stamp orders tokens; it is ahead of the time if an earlier one was.
+        if not claims.expires_us - _LONGEST_US <= claims.made_us <= claims.issued_us:
             refuse("The token's times contradict each other.")
         if not RESERVED_CLAIMS.isdisjoint(payload):
             refuse("The token has a claim that session tokens do not have.")

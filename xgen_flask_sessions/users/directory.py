@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import islice
@@ -13,10 +13,12 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapper, ORMExecuteState, QueryableAttribute, Session, lazyload
 
 from ..errors import ConfigurationError, UserInactive
+from ..store.sign_ins import UNKNOWN, Identity
 from ..store.stamps import begin_write
 from ..store.tables import UserLogin
 from ..tokens.claims import check_user_id
-from .keys import to_key
+from .keys import AccountKeys, Key
+from .marks import mark_of
 from .table import HostTable, find_host_table
 
 _BATCH = 500
@@ -28,12 +30,15 @@ class UserFields:
 
     An attribute that the model lacks counts as not set, unless it is named here.
 
-    :param id: The result of ``get_id()``, as text; the primary key if left out.
+    :param id: The result of ``get_id()``, if it is another attribute than the primary key.
     :param username: The name for signing in.
     :param name: The display name.
     :param department: The department.
     :param superuser: Whether the user is a SuperUser.
     :param active: Whether the user may sign in.
+    :param account: An attribute that never changes and that no two accounts share, such as a UUID
+        or the time of creation. It distinguishes a deleted user from a later one with the same
+        primary key; the username if left out.
     """
 
     id: str | None = None
@@ -42,6 +47,7 @@ class UserFields:
     department: str = "department"
     superuser: str = "is_superuser"
     active: str = "is_active"
+    account: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +85,7 @@ class UserDirectory:
                     f"{model.__name__} has no attribute {name!r}; "
                     f"pass user_fields=UserFields({field.name}=…) with the one it has."
                 )
-        if user_fields.id is None and len(mapper.primary_key) != 1:
-            raise ConfigurationError(
-                f"{model.__name__} has a composite primary key; "
-                "pass user_fields=UserFields(id=…) with the attribute get_id() returns."
-            )
-        id_name = user_fields.id or mapper.get_property_by_column(mapper.primary_key[0]).key
-        self._id: QueryableAttribute[Any] = getattr(model, id_name)
-        self._id_name = id_name
+        self._keys = AccountKeys(model)
 
     def table(self, session: Session) -> HostTable | None:
         """Return the host's table for joins with the plugin's.
@@ -94,13 +93,13 @@ class UserDirectory:
         :returns: ``None`` if it is in another database, or its ids cannot be computed in SQL.
         """
         bind = session.get_bind(mapper=sa.inspect(self._model))
-        if bind is not session.get_bind(clause=UserLogin.__table__):
+        if self._keys.is_composite or bind is not session.get_bind(clause=UserLogin.__table__):
             return None
         names = {
             name: getattr(self._fields, name)
             for name in ("username", "name", "department", "superuser")
         }
-        return find_host_table(self._model, self._id, names, bind.dialect)
+        return find_host_table(self._model, self._keys.attributes[0], names, bind.dialect)
 
     @property
     def has_superusers(self) -> bool:
@@ -108,23 +107,91 @@ class UserDirectory:
         return hasattr(self._model, self._fields.superuser)
 
     def id_of(self, user: Any) -> str:
-        """Return the id of a user object, or a string that is an id.
+        """Return the account of a user object, or a string that is an account.
 
-        :raises ValueError: The id is invalid in tokens and tables.
-        :raises ConfigurationError: ``get_id()`` differs from the attribute for finding users.
+        Another object than a row of the user model is found by its ``get_id()``.
+
+        :raises ValueError: The account is invalid in tokens and tables.
         """
         user = unwrap(user)
         if isinstance(user, str):
             return check_user_id(user)
-        if isinstance(user, self._model) and sa.inspect(user).pending:
+        if not isinstance(user, self._model):
+            login_id = _login_id(user)
+            row = self.find_by_login(login_id) if self.has_login_ids else None
+            return login_id if row is None else self._keys.text_of(row)
+        if sa.inspect(user).pending:
             self._db.session.flush()  # it has no id yet
-        user_id = check_user_id(user.get_id())
-        if isinstance(user, self._model) and str(getattr(user, self._id_name)) != user_id:
-            raise ConfigurationError(
-                f"{self._model.__name__}.get_id() does not return {self._id_name!r}; "
-                "pass user_fields=UserFields(id=…) with the attribute it returns."
-            )
-        return user_id
+        return self._keys.text_of(user)
+
+    @property
+    def has_login_ids(self) -> bool:
+        """Whether ``UserFields`` names another attribute than the primary key for ``get_id()``."""
+        return self._fields.id is not None and self._keys.names != [self._fields.id]
+
+    def find_by_login(self, login_id: str) -> Any | None:
+        """Return the one user whose attribute for ``get_id()`` is *login_id*, or ``None``."""
+        if not self.has_login_ids:
+            return self.get(login_id)
+        attribute = getattr(self._model, cast("str", self._fields.id))
+        found = [
+            user for user in self._select(attribute == login_id) if _login_id(user) == login_id
+        ]
+        return found[0] if len(found) == 1 else None
+
+    def identity_of(self, user: Any) -> Identity:
+        """Return what a user object says about its account, beyond its id."""
+        user = unwrap(user)
+        if isinstance(user, str):
+            return UNKNOWN
+        user_id, login_id = self.id_of(user), self.login_id_of(user)
+        return Identity(None if login_id == user_id else login_id, self.mark_of(user))
+
+    def login_id_of(self, user: Any) -> str:
+        """Return the result of a user object's ``get_id()``; the account without that method."""
+        user = unwrap(user)
+        return _login_id(user) if hasattr(user, "get_id") else self.id_of(user)
+
+    def mark_of(self, user: Any) -> str | None:
+        """Return the mark of a user object's account; ``None`` for one that is no row."""
+        if not isinstance(user, self._model):
+            return None
+        return mark_of(getattr(user, self._fields.account or self._fields.username))
+
+    def read_mark(self, session: Session, user_id: str) -> str | None:
+        """Return the mark in the database of an account, or ``None`` without its row.
+
+        :param session: A session on the plugin's database. The host's own session is used if it
+            alone sees the row.
+        """
+        host = self._db.session()
+        mapper = sa.inspect(self._model)
+        is_one_database = host.get_bind(mapper=mapper) is host.get_bind(clause=UserLogin.__table__)
+        for each in (session, host) if is_one_database else (host,):
+            row = self.read(each.connection(bind_arguments={"mapper": mapper}), [user_id])
+            if row:
+                return row[user_id].mark
+        return None
+
+    def reread_mark(self, user_id: str) -> str | None:
+        """Read the mark of an account as committed, or ``None`` without its row."""
+        bind = self._db.session().get_bind(mapper=sa.inspect(self._model))
+        if isinstance(bind, sa.Connection) or isinstance(
+            bind.pool, sa.StaticPool | sa.SingletonThreadPool
+        ):  # there is no other connection
+            found = self.read(self._db.session().connection({"mapper": self._model}), [user_id])
+        else:
+            with bind.connect() as connection:
+                found = self.read(connection, [user_id])
+        return found[user_id].mark if user_id in found else None
+
+    def read(self, connection: sa.Connection, user_ids: Iterable[str]) -> dict[str, Identity]:
+        """Read users' identities on a connection, whatever the host's session has in memory."""
+        keys = [key for key in map(self._to_key, user_ids) if key is not None]
+        query = sa.select(self._model).where(self._keys.matching(keys)).options(lazyload("*"))
+        with Session(connection, join_transaction_mode="rollback_only") as own:
+            found = own.scalars(query) if keys else ()
+            return {self._keys.text_of(user): self.identity_of(user) for user in found}
 
     def get(self, user_id: str) -> Any | None:
         """Return the user object, or ``None``."""
@@ -133,8 +200,8 @@ class UserDirectory:
     def get_many(self, user_ids: Iterable[str]) -> dict[str, Any]:
         """Return the user objects that exist, by id."""
         keys = [key for key in map(self._to_key, user_ids) if key is not None]
-        found = self._select(self._id.in_(keys)) if keys else ()
-        return {str(getattr(user, self._id_name)): user for user in found}
+        found = self._select(self._keys.matching(keys)) if keys else ()
+        return {self._keys.text_of(user): user for user in found}
 
     def get_by_username(self, username: str) -> Any | None:
         """Return the user object of that username, or ``None``."""
@@ -143,14 +210,15 @@ class UserDirectory:
         column = getattr(self._model, self._fields.username)
         return next(iter(self._select(column == username)), None)
 
-    def require_active(self, user_id: str) -> None:
-        """Lock the user's row and check that the user is active.
+    def identify(self, user_id: str) -> Identity:
+        """Lock the user's row, check that the user is active, and return the identity.
 
         :raises UserInactive: The user is inactive or does not exist.
         """
         user = self.lock([user_id]).get(user_id)
         if user is None or not self.is_active(user):
             raise UserInactive
+        return self.identity_of(user)
 
     def lock(self, user_ids: Iterable[str]) -> dict[str, Any]:
         """Lock users' rows and return the users that exist as they are now, by id.
@@ -161,10 +229,11 @@ class UserDirectory:
         keys = {key for key in map(self._to_key, user_ids) if key is not None}
         self._db.session.flush()  # or the reads below would overwrite the host's changes
         found: dict[str, Any] = {}
-        for key in sorted(keys, key=lambda key: (type(key).__name__, key)):
+        for key in sorted(keys, key=_order):
+            parameters = dict(zip(_key_names(key), key, strict=True))
             # A case-insensitive database finds further users.
-            for user in self._db.session.scalars(self._locked, {"key": key}):
-                found[str(getattr(user, self._id_name))] = user
+            for user in self._db.session.scalars(self._locked, parameters):
+                found[self._keys.text_of(user)] = user
         return found
 
     @cached_property
@@ -172,7 +241,7 @@ class UserDirectory:
         """Locks and reads one user's row; built when all of the host's models are configured."""
         return (
             sa.select(self._model)
-            .where(self._id == sa.bindparam("key"))
+            .where(self._keys.equal(list(map(sa.bindparam, _key_names(self._keys.names)))))
             .options(lazyload("*"))  # outer joins cannot be locked
             .with_for_update(key_share=True)
             .execution_options(populate_existing=True)
@@ -184,9 +253,12 @@ class UserDirectory:
 
     def ids_of_flushed(self, user: Any) -> list[str]:
         """Return the id of a user that is being flushed, and the former id if it changes."""
-        history = sa.inspect(user).attrs[self._id_name].history
-        ids = [*history.non_deleted(), *history.deleted]
-        return [str(each) for each in ids if each is not None]
+        state = sa.inspect(user)
+        former = state.identity or tuple(state.dict[name] for name in self._keys.names)
+        current = [
+            state.dict.get(name, part) for name, part in zip(self._keys.names, former, strict=True)
+        ]
+        return list(dict.fromkeys(map(self._keys.to_text, (current, former))))
 
     def ids_of_target(self, execution: ORMExecuteState) -> list[str]:
         """Lock the rows that an ``UPDATE`` or ``DELETE`` of the model will match.
@@ -198,23 +270,22 @@ class UserDirectory:
         begin_write(session)
         mapper = cast("Mapper[Any]", execution.bind_mapper)
         # By the statement's class: a subclass in the same table has its own rows.
-        query = sa.select(getattr(mapper.class_, self._id_name)).with_for_update()
+        columns = [getattr(mapper.class_, name) for name in self._keys.names]
+        query = sa.select(*columns).with_for_update()
         query = query.options(*execution.user_defined_options)
         if statement.whereclause is not None:
             query = query.where(statement.whereclause)
         found: list[Any] = []
         parameters: Any = execution.parameters
         for row in parameters if isinstance(parameters, list) else [parameters]:
-            found += session.scalars(self._restricted(query, row), row)
-        return list(dict.fromkeys(map(str, found)))
+            found += session.execute(self._restricted(query, row), row)
+        return list(dict.fromkeys(map(self._keys.to_text, found)))
 
     def _restricted(self, query: sa.Select[Any], row: dict[str, Any] | None) -> sa.Select[Any]:
         """Return *query* restricted to the primary key in the parameters, if they have one."""
-        mapper = sa.inspect(self._model)
-        names = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
-        if not row or not set(names) <= set(row):
+        if not row or not set(self._keys.names) <= set(row):
             return query
-        return query.where(*(getattr(self._model, name) == row[name] for name in names))
+        return query.where(self._keys.equal([row[name] for name in self._keys.names]))
 
     def is_active(self, user: Any) -> bool:
         """Return whether *user* may sign in and use sessions."""
@@ -245,8 +316,8 @@ class UserDirectory:
         """
         attribute = getattr(self._model, self._fields.superuser, None)
         if isinstance(attribute, QueryableAttribute):
-            for key in self._db.session.scalars(sa.select(self._id).where(attribute.is_(True))):
-                yield str(key)
+            query = sa.select(*self._keys.attributes).where(attribute.is_(True))
+            yield from map(self._keys.to_text, self._db.session.execute(query))
         elif attribute is not None:
             for batch in batches(candidates):
                 for user_id, user in self.get_many(batch).items():
@@ -257,8 +328,25 @@ class UserDirectory:
         # unique(): the host's model may load relationships by joins.
         return self._db.session.scalars(sa.select(self._model).where(*where)).unique().all()
 
-    def _to_key(self, user_id: str) -> Any | None:
-        return to_key(user_id, self._id.type, self._db.engine.dialect)
+    def _to_key(self, user_id: str) -> Key | None:
+        return self._keys.from_text(user_id, self._db.engine.dialect)
+
+
+def _login_id(user: Any) -> str:
+    """Return the result of ``get_id()``.
+
+    :raises ValueError: It is invalid in tokens and tables.
+    """
+    login_id = user.get_id()
+    return check_user_id(str(login_id) if type(login_id) is int else login_id)
+
+
+def _key_names(parts: Sequence[Any]) -> list[str]:
+    return [f"key_{index}" for index in range(len(parts))]
+
+
+def _order(key: Key) -> tuple[Any, ...]:
+    return tuple((type(part).__name__, getattr(part, "name", part)) for part in key)
 
 
 def unwrap(user: Any) -> Any:

@@ -1,50 +1,147 @@
-"""A user's id, from text to a value of the host's id column."""
+"""A user's account: the primary key of the host's user row, as text and back.
+
+The text of a composite key has its parts separated by commas; within a part, ``%`` and ``,`` are
+percent-encoded (RFC 3986, section 2.1).
+"""
 
 from __future__ import annotations
 
+import datetime
+import enum
 import uuid
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+from urllib.parse import unquote
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Mapper, QueryableAttribute
 
 from ..store import dialects
-from ..tokens.claims import is_user_id
+from ..tokens.claims import check_user_id, is_user_id
+
+Key = tuple[Any, ...]
+"""The values of a primary key's columns."""
 
 
-def to_key(user_id: str, column_type: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Any | None:
-    """Return *user_id* as the id column's type, or ``None`` if it cannot be one."""
-    if not is_user_id(user_id):
-        return None
+class AccountKeys:
+    """The primary keys of a user model, and their texts.
+
+    :param model: The host's user model.
+    """
+
+    def __init__(self, model: type[Any]) -> None:
+        mapper: Mapper[Any] = sa.inspect(model)
+        self.names: Final = [
+            mapper.get_property_by_column(column).key for column in mapper.primary_key
+        ]
+        self.attributes: Final[list[QueryableAttribute[Any]]] = [
+            getattr(model, name) for name in self.names
+        ]
+
+    @property
+    def is_composite(self) -> bool:
+        """Whether the primary key has several columns."""
+        return len(self.names) > 1
+
+    def text_of(self, user: Any) -> str:
+        """Return the account of a user object.
+
+        :raises ValueError: It is not saved yet, or its key is invalid in tokens and tables.
+        """
+        identity = sa.inspect(user).identity
+        if identity is None:  # not from the database
+            identity = tuple(getattr(user, name) for name in self.names)
+        if None in identity:
+            raise ValueError("The user has no primary key yet; add it to the session first.")
+        return check_user_id(self.to_text(identity))
+
+    def to_text(self, key: Sequence[Any]) -> str:
+        """Return a key as text."""
+        texts = [_to_text(part) for part in key]
+        return ",".join(map(_escape, texts)) if self.is_composite else texts[0]
+
+    def from_text(self, user_id: str, dialect: sa.Dialect) -> Key | None:
+        """Return the key of an account, or ``None`` if it cannot be one."""
+        if not is_user_id(user_id):
+            return None
+        texts = [unquote(part) for part in user_id.split(",")] if self.is_composite else [user_id]
+        if len(texts) != len(self.attributes):
+            return None
+        parts = [
+            _to_part(text, attribute.type, dialect)
+            for text, attribute in zip(texts, self.attributes, strict=True)
+        ]
+        # Another spelling of a key is not that account.
+        return None if None in parts or self.to_text(parts) != user_id else tuple(parts)
+
+    def matching(self, keys: Iterable[Key]) -> sa.ColumnElement[bool]:
+        """Return the condition for the rows of these keys."""
+        if not self.is_composite:
+            return self.attributes[0].in_([key[0] for key in keys])
+        return sa.or_(sa.false(), *(self.equal(key) for key in keys))
+
+    def equal(self, key: Sequence[Any]) -> sa.ColumnElement[bool]:
+        """Return the condition for the row of a key.
+
+        :param key: Its values, or SQL expressions for them.
+        """
+        pairs = zip(self.attributes, key, strict=True)
+        return sa.and_(*(attribute == part for attribute, part in pairs))
+
+
+def _escape(text: str) -> str:
+    return text.replace("%", "%25").replace(",", "%2C")
+
+
+def _to_text(part: Any) -> str:
+    if isinstance(part, bytes | bytearray | memoryview):
+        return bytes(part).hex()
+    if isinstance(part, enum.Enum):
+        return part.name
+    if isinstance(part, datetime.date | datetime.time):
+        return part.isoformat()
+    return str(part)
+
+
+def _to_part(text: str, column_type: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Any | None:
+    """Return *text* as the type of a key's column, or ``None`` if it cannot be one."""
     kind = column_type.dialect_impl(dialect)
-    for python_type in _python_types(kind):
+    for parse in _parsers(kind):
         try:
-            key = python_type(user_id)
-            if str(_read_back(key, kind, dialect)) != user_id:
+            part = parse(text)
+            if _to_text(_read_back(part, kind, dialect)) != text:
                 continue  # "007" is not the id 7
-        except (ValueError, TypeError, ArithmeticError, AttributeError):
+        except (ValueError, TypeError, ArithmeticError, AttributeError, LookupError):
             continue
-        if not isinstance(key, int) or _fits(key, kind, dialect):
-            return key
+        if not isinstance(part, int) or _fits(part, kind, dialect):
+            return part
     return None
 
 
-def _python_types(kind: Any) -> tuple[type[Any], ...]:
-    """Return the Python types of a column's values, the likeliest first."""
-    if not isinstance(kind, sa.types.TypeDecorator):
-        return (kind.python_type,)
-    inner = kind.impl_instance.python_type
-    return (int,) if inner is int else (str, uuid.UUID)
+def _parsers(kind: Any) -> tuple[Callable[[str], Any], ...]:
+    """Return the functions that may parse a column's values, the likeliest first."""
+    if isinstance(kind, sa.types.TypeDecorator):
+        inner = kind.impl_instance.python_type
+        return (int,) if inner is int else (str, uuid.UUID)
+    python_type: Any = kind.python_type
+    if python_type is bytes:
+        return (bytes.fromhex,)
+    if issubclass(python_type, enum.Enum):
+        return (python_type.__getitem__,)
+    if issubclass(python_type, datetime.date | datetime.time):
+        return (python_type.fromisoformat,)
+    return (python_type,)
 
 
-def _read_back(key: Any, kind: Any, dialect: sa.Dialect) -> Any:
-    """Return *key* after a round trip through a column of the host's own type."""
+def _read_back(part: Any, kind: Any, dialect: sa.Dialect) -> Any:
+    """Return *part* after a round trip through a column of the host's own type."""
     if not isinstance(kind, sa.types.TypeDecorator):
-        return key
-    stored = kind.process_bind_param(key, dialect)
+        return part
+    stored = kind.process_bind_param(part, dialect)
     return kind.process_result_value(stored, dialect)
 
 
-def _fits(key: int, kind: Any, dialect: sa.Dialect) -> bool:
-    """Return whether *key* is in the range of the column; some databases fail otherwise."""
+def _fits(part: int, kind: Any, dialect: sa.Dialect) -> bool:
+    """Return whether *part* is in the range of the column; some databases fail otherwise."""
     limit: int = 2 ** (dialects.of(dialect).integer_bits(kind) - 1)
-    return -limit <= key < limit
+    return -limit <= part < limit

@@ -35,4 +35,4 @@ def _binding() -> str:
     if token is not None:
         return f"session {token.session_id}"
     # Signed in by Flask-Login's own session, without a token.
-    return f"login {current_user.get_id()} {session.get('_id', '')}"
+    return f"login {get_state().users.id_of(current_user)} {session.get('_id', '')}"

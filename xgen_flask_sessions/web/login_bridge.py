@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from flask import Flask, Request, abort, current_app, g, request
@@ -18,14 +17,13 @@ from ..errors import (
     TokenAmbiguous,
     TokenInvalid,
     TokenMissing,
-    UserInactive,
     XgenSessionsError,
 )
 from ..state import find_state, get_state
 from ..users.directory import unwrap
-from . import login_browser, login_recorder
+from . import holders, login_browser, login_recorder
 from .problems import refuse
-from .request_token import Outcome, outcome, reject, verify_login
+from .request_token import outcome, reject, verify_login
 
 _ASKING = "xgen_flask_sessions.asking_host"
 _BRIDGE = "_xgen_sessions_bridge"
@@ -81,24 +79,23 @@ class LoginBridge:
             self._host_unauthorized = self._manager.unauthorized_callback
             self._manager.unauthorized_handler(self._unauthorized)
 
-    def find_user(self, user_id: str) -> Any | None:
+    def find_user(self, login_id: str) -> Any | None:
         """Return a user by the host's own loader."""
-        return (self._host_user_loader or get_state().users.get)(user_id)
+        return (self._host_user_loader or get_state().users.find_by_login)(login_id)
 
-    def _load_session_user(self, user_id: str) -> Any | None:
+    def _load_session_user(self, login_id: str) -> Any | None:
         """Return the user of a Flask-Login session or remember cookie, if it is valid."""
         if find_state() is None:
-            return self._host_user_loader(user_id)
-        if login_recorder.is_signing_in(user_id):
-            return self.find_user(user_id)
-        if _is_held_against(user_id):
+            return self._host_user_loader(login_id)
+        if login_recorder.is_signing_in(str(login_id)):
+            return self.find_user(login_id)
+        if _is_held_against(str(login_id)):
             return None
         try:
-            if verify_login().user_id != user_id:
+            token = verify_login()
+            if token.login_id != str(login_id):
                 raise TokenInvalid("The sign-in is another user's.")
-            user = _find_active(self.find_user, user_id)
-            if user is None:
-                raise UserInactive
+            user = holders.find(token, self.find_user)
         except SQLAlchemyError:
             reject(DenylistUnavailable())
             return None
@@ -117,7 +114,7 @@ class LoginBridge:
     def _load_user(self, request: Request) -> Any | None:
         if find_state() is None:
             return self._host_loader(request) if self._host_loader else None
-        user = _user_of_token(self.find_user)
+        user = _user_of_token(self._host_user_loader)
         # A refused token must not pass by the host's own reading of it.
         if user is None and isinstance(outcome().error, TokenMissing):
             return _ask_host(self._host_loader, request)
@@ -155,13 +152,13 @@ def require_user() -> Any:
     if hasattr(current_app, "login_manager"):
         user = unwrap(current_user)
     else:
-        user = _user_of_token(get_state().users.get) if outcome().token else None
+        user = _user_of_token(None) if outcome().token else None
     result = outcome()
     if result.error is not None and not isinstance(result.error, TokenMissing):
         raise result.error
     if user is None or not user.is_authenticated:
         raise result.error or TokenMissing()
-    if result.token is not None and user.get_id() != result.token.user_id:
+    if result.token is not None and not holders.is_account(user, result.token):
         raise TokenInvalid("The token is another user's than the session.")
     return user
 
@@ -177,42 +174,22 @@ def begin_request() -> None:
         login_browser.drop_unreadable_remember_cookie()
 
 
-def _user_of_token(find: Callable[[str], Any]) -> Any | None:
+def _user_of_token(load: holders.Loader | None) -> Any | None:
     """Return the active user of the current request's token, or ``None``."""
+    result = outcome()
     try:
-        return _find_user(find, outcome())
+        if isinstance(result.error, SessionRevoked) and result.error.user_id:
+            # An inactive user must learn that, instead of trying to sign in again.
+            holders.require_active(result.error.user_id, load)
+        return None if result.token is None else holders.find(result.token, load)
     except (SQLAlchemyError, DenylistUnavailable):
         reject(DenylistUnavailable())
-        return None
+    except AuthenticationError as error:
+        reject(error)
+    return None
 
 
-def _find_user(find: Callable[[str], Any], result: Outcome) -> Any | None:
-    if isinstance(result.error, SessionRevoked) and result.error.user_id:
-        # An inactive user must learn that, instead of trying to sign in again.
-        if not _find_active(find, result.error.user_id):
-            reject(UserInactive())
-        return None
-    if result.token is None:
-        return None
-    user = _find_active(find, result.token.user_id)
-    if user is None:
-        reject(UserInactive())
-    return user
-
-
-def _find_active(find: Callable[[str], Any], user_id: str) -> Any | None:
-    """Return the user, if there is one that is active.
-
-    :raises DenylistUnavailable: The database does not answer.
-    """
-    state = get_state()
-    if state.watch is not None:  # otherwise the database just checked the token
-        state.transactions.reachability.require()
-    user = find(user_id)
-    return user if user is not None and state.users.is_active(user) else None
-
-
-def _is_held_against(user_id: str) -> bool:
+def _is_held_against(login_id: str) -> bool:
     """Return whether a token in the header overrides a Flask-Login session.
 
     It does if it is refused, or if it is another user's.
@@ -220,7 +197,7 @@ def _is_held_against(user_id: str) -> bool:
     result = outcome()
     if result.source == "header":
         token = result.token
-        if token is not None and token.user_id != user_id:
+        if token is not None and token.login_id != login_id:
             reject(TokenAmbiguous(), "header")
             return True
         return token is None and isinstance(result.error, AuthenticationError)

@@ -27,14 +27,14 @@ FORGOTTEN: Final = "xgen_flask_sessions.forgotten"
 
 
 def find_token() -> tuple[str, str] | None:
-    """Return the token of the current request's Flask-Login session, and the session's user.
+    """Return the token of the current request's Flask-Login session, and the session's login id.
 
-    The token is valid for that user only. The token of a sign-in that was refused before is
+    The token is valid for that login id only. The token of a sign-in that was refused before is
     returned, too: it still explains the refusal.
     """
-    user_id, token = session.get("_user_id"), session.get(_TOKEN)
-    if user_id is not None and token:
-        return token, user_id
+    login_id, token = session.get("_user_id"), session.get(_TOKEN)
+    if login_id is not None and token:
+        return token, str(login_id)
     remembered = _find_remembered()
     if remembered is None and token:
         return token, _NO_USER

@@ -25,10 +25,11 @@ from ..lifecycle import (
 )
 from ..request_acts import get_acts
 from ..settings import LONGEST_LIFETIME, SHORTEST_LIFETIME
-from ..signals import session_ended, session_issued
+from ..signals import session_ended, session_issued, user_forced_out
 from ..state import State, get_app, get_state
 from ..store import revocations, sign_ins
 from ..store.revocations import Cause
+from ..store.sign_ins import UNKNOWN, Identity
 from ..store.transactions import HeldByHost
 from ..text import cause_of
 from ..tokens.claims import IssuedToken
@@ -47,7 +48,8 @@ class _Pending:
 
     state: State
     user_id: str | None = None
-    """The user that signed in."""
+    """The account that signed in."""
+    identity: Identity = UNKNOWN
     invalid_before_us: tuple[int, int] = (0, 0)
     """The user's and everyone's invalidation timestamps at the sign-in. Later ones revoke it,
     except for those of this request's own changes of the account."""
@@ -67,10 +69,12 @@ def watch(app: Flask) -> None:
     app.after_request(_record)
 
 
-def is_signing_in(user_id: str) -> bool:
+def is_signing_in(login_id: str) -> bool:
     """Return whether the current request signed that user in by ``login_user()``."""
     pending = _find_pending()
-    return pending is not None and pending.user_id == user_id
+    if pending is None or pending.user_id is None:
+        return False
+    return (pending.identity.login_id or pending.user_id) == login_id
 
 
 def _note_login(_: Flask, user: Any) -> None:
@@ -80,6 +84,7 @@ def _note_login(_: Flask, user: Any) -> None:
     login_browser.drop_token()
     pending.user_id = state.users.id_of(user)
     get_acts().signed_in.add(pending.user_id)
+    pending.identity = state.users.identity_of(user)
     if not state.users.is_active(user):
         pending.error = UserInactive()
         return
@@ -188,10 +193,14 @@ def _record_login(state: State, pending: _Pending) -> IssuedToken | None:
             lifetime_us=lifetime_us(pending.lifetime or state.settings.lifetime),
             ip=ip,
             user_agent=agent,
+            identify=lambda: pending.identity,
+            confirm_mark=lambda: state.users.read_mark(own, user_id),
             unless_forced_out_since=(acts.since(own, user_id, user_us), everyone_us),
         )
         issued = sign(state, own, recorded, {})
         state.pruning.schedule(own)
+        if recorded.ended is not None:
+            announce(own, user_forced_out.send, revocation=recorded.ended)
         announce(own, session_issued.send, issued=issued, user_id=user_id)
     return issued
 

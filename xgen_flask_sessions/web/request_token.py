@@ -60,10 +60,10 @@ def outcome() -> Outcome:
         return kept[1]
     source = None
     try:
-        token, source, user_id = _find_token(current, state)
+        token, source, login_id = _find_token(current, state)
         verified = state.checker.verify(token)
-        if user_id is not None:
-            _require_user(verified, user_id)
+        if login_id is not None:
+            _require_login(verified, login_id)
         result = Outcome(verified, None, source)
     except XgenSessionsError as error:
         return reject(error, source)
@@ -119,19 +119,19 @@ def verify_login() -> VerifiedToken:
     found = login_browser.find_token()
     if found is None:
         raise TokenInvalid("The sign-in is not on record.")
-    token, user_id = found
+    token, login_id = found
     verified = get_state().checker.verify(token)
-    _require_user(verified, user_id)
+    _require_login(verified, login_id)
     return verified
 
 
-def _require_user(verified: VerifiedToken, user_id: str) -> None:
-    if verified.user_id != user_id:
+def _require_login(verified: VerifiedToken, login_id: str) -> None:
+    if verified.login_id != login_id:
         raise TokenInvalid("The sign-in is another user's.")
 
 
 def _find_token(request: Request, state: State) -> tuple[str, TokenLocation, str | None]:
-    """Return the current request's token, its place, and the user that it must belong to."""
+    """Return the current request's token, its place, and the login id that it must have."""
     settings = state.settings
     locations = settings.token_locations
     scheme, _, token = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -22,6 +22,15 @@ from ..tables import (
 
 LoginUpdate = Literal["lock", "stamp", "sign in", "invalidate"]
 """The update of a user's row: none, a new stamp, a sign-in, or a new invalidation timestamp."""
+
+
+class LoginState(NamedTuple):
+    """A row of ``xgen_user_logins`` after an update."""
+
+    last_issued_us: int
+    invalid_before_us: int
+    account_mark: str | None
+
 
 LOCK_WAIT: Final = "xgen_sessions_lock_wait"
 """Key in ``connection.info`` of the lock wait: set (SQLite), or still to be set (PostgreSQL)."""
@@ -152,28 +161,28 @@ class Dialect:
 
     def update_login(
         self, connection: sa.Connection, update: LoginUpdate, new: Mapping[str, Any]
-    ) -> tuple[int, int]:
+    ) -> LoginState:
         """Insert or update a row of ``xgen_user_logins``, in one statement that locks it.
 
         :param update: The update.
         :param new: The values of the row if it is the user's first.
-        :returns: Its ``last_issued_us`` and ``invalid_before_us`` afterwards.
+        :returns: Its state afterwards.
         """
         statement = self._login_statements[update]
-        row = connection.execute(statement, prefixed("login", new)).one()
-        return row.last_issued_us, row.invalid_before_us
+        return LoginState(*connection.execute(statement, prefixed("login", new)).one())
 
     def insert_sign_in(
         self, connection: sa.Connection, login: Mapping[str, Any], row: Mapping[str, Any]
-    ) -> int:
-        """Lock the user's row, take its next stamp, insert the session, and return the stamp.
+    ) -> LoginState:
+        """Lock the user's row, take its next stamp, and insert the session.
 
         :param login: The user's row if it is the first.
         :param row: The session's row without its stamp.
+        :returns: The state of the user's row afterwards.
         """
-        stamp, _ = self.update_login(connection, "sign in", login)
-        connection.execute(INSERT_SESSION, {**row, "issued_us": stamp, "signed_in_us": stamp})
-        return stamp
+        state = self.update_login(connection, "sign in", login)
+        connection.execute(INSERT_SESSION, {**row, "issued_us": state.last_issued_us})
+        return state
 
     def end_sessions(
         self,
@@ -258,9 +267,9 @@ class Dialect:
     def _login_statement(self, update: LoginUpdate) -> Any:
         names = ["user_id", "last_issued_us", "invalid_before_us", "active_until_us"]
         if update == "sign in":
-            names += ["last_login_us", "last_ip"]
+            names += ["last_login_us", "last_ip", "account_mark"]
         values = dict(zip(names, parameters(LOGINS, names, "login"), strict=True))
-        returning = (_row.last_issued_us, _row.invalid_before_us)
+        returning = (_row.last_issued_us, _row.invalid_before_us, _row.account_mark)
         return self._upsert(LOGINS, values, lambda new: self._set(update, new)).returning(
             *returning
         )
@@ -278,7 +287,11 @@ class Dialect:
             _row.last_issued_us + 1, _row.invalid_before_us + 1, new.last_issued_us
         )
         active = self._greatest(_row.active_until_us, new.active_until_us)
-        login = {"last_login_us": stamp, "last_ip": sa.func.coalesce(new.last_ip, _row.last_ip)}
+        login = {
+            "last_login_us": new.last_login_us,
+            "last_ip": sa.func.coalesce(new.last_ip, _row.last_ip),
+            "account_mark": sa.func.coalesce(_row.account_mark, new.account_mark),
+        }
         # MariaDB assigns from left to right and reads assigned values: the stamp comes last.
         return {
             **(login if update == "sign in" else {}),

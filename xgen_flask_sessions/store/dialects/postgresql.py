@@ -25,6 +25,7 @@ from .base import (
     REVOCATIONS,
     SESSIONS,
     Dialect,
+    LoginState,
     LoginUpdate,
     parameters,
     prefixed,
@@ -113,18 +114,17 @@ class PostgreSQL(Dialect):
 
     def update_login(
         self, connection: sa.Connection, update: LoginUpdate, new: Mapping[str, Any]
-    ) -> tuple[int, int]:
+    ) -> LoginState:
         """Insert or update a row; see :meth:`Dialect.update_login`."""
         self.begin_write(connection)
         return super().update_login(connection, update, new)
 
     def insert_sign_in(
         self, connection: sa.Connection, login: Mapping[str, Any], row: Mapping[str, Any]
-    ) -> int:
+    ) -> LoginState:
         """Take the stamp and insert the session in one statement."""
         values = prefixed("login", login) | prefixed("new", row)
-        stamp: int = connection.execute(self._sign_in, values).scalar_one()
-        return stamp
+        return LoginState(*connection.execute(self._sign_in, values).one())
 
     def end_sessions(
         self,
@@ -194,14 +194,11 @@ class PostgreSQL(Dialect):
     @cached_property
     def _sign_in(self) -> Any:
         login = self._login_statements["sign in"].cte("login")
-        names = ("jti", "session_id", "user_id", "expires_us", "ip", "user_agent")
-        stamp = login.c.last_issued_us
-        values = sa.select(*parameters(SESSIONS, names), stamp, stamp)
-        return (
-            sa.insert(SESSIONS)
-            .from_select([*names, "issued_us", "signed_in_us"], values)
-            .returning(SESSIONS.c.issued_us)
-        )
+        generated = ("issued_us", "ended_us", "end_reason")
+        names = [column.name for column in SESSIONS.c if column.name not in generated]
+        values = sa.select(*parameters(SESSIONS, names), login.c.last_issued_us)
+        state = [sa.select(login.c[name]).scalar_subquery() for name in LoginState._fields]
+        return sa.insert(SESSIONS).from_select([*names, "issued_us"], values).returning(*state)
 
     @cached_property
     def _end_sessions(self) -> Any:

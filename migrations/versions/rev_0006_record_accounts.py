@@ -10,12 +10,15 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("xgen_sessions", sa.Column("login_id", sa.String(255)))
-    op.add_column("xgen_user_logins", sa.Column("account_mark", sa.String(32)))
+    op.add_column("xgen_sessions", sa.Column("login_id", sa.String(255)), schema=_schema())
+    op.add_column("xgen_user_logins", sa.Column("account_mark", sa.String(32)), schema=_schema())
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("xgen_user_logins") as logins:
-        logins.drop_column("account_mark")
-    with op.batch_alter_table("xgen_sessions") as sessions:
-        sessions.drop_column("login_id")
+    op.drop_column("xgen_user_logins", "account_mark", schema=_schema())
+    op.drop_column("xgen_sessions", "login_id", schema=_schema())
+
+
+def _schema() -> str | None:
+    """Return the tables' schema: Alembic's ALTER TABLE ignores ``schema_translate_map``."""
+    return op.get_context().version_table_schema

@@ -161,7 +161,7 @@ class TestUpgrade:
 
         with engine.connect() as connection:
             rows = connection.execute(sa.select(UserLogin.__table__)).all()
-        assert [tuple(row) for row in rows] == [("*", 0, 0, None, None, 0)]
+        assert [tuple(row) for row in rows] == [("*", 0, 0, None, None, 0, None)]
 
     def test_does_nothing_the_second_time(self, engine: sa.Engine) -> None:
         upgrade(engine)

@@ -324,7 +324,7 @@ def test_a_user_who_changes_the_password_is_told_so(host: Host) -> None:
         Session(host.db.engine) as session,
         pytest.raises(SessionRevoked) as caught,
     ):
-        sign_ins.renew(session, own.jti, usual_us=1)
+        sign_ins.renew(session, own.jti, lifetime_us=1)
     assert (caught.value.forced, caught.value.account_changed) == (False, True)
 
     token = host.issue(user)

@@ -40,6 +40,7 @@ from .web import cookie, problems, request_token, sign_in_page, streams
 from .web import revoke_on as revoke_on_changes
 from .web.host_engines import HostEngine, chooses_engines
 from .web.host_extensions import HostExtensions
+from .web.host_routes import require_free_blueprint, require_free_paths
 from .web.login_bridge import LoginBridge
 
 
@@ -71,7 +72,7 @@ class XgenSessions:
           ``_PREVIOUS_KEYS``, ``_ISSUER``, ``_AUDIENCE``, ``_LIFETIME``, ``_LEEWAY``
         - requests: ``_TOKEN_LOCATIONS``, ``_COOKIE_NAME``, ``_COOKIE_SECURE``,
           ``_COOKIE_SAMESITE``, ``_TRUSTED_ORIGINS``, ``_URL_PREFIX``
-        - the screen: ``_TIMEZONE``, ``_CONFIRM_FORCE_LOGOUT``
+        - the screen: ``_TIMEZONE``, ``_CONFIRM_FORCE_LOGOUT``, ``_PAGE_ORIGINS``
         - the database: ``_RETENTION``, ``_DEADLINE``, ``_WRITE_DEADLINE``
         - several processes: ``_CONSISTENCY``, ``_MAX_STALENESS``, ``_REDIS_URL``
         - rate limits: ``_FORCE_LOGOUT_LIMIT``, ``_SIGN_IN_LIMIT``, ``_SIGN_IN_ADDRESS_LIMIT``,
@@ -231,8 +232,10 @@ def _attach(app: Flask, state: State, admin: Admin | None, login: LoginBridge | 
         app.before_request(state.relay.ensure_running)
     app.cli.add_command(commands)
     app.jinja_env.globals.update(template_globals())
+    require_free_blueprint(app)
     blueprint = create_blueprint(state.settings.url_prefix, ASSETS)
     app.register_blueprint(blueprint)
+    require_free_paths(app, state)
     protected = [blueprint.name]
     if admin is not None:
         add_login_management(admin, app)

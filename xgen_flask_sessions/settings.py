@@ -105,6 +105,11 @@ class Settings:
         "Lax",
     )
     url_prefix: str = _setting("The path of the JSON API.", "/sessions")
+    page_origins: frozenset[str] = _setting(
+        "Other origins from which the pages of the screen may load scripts, styles, images and "
+        "fonts, such as ``https://cdn.example.com``: for a layout of your own.",
+        (),
+    )
     timezone: ZoneInfo = _setting(
         "The time zone of the times on the screen and in the terminal, such as ``Asia/Seoul``.",
         "UTC",
@@ -200,6 +205,7 @@ class Settings:
             cookie_secure=reader.flag("COOKIE_SECURE"),
             cookie_samesite=reader.samesite(),
             url_prefix=reader.url_prefix(),
+            page_origins=reader.origins("PAGE_ORIGINS"),
             timezone=reader.timezone(),
             confirm_force_logout=reader.flag("CONFIRM_FORCE_LOGOUT"),
             retention=reader.duration("RETENTION"),
@@ -210,7 +216,7 @@ class Settings:
                 "MAX_STALENESS", timedelta(milliseconds=200), timedelta(minutes=1)
             ),
             redis_url=reader.redis_url(),
-            trusted_origins=reader.origins(),
+            trusted_origins=reader.origins("TRUSTED_ORIGINS"),
             force_logout_limit=reader.rate("FORCE_LOGOUT_LIMIT"),
             sign_in_limit=reader.rate("SIGN_IN_LIMIT"),
             sign_in_address_limit=reader.rate("SIGN_IN_ADDRESS_LIMIT"),
@@ -361,14 +367,12 @@ class _Reader:
         except (OSError, ValueError, LookupError):
             self._fail("TIMEZONE", "must be an IANA zone such as 'Asia/Seoul'.")
 
-    def origins(self) -> frozenset[str]:
-        value = self._get("TRUSTED_ORIGINS")
+    def origins(self, name: str) -> frozenset[str]:
+        value = self._get(name)
         if not isinstance(value, list | tuple | set | frozenset):
-            self._fail("TRUSTED_ORIGINS", "must be a list such as ['https://app.example.com'].")
-        if not all(_is_origin(origin) for origin in value):
-            self._fail(
-                "TRUSTED_ORIGINS", "takes scheme and host, such as 'https://app.example.com'."
-            )
+            self._fail(name, "must be a list such as ['https://app.example.com'].")
+        if not all(_is_origin(origin) and not _NOT_IN_ORIGIN.search(origin) for origin in value):
+            self._fail(name, "takes scheme and host, such as 'https://app.example.com'.")
         return frozenset(value)
 
     def rate(self, name: str) -> limits.RateLimitItem | None:
@@ -411,6 +415,10 @@ class _Reader:
                 f"({', '.join(_RATE_STORAGES)}).",
             )
         return value
+
+
+_NOT_IN_ORIGIN = re.compile(r"""[\s;,'"]""")
+"""Characters that would end a source in a Content-Security-Policy."""
 
 
 def _is_origin(value: object) -> bool:

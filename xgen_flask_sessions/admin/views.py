@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flask import abort, current_app, redirect, request, url_for
+from flask import Response, abort, current_app, redirect, request, url_for
 from flask_admin import BaseView, expose
 from flask_login import current_user
 
@@ -131,12 +131,17 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
     def create_blueprint(self, admin: Any) -> Any:
         """Return the view's blueprint, whose answers have the security headers."""
         blueprint = super().create_blueprint(admin)
-        blueprint.after_request(with_security_headers)
+        blueprint.after_request(self._with_headers)
         for unreachable in UNREACHABLE:
             blueprint.register_error_handler(unreachable, database_problem)
         # The user was forced out after the page was loaded.
         blueprint.register_error_handler(AuthenticationError, self._to_sign_in)
         return blueprint
+
+    def _with_headers(self, response: Response) -> Response:
+        """Set the security headers; the host's inline code carries Flask-Admin's nonce, if any."""
+        make_nonce = self.admin.csp_nonce_generator
+        return with_security_headers(response, nonce=str(make_nonce()) if make_nonce else None)
 
     def _to_sign_in(self, error: AuthenticationError) -> Any:
         """Redirect to the sign-in page, after a form with GET."""

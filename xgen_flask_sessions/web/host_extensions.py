@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from flask import Flask
 
 from ..state import get_state
+from .host_routes import require_free_paths, warn_of_paths
 from .login_bridge import LoginBridge, begin_request
+from .login_views import warn_of_wrong
 
 
 class HostExtensions:
@@ -51,7 +53,11 @@ class HostExtensions:
     def _complete(self) -> None:
         with self._lock:  # concurrent first requests wait
             self._adapt()
-            get_state().denylist.warm_up()
+            state = get_state()
+            require_free_paths(self._app, state)
+            warn_of_paths(self._app, state)
+            warn_of_wrong(self._app)
+            state.denylist.warm_up()
             if self._with_flask_admin:
                 _set_up_flask_babel(self._app)
             self._is_complete = True

@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from flask import Flask, Response, current_app, redirect, request
-from flask_login.utils import expand_login_view
 from werkzeug.exceptions import HTTPException
 
 from ..errors import (
@@ -20,28 +19,9 @@ from ..errors import (
 )
 from ..store.transactions import UNREACHABLE
 from ..text import cause_of
+from .login_views import expand
+from .page_policy import DATA_POLICY, page_policy
 from .same_site import is_local_path
-
-PAGE_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        "font-src 'self'",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    )
-)
-"""For pages: no inline code, no foreign sources, no frames (Content Security Policy Level 3).
-
-It has no ``form-action``, which browsers also apply to redirects after a form: after a sign-out,
-the redirect leads to the host's sign-in page, which may be on another site.
-"""
-
-DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
-"""For all other answers: if a browser shows one as a page, it cannot load or run anything."""
 
 _NOT_IN_CHALLENGE = re.compile(r"[^ !#-\[\]-~]")  # RFC 6750, section 3
 
@@ -60,18 +40,22 @@ def problem(status: int, code: str, detail: str, **members: Any) -> Response:
     return with_security_headers(response)
 
 
-def with_security_headers(response: Response, *, cached: bool = False) -> Response:
+def with_security_headers(
+    response: Response, *, cached: bool = False, nonce: str | None = None
+) -> Response:
     """Set the security headers that each of the plugin's answers has.
 
     Browsers do not guess its type, frame it, run foreign scripts or send its address to other
     sites; caches do not store it.
 
     :param cached: Keep the answer's own cache headers, for static files.
+    :param nonce: The nonce of inline scripts and styles that a page may contain; by default, a page
+        contains none.
     """
     is_page = response.mimetype == "text/html" and not 300 <= response.status_code < 400
     if not cached:
         response.headers["Cache-Control"] = "no-store"
-    response.headers["Content-Security-Policy"] = PAGE_POLICY if is_page else DATA_POLICY
+    response.headers["Content-Security-Policy"] = page_policy(nonce) if is_page else DATA_POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "same-origin"
     return response
@@ -155,7 +139,7 @@ def wants_page() -> bool:
 
 
 def sign_in_url(next_path: str | None = None) -> str | None:
-    """Return the URL of the host's sign-in page, or ``None`` if it has none.
+    """Return the URL of the host's sign-in page, or ``None`` if it has none that exists.
 
     :param next_path: The path to return to afterwards.
     """
@@ -165,8 +149,13 @@ def sign_in_url(next_path: str | None = None) -> str | None:
     view = manager.blueprint_login_views.get(request.blueprint) or manager.login_view
     if not view:
         return None
-    url = urlsplit(str(expand_login_view(view)))
-    if not is_local_path(next_path):  # the sign-in page would refuse it
+    expanded = expand(view)
+    if expanded is None:
+        return None
+    url = urlsplit(expanded)
+    # A path leads back to this host only from a sign-in page of this host.
+    is_apart = bool(url.netloc) and expanded != view and url.netloc != request.host
+    if is_apart or not is_local_path(next_path):  # the sign-in page would refuse it
         return urlunsplit(url)
     query = "&".join(part for part in (url.query, urlencode({"next": next_path})) if part)
     return urlunsplit(url._replace(query=query))

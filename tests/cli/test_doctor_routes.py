@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from typing import Any, cast
@@ -15,22 +14,12 @@ from flask_admin import Admin, AdminIndexView, BaseView, expose
 from werkzeug.routing import Rule
 
 from tests.support.databases import MakeHost
+from tests.support.doctor import examine, paths
 from tests.support.hosts import Host
 from xgen_flask_sessions import open_to_all, token_required
 from xgen_flask_sessions.admin.views import AdminCenterView
 
 Add = Callable[[Flask], None]
-
-
-def examine(host: Host, *args: str, ends_with: int = 0) -> dict[str, Any]:
-    """Run the command; return its findings by their codes."""
-    result = host.app.test_cli_runner().invoke(args=["xgen-sessions", "doctor", "--json", *args])
-    assert result.exit_code == ends_with, result.output
-    return {finding["code"]: finding for finding in json.loads(result.stdout)["findings"]}
-
-
-def paths(findings: Mapping[str, Any], code: str) -> list[str]:
-    return [route["path"] for route in findings[code]["routes"]] if code in findings else []
 
 
 def made(make_host: MakeHost, url: str, add: Add, **config: Any) -> Host:

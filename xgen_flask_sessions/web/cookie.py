@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response
 
 from .. import clock
 from ..settings import Settings
-from ..state import get_state
+from ..state import get_app, get_state
 from ..tokens.claims import IssuedToken
 
 
@@ -41,7 +41,11 @@ def put_token(
 
 
 def _attributes(settings: Settings) -> dict[str, Any]:
+    """Return the cookie's attributes; domain and path are those of Flask's session cookie."""
+    app = get_app()
     return {
+        "domain": app.session_interface.get_cookie_domain(app),
+        "path": app.session_interface.get_cookie_path(app),
         "httponly": True,
         "secure": settings.cookie_secure,
         "samesite": settings.cookie_samesite,

@@ -58,10 +58,12 @@ def require_database() -> None:
     get_state().denylist.require_reachable()
 
 
-def next_path(default: str = "/") -> str:
+def next_path(default: str | None = None) -> str:
     """Return the path to go to after signing in: the request's ``next`` if it is on this site.
 
-    :param default: The path otherwise.
+    :param default: The path otherwise; by default, the root of the application.
     """
     target = request.values.get("next", "")
-    return target if is_local_path(target) else default
+    if is_local_path(target):
+        return target
+    return f"{request.script_root}/" if default is None else default

@@ -16,13 +16,14 @@ from urllib.parse import urlsplit
 from flask import Flask
 from flask.views import MethodView, View, http_method_funcs
 from flask_admin import BaseView
-from flask_login import fresh_login_required, login_required
+from flask_login import LoginManager, fresh_login_required, login_required
 from flask_login.config import EXEMPT_METHODS
 from werkzeug.routing import Rule
 
 from xgen_flask_sessions.cli.doctor.findings import Finding, Route
 from xgen_flask_sessions.cli.terminal import counted
 from xgen_flask_sessions.web.login_bridge import LoginBridge
+from xgen_flask_sessions.web.login_views import HOW_TO_MEND, find_wrong
 from xgen_flask_sessions.web.marks import is_checking_caller, is_open_to_all
 from xgen_flask_sessions.web.request_token import token_required
 from xgen_flask_sessions.web.same_site import SAFE_METHODS
@@ -66,12 +67,27 @@ def _examine_login_manager(app: Flask) -> Iterator[Finding]:
             "token, and a user who was forced out can still open its pages.",
             mend="Pass login_manager= to init_app.",
         )
+    if manager is not None:
+        yield from _examine_login_views(app, manager)
     if manager is not None and app.config.get("LOGIN_DISABLED"):
         yield Finding(
             level="problem",
             code="login-disabled",
             meaning="LOGIN_DISABLED is on: Flask-Login's login_required admits every caller.",
             mend="Remove LOGIN_DISABLED from the configuration.",
+        )
+
+
+def _examine_login_views(app: Flask, manager: LoginManager) -> Iterator[Finding]:
+    with app.test_request_context():
+        wrong = list(find_wrong(manager))
+    for view in wrong:
+        yield Finding(
+            level="problem",
+            code="login-view-unknown",
+            meaning=f"login_view {str(view)!r} is no page of this application: browsers without a "
+            "session get a bare 401.",
+            mend=HOW_TO_MEND,
         )
 
 
@@ -280,9 +296,9 @@ def _sign_in_places(app: Flask, manager: Any) -> Iterator[tuple[str | None, str 
     """Yield the places of the sign-in pages in the application, which also receive the forms."""
     if manager is None:
         return
-    views = {manager.login_view, *manager.blueprint_login_views.values()} - {None, ""}
-    urls = [urlsplit(view) for view in views if "/" in view]
-    paths = {url.path for url in urls if not url.netloc}
+    named = (manager.login_view, *manager.blueprint_login_views.values())
+    views = {view for view in named if view and isinstance(view, str)}
+    paths = {urlsplit(view).path for view in views if view.startswith("/") and view[:2] != "//"}
     for rule in app.url_map.iter_rules():
         if rule.endpoint in views or rule.rule in paths:
             yield _place(rule)

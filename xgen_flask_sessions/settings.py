@@ -94,7 +94,12 @@ class Settings:
         "The places where a request may carry its token: ``headers``, ``cookies`` or both.",
         ("headers", "cookies"),
     )
-    cookie_name: str = _setting("The name of the cookie that holds the token.", "xgen_token")
+    cookie_name: str = _setting(
+        "The name of the cookie that holds the token. Its domain and path are those of Flask's "
+        "session cookie: ``SESSION_COOKIE_DOMAIN``, and ``SESSION_COOKIE_PATH`` or "
+        "``APPLICATION_ROOT``.",
+        "xgen_token",
+    )
     cookie_secure: bool = _setting(
         "Send the cookie over HTTPS only. Switch it off only for plain HTTP on your own machine.",
         True,
@@ -104,7 +109,9 @@ class Settings:
         "``XGEN_SESSIONS_COOKIE_SECURE``.",
         "Lax",
     )
-    url_prefix: str = _setting("The path of the JSON API.", "/sessions")
+    url_prefix: str = _setting(
+        "The path of the JSON API. The application has no pages of its own under it.", "/sessions"
+    )
     page_origins: frozenset[str] = _setting(
         "Other origins from which the pages of the screen may load scripts, styles, images and "
         "fonts, such as ``https://cdn.example.com``: for a layout of your own.",

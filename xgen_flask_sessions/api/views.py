@@ -41,6 +41,7 @@ from ..web.problems import (
 )
 from ..web.request_token import current_token, outcome, token_required
 from ..web.same_site import is_same_site
+from .every_host import EveryHostBlueprint
 from .openapi import document
 
 _MAX_BODY_BYTES = 16 * 1024
@@ -55,7 +56,7 @@ def create_blueprint(url_prefix: str, assets: Path) -> Blueprint:
     :param url_prefix: Where it is mounted, such as ``/sessions``.
     :param assets: The directory of ``static/`` and ``templates/``.
     """
-    blueprint = Blueprint(
+    blueprint = EveryHostBlueprint(
         "xgen_sessions",
         __name__,
         url_prefix=url_prefix,

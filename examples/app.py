@@ -9,6 +9,7 @@ from xgen_flask_sessions import XgenSessions, current_token, token_required
 
 app = Flask(__name__)
 app.config.update(SQLALCHEMY_DATABASE_URI="sqlite:///app.db", XGEN_SESSIONS_COOKIE_SECURE=False)
+app.config["MAX_CONTENT_LENGTH"] = 64 * 1024  # no form here is longer
 app.config.from_prefixed_env()  # FLASK_SECRET_KEY: the same for every worker and machine
 db, admin, login_manager, sessions = SQLAlchemy(app), Admin(app), LoginManager(app), XgenSessions()
 login_manager.login_view = "sign_in"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import time
@@ -278,11 +279,60 @@ def test_sign_ins_of_an_inactive_user_count_as_failures(strict: Center) -> None:
     assert answers == [401, 401, 401, 429]
 
 
-def test_without_an_address_only_the_username_counts(strict: Center) -> None:
-    answers = [try_sign_in(strict, name, address="").status_code for name in "abcdefg"]
+@pytest.mark.parametrize("address", ["", "unknown", "a.b.c.d"])
+def test_without_an_address_no_username_is_locked_out_but_failures_are_limited(
+    strict: Center, address: str
+) -> None:
+    answers = [try_sign_in(strict, address=address).status_code for _ in range(4)]
 
-    assert answers == [401] * 7
-    assert [try_sign_in(strict, "a", address="").status_code for _ in range(3)] == [401, 401, 429]
+    assert answers == [401] * 4
+    assert try_sign_in(strict, password=ADMIN_PASSWORD, address=address).status_code == 303
+    assert [try_sign_in(strict, name, address=address).status_code for name in "ab"] == [401, 429]
+    assert try_sign_in(strict, password=ADMIN_PASSWORD).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("spellings", "other"),
+    [
+        (["192.0.2.9:{}", "192.0.2.9", " 192.0.2.9:{} "], "192.0.2.10:443"),
+        (["[2001:db8::9]:{}", "2001:db8::9", "2001:db8::9%eth{}"], "[2001:db8:1::9]:443"),
+        (["_hidden:{}", "_hidden"], "_another"),
+    ],
+)
+def test_the_port_that_a_proxy_adds_is_no_part_of_the_address(
+    strict: Center, spellings: list[str], other: str
+) -> None:
+    forms = [spellings[number % len(spellings)].format(50_000 + number) for number in range(4)]
+
+    assert [try_sign_in(strict, address=form).status_code for form in forms] == [401] * 3 + [429]
+    assert try_sign_in(strict, password=ADMIN_PASSWORD, address=other).status_code == 303
+
+
+@pytest.mark.parametrize("by_api", [True, False])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.example"},
+    ],
+)
+def test_forms_of_another_site_lock_no_address_out(
+    strict: Center, by_api: bool, headers: dict[str, str]
+) -> None:
+    body = {"username": "admin", "password": "a wrong one"}
+    sent = {"data": json.dumps(body)} if by_api else {"data": body}
+    path = "/api/login" if by_api else "/login"
+    environ = {"REMOTE_ADDR": "192.0.2.1"}
+
+    answers = [
+        strict.browser().post(path, headers=headers, environ_overrides=environ, **sent).status_code
+        for _ in range(10)
+    ]
+
+    assert answers == [403] * 10
+    assert try_sign_in(strict, password=ADMIN_PASSWORD).status_code == 303
+    assert [try_sign_in(strict).status_code for _ in range(4)] == [401] * 3 + [429]
 
 
 def test_the_defaults_are_10_failures_for_a_name_and_100_for_an_address(center: Center) -> None:
@@ -339,6 +389,20 @@ def test_a_host_can_limit_its_own_sign_in_page(make_host: MakeHost, sqlite_url: 
 def rates(**settings: Any) -> RateLimits:
     config = {"SECRET_KEY": "x" * 32} | {f"XGEN_SESSIONS_{k}": v for k, v in settings.items()}
     return RateLimits(Settings.from_config(config))
+
+
+def test_another_site_cannot_spend_the_limit_of_a_host_s_own_page(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    host = make_host(sqlite_url, extras=with_password_page, XGEN_SESSIONS_SIGN_IN_LIMIT="2/minute")
+    data = {"username": "a", "password": "no"}
+    foreign = {"Origin": "https://evil.example"}
+
+    refused = [host.client().post("/own-sign-in", data=data, headers=foreign) for _ in range(3)]
+
+    assert [answer.status_code for answer in refused] == [403] * 3
+    data["password"] = "right"
+    assert host.client().post("/own-sign-in", data=data).status_code == 200
 
 
 def test_processes_share_one_limit_in_redis(

@@ -36,7 +36,7 @@ from .tokens.codec import TokenCodec
 from .users.authority import Authority, Permission
 from .users.directory import UserDirectory, UserFields
 from .users.triggers import Triggers
-from .web import cookie, problems, request_token, sign_in_page, streams
+from .web import audit, cookie, problems, request_token, sign_in_page, streams
 from .web import revoke_on as revoke_on_changes
 from .web.host_engines import HostEngine, chooses_engines
 from .web.host_extensions import HostExtensions
@@ -233,6 +233,7 @@ def _attach(app: Flask, state: State, admin: Admin | None, login: LoginBridge | 
     app.cli.add_command(commands)
     app.jinja_env.globals.update(template_globals())
     require_free_blueprint(app)
+    audit.watch(app)
     blueprint = create_blueprint(state.settings.url_prefix, ASSETS)
     app.register_blueprint(blueprint)
     require_free_paths(app, state)

@@ -157,7 +157,9 @@ class RateLimit:
 class SignInRateLimit:
     """How often a sign-in may fail: for a username from one address, and from one address in all.
 
-    Failures from other addresses do not count, so that they cannot lock a user out.
+    Failures from other addresses do not count, so that they cannot lock a user out. Clients without
+    an address share the limit of one, but not that of a username: one of them could lock a user
+    out at all others.
     """
 
     def __init__(
@@ -179,16 +181,15 @@ class SignInRateLimit:
         :param username: As it was typed.
         :raises RateLimited: Too many have failed.
         """
-        self._per_username.check(_network(address), _plain(username))
-        # Clients without an address do not share one.
         if address is not None:
-            self._per_address.check(_network(address))
+            self._per_username.check(_network(address), _plain(username))
+        self._per_address.check(_network(address))
 
     def failed(self, address: str | None, username: str) -> None:
         """Count a failed sign-in; parameters as in :meth:`check`."""
-        self._per_username.count(_network(address), _plain(username))
         if address is not None:
-            self._per_address.count(_network(address))
+            self._per_username.count(_network(address), _plain(username))
+        self._per_address.count(_network(address))
 
 
 class RateLimits:
@@ -217,12 +218,25 @@ def _network(address: str | None) -> str:
 def _plain(username: str) -> str:
     """Return the common form of all spellings that a host may treat as one user.
 
-    Many collations ignore case, accents and invisible characters.
+    Many collations ignore case, accents and invisible characters. Longer names than any host has
+    count as one: to normalize takes the square of their length.
     """
-    letters = unicodedata.normalize("NFKD", username).casefold()
-    seen = (char for char in letters if unicodedata.category(char) not in _UNSEEN)
-    return unicodedata.normalize("NFKD", "".join(seen)).strip()
+    if len(username) > _MAX_TYPED:
+        return _TOO_LONG
+    visible = _without_unseen(username)
+    if len(visible) > _MAX_USERNAME:
+        return _TOO_LONG
+    letters = unicodedata.normalize("NFKD", visible).casefold()[: 2 * _MAX_USERNAME]
+    return unicodedata.normalize("NFKD", _without_unseen(letters)).strip()
 
 
+def _without_unseen(text: str) -> str:
+    return "".join(char for char in text if unicodedata.category(char) not in _UNSEEN)
+
+
+_MAX_TYPED: Final = 4096
+_MAX_USERNAME: Final = 512
+_TOO_LONG: Final = "\0"
+"""No username: it has a control character."""
 _UNSEEN: Final = frozenset({"Mn", "Cc", "Cf"})
 """Unicode's categories of accents, control and format characters."""

@@ -19,7 +19,7 @@ from ..clock import to_datetime
 from ..errors import ConfigurationError, DatabaseUnavailable, XgenSessionsError
 from ..roster import records
 from ..roster.as_json import represent_force_logout, represent_page, represent_session
-from ..roster.listing import COLUMNS, DEFAULT, Column, Listing
+from ..roster.listing import COLUMNS, DEFAULT, MAX_TEXT, Column, Listing
 from ..roster.roster import ActiveSession, ActiveUser
 from ..settings import load_keys
 from ..state import get_state
@@ -78,12 +78,18 @@ def _reason(context: click.Context, parameter: click.Parameter, value: str | Non
     return _text(context, parameter, value)
 
 
+def _search(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and len(value) > MAX_TEXT:
+        raise click.BadParameter(f"A text to search for has at most {MAX_TEXT} characters.")
+    return _text(context, parameter, value)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 page_option = click.option(
     "--page", type=click.IntRange(1, 999_999_999), default=1, help="Counted from 1."
 )
 search_option = click.option(
-    "--search", "text", default="", callback=_text, help="Part of a username or a name."
+    "--search", "text", default="", callback=_search, help="Part of a username or a name."
 )
 _id_option = click.option("--id", "by_id", is_flag=True, help="USER is a user id, not a username.")
 _reason_option = click.option(

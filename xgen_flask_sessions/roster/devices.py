@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -34,6 +35,19 @@ _BROWSER_NAMES = {
 }
 
 _SYSTEM_NAMES = {"Mac OS X": "macOS", "Ubuntu": "Linux", "Fedora": "Linux", "Debian": "Linux"}
+
+_MAX_NODE = 100
+"""The longest remote address that is read."""
+_NODE = re.compile(
+    r"""(?P<quote>"?)
+    (?: \[ (?P<bracketed> [0-9a-f:.]+ ) (?: %[^\]"]* )? \] (?: :\w* )?
+      | (?P<address> [0-9.]+ ) (?: :\w* )?
+      | (?P<six> [0-9a-f:.]+ ) (?: %[^"]* )?
+    )(?P=quote)""",
+    re.IGNORECASE | re.VERBOSE | re.ASCII,
+)
+_OBFUSCATED = re.compile(r"(_[A-Za-z0-9._-]+)(?::\w*)?")
+_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +109,31 @@ def clean_user_agent(value: str | None) -> str | None:
 def clean_address(value: str | None) -> str | None:
     """Return *value* as a canonical IP address, or ``None`` if it is not one.
 
-    A proxy may pass any text as the remote address. IPv4 mapped into IPv6 becomes IPv4.
+    A proxy may pass any text as the remote address. A port, the brackets and quotation marks of
+    RFC 7239 (section 6) and a zone (RFC 4007, section 11) are left out. An IPv4 address within an
+    IPv6 one, mapped (RFC 4291, section 2.5.5.2) or translated (RFC 6052), becomes IPv4.
     """
+    match = _NODE.fullmatch((value or "")[:_MAX_NODE].strip())
+    if match is None:
+        return None
     try:
-        address = ipaddress.ip_address((value or "").partition("%")[0])
+        address = ipaddress.ip_address(match["bracketed"] or match["address"] or match["six"])
     except ValueError:
         return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address in _TRANSLATED:
+        return str(ipaddress.IPv4Address(address.packed[-4:]))
+    return str(address.ipv4_mapped or address)
+
+
+def client_address(value: str | None) -> str | None:
+    """Return the client of a rate limit: its IP address, or else the name that a proxy gave it.
+
+    Proxies may hide addresses behind names that stay the same (RFC 7239, section 6.3).
+
+    :param value: The remote address.
+    """
+    name = (value or "")[:_MAX_NODE].strip()
+    hidden = _OBFUSCATED.fullmatch(name)
+    return clean_address(value) or (hidden[1] if hidden else None)

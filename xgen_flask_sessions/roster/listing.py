@@ -40,9 +40,13 @@ class Listing:
 
     @classmethod
     def of(cls, sort: Column, order: str | None, text: str) -> Listing:
-        """Return the list in an order: ``asc``, ``desc``, or the column's default."""
+        """Return the list in an order: ``asc``, ``desc``, or the column's default.
+
+        :param text: The text to search for; cut to :data:`MAX_TEXT` characters.
+        """
         descending = sort in FALLING if order is None else order == "desc"
-        return cls(sort=sort, descending=descending, text=unicodedata.normalize("NFC", text))
+        composed = unicodedata.normalize("NFC", text[:MAX_TEXT])
+        return cls(sort=sort, descending=descending, text=composed)
 
     def ordered_by(self, column: Column) -> Listing:
         """Return the same list ordered by *column*; reversed if it is already."""

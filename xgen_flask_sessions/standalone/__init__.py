@@ -4,8 +4,8 @@ Knows its own users, pages and commands. Must not know more of the plugin than i
 
 ``application``
     ``create_app()`` puts the parts together.
-``instance``, ``config``, ``models``, ``language``
-    The instance directory, the configuration, the users and the languages.
+``instance``, ``config``, ``models``, ``language``, ``logs``
+    The instance directory, the configuration, the users, the languages and the log.
 ``sign_in``, ``workspace``, ``admin_center``, ``user_admin``, ``error_pages``
     The pages.
 ``accounts``, ``passwords``, ``seeding``, ``preparation``

@@ -31,6 +31,10 @@ from xgen_flask_sessions.standalone.models import (
 PAGE_SIZE: Final = 50
 """Users on one page."""
 MAX_ROLES: Final = 20
+_MAX_PARTS: Final = 100
+"""Names of roles that are read, repeated and empty ones included."""
+_EXPANSION: Final = 4
+"""Characters at most that one composed character is typed as (Unicode Standard Annex 15)."""
 
 
 class AccountError(ValueError):
@@ -79,8 +83,13 @@ class Profile:
         :param roles: Names, separated by commas.
         :raises AccountError: One of them is too long, or not printable.
         """
-        names = dict.fromkeys(part for part in map(_tidy, roles.split(",")) if part)
-        if len(names) > MAX_ROLES or any(not _is_text(role, MAX_ROLE) for role in names):
+        parts = roles.split(",", _MAX_PARTS)
+        names = dict.fromkeys(part for part in (_tidy(part, MAX_ROLE) for part in parts) if part)
+        if (
+            len(parts) > _MAX_PARTS
+            or len(names) > MAX_ROLES
+            or any(not _is_text(role, MAX_ROLE) for role in names)
+        ):
             raise AccountError("roles", ROLES_RULE)
         return cls(
             name=_optional("name", NAME_RULE, name),
@@ -114,7 +123,7 @@ def find(user_id: int) -> User | None:
 
 def find_by_username(username: str) -> User | None:
     """Return the user of that name, or ``None``; accepts any text."""
-    username = unicodedata.normalize("NFC", username)
+    username = _composed(username, MAX_USERNAME)
     if not _is_username(username):
         return None
     return db.session.scalars(sa.select(User).where(User.username == username)).one_or_none()
@@ -152,9 +161,11 @@ def search(text: str, number: int) -> UserPage:
     :param text: In any case (on SQLite, for ASCII letters only); empty for all users.
     :param number: Counted from 1; past the end, it means the last page.
     """
-    text = unicodedata.normalize("NFC", text)
+    text = _composed(text, MAX_USERNAME)
     where: sa.ColumnElement[bool] = sa.true()
-    if text:
+    if len(text) > MAX_USERNAME:
+        where = sa.false()  # longer than any name
+    elif text:
         where = User.username.icontains(text, autoescape=True) | User.name.icontains(
             text, autoescape=True
         )
@@ -186,7 +197,7 @@ def create(
     :raises Forbidden: *actor* is a user object, but not an active SuperUser.
     :raises AccountError: The username is taken, or a value is against the rules.
     """
-    username = unicodedata.normalize("NFC", username)
+    username = _composed(username, MAX_USERNAME)
     if not _is_username(username):
         raise AccountError("username", USERNAME_RULE)
     _require_acceptable(password)
@@ -376,11 +387,20 @@ def _is_text(text: str, length: int) -> bool:
 
 
 def _optional(field: str, rule: str, text: str) -> str | None:
-    tidy = _tidy(text)
+    tidy = _tidy(text, MAX_NAME)
     if tidy and not _is_text(tidy, MAX_NAME):
         raise AccountError(field, rule)
     return tidy or None
 
 
-def _tidy(text: str) -> str:
-    return unicodedata.normalize("NFC", text).strip()
+def _tidy(text: str, length: int) -> str:
+    return _composed(text.strip(), length).strip()
+
+
+def _composed(text: str, length: int) -> str:
+    """Return *text* in its composed form (NFC).
+
+    A text that is too long for *length* characters is returned as it is: to compose takes the
+    square of its length.
+    """
+    return unicodedata.normalize("NFC", text) if len(text) <= _EXPANSION * length else text

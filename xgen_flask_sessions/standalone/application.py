@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
-from flask import Flask, request
+from flask import Flask
 from flask_login import LoginManager
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from xgen_flask_sessions import traceback_of
 from xgen_flask_sessions.standalone import (
     error_pages,
     language,
@@ -25,18 +24,9 @@ from xgen_flask_sessions.standalone.config import (
 )
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.instance import find_instance, protect_database, secret_key
+from xgen_flask_sessions.standalone.logs import AdminCenter, log_to_stderr
 from xgen_flask_sessions.standalone.models import User, db
 from xgen_flask_sessions.standalone.preparation import prepare_or_retry
-
-
-class AdminCenter(Flask):
-    """Flask, whose log never holds the values of a statement: password hashes are among them."""
-
-    def log_exception(self, *arguments: Any) -> None:
-        """Log an unhandled error; see Flask."""
-        error = arguments[-1][1]
-        path = ascii(request.path)  # it may hold line breaks
-        self.logger.error("Exception on %s [%s]\n%s", path, request.method, traceback_of(error))
 
 
 def create_app(
@@ -90,6 +80,7 @@ def create_app(
     app.register_blueprint(workspace.blueprint)
     error_pages.set_up(app)
     if prepared:
+        log_to_stderr()
         prepare_or_retry(app)
     return app
 

@@ -19,6 +19,7 @@ from xgen_flask_sessions.standalone import accounts, seeding
 from xgen_flask_sessions.standalone.accounts import AccountError, Profile
 from xgen_flask_sessions.standalone.application import create_app
 from xgen_flask_sessions.standalone.extensions import sessions as plugin
+from xgen_flask_sessions.standalone.logs import log_to_stderr
 from xgen_flask_sessions.standalone.models import User
 from xgen_flask_sessions.standalone.preparation import prepare
 from xgen_flask_sessions.standalone.terminal import (
@@ -68,6 +69,7 @@ def serve(host: str, port: int, instance: str | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))  # waitress finishes its requests then
     app = _load_app(instance)
+    log_to_stderr()
     try:
         server = create_server(app, host=host, port=port)
     except (OSError, ValueError) as error:

@@ -119,6 +119,7 @@ def sign_out() -> Any:
 @open_to_all
 def api_login() -> Response:
     """``POST /api/login``: a token for a username and a password."""
+    _require_same_site()
     username, password = _credentials()
     try:
         issued = _sign_in(username, password)

@@ -46,6 +46,10 @@ class Revocation:
     """Tokens issued at or before it are refused; ``None`` for a single session."""
     revoked_us: int
     sessions_ended: int
+    actor: str | None = None
+    """A user id, or the name of another actor; ``None`` if it was the system."""
+    actor_ip: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +83,7 @@ def force_logout(
     ended = dialects.of(connection).end_sessions(
         connection, user_id, values | asdict(cause), end_reason
     )
-    return Revocation(**values, sessions_ended=ended)
+    return Revocation(**values, **asdict(cause), sessions_ended=ended)
 
 
 def invalid_before_us(session: Session, user_id: str) -> int:
@@ -218,6 +222,6 @@ def _revocation_values(
 
 
 def _audit(session: Session, cause: Cause, values: dict[str, Any], ended: int) -> Revocation:
-    revocation = Revocation(**values, sessions_ended=ended)
-    dialects.connection_of(session).execute(INSERT_REVOCATION, asdict(revocation) | asdict(cause))
+    revocation = Revocation(**values, **asdict(cause), sessions_ended=ended)
+    dialects.connection_of(session).execute(INSERT_REVOCATION, asdict(revocation))
     return revocation

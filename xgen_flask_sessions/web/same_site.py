@@ -74,6 +74,7 @@ def is_local_path(target: str | None) -> TypeGuard[str]:
         and target.startswith("/")
         and not target.startswith("//")
         and "\\" not in target
+        and len(target) <= MAX_PATH
         and target.isprintable()
         and len(target.encode()) <= MAX_PATH
         and _DOT_SEGMENT.search(target.partition("?")[0].partition("#")[0]) is None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from flask import request
 
-from ..errors import TokenMissing, XgenSessionsError
-from ..lifecycle import origin
+from ..errors import CrossSiteRequest, RateLimited, TokenMissing, XgenSessionsError
+from ..roster.devices import client_address
 from ..state import get_state
+from . import audit
 from .request_token import outcome
 from .same_site import is_local_path
 from .same_site import is_same_site as is_request_same_site
@@ -35,17 +36,30 @@ def check_sign_in_rate(username: str) -> None:
 
     They count the failures that :func:`count_failed_sign_in` recorded: for the same username from
     the same address, and from the same address in total. Failures from other addresses do not
-    count, so that they cannot lock a user out.
+    count, so that they cannot lock a user out. A page of another site cannot spend the limit of its
+    visitors: its requests are refused.
 
     :param username: The username, as typed.
+    :raises CrossSiteRequest: The request comes from another site; see :func:`is_same_site`.
     :raises RateLimited: Too many sign-ins failed; ``retry_after_s`` is the wait in seconds.
     """
-    get_state().rate_limits.sign_in.check(origin()[0], username)
+    if not is_same_site():
+        raise CrossSiteRequest
+    try:
+        get_state().rate_limits.sign_in.check(client_address(request.remote_addr), username)
+    except RateLimited as error:
+        audit.log_limited_sign_in(username, error)
+        raise
 
 
 def count_failed_sign_in(username: str) -> None:
-    """Count a wrong password for *username*, from the current request's address."""
-    get_state().rate_limits.sign_in.failed(origin()[0], username)
+    """Count a wrong password for *username*, from the current request's address, and log it.
+
+    A request from another site does not count: it cannot have passed :func:`check_sign_in_rate`.
+    """
+    audit.log_failed_sign_in(username)
+    if is_same_site():
+        get_state().rate_limits.sign_in.failed(client_address(request.remote_addr), username)
 
 
 def require_database() -> None:

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from .store.sign_ins import PastSignIn
     from .text import cause_of, traceback_of
     from .tokens.claims import IssuedToken, VerifiedToken
-    from .users.directory import UserFields
+    from .users.fields import UserFields
     from .web.i18n import gettext, gettext_noop, lazy_gettext, ngettext
     from .web.marks import open_to_all
     from .web.request_token import current_token, token_required
@@ -122,7 +122,7 @@ _LAZY: Final = {
     "IssuedToken": "tokens.claims",
     "PastSignIn": "store.sign_ins",
     "Revocation": "store.revocations",
-    "UserFields": "users.directory",
+    "UserFields": "users.fields",
     "VerifiedToken": "tokens.claims",
     "XgenSessions": "extension",
     "cause_of": "text",

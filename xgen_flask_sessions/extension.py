@@ -34,7 +34,8 @@ from .store.tables import copy_tables
 from .store.transactions import Transactions
 from .tokens.codec import TokenCodec
 from .users.authority import Authority, Permission
-from .users.directory import UserDirectory, UserFields
+from .users.directory import UserDirectory
+from .users.fields import UserFields, require_login_attributes
 from .users.triggers import Triggers
 from .web import audit, cookie, problems, request_token, sign_in_page, streams
 from .web import revoke_on as revoke_on_changes
@@ -84,8 +85,8 @@ class XgenSessions:
         :param login_manager: Its Flask-Login, for ``login_required`` with tokens.
         :param admin: Its Flask-Admin, for Login Management.
         :param user_fields: The user model's attributes, if they have unusual names.
-        :param can_view: Returns whether a user may see Login Management; by default, whether the
-            user is a SuperUser.
+        :param can_view: Returns whether a user may see Login Management, as a bool; by default,
+            whether the user is a SuperUser.
         :param can_force_logout: Returns whether a user that may see it may also force out users; by
             default, always. Only a SuperUser can force out a SuperUser.
         :param revoke_on: Names of the user model's attributes whose change ends the user's
@@ -99,6 +100,8 @@ class XgenSessions:
         settings = Settings.from_config(app.config)
         fields = user_fields or UserFields()
         users = UserDirectory(db, user_model, fields)
+        if login_manager is not None:
+            require_login_attributes(user_model)
         if admin is not None:
             _check_screen(users, user_model, login_manager, can_view)
         denylist = StrictDenylist(

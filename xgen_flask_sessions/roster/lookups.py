@@ -95,9 +95,13 @@ def count_matching(listing: Listing, host: HostTable, now: int) -> sa.Select[int
     )
 
 
-def count_superusers(host: HostTable, now: int) -> sa.Select[int]:
-    """Return the query that counts the signed-in SuperUsers."""
-    superuser = host.columns["superuser"].is_(True)
+def count_superusers(
+    host: HostTable, superuser: sa.ColumnElement[bool], now: int
+) -> sa.Select[int]:
+    """Return the query that counts the signed-in SuperUsers.
+
+    :param superuser: The condition for SuperUsers.
+    """
     count = sa.select(sa.func.count()).where(active_users(now))
     if dialects.of(host.dialect).hashes_tables:  # it would hash all users to join a few
         ids = sa.func.array(sa.select(host.text_id).where(superuser).scalar_subquery())

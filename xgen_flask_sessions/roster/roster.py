@@ -199,8 +199,8 @@ class Roster:
 
     def _count_superusers(self, session: Session, now: int) -> int:
         host = self._users.table(session)
-        if host is not None and "superuser" in host.columns:
-            return session.scalar(count_superusers(host, now)) or 0
+        if host is not None and host.superuser is not None:
+            return session.scalar(count_superusers(host, host.superuser, now)) or 0
         ids = self._users.superuser_ids(self._active_ids(session, now))
         return sum(_count(session, active_users(now), _is_one_of(batch)) for batch in batches(ids))
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from inspect import iscoroutinefunction, signature
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from ..errors import Forbidden
+from ..errors import ConfigurationError, Forbidden
 from ..store.stamps import begin_write
+from .attributes import describe_value, to_flag
 from .directory import UserDirectory, unwrap
+
+_log = logging.getLogger(__name__)
 
 Permission = Callable[[Any], bool]
 """Takes a user object of the host, and returns whether the user has the permission."""
@@ -21,6 +26,7 @@ class Authority:
     :param users: The host's users.
     :param can_view: Permits to see Login Management; by default, SuperUsers may.
     :param can_force_logout: Permits those users to force out others; by default, all may.
+    :raises ConfigurationError: One of them is no function of a user.
     """
 
     def __init__(
@@ -30,16 +36,20 @@ class Authority:
         can_force_logout: Permission | None = None,
     ) -> None:
         self._users = users
-        self._can_view = can_view or users.is_superuser
-        self._can_force_logout = can_force_logout or self._can_view
+        self._can_view = users.is_superuser if can_view is None else _strict("can_view", can_view)
+        self._can_force_logout = (
+            self._can_view
+            if can_force_logout is None
+            else _strict("can_force_logout", can_force_logout)
+        )
 
     def may_view(self, actor: Any) -> bool:
         """Return whether *actor* may see Login Management."""
         actor = unwrap(actor)
         return (
-            bool(getattr(actor, "is_authenticated", False))
+            self._users.is_authenticated(actor)
             and self._users.is_active(actor)
-            and bool(self._can_view(actor))
+            and self._can_view(actor)
         )
 
     def may_force_logout(self, actor: Any, *, superuser: bool = False) -> bool:
@@ -50,7 +60,7 @@ class Authority:
         actor = unwrap(actor)
         return (
             self.may_view(actor)
-            and bool(self._can_force_logout(actor))
+            and self._can_force_logout(actor)
             and self.outranks(actor, superuser=superuser)
         )
 
@@ -75,7 +85,7 @@ class Authority:
         if user_id is not None and self._users.id_of(actor) == user_id:
             return
         actor, target = self._lock(session, actor, user_id)
-        above = user_id is None or (target is not None and self._users.is_superuser(target))
+        above = user_id is None or (target is not None and self._users.may_be_superuser(target))
         if not self.outranks(actor, superuser=above):
             raise Forbidden("Only a SuperUser may end a SuperUser's sessions.")
 
@@ -87,7 +97,7 @@ class Authority:
         :raises Forbidden: *actor* may not.
         """
         actor, target = self._lock(session, unwrap(actor), user_id)
-        above = target is not None and self._users.is_superuser(target)
+        above = target is not None and self._users.may_be_superuser(target)
         if not self.may_force_logout(actor, superuser=above):
             raise Forbidden("You may not force out this user.")
 
@@ -100,3 +110,35 @@ class Authority:
             actor if actor_id is None else found.get(actor_id),
             None if user_id is None else found.get(user_id),
         )
+
+
+def _strict(name: str, permission: Any) -> Permission:
+    """Return a permission that only ``True`` gives; other values are logged once and refused.
+
+    Python takes a method, a coroutine or a list of rights for true.
+
+    :param name: The name of the parameter.
+    :raises ConfigurationError: It is no function of a user.
+    """
+    if not callable(permission) or isinstance(permission, type):
+        raise ConfigurationError(f"{name}= must be a function that takes a user object.")
+    if iscoroutinefunction(permission) or iscoroutinefunction(type(permission).__call__):
+        raise ConfigurationError(f"{name}= must not be a coroutine function.")
+    try:
+        signature(permission).bind(object())
+    except TypeError:
+        raise ConfigurationError(f"{name}= must take one argument, a user object.") from None
+    except ValueError:
+        pass  # a builtin without a signature
+    reported: set[type[Any]] = set()
+
+    def permits(user: Any) -> bool:
+        value = permission(user)
+        flag = to_flag(value)
+        if flag is None and type(value) not in reported:
+            reported.add(type(value))
+            described = describe_value(value)
+            _log.error("The result of %s= is %s, which gives no permission.", name, described)
+        return flag is True
+
+    return permits

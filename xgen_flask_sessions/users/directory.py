@@ -3,51 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from typing import Any, cast
 
 import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.orm import Mapper, ORMExecuteState, QueryableAttribute, Session, lazyload
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session, lazyload
 
 from ..errors import ConfigurationError, UserInactive
 from ..store.sign_ins import UNKNOWN, Identity
 from ..store.stamps import begin_write
 from ..store.tables import UserLogin
 from ..tokens.claims import check_user_id
+from .fields import UserAttributes, UserFields
 from .keys import AccountKeys, Key
 from .marks import mark_of
 from .table import HostTable, find_host_table
 
 _BATCH = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UserFields:
-    """The names of the host's user attributes.
-
-    An attribute that the model lacks counts as not set, unless it is named here.
-
-    :param id: The result of ``get_id()``, if it is another attribute than the primary key.
-    :param username: The name for signing in.
-    :param name: The display name.
-    :param department: The department.
-    :param superuser: Whether the user is a SuperUser.
-    :param active: Whether the user may sign in.
-    :param account: An attribute that never changes and that no two accounts share, such as a UUID
-        or the time of creation. It distinguishes a deleted user from a later one with the same
-        primary key; the username if left out.
-    """
-
-    id: str | None = None
-    username: str = "username"
-    name: str = "name"
-    department: str = "department"
-    superuser: str = "is_superuser"
-    active: str = "is_active"
-    account: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +52,7 @@ class UserDirectory:
         mapper = sa.inspect(model, raiseerr=False)
         if mapper is None:
             raise ConfigurationError("user_model must be a mapped SQLAlchemy class.")
-        for field in fields(UserFields):
-            name = getattr(user_fields, field.name)
-            named = name != field.default or field.name == "username"
-            if name is not None and named and not hasattr(model, name):
-                raise ConfigurationError(
-                    f"{model.__name__} has no attribute {name!r}; "
-                    f"pass user_fields=UserFields({field.name}=…) with the one it has."
-                )
+        self._attributes = UserAttributes(model, user_fields)
         self._keys = AccountKeys(model)
 
     def table(self, session: Session) -> HostTable | None:
@@ -95,16 +63,16 @@ class UserDirectory:
         bind = session.get_bind(mapper=sa.inspect(self._model))
         if self._keys.is_composite or bind is not session.get_bind(clause=UserLogin.__table__):
             return None
-        names = {
-            name: getattr(self._fields, name)
-            for name in ("username", "name", "department", "superuser")
-        }
-        return find_host_table(self._model, self._keys.attributes[0], names, bind.dialect)
+        names = {name: getattr(self._fields, name) for name in ("username", "name", "department")}
+        superuser = self._attributes.superuser.condition(bind.dialect)
+        return find_host_table(
+            self._model, self._keys.attributes[0], names, superuser, bind.dialect
+        )
 
     @property
     def has_superusers(self) -> bool:
         """Whether the model has SuperUsers."""
-        return hasattr(self._model, self._fields.superuser)
+        return self._attributes.superuser.exists
 
     def id_of(self, user: Any) -> str:
         """Return the account of a user object, or a string that is an account.
@@ -289,22 +257,29 @@ class UserDirectory:
 
     def is_active(self, user: Any) -> bool:
         """Return whether *user* may sign in and use sessions."""
-        return bool(getattr(user, self._fields.active, True))
+        return self._attributes.active.read(unwrap(user)) is True
 
     def is_superuser(self, user: Any) -> bool:
         """Return whether *user* is a SuperUser."""
-        return bool(getattr(unwrap(user), self._fields.superuser, False))
+        return self._attributes.superuser.read(unwrap(user)) is True
+
+    def may_be_superuser(self, user: Any) -> bool:
+        """Return whether *user* is a SuperUser, or the model's answer cannot be read."""
+        return self._attributes.superuser.read(unwrap(user)) is not False
+
+    def is_authenticated(self, user: Any) -> bool:
+        """Return whether *user* is signed in, as Flask-Login's ``is_authenticated`` says."""
+        return self._attributes.authenticated.read(unwrap(user)) is True
 
     def profile(self, user_id: str, user: Any | None) -> Profile:
         """Return a user's profile; a deleted or unnamed user is shown by the id."""
         if user is None:
             return Profile(user_id, user_id, None, None, superuser=False)
-        username = getattr(user, self._fields.username)
         return Profile(
             user_id,
-            user_id if username is None else str(username),
-            _text(getattr(user, self._fields.name, None)),
-            _text(getattr(user, self._fields.department, None)),
+            self._attributes.username.read(user) or user_id,
+            self._attributes.name.read(user),
+            self._attributes.department.read(user),
             self.is_superuser(user),
         )
 
@@ -314,11 +289,13 @@ class UserDirectory:
         :param candidates: The ids to check if the model cannot be queried in SQL; otherwise they
             are not iterated.
         """
-        attribute = getattr(self._model, self._fields.superuser, None)
-        if isinstance(attribute, QueryableAttribute):
-            query = sa.select(*self._keys.attributes).where(attribute.is_(True))
-            yield from map(self._keys.to_text, self._db.session.execute(query))
-        elif attribute is not None:
+        session = self._db.session()
+        bind = session.get_bind(mapper=sa.inspect(self._model))
+        condition = self._attributes.superuser.condition(bind.dialect)
+        if condition is not None:
+            query = sa.select(*self._keys.attributes).where(condition)
+            yield from map(self._keys.to_text, session.execute(query))
+        elif self._attributes.superuser.exists:
             for batch in batches(candidates):
                 for user_id, user in self.get_many(batch).items():
                     if self.is_superuser(user):
@@ -360,8 +337,3 @@ def batches(items: Iterable[str]) -> Iterator[list[str]]:
     rest = iter(items)
     while batch := list(islice(rest, _BATCH)):
         yield batch
-
-
-def _text(value: object) -> str | None:
-    text = "" if value is None else str(value).strip()
-    return text or None

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import QueryableAttribute, RelationshipProperty
+from sqlalchemy.orm import QueryableAttribute
 
 from ..store import dialects
+from .attributes import sql_expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +22,14 @@ class HostTable:
     :param dialect: The database's dialect.
     :param columns: SQL expressions by name, such as ``department``; attributes that the model
         computes in Python are missing.
+    :param superuser: The condition for SuperUsers; ``None`` if the model computes it in Python.
     """
 
     model: type[Any]
     key: Any
     dialect: sa.Dialect
     columns: dict[str, sa.ColumnElement[Any]]
+    superuser: sa.ColumnElement[bool] | None
 
     @property
     def text_id(self) -> sa.ColumnElement[str]:
@@ -67,13 +70,18 @@ _UUID_PARTS = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
 
 
 def find_host_table(
-    model: type[Any], key: QueryableAttribute[Any], names: Mapping[str, str], dialect: sa.Dialect
+    model: type[Any],
+    key: QueryableAttribute[Any],
+    names: Mapping[str, str | None],
+    superuser: sa.ColumnElement[bool] | None,
+    dialect: sa.Dialect,
 ) -> HostTable | None:
     """Return the host's table; ``None`` if its ids cannot be computed in SQL.
 
     :param model: The host's user model.
     :param key: Its id.
     :param names: The names of its attributes.
+    :param superuser: The condition for SuperUsers.
     """
     # For other types, Python computes the text of get_id(), or the database pads it.
     unlike = isinstance(key.type, sa.Enum | sa.CHAR | sa.TypeDecorator)
@@ -81,16 +89,11 @@ def find_host_table(
         return None
     columns: dict[str, Any] = {}
     for what, name in names.items():
-        attribute = getattr(model, name, None)
-        if _is_column(attribute, sa.Boolean if what == "superuser" else sa.String):
-            columns[what] = attribute
-    return HostTable(model, key, dialect, columns) if "username" in columns else None
+        expression = sql_expression(model, name)
+        if expression is not None and _is_text(expression.type):
+            columns[what] = expression
+    return HostTable(model, key, dialect, columns, superuser) if "username" in columns else None
 
 
-def _is_column(attribute: Any, kind: type[Any]) -> bool:
-    """Return whether a model's attribute is an SQL expression of that type."""
-    if not isinstance(attribute, QueryableAttribute):
-        return False
-    if isinstance(getattr(attribute, "property", None), RelationshipProperty):
-        return False
-    return isinstance(attribute.type, kind) and not isinstance(attribute.type, sa.Enum)
+def _is_text(kind: sa.types.TypeEngine[Any]) -> bool:
+    return isinstance(kind, sa.String) and not isinstance(kind, sa.Enum)

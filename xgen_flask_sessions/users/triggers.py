@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapper
 
 from ..errors import ConfigurationError
+from .attributes import mapped_property
 
 
 class Triggers:
@@ -20,19 +21,26 @@ class Triggers:
     :raises ConfigurationError: A name is not that of a mapped attribute.
     """
 
-    def __init__(self, model: type[Any], attributes: Collection[str], active: str) -> None:
+    def __init__(self, model: type[Any], attributes: Collection[str], active: str | None) -> None:
         mapper: Mapper[Any] = sa.inspect(model)
         if isinstance(attributes, str):
             raise ConfigurationError("revoke_on= takes a list of names of attributes.")
         for name in attributes:
-            if name not in mapper.column_attrs:
+            if not isinstance(name, str) or not _is_column(mapper, name):
                 raise ConfigurationError(
                     f"{model.__name__} has no mapped attribute {name!r}; revoke_on= takes the "
                     "names of columns, such as 'password_hash'."
                 )
         self.mapper = mapper
-        self.active = active
+        renamed = None if active is None else mapped_property(model, active)
+        self.active = active if renamed is None else renamed.key
         self.attributes = frozenset(attributes)
         self.by_column = {
             column.name: name for name in attributes for column in mapper.column_attrs[name].columns
         }
+
+
+def _is_column(mapper: Mapper[Any], name: str) -> bool:
+    """Return whether a flush can change the attribute: not that of an SQL expression."""
+    found = mapper.column_attrs.get(name)
+    return found is not None and isinstance(found.columns[0], sa.Column)

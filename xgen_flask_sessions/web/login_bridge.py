@@ -156,7 +156,7 @@ def require_user() -> Any:
     result = outcome()
     if result.error is not None and not isinstance(result.error, TokenMissing):
         raise result.error
-    if user is None or not user.is_authenticated:
+    if user is None or not get_state().users.is_authenticated(user):
         raise result.error or TokenMissing()
     if result.token is not None and not holders.is_account(user, result.token):
         raise TokenInvalid("The token is another user's than the session.")

@@ -100,16 +100,18 @@ def _do_orm_execute(execution: ORMExecuteState) -> Any:
 
 def _reason_of(state: State, execution: ORMExecuteState) -> str | None:
     """Return the reason to end the sessions of the rows that an ``UPDATE`` matches."""
-    values: dict[str, Any] = {}
+    common: dict[str, Any] = {}
     for key, value in (getattr(execution.statement, "_values", None) or {}).items():
-        values[getattr(key, "key", key)] = getattr(value, "value", value)
-    parameters: Any = execution.parameters or []
+        common[getattr(key, "key", key)] = getattr(value, "value", value)
+    parameters: Any = execution.parameters or [{}]
+    by_column, active = state.triggers.by_column, state.triggers.active
+    changed: set[str] = set()
+    activated = True
     for row in [parameters] if isinstance(parameters, dict) else parameters:
-        values |= row
-    by_column = state.triggers.by_column
-    changed = {by_column.get(name, name): value for name, value in values.items()}
-    activated = _is_true(changed.get(state.triggers.active))
-    return _reason(state, state.triggers.attributes & set(changed), activated=activated)
+        values = {by_column.get(name, name): each for name, each in {**common, **row}.items()}
+        changed |= values.keys()
+        activated = activated and (active not in values or _is_true(values[active]))
+    return _reason(state, state.triggers.attributes & changed, activated=activated)
 
 
 def _is_true(value: object) -> bool:

@@ -1,0 +1,137 @@
+"""The names of the host's user attributes, and the check that they are what they are named for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from ..errors import ConfigurationError
+from .attributes import (
+    MISSING,
+    Flag,
+    Label,
+    column_type,
+    fault_of_method,
+    find,
+    is_missing,
+    mapped_property,
+)
+
+_ACTIVE_COLUMNS: Final = ("active", "enabled", "is_enabled")
+"""Columns that may say what Flask-Login's own ``is_active`` does not: it is always true."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserFields:
+    """The names of the host's user attributes.
+
+    An attribute that the model lacks counts as not set, unless it is named here. ``None`` says that
+    the model has none: it is not read, whatever is called so.
+
+    :param id: The result of ``get_id()``, if it is another attribute than the primary key.
+    :param username: The name for signing in.
+    :param name: The display name.
+    :param department: The department.
+    :param superuser: Whether the user is a SuperUser: a column of the type Boolean or a number, 0
+        or 1, or a property that returns True or False.
+    :param active: Whether the user may sign in; likewise.
+    :param account: An attribute that never changes and that no two accounts share, such as a UUID
+        or the time of creation. It distinguishes a deleted user from a later one with the same
+        primary key; the username if left out.
+    """
+
+    id: str | None = None
+    username: str = "username"
+    name: str | None = "name"
+    department: str | None = "department"
+    superuser: str | None = "is_superuser"
+    active: str | None = "is_active"
+    account: str | None = None
+
+
+class UserAttributes:
+    """The attributes of the host's user model, as ``UserFields`` names them.
+
+    :param model: The host's user model.
+    :param user_fields: The names.
+    :raises ConfigurationError: An attribute is missing, or is not what it is named for.
+    """
+
+    def __init__(self, model: type[Any], user_fields: UserFields) -> None:
+        _require_attributes(model, user_fields)
+        _require_own_active(model, user_fields)
+        fix = "otherwise name another attribute with user_fields=UserFields({}=…), or None".format
+        column = "name a column with user_fields=UserFields({}=…)".format
+        self.superuser = Flag(model, user_fields.superuser, fix=fix("superuser"))
+        self.active = Flag(model, user_fields.active, fix=fix("active"), default=True)
+        self.authenticated = Flag(
+            model, "is_authenticated", fix="Flask-Login reads it without calling it"
+        )
+        self.username = Label(model, user_fields.username, fix=column("username"), searched=True)
+        self.name = Label(model, user_fields.name, fix=fix("name"))
+        self.department = Label(model, user_fields.department, fix=fix("department"))
+
+
+def _require_attributes(model: type[Any], user_fields: UserFields) -> None:
+    """Check that the attributes exist that the host named.
+
+    :raises ConfigurationError: The model lacks one, or has no username.
+    """
+    for field in fields(UserFields):
+        name = getattr(user_fields, field.name)
+        if name is not None and not isinstance(name, str):
+            raise ConfigurationError(f"UserFields({field.name}=…) takes the name of an attribute.")
+        required = field.name == "username" or (name is not None and name != field.default)
+        if required and (name is None or find(model, name) is MISSING):
+            raise ConfigurationError(
+                f"{model.__name__} has no attribute {name!r}; "
+                f"pass user_fields=UserFields({field.name}=…) with the one it has."
+            )
+
+
+def _require_own_active(model: type[Any], user_fields: UserFields) -> None:
+    """Check that Flask-Login's ``is_active``, which is always true, hides no column.
+
+    :raises ConfigurationError: It does.
+    """
+    if user_fields.active != "is_active":
+        return
+    found = find(model, "is_active")
+    read = getattr(found, "fget", None)
+    if found is not MISSING and not getattr(read, "__module__", "").startswith("flask_login"):
+        return
+    for name in _ACTIVE_COLUMNS:
+        if isinstance(column_type(model, name), sa.Boolean | sa.Integer):
+            raise ConfigurationError(
+                f"{model.__name__} has the column {name!r}, but its is_active is Flask-Login's, "
+                "which is true for every user; pass "
+                f"user_fields=UserFields(active={name!r}), or active=None if no user is ever "
+                "inactive."
+            )
+
+
+def require_login_attributes(model: type[Any]) -> None:
+    """Check that the model has what Flask-Login reads of a user.
+
+    :raises ConfigurationError: It lacks something, or has something else under that name.
+    """
+    if mapped_property(model, "id") is None and find(model, "id") is MISSING:
+        module = getattr(find(model, "get_id"), "__module__", "")
+        if module.startswith("flask_login"):
+            raise ConfigurationError(
+                f"{model.__name__} has no attribute 'id', which Flask-Login's get_id() returns; "
+                "define get_id() on the model."
+            )
+    fault = fault_of_method(model, "get_id")
+    if fault is None and is_missing(model, "is_authenticated"):
+        raise ConfigurationError(
+            f"{model.__name__} has no attribute 'is_authenticated', which Flask-Login reads; "
+            "inherit from flask_login.UserMixin, or define it as a property."
+        )
+    if fault is not None:
+        raise ConfigurationError(
+            f"{model.__name__}.get_id {fault}; Flask-Login calls it for the id of a user: inherit "
+            "from flask_login.UserMixin, or define it as a method."
+        )

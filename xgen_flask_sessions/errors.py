@@ -13,6 +13,10 @@ class ConfigurationError(ValueError):
     """The application is set up wrongly; the message names the setting and the fix."""
 
 
+class UnsupportedDatabase(ConfigurationError):
+    """The database, its version or its driver is not one that the plugin works with."""
+
+
 class XgenSessionsError(Exception):
     """Base of the errors that a request may raise.
 

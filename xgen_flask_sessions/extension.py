@@ -39,7 +39,7 @@ from .users.fields import UserFields, require_login_attributes
 from .users.triggers import Triggers
 from .web import audit, cookie, problems, request_token, sign_in_page, streams
 from .web import revoke_on as revoke_on_changes
-from .web.host_engines import HostEngine, chooses_engines
+from .web.host_engines import HostEngine, chooses_engines, require_supported
 from .web.host_extensions import HostExtensions
 from .web.host_routes import require_free_blueprint, require_free_paths
 from .web.login_bridge import LoginBridge
@@ -98,6 +98,7 @@ class XgenSessions:
         if "xgen_sessions" in app.extensions:
             raise ConfigurationError("XgenSessions has already been registered on this Flask app.")
         settings = Settings.from_config(app.config)
+        require_supported(app, db)
         fields = user_fields or UserFields()
         users = UserDirectory(db, user_model, fields)
         if login_manager is not None:

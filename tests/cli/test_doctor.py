@@ -558,7 +558,9 @@ class TestProof:
     def test_finds_changes_that_cannot_be_undone(
         self, make_host: MakeHost, database_url: str
     ) -> None:
-        options = {"isolation_level": "AUTOCOMMIT", **POOLED["SQLALCHEMY_ENGINE_OPTIONS"]}
+        name = "isolation_level" if database_url.startswith("sqlite") else "autocommit"
+        own = {"connect_args": {name: None if name == "isolation_level" else True}}
+        options = own | POOLED["SQLALCHEMY_ENGINE_OPTIONS"]
         host = make_sound(make_host, database_url, SQLALCHEMY_ENGINE_OPTIONS=options)
 
         assert "a sign-in that was undone counts" in (examine(host)["revocation-fails"]["meaning"])

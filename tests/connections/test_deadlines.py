@@ -11,18 +11,20 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
 from tests.support.databases import MakeHost
 from tests.support.hosts import Host, bearer
-from tests.support.patience import MARGIN_S, expect_in_time, until
+from tests.support.patience import MARGIN_S, expect_in_time, until, within
 from tests.support.wire import Wire, wire_to
 from xgen_flask_sessions import DenylistUnavailable, IssuedToken, LedgerUnavailable
-from xgen_flask_sessions.connections.deadlines import watchdog
+from xgen_flask_sessions.connections.deadlines import can_break, watchdog
 from xgen_flask_sessions.connections.pool import Connection, DeadlinePool
 
 pytestmark = pytest.mark.slow
@@ -385,4 +387,74 @@ def test_no_statement_timeout_is_set_on_connections_of_a_pooler(
 
     assert list(pool.fetch_one("SHOW statement_timeout") or ()) == [limit]
 
+    engine.dispose()
+
+
+DRIVERS = {
+    "postgresql+psycopg": "psycopg",
+    "postgresql+psycopg2": "psycopg2",
+    "postgresql+pg8000": "pg8000",
+    "mysql+pymysql": "pymysql",
+    "mysql+mysqldb": "MySQLdb",
+    "mysql+mysqlconnector": "mysql.connector",
+}
+"""Drivers for which the deadlines hold, and their modules."""
+
+
+@pytest.fixture(params=DRIVERS)
+def silent(
+    request: pytest.FixtureRequest,
+) -> Iterator[tuple[sa.Engine, DeadlinePool, Wire]]:
+    """Yield an engine with each driver, its pool of checks, and the wire to the server."""
+    driver: str = request.param
+    pytest.importorskip(DRIVERS[driver])
+    kind = "postgresql" if driver.startswith("postgresql") else "mariadb"
+    # The C extension of MySQL's connector tells no socket.
+    pure = {"use_pure": True} if driver == "mysql+mysqlconnector" else {}
+    with wire_to(request.getfixturevalue(f"{kind}_url")) as (wire, through):
+        engine = sa.create_engine(sa.make_url(through).set(drivername=driver), connect_args=pure)
+        yield engine, DeadlinePool(engine, DEADLINE_S), wire
+        wire.let_go()
+        engine.dispose()
+
+
+def test_deadlines_hold_for_each_driver(
+    silent: tuple[sa.Engine, DeadlinePool, Wire], caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, pool, wire = silent
+    connection = engine.connect()
+    assert can_break(connection.connection.dbapi_connection)
+    for _ in range(2):
+        assert list(pool.fetch_one("SELECT 1") or ()) == [1]
+
+    def select(due: float) -> None:
+        with watchdog.limit(connection.connection, due):
+            connection.execute(sa.text("SELECT 1"))
+
+    wire.hold_up()
+    with pytest.raises(pool.errors):
+        within(DEADLINE_S, partial(pool.fetch_one, "SELECT 1"))
+    with pytest.raises(sa.exc.DBAPIError):
+        within(DEADLINE_S, partial(select, time.monotonic() + DEADLINE_S))
+    wire.let_go()
+
+    connection.invalidate()
+    connection.close()
+    assert list(pool.fetch_one("SELECT 1") or ()) == [1]
+    assert not [each for each in caplog.messages if "interrupted" in each]
+
+
+def test_a_driver_that_cannot_be_interrupted_is_named_once_in_the_log(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = sa.create_engine(postgresql_url)
+    pool = DeadlinePool(engine, DEADLINE_S)
+    monkeypatch.setattr(psycopg.Connection, "fileno", None)
+
+    first, second = pool.open(), pool.open()
+
+    assert [each for each in caplog.messages if "driver psycopg cannot" in each] != []
+    assert len(caplog.messages) == 1
+    first.close()
+    second.close()
     engine.dispose()

@@ -14,7 +14,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, Protocol
 
 from ..runtime import reset_after_fork, start
 
@@ -22,6 +23,12 @@ _TICK_S: Final = 0.05
 """Seconds between two checks of the deadlines."""
 _IDLE_TICKS: Final = 40
 """Checks without a call after which the thread sleeps until the next call."""
+
+
+_SOCKETS: Final = tuple(
+    map(attrgetter, ("_usock.fileno", "_sock.fileno", "socket.fileno", "_socket.sock.fileno"))
+)
+"""The sockets of pg8000, PyMySQL, MariaDB's connector and MySQL's connector."""
 
 
 class HasDriverConnection(Protocol):
@@ -32,6 +39,18 @@ class HasDriverConnection(Protocol):
         """The driver's own connection object; ``None`` once it was returned to its pool."""
 
 
+class _Call(NamedTuple):
+    due: float
+    connection: HasDriverConnection
+    socket: _Socket | None
+    """The socket, where the driver does not tell it during the call."""
+
+
+class _Socket(NamedTuple):
+    descriptor: int
+    inode: int
+
+
 class Watchdog:
     """Watches the calls of one process, in a thread that the first call starts."""
 
@@ -40,7 +59,7 @@ class Watchdog:
         reset_after_fork(self._reset)
 
     def _reset(self) -> None:
-        self._calls: dict[object, tuple[float, HasDriverConnection]] = {}
+        self._calls: dict[object, _Call] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -50,7 +69,7 @@ class Watchdog:
     def limit(self, connection: HasDriverConnection, due: float) -> Iterator[None]:
         """Break a connection if the block has not ended in time.
 
-        Has no effect on a driver that :func:`break_connection` does not know.
+        Has no effect on a driver that :func:`can_break` does not know.
 
         :param connection: The connection that the block uses. It is not broken after its return to
             the pool.
@@ -68,7 +87,7 @@ class Watchdog:
         :returns: A handle. The caller must pass it to :meth:`end`, also after an error.
         """
         call = object()
-        self._calls[call] = (due, connection)
+        self._calls[call] = _Call(due, connection, _hidden_socket(connection.dbapi_connection))
         if self._thread is None or self._asleep:
             try:
                 self._wake_up()
@@ -108,26 +127,66 @@ class Watchdog:
                 idle = 0
             with self._lock:
                 now = time.monotonic()
-                for call, (due, connection) in self._calls.copy().items():
+                for key, call in self._calls.copy().items():
                     # pop() decides between this thread and end(): only one of them gets the call.
-                    if due <= now and self._calls.pop(call, None) is not None:
-                        break_connection(connection.dbapi_connection)
+                    if call.due <= now and self._calls.pop(key, None) is not None:
+                        _break(call)
 
 
-def break_connection(dbapi_connection: Any) -> None:
-    """Make the call that another thread is running on a driver's connection fail.
+def can_break(dbapi_connection: Any) -> bool:
+    """Return whether deadlines hold for the calls of a driver's connection.
 
-    Supports psycopg and psycopg2 (``fileno()``), PyMySQL (its socket) and sqlite3.
+    They do for psycopg, psycopg2, pg8000, PyMySQL, mysqlclient, MariaDB's connector, MySQL's
+    connector without its C extension, and sqlite3.
     """
+    try:
+        return hasattr(dbapi_connection, "interrupt") or _descriptor(dbapi_connection) >= 0
+    except Exception:
+        return False
+
+
+def _break(call: _Call) -> None:
+    """Make the call that another thread is running on a driver's connection fail."""
     # The connection may have been closed, or returned to its pool, a moment ago.
     with contextlib.suppress(Exception):
+        dbapi_connection = call.connection.dbapi_connection
         if hasattr(dbapi_connection, "interrupt"):
             dbapi_connection.interrupt()
-        elif hasattr(dbapi_connection, "fileno"):
-            with socket.socket(fileno=os.dup(dbapi_connection.fileno())) as own:
-                own.shutdown(socket.SHUT_RDWR)
-        else:
-            dbapi_connection._sock.shutdown(socket.SHUT_RDWR)
+        elif call.socket is None:
+            _shut_down(_descriptor(dbapi_connection))
+        elif os.fstat(call.socket.descriptor).st_ino == call.socket.inode:
+            _shut_down(call.socket.descriptor)
+
+
+def _shut_down(descriptor: int) -> None:
+    with socket.socket(fileno=os.dup(descriptor)) as own:
+        own.shutdown(socket.SHUT_RDWR)
+
+
+def _descriptor(dbapi_connection: Any) -> int:
+    """Return the file descriptor of a connection's socket.
+
+    :raises Exception: The driver does not tell it.
+    """
+    fileno = getattr(dbapi_connection, "fileno", None)
+    if fileno is None:
+        fileno = next(filter(None, (_or_none(find, dbapi_connection) for find in _SOCKETS)))
+    return int(fileno())
+
+
+def _or_none(find: attrgetter[Any], dbapi_connection: Any) -> Any:
+    try:
+        return find(dbapi_connection)
+    except AttributeError:
+        return None
+
+
+def _hidden_socket(dbapi_connection: Any) -> _Socket | None:
+    """Return the socket of mysqlclient, which answers no other thread during a call."""
+    if type(dbapi_connection).__module__ != "MySQLdb.connections":
+        return None
+    descriptor = dbapi_connection.fileno()
+    return _Socket(descriptor, os.fstat(descriptor).st_ino)
 
 
 watchdog: Final = Watchdog()

@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from ..errors import UnsupportedDatabase
+
 _WITH_TIMEOUT: Final = frozenset({"psycopg", "psycopg2", "pymysql"})
 """Drivers that accept ``connect_timeout``, in whole seconds."""
 
@@ -31,13 +33,31 @@ def open_unpooled(source: sa.Pool) -> Any:
 
     :param source: A pool of the host's kind.
     :returns: The driver's own connection object, in no transaction.
+    :raises UnsupportedDatabase: SQLAlchemy does not know the server.
     """
-    borrowed = source.connect()
+    with refusing_unknown_servers():
+        borrowed = source.connect()
     dbapi_connection: Any = borrowed.dbapi_connection
     borrowed.detach()
     with closing_on_error(dbapi_connection):
         dbapi_connection.commit()  # a listener of the host's may have begun a transaction
     return dbapi_connection
+
+
+@contextmanager
+def refusing_unknown_servers() -> Iterator[None]:
+    """Explain the failure of the first connect to a server whose version SQLAlchemy cannot read.
+
+    CockroachDB is one, if the URL says PostgreSQL.
+
+    :raises UnsupportedDatabase: The server is such a one.
+    """
+    try:
+        yield
+    except AssertionError as error:
+        raise UnsupportedDatabase(
+            f"The database server is not supported; change SQLALCHEMY_DATABASE_URI. {error}"
+        ) from error
 
 
 @contextmanager

@@ -7,10 +7,11 @@ not count in the host's pool. So a token can be checked although the host's pool
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Final
 
@@ -18,10 +19,13 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
+from ..errors import UnsupportedDatabase
 from ..runtime import reset_after_fork, start
-from .deadlines import watchdog
+from .deadlines import can_break, watchdog
 from .drivers import CachingSQLite, configure, fast_lookup, require_autocommit
 from .opening import closing_on_error, limiting_connects, open_unpooled
+
+_log = logging.getLogger(__name__)
 
 _MAX_IDLE: Final = 64
 _MAX_IDLE_S: Final = 60
@@ -98,10 +102,19 @@ class DeadlinePool:
 
     :param engine: The host's engine.
     :param deadline_s: Seconds that a call may take, including the opening of a connection.
+    :param check: Called with the dialect of each new connection; raises ``UnsupportedDatabase`` for
+        a server that cannot be used.
     """
 
-    def __init__(self, engine: sa.Engine, deadline_s: float) -> None:
+    def __init__(
+        self,
+        engine: sa.Engine,
+        deadline_s: float,
+        check: Callable[[sa.Dialect], object] = lambda _: None,
+    ) -> None:
         self._engine = engine
+        self._check = check
+        self._warned = False
         self._source = engine.pool.recreate()
         self.deadline_s = deadline_s
         """Seconds that a call may take."""
@@ -109,7 +122,12 @@ class DeadlinePool:
         self._idle: deque[Connection] = deque()
         self._opening = threading.BoundedSemaphore(_MAX_OPENING)
         dbapi = engine.dialect.loaded_dbapi
-        self.errors: tuple[type[Exception], ...] = (dbapi.Error, SQLAlchemyError, OSError)
+        self.errors: tuple[type[Exception], ...] = (
+            dbapi.Error,
+            SQLAlchemyError,
+            OSError,
+            UnsupportedDatabase,
+        )
         """Errors treated as "database unavailable"."""
         self._disposals = 0
         event.listen(engine, "engine_disposed", self._dispose)
@@ -208,11 +226,27 @@ class DeadlinePool:
 
     def _connect(self) -> Connection:
         dialect = self._engine.dialect
-        with limiting_connects(self._engine, timeout_s=self.deadline_s):
-            dbapi_connection = open_unpooled(self._source)
-        with closing_on_error(dbapi_connection):
-            configure(dbapi_connection, dialect, self.deadline_s)
+        try:
+            with limiting_connects(self._engine, timeout_s=self.deadline_s):
+                dbapi_connection = open_unpooled(self._source)
+            with closing_on_error(dbapi_connection):
+                self._check(dialect)
+                configure(dbapi_connection, dialect, self.deadline_s)
+        except UnsupportedDatabase as error:
+            self._warn("%s", error)
+            raise
+        if not can_break(dbapi_connection):
+            self._warn(
+                "The driver %s cannot be interrupted: while the database is silent, calls hang.",
+                dialect.driver,
+            )
         return Connection(dbapi_connection, dialect)
+
+    def _warn(self, message: str, about: object) -> None:
+        """Log a warning once."""
+        if not self._warned:
+            self._warned = True
+            _log.warning(message, about)
 
     def _give_back(self, connection: Connection) -> None:
         if len(self._idle) < _MAX_IDLE:

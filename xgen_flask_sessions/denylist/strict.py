@@ -18,6 +18,7 @@ from sqlalchemy.orm import aliased
 from ..connections.drivers import compile_lookup
 from ..connections.pool import DeadlinePool
 from ..errors import DenylistUnavailable
+from ..store import dialects
 from ..store.tables import (
     ACCOUNT_CHANGED,
     EVERYONE,
@@ -187,7 +188,7 @@ class StrictDenylist:
                     name: compile_lookup(statement, engine)
                     for name, statement in STATEMENTS.items()
                 }
-                pool = DeadlinePool(engine, self._deadline_s)
+                pool = DeadlinePool(engine, self._deadline_s, dialects.require_supported)
                 self._source = _Database(engine, pool, queries)
             return self._source
 

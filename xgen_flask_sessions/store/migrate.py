@@ -7,11 +7,13 @@ tables, history and logging stay unchanged.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
+from ..connections.opening import refusing_unknown_servers
 from ..errors import ConfigurationError
 from . import dialects
 from .tables import TABLES, VERSION_TABLE, Base
@@ -58,9 +60,10 @@ def upgrade(engine: sa.Engine) -> list[str]:
 
     :param engine: The database.
     :returns: The revisions recorded now, oldest first; empty if the tables were up to date.
-    :raises ConfigurationError: The tables equal the result of no migration; they are unchanged.
+    :raises ConfigurationError: The tables equal the result of no migration, or the database is not
+        supported; it is unchanged.
     """
-    with engine.connect() as connection, connection.begin():
+    with _connected(engine) as connection, connection.begin():
         dialects.of(connection).lock_out_upgrades(connection)
         config = _config(connection)
         recorded = _recorded(connection)
@@ -79,13 +82,23 @@ def pending(engine: sa.Engine) -> bool:
     equal this release's.
 
     :param engine: The database.
-    :raises ConfigurationError: A newer release made the tables.
+    :raises ConfigurationError: A newer release made the tables, or the database is not supported.
     """
-    with engine.connect() as connection:
+    with _connected(engine) as connection:
         recorded = _recorded(connection)
         if recorded is None:
             return bool(_differences(connection))
         return bool(_due(_config(connection), recorded))
+
+
+@contextmanager
+def _connected(engine: sa.Engine) -> Iterator[sa.Connection]:
+    dialects.require_supported(engine.dialect)
+    with refusing_unknown_servers():
+        connection = engine.connect()
+    with connection:
+        dialects.require_supported(engine.dialect)  # the server's version is known now
+        yield connection
 
 
 def _config(connection: sa.Connection) -> Config:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import sqlalchemy as sa
+from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+
+from ..errors import ConfigurationError
+from ..store import dialects
 
 
 def chooses_engines(db: SQLAlchemy) -> bool:
@@ -13,6 +17,34 @@ def chooses_engines(db: SQLAlchemy) -> bool:
     return any(
         getattr(type(db), name) is not getattr(SQLAlchemy, name) for name in ("engine", "engines")
     )
+
+
+def require_supported(app: Flask, db: SQLAlchemy) -> None:
+    """Refuse a database, a driver or an isolation level, as far as an engine tells it.
+
+    The first connection tells the server's version. An engine that does not exist yet, or that the
+    host's subclass chooses, is checked then, too.
+
+    :raises ConfigurationError: It cannot be used.
+    """
+    if "sqlalchemy" in app.extensions and not chooses_engines(db):
+        with app.app_context():
+            engine = db.engines.get(None)
+        if engine is not None:
+            dialects.require_supported(engine.dialect)
+            _require_transactions(engine)
+
+
+def _require_transactions(engine: sa.Engine) -> None:
+    level = engine.get_execution_options().get(
+        "isolation_level", getattr(engine.dialect, "_on_connect_isolation_level", None)
+    )
+    if level == "AUTOCOMMIT":
+        raise ConfigurationError(
+            "The isolation level AUTOCOMMIT leaves half of a sign-in or force logout behind if it "
+            "fails; set another isolation_level in SQLALCHEMY_ENGINE_OPTIONS, and use AUTOCOMMIT "
+            "where you need it: db.engine.execution_options(isolation_level='AUTOCOMMIT')."
+        )
 
 
 class HostEngine:

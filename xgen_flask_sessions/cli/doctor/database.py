@@ -15,7 +15,12 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from xgen_flask_sessions import clock
 from xgen_flask_sessions.cli.doctor.findings import Finding
 from xgen_flask_sessions.clock import SECOND_US
-from xgen_flask_sessions.errors import ConfigurationError, DenylistUnavailable
+from xgen_flask_sessions.connections.deadlines import can_break
+from xgen_flask_sessions.errors import (
+    ConfigurationError,
+    DenylistUnavailable,
+    UnsupportedDatabase,
+)
 from xgen_flask_sessions.roster.diagnostics import database_now_us, most_frequent_address
 from xgen_flask_sessions.settings import Settings
 from xgen_flask_sessions.state import State
@@ -83,6 +88,8 @@ def examine_tables(state: State, program: str) -> Finding:
         state.denylist.require_reachable()  # a silent server would keep the driver waiting
         if not migrate.pending(engine):
             return Finding(level="ok", code="tables", meaning="The tables are this release's.")
+    except UnsupportedDatabase as error:
+        return _unsupported(error)
     except ConfigurationError as error:
         return Finding(
             level="problem",
@@ -91,6 +98,8 @@ def examine_tables(state: State, program: str) -> Finding:
             mend=str(error),
         )
     except (SQLAlchemyError, DenylistUnavailable) as error:
+        if isinstance(error.__cause__, UnsupportedDatabase):
+            return _unsupported(error.__cause__)
         return _unusable(error)
     return Finding(
         level="problem",
@@ -110,11 +119,21 @@ def examine_contents(app: Flask, state: State) -> Iterator[Finding]:
     engine = state.db.engine
     try:
         with Session(engine) as session:
+            yield from _examine_driver(session)
             yield from _examine_isolation(session)
             yield _examine_clock(session)
             yield from _examine_addresses(session, app)
     except SQLAlchemyError as error:
         yield _unusable(error)
+
+
+def _unsupported(error: UnsupportedDatabase) -> Finding:
+    return Finding(
+        level="problem",
+        code="database-unsupported",
+        meaning="The database cannot hold the sessions; nothing else of it was examined.",
+        mend=str(error),
+    )
 
 
 def _unusable(error: Exception) -> Finding:
@@ -125,6 +144,18 @@ def _unusable(error: Exception) -> Finding:
         f"({cause_of(error)})",
         mend="Start the database, and check address, user and password in SQLALCHEMY_DATABASE_URI.",
     )
+
+
+def _examine_driver(session: Session) -> Iterator[Finding]:
+    connection = session.connection()
+    if not can_break(connection.connection.dbapi_connection):
+        yield Finding(
+            level="warning",
+            code="driver-without-deadlines",
+            meaning=f"The driver {connection.dialect.driver} cannot be interrupted: while the "
+            "server is silent, checks of tokens and changes hang instead of failing.",
+            mend="Use a driver for which the deadlines hold; the guide on databases names them.",
+        )
 
 
 def _examine_isolation(session: Session) -> Iterator[Finding]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final, NoReturn, cast
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from ...errors import UnsupportedDatabase
 from .base import LOGINS
 from .base import Dialect as Dialect
 from .base import connection_of as connection_of
@@ -15,8 +16,15 @@ from .postgresql import PostgreSQL
 from .sqlite import SQLite
 
 _DEFAULT: Final = Dialect()
+_SUPPORTED: Final = (SQLite(), PostgreSQL(), MariaDB())
 _DIALECTS: Final[dict[str, Dialect]] = {
-    name: dialect for dialect in (SQLite(), PostgreSQL(), MariaDB()) for name in dialect.names
+    name: dialect for dialect in _SUPPORTED for name in dialect.names
+}
+_OTHERS: Final = {
+    "cockroachdb": "CockroachDB",
+    "mssql": "Microsoft SQL Server",
+    "oracle": "Oracle",
+    "redshift": "Amazon Redshift",
 }
 
 
@@ -26,3 +34,34 @@ def of(bind: Session | sa.Connection | sa.Dialect) -> Dialect:
         bind = cast("sa.Connection", bind.get_bind(clause=LOGINS))
     dialect = bind if isinstance(bind, sa.Dialect) else bind.dialect
     return _DIALECTS.get(dialect.name, _DEFAULT)
+
+
+def require_supported(dialect: sa.Dialect) -> None:
+    """Refuse a database that cannot hold the tables, or a driver that cannot be used.
+
+    :param dialect: The dialect of an engine. The server's version counts once it is connected.
+    :raises UnsupportedDatabase: The message names the database, and the supported ones.
+    """
+    supported = _DIALECTS.get(dialect.name)
+    if supported is None:
+        _refuse(_OTHERS.get(dialect.name, dialect.name))
+    if dialect.is_async:
+        raise UnsupportedDatabase(
+            f"SQLALCHEMY_DATABASE_URI names an asynchronous driver, {dialect.driver}, and "
+            f"Flask-SQLAlchemy's sessions are synchronous; use {supported.driver}."
+        )
+    refused = supported.find_unsupported(dialect)
+    if refused is not None:
+        _refuse(refused)
+
+
+def _refuse(database: str) -> NoReturn:
+    *others, last = (f"{each.title} {_dotted(each.oldest)}" for each in _SUPPORTED)
+    raise UnsupportedDatabase(
+        f"{database} is not supported: the sessions' tables need {', '.join(others)} or {last}, "
+        "or a newer version; change SQLALCHEMY_DATABASE_URI."
+    )
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

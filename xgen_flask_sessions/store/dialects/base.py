@@ -103,6 +103,12 @@ class Dialect:
     """The behaviour that most databases share."""
 
     names: tuple[str, ...] = ()
+    title = ""
+    """The database's name."""
+    oldest: tuple[int, ...] = ()
+    """The oldest version that is supported."""
+    driver = ""
+    """The driver to use, as an SQLAlchemy URL names it."""
     current_time: sa.ColumnElement[Any] | None = None
     """The server's own time; ``None`` if the database has no clock of its own."""
     hashes_tables = False
@@ -110,6 +116,19 @@ class Dialect:
     for each row."""
     compares_text_with_numbers = True
     """Whether a cast of text to a number succeeds if the text is not a number."""
+
+    def find_unsupported(self, dialect: sa.Dialect) -> str | None:
+        """Return the name and version of a database that is not supported, or ``None``.
+
+        :param dialect: Its dialect; without a server's version before it is connected.
+        """
+        version = self._version(dialect)
+        if version is None or version >= self.oldest:
+            return None
+        return f"{self.title} {'.'.join(map(str, version))}"
+
+    def _version(self, dialect: sa.Dialect) -> tuple[Any, ...] | None:
+        return dialect.server_version_info
 
     @contextmanager
     def lock_wait(self, connection: sa.Connection, milliseconds: int) -> Iterator[None]:  # noqa: ARG002

@@ -17,6 +17,9 @@ class MariaDB(Dialect):
     """MariaDB: locks gaps between rows, and rolls the whole transaction back after a deadlock."""
 
     names = MARIADB
+    title = "MariaDB"
+    oldest = (10, 6)  # SKIP LOCKED, JSON_TABLE
+    driver = "pymysql"
     current_time = sa.func.utc_timestamp(6)
     _UPGRADE_LOCK: Final = "xgen_sessions_upgrade"
     _DEADLOCK: Final = 1213
@@ -24,6 +27,13 @@ class MariaDB(Dialect):
 
     def __init__(self) -> None:
         self._with_everyone: weakref.WeakSet[sa.Engine] = weakref.WeakSet()
+
+    def find_unsupported(self, dialect: sa.Dialect) -> str | None:
+        """Return the name and version of a server that is MySQL, or too old."""
+        version: Any = dialect.server_version_info
+        if version is not None and not dialect.is_mariadb:  # type: ignore[attr-defined]
+            return f"MySQL {'.'.join(map(str, version))}"
+        return super().find_unsupported(dialect)
 
     def refuses_old_snapshots(self, connection: sa.Connection) -> bool:
         """Return whether ``innodb_snapshot_isolation`` is in force (default from 11.6 on)."""

@@ -57,6 +57,9 @@ class PostgreSQL(Dialect):
     """PostgreSQL: joined statements save round trips, and commits notify listeners."""
 
     names = ("postgresql",)
+    title = "PostgreSQL"
+    oldest = (12,)
+    driver = "psycopg"
     current_time = sa.func.clock_timestamp()  # now() is the start of the transaction
     hashes_tables = True
     compares_text_with_numbers = False

@@ -18,6 +18,9 @@ class SQLite(Dialect):
     """SQLite: one writer at a time, whose lock a transaction takes with its first write."""
 
     names = ("sqlite",)
+    title = "SQLite"
+    oldest = (3, 35)  # RETURNING
+    driver = "pysqlite"
     _take_lock = (
         sa.update(LOGINS)
         .where(LOGINS.c.user_id == EVERYONE)
@@ -73,6 +76,10 @@ class SQLite(Dialect):
         """Return whether SQLite failed before it wrote the commit."""
         name = getattr(error, "sqlite_errorname", "")
         return name in ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_IOERR_WRITE")
+
+    def _version(self, dialect: sa.Dialect) -> tuple[Any, ...] | None:
+        """Return the version of the library, which needs no connection."""
+        return getattr(dialect.loaded_dbapi, "sqlite_version_info", None)
 
     def _lock_everyone(self, connection: sa.Connection, exclusively: bool) -> int | None:  # noqa: ARG002
         everyone_us: int | None = connection.scalar(self._take_lock)

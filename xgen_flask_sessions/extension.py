@@ -20,7 +20,7 @@ from .cli.commands import commands
 from .denylist.checker import TokenChecker
 from .denylist.strict import StrictDenylist
 from .denylist.watch import Watch
-from .errors import ConfigurationError, XgenSessionsError
+from .errors import ConfigurationError
 from .feed.relay import Relay
 from .feed.wakeups import DatabaseWakeup, FixedInterval
 from .rate_limits import RateLimits
@@ -231,7 +231,6 @@ def _transactions(settings: Settings, db: SQLAlchemy, denylist: StrictDenylist) 
 
 def _attach(app: Flask, state: State, admin: Admin | None, login: LoginBridge | None) -> None:
     """Register handlers, commands, templates, the JSON API and the screen."""
-    app.register_error_handler(XgenSessionsError, problems.refuse)
     if state.relay is not None:
         app.before_request(state.relay.ensure_running)
     app.cli.add_command(commands)

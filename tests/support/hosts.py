@@ -124,7 +124,10 @@ class Host:
     model: type[Any]
 
     def client(self) -> FlaskClient:
-        return self.app.test_client()
+        """Return a client that asks for JSON, unless its request has another ``Accept`` header."""
+        client = self.app.test_client()
+        client.environ_base["HTTP_ACCEPT"] = "application/json"
+        return client
 
     def add_user(self, username: str = "alice", **columns: Any) -> str:
         """Add a user and return ``get_id()``."""

@@ -381,9 +381,9 @@ def test_the_sign_in_page_may_be_on_another_site(make_host: MakeHost, database_u
 
     host = make_host(database_url, extras=with_login(elsewhere))
 
-    answer = host.client().get("/page", headers=PAGE)
+    answer = host.client().get("/api/token", headers=PAGE)
 
-    assert answer.headers["Location"] == "https://id.example.com/login?lang=ko&next=%2Fpage"
+    assert answer.headers["Location"] == "https://id.example.com/login?lang=ko&next=%2Fapi%2Ftoken"
 
 
 def test_a_sign_in_page_can_read_that_an_administrator_ended_the_session(host: Host) -> None:
@@ -578,31 +578,7 @@ def test_the_host_s_request_loader_is_called_only_without_a_token(own_ways: Host
     assert answer.get_json()["user_id"] == alice
 
 
-@pytest.mark.parametrize("where", ["config", "manager"])
-def test_strong_session_protection_is_refused_by_init_app(
-    make_host: MakeHost, database_url: str, where: str
-) -> None:
-    def strong(manager: LoginManager) -> None:
-        manager.session_protection = "strong"
-
-    config: dict[str, Any] = {"SESSION_PROTECTION": "strong"} if where == "config" else {}
-    extras = with_login(strong if where == "manager" else lambda _: None)
-
-    with pytest.raises(ConfigurationError, match="SESSION_PROTECTION"):
-        make_host(database_url, extras=extras, **config)
-
-
-def test_strong_session_protection_is_refused_at_a_request(
-    make_host: MakeHost, database_url: str
-) -> None:
-    host = make_host(database_url)
-    host.login_manager.session_protection = "strong"
-
-    with pytest.raises(ConfigurationError, match="SESSION_PROTECTION"):
-        host.client().get("/api/user")
-
-
-@pytest.mark.parametrize("protection", ["basic", None])
+@pytest.mark.parametrize("protection", ["basic", "strong", None])
 def test_tokens_are_accepted_beside_data_in_the_flask_session(
     make_host: MakeHost, database_url: str, protection: str | None
 ) -> None:
@@ -847,14 +823,12 @@ def test_one_login_manager_may_serve_several_applications(
             assert host.client().get("/open").status_code == 200
 
 
-def test_a_host_may_wrap_the_plugin_s_flask_login_callbacks(
+def test_a_host_may_wrap_the_plugin_s_request_loader(
     make_host: MakeHost, database_url: str
 ) -> None:
     host = make_host(database_url)
-    manager = host.login_manager
-    loader, unauthorized = manager.request_callback, manager.unauthorized_callback
-    manager.request_loader(lambda request: loader(request))
-    manager.unauthorized_handler(lambda: unauthorized())
+    loader = host.login_manager.request_callback
+    host.login_manager.request_loader(lambda request: loader(request))
     token = host.issue(host.add_user("alice"))
 
     assert host.status(token, "/api/user") == 200

@@ -85,8 +85,8 @@ def test_endpoints_paths_and_urls_are_pages(
 ) -> None:
     host = with_login_view(make_host, sqlite_url, login_view)
 
-    sent_to = host.client().get("/page", headers=PAGE).location
+    sent_to = host.client().get("/api/token", headers=PAGE).location
 
-    assert sent_to == location + ("&" if "?" in location else "?") + "next=%2Fpage"
+    assert sent_to == location + ("&" if "?" in location else "?") + "next=%2Fapi%2Ftoken"
     assert "login_view" not in caplog.text
     assert "login-view-unknown" not in examine(host)

@@ -63,6 +63,6 @@ def test_the_sign_in_url_has_no_next_to_another_site(sqlite_host: Host, target: 
 
 
 def test_the_sign_in_url_has_no_next_to_a_path_that_is_too_long(sqlite_host: Host) -> None:
-    answer = sqlite_host.client().get("/page", query_string="x" * 5000, headers=PAGE)
+    answer = sqlite_host.client().get("/api/token", query_string="x" * 5000, headers=PAGE)
 
     assert (answer.status_code, answer.location) == (302, "/sign-in")

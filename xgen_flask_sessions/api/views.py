@@ -34,9 +34,9 @@ from ..web.force_out import force_out, is_superuser
 from ..web.login_bridge import require_user
 from ..web.marks import checks_caller, open_to_all
 from ..web.problems import (
-    answer,
     database_problem,
     http_problem,
+    refuse,
     with_security_headers,
 )
 from ..web.request_token import current_token, outcome, token_required
@@ -76,7 +76,7 @@ def create_blueprint(url_prefix: str, assets: Path) -> Blueprint:
     blueprint.add_url_rule(
         f"{user}/force-logout", view_func=force_logout, methods=["POST"], merge_slashes=False
     )
-    blueprint.register_error_handler(XgenSessionsError, answer)
+    blueprint.register_error_handler(XgenSessionsError, refuse)
     blueprint.register_error_handler(HTTPException, http_problem)
     for unreachable in UNREACHABLE:
         blueprint.register_error_handler(unreachable, database_problem)

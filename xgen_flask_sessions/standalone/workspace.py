@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, current_app, jsonify, render_template
 from flask_login import current_user, login_required
 
-from xgen_flask_sessions import current_token
+from xgen_flask_sessions import current_token, token_required
 from xgen_flask_sessions.standalone.extensions import sessions
 
 blueprint = Blueprint("workspace", __name__)
@@ -25,6 +25,7 @@ def page() -> str:
 
 
 @blueprint.get("/api/me")
+@token_required  # answers every call without a token with 401, as an API does
 @login_required  # type: ignore[untyped-decorator]
 def me() -> Response:
     """``GET /api/me``: the current user."""

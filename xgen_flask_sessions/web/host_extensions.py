@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from flask import Flask
 
 from ..state import get_state
+from . import refusals, request_scope
 from .host_routes import require_free_paths, warn_of_paths
 from .login_bridge import LoginBridge, begin_request
 from .login_views import warn_of_wrong
@@ -41,6 +42,8 @@ class HostExtensions:
     def attach(self) -> None:
         """Adapt now, and register the second time."""
         self._adapt()
+        refusals.watch(self._app)
+        request_scope.watch(self._app)
         # Before the host's functions, which may read current_user.
         self._app.before_request_funcs.setdefault(None, []).insert(0, self._before_request)
 
@@ -63,9 +66,10 @@ class HostExtensions:
             self._is_complete = True
 
     def _adapt(self) -> None:
+        refusals.convert_errors(self._app)
         self._not_exempt = [each for each in self._not_exempt if not _exempt(self._app, each)]
         if self._login is not None:
-            self._login.attach(self._app)
+            self._login.attach()
 
 
 def _exempt(app: Flask, name: str) -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Flask, Request, abort, current_app, g, request
-from flask_login import LoginManager, current_user
+from flask import Flask, Request, current_app, g, request
+from flask_login import AUTH_HEADER_NAME, LoginManager, current_user, user_unauthorized
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import (
     AuthenticationError,
-    ConfigurationError,
     DatabaseUnavailable,
     DenylistUnavailable,
     SessionRevoked,
@@ -19,13 +18,15 @@ from ..errors import (
     TokenMissing,
     XgenSessionsError,
 )
-from ..state import find_state, get_state
+from ..state import find_state, get_app, get_state
 from ..users.directory import unwrap
 from . import holders, login_browser, login_recorder
-from .problems import refuse
+from .login_views import expand
+from .problems import wants_data, with_security_headers
+from .refusals import Answer
+from .request_scope import note_user_loaded, refresh_current_user, request_scope
 from .request_token import outcome, reject, verify_login
 
-_ASKING = "xgen_flask_sessions.asking_host"
 _BRIDGE = "_xgen_sessions_bridge"
 
 
@@ -34,24 +35,24 @@ class LoginBridge:
 
     A session that ``login_user()`` began is valid only with the token that was recorded for it. The
     host's request loader is called if no token was sent. The host's ``unauthorized_handler`` stays
-    in force for its own pages. There is one bridge for each ``LoginManager``, which may serve
-    several applications; see :meth:`of`.
+    in force for its own pages, and so does Flask-Login's redirect if no token was sent. There is
+    one bridge for each ``LoginManager``, which may serve several applications; see :meth:`of`.
     """
 
     def __init__(self, login_manager: LoginManager) -> None:
         self._manager = login_manager
         self._host_user_loader: Any = None
         self._host_loader: Any = None
-        self._host_unauthorized: Any = None
+        self._answer_unauthorized = login_manager.unauthorized
+        self._session_protection_failed = login_manager._session_protection_failed
+        login_manager.unauthorized = self._unauthorized
+        login_manager._session_protection_failed = self._is_session_unprotected
 
     @classmethod
     def of(cls, app: Flask, login_manager: LoginManager) -> LoginBridge:
-        """Return the bridge of *login_manager*, built at the first call, for *app*.
-
-        :raises ConfigurationError: Session protection is "strong".
-        """
-        _refuse_strong_protection(app, login_manager)
+        """Return the bridge of *login_manager*, built at the first call, for *app*."""
         login_recorder.watch(app)
+        refresh_current_user(app)
         if not hasattr(login_manager, _BRIDGE):
             setattr(login_manager, _BRIDGE, cls(login_manager))
         bridge: LoginBridge = getattr(login_manager, _BRIDGE)
@@ -62,12 +63,8 @@ class LoginBridge:
         """Return whether *login_manager* was passed to ``init_app``."""
         return hasattr(login_manager, _BRIDGE)
 
-    def attach(self, app: Flask) -> None:
-        """Replace the callbacks; call it again after the host has set its own.
-
-        :raises ConfigurationError: Session protection is "strong".
-        """
-        _refuse_strong_protection(app, self._manager)
+    def attach(self) -> None:
+        """Replace the callbacks; call it again after the host has set its own."""
         loader = self._manager.user_callback
         if loader is not None and loader != self._load_session_user:
             self._host_user_loader = loader
@@ -75,9 +72,6 @@ class LoginBridge:
         if self._manager.request_callback != self._load_user:
             self._host_loader = self._manager.request_callback
             self._manager.request_loader(self._load_user)
-        if self._manager.unauthorized_callback != self._unauthorized:
-            self._host_unauthorized = self._manager.unauthorized_callback
-            self._manager.unauthorized_handler(self._unauthorized)
 
     def find_user(self, login_id: str) -> Any | None:
         """Return a user by the host's own loader."""
@@ -87,6 +81,7 @@ class LoginBridge:
         """Return the user of a Flask-Login session or remember cookie, if it is valid."""
         if find_state() is None:
             return self._host_user_loader(login_id)
+        note_user_loaded()
         if login_recorder.is_signing_in(str(login_id)):
             return self.find_user(login_id)
         if _is_held_against(str(login_id)):
@@ -114,31 +109,64 @@ class LoginBridge:
     def _load_user(self, request: Request) -> Any | None:
         if find_state() is None:
             return self._host_loader(request) if self._host_loader else None
+        note_user_loaded()
         user = _user_of_token(self._host_user_loader)
+        if user is not None:
+            login_browser.make_fresh()
         # A refused token must not pass by the host's own reading of it.
-        if user is None and isinstance(outcome().error, TokenMissing):
-            return _ask_host(self._host_loader, request)
+        elif isinstance(outcome().error, TokenMissing):
+            return _ask_host(self._host_loader or self._load_by_header, request)
         return user
 
+    def _load_by_header(self, request: Request) -> Any | None:
+        """Call the host's header loader, as Flask-Login does without a request loader."""
+        name = current_app.config.get("AUTH_HEADER_NAME", AUTH_HEADER_NAME)
+        header = request.headers.get(name)
+        return None if header is None else self._manager._load_user_from_header(header)
+
     def _unauthorized(self) -> Any:
+        """Answer a request of no user, in place of ``LoginManager.unauthorized()``."""
         if find_state() is None:
-            return self._host_unauthorized() if self._host_unauthorized else abort(401)
+            return self._answer_unauthorized()
         error = outcome().error or TokenMissing()
-        answered = None
-        if isinstance(error, AuthenticationError):
-            answered = _ask_host(self._host_unauthorized)
-        return refuse(error) if answered is None else answered
+        if isinstance(error, AuthenticationError) and self._is_left_to_flask_login(error):
+            response = current_app.make_response(self._answer_unauthorized())
+            if self._manager.unauthorized_callback is None:
+                response = with_security_headers(response)
+            raise Answer(response)
+        user_unauthorized.send(get_app())
+        raise error
+
+    def _is_left_to_flask_login(self, error: AuthenticationError) -> bool:
+        if self._manager.unauthorized_callback is not None:
+            return True
+        views = self._manager.blueprint_login_views
+        view = views.get(request.blueprint, self._manager.login_view)
+        has_page = bool(view) and expand(view) is not None
+        return has_page and isinstance(error, TokenMissing) and not wants_data()
+
+    def _is_session_unprotected(self) -> bool:
+        """Return whether Flask-Login's session protection refuses the request.
+
+        It protects a session or a remember cookie of Flask-Login. With "strong", it would also
+        refuse a token because of other data in Flask's session.
+        """
+        if find_state() is not None and not login_browser.has_login():
+            return False
+        failed: bool = self._session_protection_failed()
+        return failed
 
 
 def _ask_host(callback: Any, *arguments: Any) -> Any | None:
     """Call the host's own callback, unless the host's callback is the caller."""
-    if callback is None or request.environ.get(_ASKING):
+    scope = request_scope()
+    if callback is None or scope.is_asking_host:
         return None
-    request.environ[_ASKING] = True
+    scope.is_asking_host = True
     try:
         return callback(*arguments)
     finally:
-        del request.environ[_ASKING]
+        scope.is_asking_host = False
 
 
 def require_user() -> Any:
@@ -202,12 +230,3 @@ def _is_held_against(login_id: str) -> bool:
             return True
         return token is None and isinstance(result.error, AuthenticationError)
     return isinstance(result.error, TokenAmbiguous | TokenInvalid) and result.source is None
-
-
-def _refuse_strong_protection(app: Flask, login_manager: LoginManager) -> None:
-    protection = app.config.get("SESSION_PROTECTION", login_manager.session_protection)
-    if protection == "strong":
-        raise ConfigurationError(
-            'SESSION_PROTECTION = "strong" makes Flask-Login refuse every token once the Flask '
-            'session is not empty; set it to "basic" or None.'
-        )

@@ -16,14 +16,13 @@ from flask_login.config import COOKIE_HTTPONLY, COOKIE_SAMESITE, COOKIE_SECURE
 
 from ..tokens.claims import IssuedToken
 from .cookie import put_token
+from .request_scope import request_state
 
 _TOKEN: Final = "_xgen_token"  # noqa: S105
 """The key of the token in Flask's session."""
 _LOGIN_KEYS: Final = ("_user_id", "_fresh", "_id", "_remember_seconds")
 _NO_USER: Final = ""
 """The user of a token whose sign-in was refused before: it matches no user id."""
-FORGOTTEN: Final = "xgen_flask_sessions.forgotten"
-"""Key in the environ of a request that removed a sign-in."""
 
 
 def find_token() -> tuple[str, str] | None:
@@ -34,7 +33,7 @@ def find_token() -> tuple[str, str] | None:
     """
     login_id, token = session.get("_user_id"), session.get(_TOKEN)
     if login_id is not None and token:
-        return token, str(login_id)
+        return token, _NO_USER if _is_from_elsewhere() else str(login_id)
     remembered = _find_remembered()
     if remembered is None and token:
         return token, _NO_USER
@@ -45,6 +44,31 @@ def _find_remembered() -> tuple[str, str] | None:
     token = request.cookies.get(_cookie_name())
     remembered = _remembered_user() if token else None
     return (token, remembered) if token and remembered is not None else None
+
+
+def has_login() -> bool:
+    """Return whether the browser sent a session or a remember cookie of Flask-Login."""
+    return "_user_id" in session or _remember_cookie_name() in request.cookies
+
+
+def _is_from_elsewhere() -> bool:
+    """Return whether "strong" session protection refuses Flask's session, as Flask-Login would."""
+    manager = current_app.login_manager  # type: ignore[attr-defined]
+    mode = current_app.config.get("SESSION_PROTECTION", manager.session_protection)
+    if mode != "strong" or session.permanent:
+        return False
+    return bool(session.get("_id") != manager._session_identifier_generator())
+
+
+def make_fresh() -> None:
+    """Make the session of a token fresh for ``fresh_login_required``: its user signed in.
+
+    Only Flask-Login's remember cookie makes sessions that are not fresh. The session is not marked
+    as modified: clients of an API get no session cookie.
+    """
+    current = session._get_current_object()  # type: ignore[attr-defined]
+    if "_user_id" not in current and isinstance(current, dict):
+        dict.__setitem__(current, "_fresh", True)
 
 
 def tokens_held() -> list[str]:
@@ -107,7 +131,7 @@ def keep(response: Response, issued: IssuedToken) -> None:
 def drop_token() -> None:
     """Remove the token from Flask's session."""
     session.pop(_TOKEN, None)
-    request.environ[FORGOTTEN] = True
+    request_state().forgotten = True
 
 
 def forget() -> None:
@@ -122,7 +146,7 @@ def forget() -> None:
         session["_remember"] = "clear"
     else:
         session.pop("_remember", None)
-    request.environ[FORGOTTEN] = True
+    request_state().forgotten = True
 
 
 def clean_up(response: Response) -> None:

@@ -6,7 +6,6 @@ transaction on a separate connection, and locks none of the host's tables.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -29,37 +28,15 @@ from ..signals import session_ended, session_issued, user_forced_out
 from ..state import State, get_app, get_state
 from ..store import revocations, sign_ins
 from ..store.revocations import Cause
-from ..store.sign_ins import UNKNOWN, Identity
 from ..store.transactions import HeldByHost
 from ..text import cause_of
 from ..tokens.claims import IssuedToken
 from . import login_browser
 from .cookie import unset_cookie
 from .problems import refuse
-from .request_token import get_request
+from .request_scope import PendingLogin, note_user_loaded, request_state
 
-_PENDING: Final = "xgen_flask_sessions.pending_sign_in"
 _ONLY_HERE: Final = "You are signed out in this browser, but that could not be recorded."
-
-
-@dataclass(slots=True)
-class _Pending:
-    """The sign-in and sign-outs of the current request, to be recorded at its end."""
-
-    state: State
-    user_id: str | None = None
-    """The account that signed in."""
-    identity: Identity = UNKNOWN
-    invalid_before_us: tuple[int, int] = (0, 0)
-    """The user's and everyone's invalidation timestamps at the sign-in. Later ones revoke it,
-    except for those of this request's own changes of the account."""
-    error: XgenSessionsError | None = None
-    """The reason why the sign-in cannot be recorded, if it is known already."""
-    remember: bool = False
-    lifetime: timedelta | None = None
-    """The lifetime of the remember cookie."""
-    ended: list[str] = field(default_factory=list)
-    """The tokens of sessions that the request ended."""
 
 
 def watch(app: Flask) -> None:
@@ -71,13 +48,14 @@ def watch(app: Flask) -> None:
 
 def is_signing_in(login_id: str) -> bool:
     """Return whether the current request signed that user in by ``login_user()``."""
-    pending = _find_pending()
+    pending = request_state().pending
     if pending is None or pending.user_id is None:
         return False
     return (pending.identity.login_id or pending.user_id) == login_id
 
 
 def _note_login(_: Flask, user: Any) -> None:
+    note_user_loaded()
     pending = _get_pending()
     state = pending.state
     pending.ended += _tokens_in_browser(state)  # no later sign-out can end them
@@ -116,31 +94,25 @@ def _tokens_in_browser(state: State) -> list[str]:
     return [*login_browser.tokens_held(), *([cookie] if cookie else [])]
 
 
-def _find_pending() -> _Pending | None:
-    pending: _Pending | None = request.environ.get(_PENDING)
-    return pending if pending is not None and pending.state is get_state() else None
-
-
-def _get_pending() -> _Pending:
-    pending = _find_pending()
-    if pending is None:
-        pending = request.environ[_PENDING] = _Pending(get_state())
-    return pending
+def _get_pending() -> PendingLogin:
+    current = request_state()
+    if current.pending is None:
+        current.pending = PendingLogin(get_state())
+    return current.pending
 
 
 def _record(response: Response) -> Response:
     """Record the request's sign-in and sign-outs; undo a sign-in that cannot be recorded."""
-    environ = get_request().environ
-    pending = _find_pending() if _PENDING in environ else None
-    if pending is not None:
-        del environ[_PENDING]
+    current = request_state()
+    if current.pending is not None:
+        pending, current.pending = current.pending, None
         return _settle(pending, response)
-    if login_browser.FORGOTTEN in environ:
+    if current.forgotten:
         login_browser.clean_up(response)
     return response
 
 
-def _settle(pending: _Pending, response: Response) -> Response:
+def _settle(pending: PendingLogin, response: Response) -> Response:
     state = pending.state
     try:
         issued = _record_login(state, pending)
@@ -171,7 +143,7 @@ def _still_has_cookie(state: State, response: Response) -> bool:
     return name in request.cookies and not is_set
 
 
-def _record_login(state: State, pending: _Pending) -> IssuedToken | None:
+def _record_login(state: State, pending: PendingLogin) -> IssuedToken | None:
     user_id = pending.user_id
     if user_id is None:
         return None

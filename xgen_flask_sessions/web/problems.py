@@ -8,7 +8,8 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
-from flask import Flask, Response, current_app, redirect, request
+from flask import Flask, Response, current_app, redirect, request, session
+from flask_login.config import USE_SESSION_FOR_NEXT
 from werkzeug.exceptions import HTTPException
 
 from ..errors import (
@@ -17,6 +18,7 @@ from ..errors import (
     SessionRevoked,
     XgenSessionsError,
 )
+from ..state import get_state
 from ..store.transactions import UNREACHABLE
 from ..text import cause_of
 from .login_views import expand
@@ -67,15 +69,23 @@ def answer(error: XgenSessionsError) -> Response:
     if isinstance(error, SessionRevoked):
         members = {"forced": error.forced, "account_changed": error.account_changed}
     response = problem(error.status, error.code, error.detail, **members)
-    if isinstance(error, AuthenticationError) or error.oauth_error:
-        challenge = 'Bearer realm="xgen"'
-        if error.oauth_error:
-            described = _NOT_IN_CHALLENGE.sub("?", error.detail)
-            challenge += f', error="{error.oauth_error}", error_description="{described}"'
+    challenge = challenge_of(error)
+    if challenge is not None:
         response.headers["WWW-Authenticate"] = challenge
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response
+
+
+def challenge_of(error: XgenSessionsError) -> str | None:
+    """Return the ``WWW-Authenticate`` header that belongs to *error* (RFC 6750), if one does."""
+    if not isinstance(error, AuthenticationError) and not error.oauth_error:
+        return None
+    challenge = 'Bearer realm="xgen"'
+    if error.oauth_error:
+        described = _NOT_IN_CHALLENGE.sub("?", error.detail)
+        challenge += f', error="{error.oauth_error}", error_description="{described}"'
+    return challenge
 
 
 def http_problem(error: HTTPException) -> Any:
@@ -108,10 +118,20 @@ def answer_errors(app: Flask) -> None:
 def refuse(error: XgenSessionsError) -> Response:
     """Answer the current request with *error*; a page navigation goes to the sign-in page."""
     if isinstance(error, AuthenticationError) and is_page_navigation():
-        url = sign_in_url(_own_path())
+        url = _sign_in_url_back_here()
         if url is not None:
             return with_security_headers(current_app.make_response(redirect(url)))
     return answer(error)
+
+
+def _sign_in_url_back_here() -> str | None:
+    """Return the URL of the sign-in page that leads back to the current request's page."""
+    path = _own_path()
+    in_session = current_app.config.get("USE_SESSION_FOR_NEXT", USE_SESSION_FOR_NEXT)
+    url = sign_in_url(None if in_session else path)
+    if url is not None and in_session and is_local_path(path):
+        session["next"] = path  # as Flask-Login does
+    return url
 
 
 def _own_path() -> str:
@@ -128,14 +148,38 @@ def is_page_navigation() -> bool:
 
 def wants_page() -> bool:
     """Return whether a browser will show the answer as a page, after a link or a form."""
-    scheme = request.headers.get("Authorization", "").partition(" ")[0]
-    if scheme.lower() == "bearer":  # other schemes may belong to a proxy
+    if _sends_token():
         return False
+    by_script = _is_by_script()
+    return "text/html" in request.headers.get("Accept", "") if by_script is None else not by_script
+
+
+def wants_data() -> bool:
+    """Return whether a script or a program sent the request, and expects data instead of a page.
+
+    A request that does not say so gets the answer of Flask-Login.
+    """
+    if _sends_token():
+        return True
+    by_script = _is_by_script()
+    if by_script is not None:
+        return by_script
+    accepted = request.headers.get("Accept", "").lower()
+    return "json" in accepted and "text/html" not in accepted
+
+
+def _sends_token() -> bool:
+    """Return whether the request's ``Authorization`` header is for the plugin, not for a proxy."""
+    scheme = request.headers.get("Authorization", "").partition(" ")[0]
+    return scheme.lower() == "bearer" and "headers" in get_state().settings.token_locations
+
+
+def _is_by_script() -> bool | None:
+    """Return whether a script on a page sent the request, or ``None`` if it does not say."""
     mode = request.headers.get("Sec-Fetch-Mode")
     if mode is not None:
-        return mode == "navigate"
-    script = request.headers.get("X-Requested-With") == "XMLHttpRequest"
-    return not script and "text/html" in request.headers.get("Accept", "")
+        return mode != "navigate"
+    return True if request.headers.get("X-Requested-With") == "XMLHttpRequest" else None
 
 
 def sign_in_url(next_path: str | None = None) -> str | None:

@@ -1,7 +1,7 @@
 """The token of the current request, and ``token_required`` for APIs that need no user row.
 
-The token is checked once in a request, at the first use. The outcome is stored in the request's
-environ, not in ``g``, which outlives a request if an application context stays open.
+The token is checked once in a request, at the first use. In a context that outlives its request, it
+is checked at every use; see :mod:`.request_scope`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from inspect import iscoroutinefunction
-from typing import Any, Literal, NamedTuple, ParamSpec
+from typing import Any, ParamSpec
 
-from flask import Request, current_app, has_request_context, request
+from flask import Request, current_app, has_request_context
 from werkzeug.local import LocalProxy
 
 from ..errors import (
@@ -27,48 +27,36 @@ from ..signals import token_rejected
 from ..state import State, get_app, get_state
 from ..tokens.claims import VerifiedToken
 from . import login_browser
-from .marks import checks_caller
-from .problems import refuse
+from .marks import PREFLIGHT, admits_preflights, checks_caller
+from .request_scope import Outcome, TokenLocation, get_request, request_scope
 from .same_site import is_same_site
 
 _P = ParamSpec("_P")
-_ENVIRON_KEY = "xgen_flask_sessions.outcome"
-
-get_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]
-"""Return the current request itself instead of its proxy."""
-
-TokenLocation = Literal["header", "cookie", "login"]
-"""The place of a token; ``login`` is a session of Flask-Login."""
-
-
-class Outcome(NamedTuple):
-    """The outcome of checking the current request's token: either *token* or *error* is set."""
-
-    token: VerifiedToken | None
-    error: XgenSessionsError | None
-    source: TokenLocation | None = None
-    """The place of the token."""
 
 
 def outcome() -> Outcome:
     """Return the outcome for the current request's token, checking it at the first call."""
+    scope = request_scope()
+    kept = scope.outcome
+    if kept is not None and not (scope.outlives_request and _may_change(kept)):
+        return kept
     state = get_state()
-    current = get_request()
-    environ = current.environ
-    kept: tuple[State, Outcome] | None = environ.get(_ENVIRON_KEY)
-    if kept is not None and kept[0] is state:
-        return kept[1]
     source = None
     try:
-        token, source, login_id = _find_token(current, state)
+        token, source, login_id = _find_token(get_request(), state)
         verified = state.checker.verify(token)
         if login_id is not None:
             _require_login(verified, login_id)
         result = Outcome(verified, None, source)
     except XgenSessionsError as error:
         return reject(error, source)
-    environ[_ENVIRON_KEY] = (state, result)
+    scope.outcome = result
     return result
+
+
+def _may_change(outcome: Outcome) -> bool:
+    """Return whether another check may end otherwise. Once refused, a token stays refused."""
+    return outcome.error is None or isinstance(outcome.error, DatabaseUnavailable)
 
 
 def reject(error: XgenSessionsError, source: TokenLocation | None = None) -> Outcome:
@@ -76,11 +64,9 @@ def reject(error: XgenSessionsError, source: TokenLocation | None = None) -> Out
 
     :param source: The place of the token, if there was one.
     """
-    state = get_state()
-    kept = request.environ.get(_ENVIRON_KEY)
-    result = Outcome(None, error, source)
-    request.environ[_ENVIRON_KEY] = (state, result)
-    already_sent = kept is not None and kept[0] is state and kept[1].error is not None
+    scope = request_scope()
+    already_sent = scope.outcome is not None and scope.outcome.error is not None
+    result = scope.outcome = Outcome(None, error, source)
     if not already_sent and not isinstance(error, TokenMissing):
         token_rejected.send(get_app(), error=error)
     return result
@@ -160,17 +146,21 @@ def _find_token(request: Request, state: State) -> tuple[str, TokenLocation, str
 def token_required(view: Callable[_P, Any]) -> Callable[_P, Any]:
     """Admit only requests with a valid token to *view*; no user row is read.
 
-    Other requests are answered with 401 and problem details, page navigations with a redirect to
-    the sign-in page. In the view, :data:`current_token` is the token.
+    For other requests it raises the error, which the application answers: with 401 and problem
+    details, page navigations with a redirect to the sign-in page. ``OPTIONS`` needs no token, as
+    with Flask-Login's ``login_required``: browsers send none with a CORS preflight. In the view,
+    :data:`current_token` is the token.
     """
     is_async = iscoroutinefunction(view)
 
+    @admits_preflights
     @checks_caller
     @wraps(view)
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> Any:
-        error = outcome().error
-        if error is not None:
-            return refuse(error)
+        if get_request().method != PREFLIGHT:
+            error = outcome().error
+            if error is not None:
+                raise error
         if is_async:
             return current_app.ensure_sync(view)(*args, **kwargs)
         return view(*args, **kwargs)

@@ -2,8 +2,8 @@
 
 A route is checked if a check that knows revoked sessions runs before the view: ``token_required``,
 Flask-Login's ``login_required``, or one of the plugin's own; on the view, on its class or method,
-or in a ``before_request`` function of the application or of the view's blueprint. Flask-Login's
-checks do not count for ``OPTIONS``, which they admit.
+or in a ``before_request`` function of the application or of the view's blueprint. A check does not
+count for ``OPTIONS`` if it admits preflights, as ``token_required`` and Flask-Login's do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from xgen_flask_sessions.cli.doctor.findings import Finding, Route
 from xgen_flask_sessions.cli.terminal import counted
 from xgen_flask_sessions.web.login_bridge import LoginBridge
 from xgen_flask_sessions.web.login_views import HOW_TO_MEND, find_wrong
-from xgen_flask_sessions.web.marks import is_checking_caller, is_open_to_all
+from xgen_flask_sessions.web.marks import PREFLIGHT, is_checking_caller, is_open_to_all
 from xgen_flask_sessions.web.request_token import token_required
 from xgen_flask_sessions.web.same_site import SAFE_METHODS
 
@@ -119,7 +119,7 @@ def _report(routes: dict[RouteStatus, list[Route]]) -> Iterator[Finding]:
             code="routes-unchecked",
             meaning=f"{counted(len(routes['unchecked']), 'route')} without a check: every caller "
             "gets in, even after a force logout.",
-            mend="Put @token_required or @login_required (which admits OPTIONS) directly above the "
+            mend="Put @token_required or @login_required (which admit OPTIONS) directly above the "
             "function, or give the view of Flask-Admin an is_accessible(). If it is meant to be "
             "open, mark it with @open_to_all or name it with --open.",
             routes=_sorted(routes["unchecked"]),
@@ -207,14 +207,14 @@ class _Survey:
     def _has_check(self, function: Any, method: str) -> bool:
         login_counts = self._login_counts_for(method)
         return any(
-            is_checking_caller(layer) or (login_counts and _is_login_check(layer))
+            is_checking_caller(layer, method) or (login_counts and _is_login_check(layer))
             for layer in _layers(function)
         )
 
     def _is_decorator(self, decorator: Any, method: str) -> bool:
-        return decorator is token_required or (
-            self._login_counts_for(method) and decorator in _LOGIN_CHECKS
-        )
+        if decorator is token_required:
+            return method != PREFLIGHT
+        return self._login_counts_for(method) and decorator in _LOGIN_CHECKS
 
     def _login_counts_for(self, method: str) -> bool:
         return self._login_counts and method not in EXEMPT_METHODS

@@ -1,0 +1,175 @@
+"""The state that the plugin keeps for one request in one context.
+
+``request.environ`` outlives a request: Flask-SocketIO makes a context from it for each event, and a
+copied context shares it. ``g`` outlives a request if an application context stays open. So the
+state is kept in ``g`` under the request object: an event has a new request, and a copied context a
+``g`` of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final, Literal, NamedTuple
+
+from flask import Flask, Request, g, has_request_context, request
+
+from ..errors import XgenSessionsError
+from ..state import State
+from ..store.sign_ins import UNKNOWN, Identity
+from ..tokens.claims import VerifiedToken
+
+get_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]
+"""Return the current request itself instead of its proxy."""
+_get_g: Callable[[], Any] = g._get_current_object
+
+_SCOPES: Final = "_xgen_sessions_scopes"
+_STATE: Final = "_xgen_sessions_state"
+_LOADED_FOR: Final = "_xgen_sessions_user_loaded_for"
+_LOGIN_USER: Final = "_login_user"
+"""Flask-Login's key in ``g`` for ``current_user``."""
+
+
+TokenLocation = Literal["header", "cookie", "login"]
+"""The place of a token; ``login`` is a session of Flask-Login."""
+
+
+class Outcome(NamedTuple):
+    """The outcome of checking the current request's token: either *token* or *error* is set."""
+
+    token: VerifiedToken | None
+    error: XgenSessionsError | None
+    source: TokenLocation | None = None
+    """The place of the token."""
+
+
+@dataclass(slots=True)
+class PendingLogin:
+    """The sign-in and sign-outs of the current request, to be recorded at its end."""
+
+    state: State
+    user_id: str | None = None
+    """The account that signed in."""
+    identity: Identity = UNKNOWN
+    invalid_before_us: tuple[int, int] = (0, 0)
+    """The user's and everyone's invalidation timestamps at the sign-in. Later ones revoke it,
+    except for those of this request's own changes of the account."""
+    error: XgenSessionsError | None = None
+    """The reason why the sign-in cannot be recorded, if it is known already."""
+    remember: bool = False
+    lifetime: timedelta | None = None
+    """The lifetime of the remember cookie."""
+    ended: list[str] = field(default_factory=list)
+    """The tokens of sessions that the request ended."""
+
+
+class RequestState:
+    """The state of one request, which copies of its context share."""
+
+    __slots__ = ("forgotten", "has_ended", "home", "is_web_socket", "pending")
+
+    def __init__(self, current: Request, home: int) -> None:
+        self.home = home
+        """The identity of the ``g`` of the request's own context."""
+        self.is_web_socket = current.environ.get("HTTP_UPGRADE", "").lower() == "websocket"
+        self.has_ended = False
+        self.pending: PendingLogin | None = None
+        """The sign-in and sign-outs to record at the end of the request."""
+        self.forgotten = False
+        """Whether the request removed a sign-in of Flask-Login from the browser."""
+
+
+class RequestScope:
+    """The state of one request in one context."""
+
+    __slots__ = ("is_asking_host", "outcome", "request")
+
+    def __init__(self, state: RequestState) -> None:
+        self.request = state
+        self.outcome: Outcome | None = None
+        """The outcome of the last check of the token."""
+        self.is_asking_host = False
+        """Whether a callback of the host is running."""
+
+    @property
+    def outlives_request(self) -> bool:
+        """Whether the context serves more than one request, so that no answer may be kept.
+
+        It does for a web socket, and after the request's end: in a stream and in a background task.
+        """
+        return self.request.is_web_socket or self.request.has_ended
+
+
+def request_state() -> RequestState:
+    """Return the state of the current request."""
+    attributes = vars(get_request())
+    state: RequestState | None = attributes.get(_STATE)
+    if state is None:
+        state = attributes[_STATE] = RequestState(get_request(), id(_get_g()))
+    return state
+
+
+def request_scope() -> RequestScope:
+    """Return the state of the current request in the current context."""
+    current, held = get_request(), _get_g()
+    scopes: dict[Request, RequestScope] | None = held.get(_SCOPES)
+    if scopes is None:
+        scopes = {}
+        setattr(held, _SCOPES, scopes)
+    scope = scopes.get(current)
+    if scope is None:
+        scope = scopes[current] = RequestScope(request_state())
+    return scope
+
+
+def note_user_loaded() -> None:
+    """Note that Flask-Login's cached user is the current request's."""
+    setattr(_get_g(), _LOADED_FOR, get_request())
+
+
+def watch(app: Flask) -> None:
+    """Forget the state of each request of *app* at the request's end."""
+    app.teardown_request(_forget)
+
+
+def _forget(_: BaseException | None) -> None:
+    current, held = get_request(), _get_g()
+    state: RequestState | None = vars(current).get(_STATE)
+    if state is None:
+        return
+    if state.home == id(held):
+        state.has_ended = True
+        state.pending = None
+    held.get(_SCOPES, {}).pop(current, None)
+    if held.get(_LOADED_FOR) is current:
+        held.pop(_LOADED_FOR)
+        held.pop(_LOGIN_USER, None)
+
+
+def refresh_current_user(app: Flask) -> None:
+    """Make Flask-Login look its user up again where a cached user is another request's.
+
+    Flask-Login caches the user in ``g`` and asks first whether it is there.
+    """
+    base = app.app_ctx_globals_class
+    if isinstance(base, type) and not issubclass(base, _CheckedGlobals):
+        checked: Any = type(base.__name__, (_CheckedGlobals, base), {})
+        app.app_ctx_globals_class = checked
+
+
+class _CheckedGlobals:
+    """``g`` without the users that Flask-Login cached for another request."""
+
+    def __contains__(self, name: str) -> bool:
+        contained: bool = super().__contains__(name)  # type: ignore[misc]
+        return contained and (name != _LOGIN_USER or _is_current(self))
+
+
+def _is_current(held: Any) -> bool:
+    if not has_request_context():
+        return True
+    loaded_for = held.get(_LOADED_FOR)
+    if loaded_for is None:  # set by the host
+        return True
+    return loaded_for is get_request() and not request_scope().outlives_request

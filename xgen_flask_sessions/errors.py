@@ -180,7 +180,14 @@ class DenylistUnavailable(DatabaseUnavailable):
 
 
 class LedgerUnavailable(DatabaseUnavailable):
-    """A sign-in or a revocation could not be recorded; the change was not made."""
+    """The database could not make a change in time: a sign-in, a revocation, or a host's own.
+
+    :param undone: Whether nothing was changed. It is unknown if the commit was not answered.
+    """
 
     code = "ledger_unavailable"
     default_detail = "Sessions cannot be changed right now. Nothing was done."
+
+    def __init__(self, detail: str | None = None, *, undone: bool = True) -> None:
+        self.undone = undone
+        super().__init__(detail)

@@ -146,6 +146,7 @@ class XgenSessions:
     upgrade = staticmethod(lifecycle.upgrade)
     start_relay = staticmethod(lifecycle.start_relay)
     record_past_sign_ins = staticmethod(lifecycle.record_past_sign_ins)
+    transaction = staticmethod(lifecycle.transaction)
     active_sessions = staticmethod(lifecycle.active_sessions)
     may_view = staticmethod(lifecycle.may_view)
     recheck_token = staticmethod(request_token.recheck_token)

@@ -7,7 +7,8 @@ current application. They choose the transaction, authorize, call the store and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ from .store import commit_hooks, pruning, revocations, sign_ins
 from .store.deployments import deployment_of
 from .store.revocations import Cause, Revocation
 from .store.sign_ins import Issue, PastSignIn
+from .store.stamps import begin_write
 from .store.tables import MAX_REASON
 from .text import clean_text
 from .tokens.claims import (
@@ -257,6 +259,21 @@ def active_sessions(user: Any) -> list[ActiveSession]:
     """
     state = get_state()
     return state.roster.sessions_of(state.db.session(), state.users.id_of(user))
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """Lend the host's session for one change, and commit it at the end of the block.
+
+    The block has ``XGEN_SESSIONS_WRITE_DEADLINE``, waits for locks included. Calls with
+    ``commit=False`` join its transaction. After an error the change is rolled back.
+
+    :raises LedgerUnavailable: The database cannot be written in time. Unless ``undone`` is false,
+        nothing was changed.
+    """
+    with get_state().transactions.write(commit=True) as session:
+        begin_write(session)
+        yield session
 
 
 def may_view(user: Any) -> bool:

@@ -133,9 +133,10 @@ class Settings:
         timedelta(seconds=2),
     )
     write_deadline: timedelta = _setting(
-        "The time that the database has for a sign-in, a renewal, the end of a session, or the "
-        "force logout of one user: a ``timedelta`` or whole seconds, from 0.1 seconds to a minute. "
-        "After it, the answer is 503 and the change is not made.",
+        "The time that the database has for a sign-in, a renewal, the end of a session, the "
+        "force logout of one user, or the block of ``XgenSessions.transaction()``: a "
+        "``timedelta`` or whole seconds, from 0.1 seconds to a minute. After it, the answer is 503 "
+        "and the change is not made.",
         timedelta(seconds=10),
     )
     consistency: Literal["strict", "watch"] = _setting(

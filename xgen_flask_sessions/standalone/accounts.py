@@ -16,7 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload
 
-from xgen_flask_sessions import Forbidden, IssuedToken, gettext_noop
+from xgen_flask_sessions import Forbidden, IssuedToken, LedgerUnavailable, gettext_noop
 from xgen_flask_sessions.standalone import passwords
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import (
@@ -48,6 +48,20 @@ class AccountError(ValueError):
         self.field = field
         self.message = message
         super().__init__(message)
+
+
+class _ResetMeanwhile(Exception):
+    """The password was reset while it was checked."""
+
+
+class NotInTime(AccountError):
+    """The database could not make the change in time.
+
+    :param undone: Whether nothing was changed for certain.
+    """
+
+    def __init__(self, *, undone: bool) -> None:
+        super().__init__("", NOT_IN_TIME if undone else UNKNOWN)
 
 
 class StaleError(AccountError):
@@ -110,6 +124,12 @@ LAST_SUPERUSER: Final = gettext_noop(
     "This is the last active SuperUser. Make another user a SuperUser first."
 )
 AT_ONCE: Final = gettext_noop("Another administrator made a change at the same time. Try again.")
+NOT_IN_TIME: Final = gettext_noop(
+    "The database did not answer in time. Nothing was changed. Try again."
+)
+UNKNOWN: Final = gettext_noop(
+    "The database went away while the change was made. Check whether it was made."
+)
 CHANGED_MEANWHILE: Final = gettext_noop(
     "The user was changed in the meantime. The form shows the current values. Repeat your change "
     "if it is still needed."
@@ -140,18 +160,20 @@ def sign_in(username: str, password: str) -> IssuedToken | None:
     """Return a token for the user with this name and password, or ``None``.
 
     :raises UserInactive: They are right, and the user is inactive.
-    :raises DenylistUnavailable: The database does not answer.
+    :raises DatabaseUnavailable: The database does not answer in time.
     """
     sessions.require_database()  # the look-up of the user has no deadline
     user = authenticate(username, password)
     if user is None:
         return None
     checked = user.password_hash
-    issued = sessions.issue(user, commit=False)  # reads the user again, now locked
-    if user.password_hash != checked:  # it was reset meanwhile
-        db.session.rollback()
+    try:
+        with sessions.transaction():
+            issued = sessions.issue(user, commit=False)  # reads the user again, now locked
+            if user.password_hash != checked:
+                raise _ResetMeanwhile
+    except _ResetMeanwhile:
         return None
-    db.session.commit()
     return issued
 
 
@@ -215,6 +237,8 @@ def create(
             _lock(session, actor=actor)
             user.roles = _roles(session, profile.roles)
             session.add(user)
+    except NotInTime:
+        raise
     except AccountError:
         if find_by_username(username) is not None:
             raise AccountError("username", USERNAME_TAKEN) from None
@@ -299,20 +323,18 @@ def change_access(
 
 @contextmanager
 def _transaction() -> Iterator[Session]:
-    """Lend the session for one change, and commit it or roll it back.
+    """Lend the session for one change within the deadline, and commit it or roll it back.
 
-    :raises AccountError: It conflicts with a simultaneous change.
+    :raises AccountError: It conflicts with a simultaneous change, or the database cannot make it in
+        time.
     """
-    session = db.session()
     try:
-        yield session
-        session.commit()
+        with sessions.transaction() as session:
+            yield session
     except sa.exc.IntegrityError as error:
-        session.rollback()
         raise AccountError("", AT_ONCE) from error
-    except BaseException:
-        session.rollback()
-        raise
+    except LedgerUnavailable as error:
+        raise NotInTime(undone=error.undone) from error
 
 
 def _lock_user(
@@ -334,13 +356,6 @@ def _lock(session: Session, *user_ids: int, actor: Any = None, superusers: bool 
     :raises Forbidden: *actor* is a user object, but not an active SuperUser.
     :raises AuthenticationError: The administrator's session has ended meanwhile.
     """
-    if session.get_bind(mapper=User).dialect.name == "sqlite":
-        # SQLite has no row locks: the first write locks the database, so that later reads are
-        # current and stay so.
-        session.execute(
-            sa.update(User).where(User.id.in_(user_ids)).values(is_active=User.is_active),
-            execution_options={"synchronize_session": False},
-        )
     actor = getattr(actor, "_get_current_object", lambda: actor)()  # behind current_user
     ids = {*user_ids, actor.id} if isinstance(actor, User) else set(user_ids)
     if superusers:

@@ -10,9 +10,14 @@ import click
 import sqlalchemy as sa
 from flask import Flask
 
-from xgen_flask_sessions import ConfigurationError, DatabaseUnavailable, cause_of
+from xgen_flask_sessions import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    LedgerUnavailable,
+    cause_of,
+)
 from xgen_flask_sessions.standalone import accounts
-from xgen_flask_sessions.standalone.accounts import AccountError, Profile
+from xgen_flask_sessions.standalone.accounts import AccountError, NotInTime, Profile
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import User, db
 
@@ -104,6 +109,8 @@ def _create_first_superuser(password: str | None) -> str | None:
     chosen = password or secrets.token_urlsafe(12)
     try:
         accounts.create(FIRST_USERNAME, chosen, Profile.parse("", "", ""), superuser=True)
+    except NotInTime as error:
+        raise LedgerUnavailable from error
     except AccountError as error:
         if error.field == "password":
             raise ConfigurationError(f"XGEN_ADMIN_PASSWORD: {error.message}") from error

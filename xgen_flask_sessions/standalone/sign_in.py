@@ -8,6 +8,7 @@ from typing import Any, Final
 from flask import (
     Blueprint,
     Response,
+    current_app,
     jsonify,
     make_response,
     redirect,
@@ -27,6 +28,7 @@ from xgen_flask_sessions import (
     SessionRevoked,
     TokenExpired,
     UserInactive,
+    cause_of,
     current_token,
     gettext,
     gettext_noop,
@@ -42,6 +44,7 @@ blueprint = Blueprint("sign_in", __name__)
 CHALLENGE: Final = 'Bearer realm="xgen"'
 WRONG: Final = gettext_noop("The username or the password is wrong.")
 INACTIVE: Final = gettext_noop("Your account is inactive. Ask an administrator.")
+NOT_IN_TIME: Final = gettext_noop("The database did not answer in time. Try again.")
 FORCED: Final = gettext_noop("An administrator ended your session. You can sign in again.")
 CHANGED: Final = gettext_noop("Your account was changed, for example its password. Sign in again.")
 EXPIRED: Final = gettext_noop("Your session has expired. Sign in again.")
@@ -93,6 +96,8 @@ def submit() -> Any:
         return _page(401, error=gettext(INACTIVE), username=username)
     except RateLimited as error:
         return _too_often(error, username)
+    except DatabaseUnavailable as error:
+        return _not_in_time(error, username)
     if issued is None:
         return _page(401, error=gettext(WRONG), username=username)
     if earlier is not None:  # the browser replaces it, so no sign-out could end it
@@ -189,6 +194,13 @@ def _too_often(error: RateLimited, username: str) -> Response:
     )
     response = _page(error.status, error=text, username=username)
     response.headers["Retry-After"] = str(wait)
+    return response
+
+
+def _not_in_time(error: DatabaseUnavailable, username: str) -> Response:
+    current_app.logger.error("A sign-in failed: %s", cause_of(error))
+    response = _page(error.status, error=gettext(NOT_IN_TIME), username=username)
+    response.headers["Retry-After"] = str(error.retry_after_s)
     return response
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flask import abort, redirect, request, url_for
+from flask import abort, current_app, redirect, request, url_for
 from flask_admin import expose
 from flask_login import current_user
 
-from xgen_flask_sessions import AdminCenterView, gettext, gettext_noop, lazy_gettext
+from xgen_flask_sessions import AdminCenterView, cause_of, gettext, gettext_noop, lazy_gettext
 from xgen_flask_sessions.standalone import accounts
-from xgen_flask_sessions.standalone.accounts import AccountError, Profile, StaleError
+from xgen_flask_sessions.standalone.accounts import AccountError, NotInTime, Profile, StaleError
+from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import MAX_USERNAME, User
 from xgen_flask_sessions.standalone.sign_in import to_sign_in
 
@@ -66,7 +67,7 @@ class UserManagementView(AdminCenterView):
                 actor=current_user,
             )
         except AccountError as error:
-            return self._render("user_new.html", values=request.form, error=error), 400
+            return self._refused("user_new.html", error, values=request.form)
         return self._to_user(user.id, "created")
 
     @expose(f"/{_USER_ID}")  # type: ignore[untyped-decorator]
@@ -137,7 +138,11 @@ class UserManagementView(AdminCenterView):
         """Show the forms of one user; the form named *form* keeps its typed values.
 
         Typed values for a user that has changed meanwhile are dropped.
+
+        :raises DenylistUnavailable: The database does not answer at all.
         """
+        if isinstance(error, NotInTime):
+            sessions.require_database()  # to show the user, it is read again
         values: dict[str, dict[str, Any]] = {
             "profile": {
                 "name": user.name or "",
@@ -155,10 +160,21 @@ class UserManagementView(AdminCenterView):
         if form is not None and not isinstance(error, StaleError):
             typed = {name: request.form.get(name, "") for name in values[form]}
             values[form] = typed
-        page = self._render(
-            "user_edit.html", user=user, values=values, failed_form=form, error=error
-        )
-        return page if error is None else (page, 400)
+        context = {"user": user, "values": values, "failed_form": form}
+        if error is None:
+            return self._render("user_edit.html", error=None, **context)
+        return self._refused("user_edit.html", error, **context)
+
+    def _refused(self, template: str, error: AccountError, **context: Any) -> Any:
+        """Show a form again, with its typed values and the error.
+
+        :raises DenylistUnavailable: The database does not answer at all.
+        """
+        if not isinstance(error, NotInTime):
+            return self._render(template, error=error, **context), 400
+        current_app.logger.error("A change of a user failed: %s", cause_of(error))
+        sessions.require_database()  # to show the page, the current user is read again
+        return self._render(template, error=error, **context), 503, {"Retry-After": "1"}
 
     def _render(self, template: str, **context: Any) -> Any:
         news = NEWS.get(request.args.get("done", ""))

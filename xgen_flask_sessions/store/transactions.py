@@ -177,7 +177,7 @@ def _commit(session: Session) -> None:
         _roll_back(session)
         if dialects.of(session).is_commit_undone(getattr(error, "orig", None)):
             raise LedgerUnavailable from error
-        raise LedgerUnavailable(_COMMIT_UNKNOWN) from error
+        raise LedgerUnavailable(_COMMIT_UNKNOWN, undone=False) from error
     except BaseException:
         _roll_back(session)
         raise

@@ -1,0 +1,173 @@
+"""Changes of users, and sign-ins, wait no longer than the write deadline for a locked row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+import sqlalchemy as sa
+from bs4 import BeautifulSoup
+from click.testing import CliRunner
+from flask.cli import ScriptInfo
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from tests.support.hosts import Host
+from tests.support.standalone import ADMIN_PASSWORD, PAGE, Center, MakeCenter, sign_in
+from xgen_flask_sessions import LedgerUnavailable
+from xgen_flask_sessions.standalone.commands import cli
+from xgen_flask_sessions.standalone.models import User, db
+
+URL = "/admin/admin-users/"
+NOT_IN_TIME = "The database did not answer in time."
+
+
+@pytest.fixture
+def center(make: MakeCenter) -> Center:
+    """Return an Admin Center with a short write deadline, and the user bora."""
+    center = make(XGEN_SESSIONS_WRITE_DEADLINE=1)
+    center.add_user("bora", name="Bora", roles="editor")
+    return center
+
+
+@contextmanager
+def locked_users(center: Center) -> Iterator[None]:
+    """Lock the rows of all users, on SQLite the database, as another process might."""
+    with center.app.app_context():
+        engine = sa.create_engine(db.engine.url, hide_parameters=True)
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.execute(sa.select(User.id).with_for_update()).all()
+        try:
+            yield
+        finally:
+            connection.rollback()
+    engine.dispose()
+
+
+def fill_in(browser: FlaskClient, page: str, path: str, **form: str) -> tuple[str, dict[str, str]]:
+    """Open a page, and return the address of its form and the data to send."""
+    shown = BeautifulSoup(browser.get(URL + page, headers=PAGE).text, "html.parser")
+    hidden = shown.select(f'form[action="{URL}{path}"] input[type=hidden]')
+    assert hidden
+    return URL + path, {str(field["name"]): str(field["value"]) for field in hidden} | form
+
+
+def send_while_locked(
+    center: Center, browser: FlaskClient, page: str, path: str, **form: str
+) -> TestResponse:
+    address, data = fill_in(browser, page, path, **form)
+    with locked_users(center):
+        return browser.post(address, data=data, headers=PAGE)
+
+
+def require_not_in_time(answer: TestResponse) -> BeautifulSoup:
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+    assert NOT_IN_TIME in answer.text
+    return BeautifulSoup(answer.text, "html.parser")
+
+
+def value_of(page: BeautifulSoup, name: str) -> object:
+    field = page.select_one(f'input[name="{name}"]')
+    assert field is not None
+    return field["value"]
+
+
+def test_a_new_user_is_not_created_and_the_form_keeps_its_values(
+    center: Center, caplog: pytest.LogCaptureFixture
+) -> None:
+    form = {"username": "dain", "password": "longenough", "name": "Dain", "roles": "viewer"}
+
+    answer = send_while_locked(center, center.browser("admin"), "new", "new", **form)
+
+    page = require_not_in_time(answer)
+    assert [value_of(page, name) for name in ("username", "name", "roles")] == [
+        "dain",
+        "Dain",
+        "viewer",
+    ]
+    assert "longenough" not in answer.text + caplog.text
+    assert "A change of a user failed" in caplog.text
+    assert [row["username"] for row in center.rows("users")] == ["admin", "bora"]
+    assert [row["name"] for row in center.rows("roles")] == ["editor"]
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("profile", {"name": "Other", "department": "Other", "roles": "other"}),
+        ("password", {"password": "another good one", "end_sessions": "on"}),
+        ("access", {"status": "inactive", "superuser": "on"}),
+    ],
+)
+def test_a_change_is_not_made_and_the_form_keeps_its_values(
+    center: Center, path: str, form: dict[str, str]
+) -> None:
+    user_id = center.user("bora")["id"]
+    token = center.token("bora")
+    before = center.user("bora")
+
+    answer = send_while_locked(
+        center, center.browser("admin"), str(user_id), f"{user_id}/{path}", **form
+    )
+
+    page = require_not_in_time(answer)
+    if path == "profile":
+        assert [value_of(page, name) for name in form] == list(form.values())
+    if path == "access":
+        assert page.select_one("input[value=inactive][checked]") is not None
+        assert page.select_one("input[name=superuser][checked]") is not None
+    assert center.user("bora") == before
+    assert center.status(token) == 200
+    assert center.rows("xgen_revocations") == []
+
+
+def test_a_sign_in_is_not_made_and_the_page_keeps_the_username(center: Center) -> None:
+    with locked_users(center):
+        page = sign_in(center.browser(), "bora")
+        call = center.browser().post(
+            "/api/login", json={"username": "bora", "password": ADMIN_PASSWORD}
+        )
+
+    assert value_of(require_not_in_time(page), "username") == "bora"
+    assert (call.status_code, call.headers["Retry-After"]) == (503, "1")
+    assert center.rows("xgen_sessions") == []
+    assert sign_in(center.browser(), "bora").status_code == 303
+
+
+def test_a_command_reports_it(center: Center) -> None:
+    arguments = ["users", "set-password", "bora", "--password", "another good one"]
+    with locked_users(center):
+        result = CliRunner().invoke(cli, arguments, obj=ScriptInfo(create_app=lambda: center.app))
+
+    assert result.exit_code == 1
+    # On SQLite, the tables cannot be looked at either.
+    assert result.stderr.startswith("Error: The database ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_host_s_own_change_joins_the_deadline(host: Host) -> None:
+    alice = host.add_user("alice")
+    token = host.issue(alice)
+
+    with host.app.app_context():
+        with host.sessions.transaction() as session:
+            host.find_user(alice).department = "Research"
+            host.sessions.force_logout(alice, commit=False)
+            assert session is host.db.session()
+        with suppress(RuntimeError), host.sessions.transaction():
+            host.find_user(alice).department = "Sales"
+            raise RuntimeError
+
+    with host.app.app_context():
+        assert host.find_user(alice).department == "Research"
+    assert host.status(token) == 401
+
+
+def test_an_unanswered_commit_is_not_called_undone() -> None:
+    assert LedgerUnavailable().undone
+    assert not LedgerUnavailable(undone=False).undone

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import traceback
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 _ACTING: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_LONGEST_NAME: Final = 600
+"""Characters of the longest name that is normalized: 150 of them may decompose to four each."""
 
 _HIDDEN: Final = "…"
 _SHORTEST_HIDDEN: Final = 4
@@ -29,6 +33,19 @@ def clean_text(value: str | None, length: int) -> str | None:
     cut = (value or "")[:length]
     printable = (char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)
     return "".join(printable).strip() or None
+
+
+def spellings(name: str) -> list[str]:
+    """Return a name as it is, composed (NFC) and decomposed (NFD), each once.
+
+    Directories such as LDAP and the file system of macOS decompose names: a name may be stored in
+    one form and typed in another. A long text is returned as it is: to normalize takes the square
+    of its length.
+    """
+    if len(name) > _LONGEST_NAME:
+        return [name]
+    forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+    return list(dict.fromkeys(forms))
 
 
 def visible(value: str | None) -> str:

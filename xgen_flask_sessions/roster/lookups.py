@@ -15,6 +15,7 @@ from sqlalchemy.orm import join
 from ..store import dialects
 from ..store.dialects import Dialect
 from ..store.tables import SessionRecord, UserLogin
+from ..text import spellings
 from ..users.table import HostTable
 from .listing import OWN, Listing
 
@@ -188,7 +189,7 @@ def _matching(listing: Listing, host: HostTable, now: int) -> sa.Subquery:
     shown = UserLogin.user_id if name == "username" else sa.null()
     known = sa.select(host.text_id.label("user_id"), sa.cast(own, sa.String(255)).label("sorted"))
     deleted = sa.select(UserLogin.user_id, sa.cast(shown, sa.String(255))).where(
-        UserLogin.user_id == text, active_users(now), _unknown_to(host)
+        UserLogin.user_id.in_(spellings(text)), active_users(now), _unknown_to(host)
     )
     return sa.union_all(known.where(host.named(text)), deleted).subquery("found")
 

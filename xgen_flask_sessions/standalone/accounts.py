@@ -143,10 +143,13 @@ def find(user_id: int) -> User | None:
 
 def find_by_username(username: str) -> User | None:
     """Return the user of that name, or ``None``; accepts any text."""
-    username = _composed(username, MAX_USERNAME)
-    if not _is_username(username):
+    composed = _composed(username, MAX_USERNAME)
+    if not _is_username(composed):
         return None
-    return db.session.scalars(sa.select(User).where(User.username == username)).one_or_none()
+    forms = _spellings(username, composed)
+    users = db.session.scalars(sa.select(User).where(User.username.in_(forms)))
+    found = {user.username: user for user in users}  # two, if both forms were imported
+    return next((found[form] for form in forms if form in found), None)
 
 
 def authenticate(username: str, password: str) -> User | None:
@@ -183,13 +186,17 @@ def search(text: str, number: int) -> UserPage:
     :param text: In any case (on SQLite, for ASCII letters only); empty for all users.
     :param number: Counted from 1; past the end, it means the last page.
     """
-    text = _composed(text, MAX_USERNAME)
+    forms = _spellings(text, _composed(text, MAX_USERNAME))
     where: sa.ColumnElement[bool] = sa.true()
-    if len(text) > MAX_USERNAME:
+    if min(map(len, forms)) > MAX_USERNAME:
         where = sa.false()  # longer than any name
     elif text:
-        where = User.username.icontains(text, autoescape=True) | User.name.icontains(
-            text, autoescape=True
+        where = sa.or_(
+            *(
+                column.icontains(form, autoescape=True)
+                for column in (User.username, User.name)
+                for form in forms
+            )
         )
     total = db.session.scalar(sa.select(sa.func.count()).select_from(User).where(where)) or 0
     pages = max(1, -(-total // PAGE_SIZE))
@@ -419,3 +426,12 @@ def _composed(text: str, length: int) -> str:
     square of its length.
     """
     return unicodedata.normalize("NFC", text) if len(text) <= _EXPANSION * length else text
+
+
+def _spellings(text: str, composed: str) -> list[str]:
+    """Return a name as it is, composed and decomposed, each once: it may be imported in any form.
+
+    :param composed: The result of :func:`_composed`.
+    """
+    decomposed = unicodedata.normalize("NFD", composed) if len(composed) <= MAX_NAME else composed
+    return list(dict.fromkeys((text, composed, decomposed)))

@@ -16,6 +16,7 @@ from ..errors import ConfigurationError, UserInactive
 from ..store.sign_ins import UNKNOWN, Identity
 from ..store.stamps import begin_write
 from ..store.tables import UserLogin
+from ..text import spellings
 from ..tokens.claims import check_user_id
 from .fields import UserAttributes, UserFields
 from .keys import AccountKeys, Key
@@ -175,8 +176,16 @@ class UserDirectory:
         """Return the user object of that username, or ``None``."""
         if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in username):
             return None  # no database stores such text, and some fail at it
+        names: list[Any] = spellings(username)
         column = getattr(self._model, self._fields.username)
-        return next(iter(self._select(column == username)), None)
+        if isinstance(getattr(column, "type", None), sa.Integer):
+            names = [int(name) for name in names if name.isascii() and name.isdigit()]
+        found = {self._attributes.username.read(user): user for user in self._named(column, names)}
+        return found.get(username) or next(iter(found.values()), None)
+
+    def _named(self, column: Any, names: list[Any]) -> Iterable[Any]:
+        equal = [column == name for name in names]  # an association proxy has no IN
+        return self._select(sa.or_(*equal)) if equal else ()
 
     def identify(self, user_id: str) -> Identity:
         """Lock the user's row, check that the user is active, and return the identity.

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import QueryableAttribute
 
 from ..store import dialects
+from ..text import spellings
 from .attributes import sql_expression
 
 
@@ -57,10 +58,14 @@ class HostTable:
     def named(self, text: str) -> sa.ColumnElement[bool]:
         """Return the condition for users whose username or name contains *text*, in any case.
 
+        A name matches in its composed and in its decomposed form (NFC, NFD).
+
         SQLite ignores case for ASCII letters only.
         """
         names = [self.columns[name] for name in ("username", "name") if name in self.columns]
-        return sa.or_(*(name.icontains(text, autoescape=True) for name in names))
+        return sa.or_(
+            *(name.icontains(form, autoescape=True) for name in names for form in spellings(text))
+        )
 
     def _has_uuids(self, kind: sa.Uuid[Any]) -> bool:
         return kind.native_uuid and self.dialect.supports_native_uuid

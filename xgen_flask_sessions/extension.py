@@ -37,7 +37,7 @@ from .users.authority import Authority, Permission
 from .users.directory import UserDirectory
 from .users.fields import UserFields, require_login_attributes
 from .users.triggers import Triggers
-from .web import audit, cookie, problems, request_token, sign_in_page, streams
+from .web import audit, cookie, core_statements, problems, request_token, sign_in_page, streams
 from .web import revoke_on as revoke_on_changes
 from .web.host_engines import HostEngine, chooses_engines, require_supported
 from .web.host_extensions import HostExtensions
@@ -90,9 +90,9 @@ class XgenSessions:
         :param can_force_logout: Returns whether a user that may see it may also force out users; by
             default, always. Only a SuperUser can force out a SuperUser.
         :param revoke_on: Names of the user model's attributes whose change ends the user's
-            sessions in the same transaction, such as ``["password_hash", "is_active"]``; with
-            any, the user's deletion ends them, too. A user that becomes active keeps them, and a
-            session that begins in the request of the change survives it.
+            sessions in the same transaction, such as ``["password_hash", "is_active"]``. A user
+            that becomes active keeps them, and a session that begins in the request of the change
+            survives it. The user's deletion always ends them.
         :raises ConfigurationError: The set-up is wrong; the message names the fix.
         """
         if "xgen_sessions" in app.extensions:
@@ -134,6 +134,8 @@ class XgenSessions:
         app.extensions["xgen_sessions"] = state
         copy_tables(db.metadata)
         revoke_on_changes.watch(state.triggers)
+        core_statements.watch()
+        users.watch_mark()
         _attach(app, state, admin, login)
 
     issue = staticmethod(lifecycle.issue)

@@ -85,6 +85,12 @@ def take_last_steps(session: Session) -> None:
     info.pop(_COLLECTED, None)
 
 
+def take_news(session: Session) -> list[Callable[[], object]]:
+    """Return what :func:`on_commit` would call, for a session whose connection commits instead."""
+    entries: list[_Entry[Callable[[], object]]] = session.info.pop(_NEWS, [])
+    return [send for _, send in entries]
+
+
 def _before_commit(session: Session) -> None:
     if not session.in_nested_transaction():  # otherwise a savepoint is released
         take_last_steps(session)

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import weakref
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.orm import Mapper, ORMExecuteState, Session, lazyload
+from sqlalchemy import event
+from sqlalchemy.orm import Session, lazyload
 
 from ..errors import ConfigurationError, UserInactive
 from ..store.sign_ins import UNKNOWN, Identity
-from ..store.stamps import begin_write
 from ..store.tables import UserLogin
 from ..text import spellings
 from ..tokens.claims import check_user_id
 from .fields import UserAttributes, UserFields
+from .former import former_value
 from .keys import AccountKeys, Key
 from .marks import mark_of
 from .table import HostTable, find_host_table
+from .targets import Targets
 
 _BATCH = 500
 
@@ -55,6 +58,9 @@ class UserDirectory:
             raise ConfigurationError("user_model must be a mapped SQLAlchemy class.")
         self._attributes = UserAttributes(model, user_fields)
         self._keys = AccountKeys(model)
+        self.targets: Final = Targets(model)
+        """Finds the users that statements of the host will match."""
+        self._inserted: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def table(self, session: Session) -> HostTable | None:
         """Return the host's table for joins with the plugin's.
@@ -125,7 +131,56 @@ class UserDirectory:
         """Return the mark of a user object's account; ``None`` for one that is no row."""
         if not isinstance(user, self._model):
             return None
-        return mark_of(getattr(user, self._fields.account or self._fields.username))
+        return mark_of(getattr(user, self._mark_name))
+
+    def mark_changes_with(self, names: Collection[str]) -> bool:
+        """Return whether a change of these attributes may change the account's mark."""
+        name = self._mark_name
+        return name in names or name not in sa.inspect(self._model).column_attrs
+
+    def former_mark(self, user: Any) -> str | None:
+        """Return the mark that a user object had before the flush.
+
+        :raises FormerValueUnknown: That cannot be told.
+        """
+        return mark_of(former_value(user, self._mark_name))
+
+    @cached_property
+    def has_plain_login_id(self) -> bool:
+        """Whether ``get_id()`` plainly is the primary key, Flask-Login's own method."""
+        method = getattr(self._model, "get_id", None)
+        return method is None or (self._keys.names == ["id"] and _is_flask_logins(method))
+
+    def sets_key(self, names: Iterable[str]) -> bool:
+        """Return whether an ``UPDATE`` that sets these attributes or columns changes ids."""
+        columns = {column.name for column in sa.inspect(self._model).primary_key}
+        return not (columns | set(self._keys.names)).isdisjoint(names)
+
+    def note_insert(self, user: Any) -> None:
+        """Note that a user object's values are not from the database."""
+        self._inserted.add(sa.inspect(user))
+
+    def was_inserted(self, user: Any) -> bool:
+        """Return whether a user object was inserted, and may differ from the database's row."""
+        user = unwrap(user)
+        return isinstance(user, self._model) and sa.inspect(user) in self._inserted
+
+    def connection_of(self, session: Session) -> sa.Connection:
+        """Return the session's connection to the database of the users."""
+        return session.connection(bind_arguments={"mapper": sa.inspect(self._model)})
+
+    def watch_mark(self) -> None:
+        """Have SQLAlchemy load the attribute behind the mark before it is set."""
+        if self._mark_name in sa.inspect(self._model).column_attrs:
+            attribute = getattr(self._model, self._mark_name)
+            if not event.contains(attribute, "set", _keep_former_value):
+                event.listen(
+                    attribute, "set", _keep_former_value, active_history=True, propagate=True
+                )
+
+    @property
+    def _mark_name(self) -> str:
+        return self._fields.account or self._fields.username
 
     def read_mark(self, session: Session, user_id: str) -> str | None:
         """Return the mark in the database of an account, or ``None`` without its row.
@@ -237,33 +292,6 @@ class UserDirectory:
         ]
         return list(dict.fromkeys(map(self._keys.to_text, (current, former))))
 
-    def ids_of_target(self, execution: ORMExecuteState) -> list[str]:
-        """Lock the rows that an ``UPDATE`` or ``DELETE`` of the model will match.
-
-        :param execution: The statement, before it runs.
-        :returns: The users' ids.
-        """
-        session, statement = execution.session, cast("Any", execution.statement)
-        begin_write(session)
-        mapper = cast("Mapper[Any]", execution.bind_mapper)
-        # By the statement's class: a subclass in the same table has its own rows.
-        columns = [getattr(mapper.class_, name) for name in self._keys.names]
-        query = sa.select(*columns).with_for_update()
-        query = query.options(*execution.user_defined_options)
-        if statement.whereclause is not None:
-            query = query.where(statement.whereclause)
-        found: list[Any] = []
-        parameters: Any = execution.parameters
-        for row in parameters if isinstance(parameters, list) else [parameters]:
-            found += session.execute(self._restricted(query, row), row)
-        return list(dict.fromkeys(map(self._keys.to_text, found)))
-
-    def _restricted(self, query: sa.Select[Any], row: dict[str, Any] | None) -> sa.Select[Any]:
-        """Return *query* restricted to the primary key in the parameters, if they have one."""
-        if not row or not set(self._keys.names) <= set(row):
-            return query
-        return query.where(self._keys.equal([row[name] for name in self._keys.names]))
-
     def is_active(self, user: Any) -> bool:
         """Return whether *user* may sign in and use sessions."""
         return self._attributes.active.read(unwrap(user)) is True
@@ -325,6 +353,14 @@ def _login_id(user: Any) -> str:
     """
     login_id = user.get_id()
     return check_user_id(str(login_id) if type(login_id) is int else login_id)
+
+
+def _is_flask_logins(method: Any) -> bool:
+    return getattr(method, "__module__", None) == "flask_login.mixins"
+
+
+def _keep_former_value(*_: Any) -> None:
+    """Have no effect: SQLAlchemy loads the former value for a listener that asks for it."""
 
 
 def _key_names(parts: Sequence[Any]) -> list[str]:

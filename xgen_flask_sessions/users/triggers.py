@@ -36,7 +36,10 @@ class Triggers:
         self.active = active if renamed is None else renamed.key
         self.attributes = frozenset(attributes)
         self.by_column = {
-            column.name: name for name in attributes for column in mapper.column_attrs[name].columns
+            column.name: attribute.key
+            for attribute in mapper.column_attrs
+            for column in attribute.columns
+            if isinstance(column, sa.Column)
         }
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from flask import Flask, Response, current_app, request, session
 from flask_login import COOKIE_DURATION, user_logged_in, user_logged_out
+from sqlalchemy.orm import Session
 
 from .. import clock
 from ..errors import LedgerUnavailable, TokenError, UserInactive, XgenSessionsError
@@ -63,6 +64,7 @@ def _note_login(_: Flask, user: Any) -> None:
     pending.user_id = state.users.id_of(user)
     get_acts().signed_in.add(pending.user_id)
     pending.identity = state.users.identity_of(user)
+    pending.is_new = state.users.was_inserted(user)
     if not state.users.is_active(user):
         pending.error = UserInactive()
         return
@@ -165,7 +167,7 @@ def _record_login(state: State, pending: PendingLogin) -> IssuedToken | None:
             lifetime_us=lifetime_us(pending.lifetime or state.settings.lifetime),
             ip=ip,
             user_agent=agent,
-            identify=lambda: pending.identity,
+            identify=lambda: _identity(pending, own),
             confirm_mark=lambda: state.users.read_mark(own, user_id),
             unless_forced_out_since=(acts.since(own, user_id, user_us), everyone_us),
         )
@@ -175,6 +177,18 @@ def _record_login(state: State, pending: PendingLogin) -> IssuedToken | None:
             announce(own, user_forced_out.send, revocation=recorded.ended)
         announce(own, session_issued.send, issued=issued, user_id=user_id)
     return issued
+
+
+def _identity(pending: PendingLogin, own: Session) -> Identity:
+    """Return the identity of the user that signed in.
+
+    The attributes of a user object that was just inserted may differ from the database's row.
+    """
+    identity = pending.identity
+    if pending.is_new:
+        mark = pending.state.users.read_mark(own, str(pending.user_id))
+        identity = identity._replace(mark=mark)
+    return identity
 
 
 def _end(state: State, token: str, reason: str | None, response: Response) -> None:

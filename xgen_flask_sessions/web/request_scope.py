@@ -52,6 +52,8 @@ class PendingLogin:
     user_id: str | None = None
     """The account that signed in."""
     identity: Identity = UNKNOWN
+    is_new: bool = False
+    """Whether the user was inserted by this process."""
     invalid_before_us: tuple[int, int] = (0, 0)
     """The user's and everyone's invalidation timestamps at the sign-in. Later ones revoke it,
     except for those of this request's own changes of the account."""

@@ -1,65 +1,93 @@
-"""Ends a user's sessions in the transaction that changes or deletes the user (``revoke_on=``).
+"""Sees changes of users that end their sessions: deletions, new ids, and those of ``revoke_on=``.
 
 Sees the changes that any session flushes, and ``UPDATE`` and ``DELETE`` statements for the user
-model. It does not see changes without the ORM, or outside of an application context.
+model or its table; :mod:`.core_statements` sees those on a connection without a session. SQL text
+and other programs are not seen, nor are changes outside of an application context.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session, object_session
 
-from ..lifecycle import announce, cause
-from ..request_acts import RequestActs, find_acts
-from ..signals import user_forced_out
 from ..state import State, find_state
-from ..store import revocations
-from ..store.revocations import Revocation
-from ..store.tables import ACCOUNT_CHANGED, FORCE_LOGOUT
+from ..store.sign_ins import Identity
+from ..users.targets import Rows, values_of
 from ..users.triggers import Triggers
-from .request_token import outcome
+from .account_changes import (
+    DELETED,
+    ID_CHANGED,
+    INACTIVE,
+    end_earlier_accounts,
+    end_sessions,
+    follow_flush,
+    follow_statement,
+    is_possible,
+)
 
-_DELETED: Final = "user deleted"
-_INACTIVE: Final = "made inactive"
+_INSERTED: Final = "xgen_sessions_inserted"
+HANDLED: Final = "xgen_sessions_handled"
+"""Execution option of statements that were seen here."""
 
 
 def watch(triggers: Triggers) -> None:
-    """Watch the flushes and statements of every session for the model, if there are triggers."""
+    """Watch the flushes and statements of every session for the user model."""
     model = triggers.mapper.class_
-    if not triggers.attributes:
-        return
     if not event.contains(model, "after_delete", _after_delete):
+        event.listen(model, "after_insert", _after_insert, propagate=True)
         event.listen(model, "after_delete", _after_delete, propagate=True)
         event.listen(model, "after_update", _after_update, propagate=True)
     if not event.contains(Session, "do_orm_execute", _do_orm_execute):
         event.listen(Session, "do_orm_execute", _do_orm_execute)
+        event.listen(Session, "after_flush", _after_flush)
 
 
-def _state() -> State | None:
-    """Return the current application's state, if it has triggers."""
+def _state_of(user: Any) -> State | None:
+    """Return the current application's state, if *user* is a row of its user model."""
     state = find_state()
-    return state if state is not None and state.triggers.attributes else None
+    return state if state is not None and state.users.is_row(user) else None
+
+
+def _after_insert(_: Mapper[Any], __: sa.Connection, user: Any) -> None:
+    state = _state_of(user)
+    if state is not None:
+        state.users.note_insert(user)
+        _session_of(user).info.setdefault(_INSERTED, []).append(user)
+
+
+def _after_flush(session: Session, _: object) -> None:
+    inserted, state = session.info.pop(_INSERTED, None), find_state()
+    if inserted and state is not None:
+        users = [user for user in inserted if user in session]  # an earlier flush may have failed
+        end_earlier_accounts(state, session, users)
 
 
 def _after_delete(_: Mapper[Any], __: sa.Connection, user: Any) -> None:
-    state = _state()
-    if state is not None:
-        _end_sessions(state, _session_of(user), state.users.ids_of_flushed(user), _DELETED)
+    state = _state_of(user)
+    if state is not None and is_possible(_session_of(user)):
+        end_sessions(state, _session_of(user), state.users.ids_of_flushed(user), DELETED)
 
 
 def _after_update(_: Mapper[Any], __: sa.Connection, user: Any) -> None:
-    state = _state()
+    state = _state_of(user)
     if state is None:
+        return
+    session, ids = _session_of(user), state.users.ids_of_flushed(user)
+    if len(ids) > 1 and is_possible(session):
+        for user_id in ids:
+            end_sessions(state, session, [user_id], ID_CHANGED)
         return
     attributes = sa.inspect(user).attrs
     changed = [name for name in state.triggers.attributes if attributes[name].history.has_changes()]
     reason = _reason(state, changed, activated=state.users.is_active(user))
     if reason is not None:
-        _end_sessions(state, _session_of(user), state.users.ids_of_flushed(user), reason)
+        end_sessions(state, session, ids, reason)
+    follow_flush(state, session, user)
 
 
 def _session_of(user: Any) -> Session:
@@ -77,76 +105,104 @@ def _reason(state: State, changed: Iterable[str], *, activated: bool) -> str | N
         return None
     others = ", ".join(name for name in relevant if name != active)
     if active in relevant:
-        return f"{_INACTIVE}, {others} changed" if others else _INACTIVE
+        return f"{INACTIVE}, {others} changed" if others else INACTIVE
     return f"{others} changed"
 
 
 def _do_orm_execute(execution: ORMExecuteState) -> Any:
-    state = _state()
-    if state is None or not (execution.is_update or execution.is_delete):
+    if not (execution.is_update or execution.is_delete):
         return None
-    mapper, own = execution.bind_mapper, state.triggers.mapper
-    if mapper is None or not (mapper.isa(own) or own.isa(mapper)):
-        return None
-    reason = _DELETED if execution.is_delete else _reason_of(state, execution)
-    if reason is None:
+    state = find_state()
+    change = None if state is None else _change_of(state, execution)
+    if state is None or change is None or not is_possible(execution.session):
         return None
     session = execution.session
-    user_ids = state.users.ids_of_target(execution)
-    result = execution.invoke_statement()
-    _end_sessions(state, session, user_ids, reason)
+    if execution.bind_mapper is not None:
+        user_ids = state.users.targets.of_orm(execution)
+    else:
+        user_ids = change.find(state, session)
+    before = change.identities(state, session, user_ids)
+    result = execution.invoke_statement(execution_options={HANDLED: True})
+    change.finish(state, session, user_ids, before)
     return result
 
 
-def _reason_of(state: State, execution: ORMExecuteState) -> str | None:
-    """Return the reason to end the sessions of the rows that an ``UPDATE`` matches."""
-    common: dict[str, Any] = {}
-    for key, value in (getattr(execution.statement, "_values", None) or {}).items():
-        common[getattr(key, "key", key)] = getattr(value, "value", value)
-    parameters: Any = execution.parameters or [{}]
+def _change_of(state: State, execution: ORMExecuteState) -> StatementChange | None:
+    mapper, own = execution.bind_mapper, state.triggers.mapper
+    if mapper is not None and not (mapper.isa(own) or own.isa(mapper)):
+        return None
+    return change_of(
+        state, execution.statement, execution.parameters, is_of_model=mapper is not None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StatementChange:
+    """The change that an ``UPDATE`` or ``DELETE`` of users makes.
+
+    :param table: The user table, for a statement of SQLAlchemy Core.
+    :param reason: The reason to end the users' sessions, or ``None``.
+    :param may_rename: Whether marks or login ids may change.
+    """
+
+    statement: Any
+    rows: Rows
+    table: sa.Table | None
+    reason: str | None
+    may_rename: bool
+
+    def find(self, state: State, session: Session) -> list[str]:
+        """Return the accounts that the statement will match, and lock their rows."""
+        if self.table is None:
+            return []
+        return state.users.targets.of_core(session, self.table, self.statement, self.rows)
+
+    def identities(
+        self, state: State, session: Session, user_ids: list[str]
+    ) -> dict[str, Identity]:
+        """Return the users' identities before the statement, if they may change."""
+        if not self.may_rename:
+            return {}
+        return state.users.read(state.users.connection_of(session), user_ids)
+
+    def finish(
+        self, state: State, session: Session, user_ids: list[str], before: dict[str, Identity]
+    ) -> None:
+        """End the users' sessions, and have marks follow."""
+        if self.reason is not None:
+            end_sessions(state, session, user_ids, self.reason)
+        follow_statement(state, session, before, ended=self.reason is not None)
+
+
+def change_of(
+    state: State, statement: Any, rows: Rows, *, is_of_model: bool = False
+) -> StatementChange | None:
+    """Return the change that a statement makes, or ``None`` if it concerns no session.
+
+    :param rows: The statement's parameters.
+    :param is_of_model: Whether it is a statement for the model, not for its table.
+    """
+    table = None if is_of_model else state.users.targets.table_of(statement)
+    if table is None and not is_of_model:
+        return None
+    if statement.is_delete:
+        return StatementChange(statement, rows, table, DELETED, may_rename=False)
     by_column, active = state.triggers.by_column, state.triggers.active
     changed: set[str] = set()
     activated = True
-    for row in [parameters] if isinstance(parameters, dict) else parameters:
-        values = {by_column.get(name, name): each for name, each in {**common, **row}.items()}
+    for row in values_of(statement, rows):
+        values = {by_column.get(name, name): each for name, each in row.items()}
         changed |= values.keys()
         activated = activated and (active not in values or _is_true(values[active]))
-    return _reason(state, state.triggers.attributes & changed, activated=activated)
+    reason = _reason(state, state.triggers.attributes & changed, activated=activated)
+    # In the parameters of a statement for the model, the key says which row to update.
+    if state.users.sets_key(values_of(statement, None)[0] if is_of_model else changed):
+        reason = ID_CHANGED
+    may_rename = state.users.mark_changes_with(changed) or not state.users.has_plain_login_id
+    if reason is None and not may_rename:
+        return None
+    return StatementChange(statement, rows, table, reason, may_rename=may_rename)
 
 
 def _is_true(value: object) -> bool:
     return isinstance(value, sa.True_) or (isinstance(value, int) and value == 1)
-
-
-def _end_sessions(state: State, session: Session, user_ids: Iterable[str], reason: str) -> None:
-    for user_id in user_ids:
-        revocation = _force_out(state, session, user_id, reason)
-        announce(session, user_forced_out.send, revocation=revocation)
-
-
-def _force_out(state: State, session: Session, user_id: str, reason: str) -> Revocation:
-    """End a user's sessions; those that begin in the current request survive a new password."""
-    acts = find_acts()
-    actor = None if acts is None else _actor(acts, user_id)
-    why = cause(state, actor, reason)
-    end_reason = ACCOUNT_CHANGED if actor in (None, user_id) else FORCE_LOGOUT
-    if acts is None or reason.startswith((_DELETED, _INACTIVE)):
-        return revocations.force_logout(session, user_id, why, end_reason=end_reason)
-    previous_us = None
-    if user_id in acts.signed_in:
-        previous_us = revocations.invalid_before_us(session, user_id)
-    if user_id in acts.issued:
-        kept = acts.issued[user_id]
-        revocation = revocations.force_logout_except(session, user_id, kept, why)
-    else:
-        revocation = revocations.force_logout(session, user_id, why, end_reason=end_reason)
-    acts.note_revocation(session, revocation, previous_us=previous_us)
-    return revocation
-
-
-def _actor(acts: RequestActs, user_id: str) -> str | None:
-    """Return the user that makes the change: the caller, or the user that signs in."""
-    if user_id in acts.signed_in or user_id in acts.issued:
-        return user_id
-    token = outcome().token
-    return None if token is None else token.user_id

@@ -1,0 +1,97 @@
+"""The users that an ``UPDATE`` or ``DELETE`` of the host will match."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session
+
+from ..store.stamps import begin_write
+from .keys import AccountKeys
+
+Rows = Mapping[str, Any] | Iterable[Mapping[str, Any]] | None
+"""The parameters of a statement: of one execution, or of several."""
+
+
+class Targets:
+    """Finds and locks the rows of the user model that a statement will match.
+
+    :param model: The host's user model.
+    """
+
+    def __init__(self, model: type[Any]) -> None:
+        self._mapper: Mapper[Any] = sa.inspect(model)
+        self._keys = AccountKeys(model)
+
+    def table_of(self, statement: Any) -> sa.Table | None:
+        """Return the user table that a statement of SQLAlchemy Core changes, or ``None``."""
+        table = getattr(statement, "table", None)
+        if not isinstance(table, sa.Table):
+            return None
+        own = {
+            (each.name, each.schema) for each in self._mapper.tables if isinstance(each, sa.Table)
+        }
+        return table if (table.name, table.schema) in own else None
+
+    def of_orm(self, execution: ORMExecuteState) -> list[str]:
+        """Return the accounts that a statement for the model will match.
+
+        :param execution: The statement, before it runs.
+        """
+        session, statement = execution.session, cast("Any", execution.statement)
+        mapper = cast("Mapper[Any]", execution.bind_mapper)
+        # By the statement's class: a subclass in the same table has its own rows.
+        columns = [getattr(mapper.class_, name) for name in self._keys.names]
+        query = sa.select(*columns).options(*execution.user_defined_options)
+        rows: Any = execution.parameters
+        queries = [
+            (self._restricted(query, columns, row), row)
+            for row in (rows if isinstance(rows, list | tuple) else [rows])
+        ]
+        return self._find(session, queries, statement)
+
+    def of_core(self, session: Session, table: sa.Table, statement: Any, rows: Rows) -> list[str]:
+        """Return the accounts that a statement of SQLAlchemy Core will match.
+
+        :param table: The result of :meth:`table_of`.
+        """
+        columns = [
+            next(each for each in table.primary_key if each.name == column.name)
+            for column in self._mapper.primary_key
+            if column.name in table.primary_key.columns
+        ] or list(table.primary_key)
+        each = rows if isinstance(rows, list | tuple) else [rows]
+        return self._find(session, [(sa.select(*columns), row) for row in each], statement)
+
+    def _find(self, session: Session, queries: list[Any], statement: Any) -> list[str]:
+        begin_write(session)
+        found: list[Any] = []
+        for query, row in queries:
+            if statement.whereclause is not None:
+                query = query.where(statement.whereclause)
+            found += session.execute(query.with_for_update(), row)
+        return list(dict.fromkeys(map(self._keys.to_text, found)))
+
+    def _restricted(
+        self, query: sa.Select[Any], columns: list[Any], row: Mapping[str, Any] | None
+    ) -> sa.Select[Any]:
+        """Return *query* restricted to the primary key in the parameters, if they have one."""
+        names = self._keys.names
+        if not row or not set(names) <= set(row):
+            return query
+        return query.where(
+            *(column == row[name] for name, column in zip(names, columns, strict=True))
+        )
+
+
+def values_of(statement: Any, rows: Rows) -> list[dict[str, Any]]:
+    """Return the values that each execution of an ``UPDATE`` sets, by the names that it uses."""
+    named: dict[Any, Any] = dict(getattr(statement, "_values", None) or {})
+    named |= dict(getattr(statement, "_ordered_values", None) or ())
+    common = {
+        getattr(key, "key", key): getattr(value, "value", value) for key, value in named.items()
+    }
+    each: Any = rows if isinstance(rows, list | tuple) else [rows or {}]
+    return [common | dict(row) for row in each]

@@ -29,6 +29,7 @@ from ..signals import session_ended, session_issued, user_forced_out
 from ..state import State, get_app, get_state
 from ..store import revocations, sign_ins
 from ..store.revocations import Cause
+from ..store.sign_ins import Identity
 from ..store.transactions import HeldByHost
 from ..text import cause_of
 from ..tokens.claims import IssuedToken

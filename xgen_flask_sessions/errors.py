@@ -6,7 +6,7 @@ stable ``code`` for programs and a ``detail`` for people.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class ConfigurationError(ValueError):
@@ -36,6 +36,11 @@ class XgenSessionsError(Exception):
     def __init__(self, detail: str | None = None) -> None:
         self.detail = detail or self.default_detail
         super().__init__(self.detail)
+
+    def caused_by(self, error: BaseException) -> Self:
+        """Set the cause, as ``raise … from error`` does, and return the error itself."""
+        self.__cause__ = error
+        return self
 
 
 class AuthenticationError(XgenSessionsError):

@@ -68,6 +68,13 @@ def cause_of(error: BaseException) -> str:
     return _describe(error)
 
 
+def innermost(error: BaseException) -> BaseException:
+    """Return the error whose message :func:`cause_of` returns; of SQLAlchemy's, the driver's."""
+    while error.__cause__ is not None and not _is_of_statement(error):
+        error = error.__cause__
+    return getattr(error, "orig", None) or error
+
+
 def traceback_of(error: BaseException) -> str:
     """Return the traceback of an error and of its causes, with the messages of :func:`cause_of`."""
     parts = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -503,7 +504,10 @@ class TestConfiguration:
 
         assert "secret" not in str(caught.value)
 
-    def test_names_the_extra_of_a_missing_driver(self, tmp_path: Path) -> None:
+    def test_names_the_extra_of_a_missing_driver(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "pg8000", None)
         with pytest.raises(ConfigurationError, match="needs a driver that cannot be imported"):
             from_environment(tmp_path, {"XGEN_DATABASE_URL": "postgresql+pg8000://u:p@h/n"})
 

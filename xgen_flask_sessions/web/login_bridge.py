@@ -91,8 +91,8 @@ class LoginBridge:
             if token.login_id != str(login_id):
                 raise TokenInvalid("The sign-in is another user's.")
             user = holders.find(token, self.find_user)
-        except SQLAlchemyError:
-            reject(DenylistUnavailable())
+        except SQLAlchemyError as error:
+            reject(DenylistUnavailable().caused_by(error))
             return None
         except DatabaseUnavailable as error:
             reject(error)
@@ -210,8 +210,8 @@ def _user_of_token(load: holders.Loader | None) -> Any | None:
             # An inactive user must learn that, instead of trying to sign in again.
             holders.require_active(result.error.user_id, load)
         return None if result.token is None else holders.find(result.token, load)
-    except (SQLAlchemyError, DenylistUnavailable):
-        reject(DenylistUnavailable())
+    except (SQLAlchemyError, DenylistUnavailable) as error:
+        reject(DenylistUnavailable().caused_by(error))
     except AuthenticationError as error:
         reject(error)
     return None

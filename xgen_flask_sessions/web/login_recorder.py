@@ -35,6 +35,7 @@ from ..text import cause_of
 from ..tokens.claims import IssuedToken
 from . import login_browser
 from .cookie import unset_cookie
+from .failures import note_failure
 from .problems import refuse
 from .request_scope import PendingLogin, note_user_loaded, request_state
 
@@ -128,9 +129,10 @@ def _settle(pending: PendingLogin, response: Response) -> Response:
     try:
         for token in pending.ended:
             _end(state, token, reason, response)
-    except LedgerUnavailable:
+    except LedgerUnavailable as error:
+        note_failure(error)
         if issued is None:
-            response = refuse(LedgerUnavailable(_ONLY_HERE))
+            response = refuse(LedgerUnavailable(_ONLY_HERE).caused_by(error))
     if pending.ended and _still_has_cookie(state, response):
         unset_cookie(response)
     if issued is None:

@@ -20,7 +20,7 @@ from ..errors import (
 )
 from ..state import get_state
 from ..store.transactions import UNREACHABLE
-from ..text import cause_of
+from .failures import note_failure
 from .login_views import expand
 from .page_policy import DATA_POLICY, page_policy
 from .same_site import is_local_path
@@ -64,7 +64,11 @@ def with_security_headers(
 
 
 def answer(error: XgenSessionsError) -> Response:
-    """Return *error* as a problem document, with the headers that belong to it."""
+    """Return *error* as a problem document, with the headers that belong to it.
+
+    An answer with 5xx is logged.
+    """
+    note_failure(error)
     members = {}
     if isinstance(error, SessionRevoked):
         members = {"forced": error.forced, "account_changed": error.account_changed}
@@ -100,9 +104,8 @@ def http_problem(error: HTTPException) -> Any:
 
 
 def database_problem(error: Exception) -> Response:
-    """Log a database error, and return it as a problem document."""
-    current_app.logger.error("The database cannot be used: %s", cause_of(error))
-    return answer(DatabaseUnavailable())
+    """Return a database error as a problem document."""
+    return answer(DatabaseUnavailable().caused_by(error))
 
 
 def answer_errors(app: Flask) -> None:

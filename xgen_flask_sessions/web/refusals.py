@@ -14,6 +14,7 @@ from flask import Flask, Response, after_this_request, current_app, request
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from ..errors import XgenSessionsError
+from .failures import note_failure
 from .problems import challenge_of, refuse
 
 _CONVERTS: Final = "_xgen_sessions_converts"
@@ -43,6 +44,7 @@ def convert_errors(app: Flask) -> None:
     def handle_converted(error: Exception) -> Any:
         if isinstance(error, HTTPException) or not isinstance(error, XgenSessionsError):
             return handle(error)
+        note_failure(error)
         _keep_challenge(error)
         own = _handler_of(error)
         if own is not None:

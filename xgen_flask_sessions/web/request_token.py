@@ -27,6 +27,7 @@ from ..signals import token_rejected
 from ..state import State, get_app, get_state
 from ..tokens.claims import VerifiedToken
 from . import login_browser
+from .failures import note_failure
 from .marks import PREFLIGHT, admits_preflights, checks_caller
 from .request_scope import Outcome, TokenLocation, get_request, request_scope
 from .same_site import is_same_site
@@ -64,6 +65,7 @@ def reject(error: XgenSessionsError, source: TokenLocation | None = None) -> Out
 
     :param source: The place of the token, if there was one.
     """
+    note_failure(error)
     scope = request_scope()
     already_sent = scope.outcome is not None and scope.outcome.error is not None
     result = scope.outcome = Outcome(None, error, source)

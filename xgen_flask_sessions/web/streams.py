@@ -14,6 +14,7 @@ from flask import Flask
 from ..errors import TokenMissing, XgenSessionsError
 from ..state import get_app, get_state
 from ..tokens.claims import VerifiedToken
+from .failures import note_failure
 from .request_token import outcome
 
 _NO_ITEM: Final = object()
@@ -105,7 +106,8 @@ def _is_valid(app: Flask, token: VerifiedToken) -> bool:
     with app.app_context():
         try:
             get_state().checker.recheck(token)
-        except XgenSessionsError:  # also if the token cannot be checked
+        except XgenSessionsError as error:  # also if the token cannot be checked
+            note_failure(error)
             return False
     return True
 

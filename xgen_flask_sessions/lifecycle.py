@@ -252,13 +252,16 @@ def record_past_sign_ins(past: Iterable[PastSignIn], *, commit: bool = True) -> 
         sign_ins.record_past(session, past)
 
 
-def active_sessions(user: Any) -> list[ActiveSession]:
+def active_sessions(user: Any, *, limit: int | None = None, offset: int = 0) -> list[ActiveSession]:
     """Return a user's active sessions, newest sign-in first.
 
     :param user: The user object, or its id.
+    :param limit: The number of sessions at most; ``None`` for all of them.
+    :param offset: The number of newer sessions to skip.
     """
     state = get_state()
-    return state.roster.sessions_of(state.db.session(), state.users.id_of(user))
+    user_id = state.users.id_of(user)
+    return state.roster.sessions_of(state.db.session(), user_id, limit, offset)
 
 
 @contextmanager

@@ -82,7 +82,10 @@ def test_own_sessions_have_their_device_address_and_times(host: Host) -> None:
                 "ip": "192.0.2.7",
                 "current": True,
             },
-        ]
+        ],
+        "page": 1,
+        "pages": 1,
+        "total": 2,
     }
     assert other.session_id not in answer.get_data(as_text=True)
 

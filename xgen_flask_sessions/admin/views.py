@@ -25,6 +25,7 @@ from ..errors import (
 )
 from ..roster import records
 from ..roster.listing import COLUMNS, Column, Listing, parse_listing, parse_page
+from ..roster.roster import SessionPage
 from ..state import find_state, get_state
 from ..store.transactions import UNREACHABLE
 from ..text import visible
@@ -58,7 +59,11 @@ def _styles() -> list[str]:
 
 def page_number() -> int:
     """Return the requested page; an invalid number means the first one."""
-    text = request.values.get("page", "1")
+    return _number("page")
+
+
+def _number(parameter: str) -> int:
+    text = request.values.get(parameter, "1")
     if text.isascii() and text.isdigit():
         text = text[:9]  # also past the end
     return parse_page(text) or 1
@@ -172,12 +177,14 @@ class LoginManagementView(AdminCenterView):
 
     @expose("/sessions")  # type: ignore[untyped-decorator]
     def sessions(self) -> Any:
-        """Return the active sessions of one user, as the table that a row expands to."""
-        state = get_state()
+        """Return a page of one user's active sessions, as the table that a row expands to."""
         user_id = request.args.get("user_id", "")
         return self.render(
             "xgen_sessions/_sessions.html",
-            sessions=state.roster.sessions_of(state.db.session(), user_id),
+            sessions=_session_page(user_id),
+            user_id=user_id,
+            page_number=page_number(),
+            query=_listing().query(),
             **_helpers(),
         )
 
@@ -192,7 +199,7 @@ class LoginManagementView(AdminCenterView):
         return self.render(
             "xgen_sessions/confirm.html",
             profile=profile,
-            sessions=state.roster.sessions_of(state.db.session(), user_id),
+            number=state.roster.count_sessions(state.db.session(), user_id),
             page_number=page_number(),
             query=_listing().query(),
             **_helpers(),
@@ -241,7 +248,8 @@ class LoginManagementView(AdminCenterView):
             listing=listing,
             query=listing.query(),
             expanded=expanded,
-            expanded_sessions=state.roster.sessions_of(session, expanded) if expanded else [],
+            expanded_sessions=_session_page(expanded) if expanded else None,
+            page_number=page.number,
             notice=notice,
             failure=failure,
             may_force_logout=lambda user: state.authority.may_force_logout(
@@ -249,6 +257,13 @@ class LoginManagementView(AdminCenterView):
             ),
             **_helpers(),
         )
+
+
+def _session_page(user_id: str) -> SessionPage:
+    """Return the requested page of a user's active sessions."""
+    state = get_state()
+    number = _number("sessions_page")
+    return state.roster.nearest_session_page(state.db.session(), user_id, number)
 
 
 def _listing(columns: Sequence[Column] = COLUMNS) -> Listing:

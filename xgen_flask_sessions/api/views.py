@@ -22,10 +22,10 @@ from ..errors import (
     XgenSessionsError,
 )
 from ..roster import records
-from ..roster.as_json import represent_force_logout, represent_page, represent_session
+from ..roster.as_json import represent_force_logout, represent_page, represent_session_page
 from ..roster.listing import parse_listing, parse_page
-from ..roster.roster import ActiveSession
-from ..state import get_state
+from ..roster.roster import SessionPage
+from ..state import State, get_state
 from ..store.tables import MAX_REASON
 from ..store.transactions import UNREACHABLE
 from ..web import login_browser
@@ -44,6 +44,9 @@ from ..web.same_site import is_same_site
 from .every_host import EveryHostBlueprint
 from .openapi import document
 
+DEFAULT_PER_PAGE = 100
+MAX_PER_PAGE = 500
+"""Sessions on one page: the default, and the most."""
 _MAX_BODY_BYTES = 16 * 1024
 _DOCUMENT_MAX_AGE_S = 3600
 _OPEN = ("xgen_sessions.static", "xgen_sessions.openapi_document")
@@ -110,10 +113,10 @@ def openapi_document() -> Response:
 
 @token_required
 def own_sessions() -> Response:
-    """``GET /sessions/``: the caller's active sessions."""
+    """``GET /sessions/``: one page of the caller's active sessions."""
     state = get_state()
-    found = state.roster.sessions_of(state.db.session(), current_token.user_id)
-    return jsonify(sessions=[_session(session) for session in found])
+    page = _session_page(state, current_token.user_id)
+    return jsonify(represent_session_page(page, _current_session_id()))
 
 
 @token_required
@@ -174,9 +177,7 @@ def users() -> Response:
     _require_administrator()
     state = get_state()
     session = state.db.session()
-    number = parse_page(request.args.get("page", "1"))
-    if number is None:
-        raise BadRequest("page is a number from 1.")
+    number = _requested_page()
     listing, faults = parse_listing(request.args, state.roster.columns(session))
     if faults:
         raise BadRequest(faults[0])
@@ -187,12 +188,12 @@ def users() -> Response:
 
 @checks_caller  # as an administrator
 def user_sessions(user_id: str) -> Response:
-    """``GET /sessions/users/<user_id>``: a user's active sessions."""
+    """``GET /sessions/users/<user_id>``: one page of a user's active sessions."""
     _require_administrator()
     state = get_state()
     is_superuser(state, user_id)  # raises NotFound
-    found = state.roster.sessions_of(state.db.session(), user_id)
-    return jsonify(user_id=user_id, sessions=[_session(session) for session in found])
+    page = _session_page(state, user_id)
+    return jsonify(user_id=user_id, **represent_session_page(page, _current_session_id()))
 
 
 @checks_caller  # as an administrator
@@ -237,9 +238,28 @@ def _reason() -> str | None:
     return reason
 
 
-def _session(session: ActiveSession) -> dict[str, Any]:
-    current = bool(current_token) and session.session_id == current_token.session_id
-    return represent_session(session, current=current)
+def _session_page(state: State, user_id: str) -> SessionPage:
+    """Return the requested page of a user's active sessions.
+
+    :raises BadRequest: A query parameter is invalid.
+    """
+    number = _requested_page()
+    size = parse_page(request.args.get("per_page", str(DEFAULT_PER_PAGE)))
+    if size is None or size > MAX_PER_PAGE:
+        raise BadRequest(f"per_page is a number from 1 to {MAX_PER_PAGE}.")
+    return state.roster.session_page(state.db.session(), user_id, number, size=size)
+
+
+def _requested_page() -> int:
+    number = parse_page(request.args.get("page", "1"))
+    if number is None:
+        raise BadRequest("page is a number from 1.")
+    return number
+
+
+def _current_session_id() -> str | None:
+    """Return the id of the session that the request's token belongs to, if it has one."""
+    return current_token.session_id if current_token else None
 
 
 def _add_security_headers(response: Response) -> Response:

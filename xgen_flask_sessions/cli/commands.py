@@ -18,9 +18,9 @@ from .. import lifecycle
 from ..clock import to_datetime
 from ..errors import ConfigurationError, DatabaseUnavailable, XgenSessionsError
 from ..roster import records
-from ..roster.as_json import represent_force_logout, represent_page, represent_session
+from ..roster.as_json import represent_force_logout, represent_page, represent_session_page
 from ..roster.listing import COLUMNS, DEFAULT, MAX_TEXT, Column, Listing
-from ..roster.roster import ActiveSession, ActiveUser
+from ..roster.roster import ActiveSession, ActiveUser, SessionPage
 from ..settings import load_keys
 from ..state import get_state
 from ..store.revocations import Revocation
@@ -133,24 +133,22 @@ def list_users(page: int, text: str, sort: Column, order: str | None, as_json: b
 @commands.command("show")
 @click.argument("user", callback=_text)
 @_id_option
+@page_option
 @json_option
 @cli_errors()
-def show(user: str, by_id: bool, as_json: bool) -> None:
+def show(user: str, by_id: bool, page: int, as_json: bool) -> None:
     """Show the active sessions of USER, newest first."""
     state = get_state()
     profile = _find_user(user, by_id=by_id)
-    found = state.roster.sessions_of(state.db.session(), profile.user_id)
+    found = state.roster.nearest_session_page(state.db.session(), profile.user_id, page)
     if as_json:
-        print_json(
-            user_id=profile.user_id,
-            sessions=[represent_session(session, current=False) for session in found],
-        )
+        print_json(user_id=profile.user_id, **represent_session_page(found, None))
         return
     headers = ["Browser", "Device", "Signed in", "IP", "Expires", "Session ID"]
-    print_table(headers, list(map(_session_row, found)))
+    print_table(headers, list(map(_session_row, found.sessions)))
     click.echo(
-        f"{counted(len(found), 'active session')} of {shown(profile.username)}. "
-        f"Times are {format_zone(state.settings)}."
+        f"{counted(found.total, 'active session')} of {shown(profile.username)}. "
+        f"{_page_of(found)}Times are {format_zone(state.settings)}."
     )
 
 
@@ -350,6 +348,10 @@ def _user_row(user: ActiveUser) -> list[str]:
         "-" if user.last_login_us is None else _time(user.last_login_us),
         shown(user.last_ip),
     ]
+
+
+def _page_of(page: SessionPage) -> str:
+    return f"Page {page.number} of {page.pages}. " if page.pages > 1 else ""
 
 
 def _session_row(session: ActiveSession) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..clock import to_rfc3339
 from ..store.revocations import Revocation
-from .roster import ActiveSession, ActiveUser, Page, Summary
+from .roster import ActiveSession, ActiveUser, Page, SessionPage, Summary
 
 
 def represent_session(session: ActiveSession, *, current: bool) -> dict[str, Any]:
@@ -24,6 +24,22 @@ def represent_session(session: ActiveSession, *, current: bool) -> dict[str, Any
         "expires": to_rfc3339(session.expires_us),
         "ip": session.ip,
         "current": current,
+    }
+
+
+def represent_session_page(page: SessionPage, current_session_id: str | None) -> dict[str, Any]:
+    """Return the members of one page of a user's sessions.
+
+    :param current_session_id: The caller's own session, if it has one.
+    """
+    return {
+        "sessions": [
+            represent_session(session, current=session.session_id == current_session_id)
+            for session in page.sessions
+        ],
+        "page": page.number,
+        "pages": page.pages,
+        "total": page.total,
     }
 
 

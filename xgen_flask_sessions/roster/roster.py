@@ -77,6 +77,18 @@ class ActiveSession:
     ip: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class SessionPage:
+    """One page of a user's active sessions, newest sign-in first."""
+
+    sessions: list[ActiveSession]
+    number: int
+    """Counted from 1."""
+    pages: int
+    total: int
+    """Sessions on all pages."""
+
+
 class Roster:
     """Answers the screen, the JSON API and the commands.
 
@@ -151,8 +163,41 @@ class Roster:
             return page
         return self.page(session, page.pages, listing, active_users=active_users)
 
-    def sessions_of(self, session: Session, user_id: str) -> list[ActiveSession]:
-        """Return a user's active sessions, newest sign-in first."""
+    def session_page(
+        self, session: Session, user_id: str, number: int, *, size: int = PAGE_SIZE
+    ) -> SessionPage:
+        """Return one page of a user's active sessions.
+
+        :param number: Counted from 1; past the end, the page is empty.
+        :param size: Sessions on a page.
+        """
+        total = self.count_sessions(session, user_id)
+        skipped = (number - 1) * size
+        found = [] if skipped >= total else self.sessions_of(session, user_id, size, skipped)
+        return SessionPage(found, number, max(1, -(-total // size)), total)
+
+    def nearest_session_page(self, session: Session, user_id: str, number: int) -> SessionPage:
+        """Return the page of that number; past the end, the last one. See :meth:`session_page`."""
+        page = self.session_page(session, user_id, number)
+        if page.number <= page.pages:
+            return page
+        return self.session_page(session, user_id, page.pages)
+
+    def count_sessions(self, session: Session, user_id: str) -> int:
+        """Return the number of a user's active sessions."""
+        if not is_user_id(user_id):
+            return 0
+        own = SessionRecord.user_id == user_id
+        return _count(session, own, active_sessions(clock.now_us()))
+
+    def sessions_of(
+        self, session: Session, user_id: str, limit: int | None = None, offset: int = 0
+    ) -> list[ActiveSession]:
+        """Return a user's active sessions, newest sign-in first.
+
+        :param limit: The number of sessions at most; ``None`` for all of them.
+        :param offset: The number of newer sessions to skip.
+        """
         if not is_user_id(user_id):
             return []
         rows = session.execute(
@@ -165,6 +210,8 @@ class Roster:
             )
             .where(SessionRecord.user_id == user_id, active_sessions(clock.now_us()))
             .order_by(SessionRecord.signed_in_us.desc(), SessionRecord.session_id)
+            .limit(limit)
+            .offset(offset or None)
         )
         return [
             ActiveSession(

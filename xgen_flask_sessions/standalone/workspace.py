@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from flask import Blueprint, Response, current_app, jsonify, render_template
 from flask_login import current_user, login_required
 
@@ -9,6 +11,10 @@ from xgen_flask_sessions import current_token, token_required
 from xgen_flask_sessions.standalone.extensions import sessions
 
 blueprint = Blueprint("workspace", __name__)
+
+_READ: Final = 100
+_MOST_READ: Final = 1000
+"""Sessions that are searched for the current one, the newest first."""
 
 
 @blueprint.get("/")
@@ -42,7 +48,11 @@ def me() -> Response:
 
 def _signed_in_us() -> int | None:
     """Return the time at which this session began; a renewed token is younger."""
-    for session in sessions.active_sessions(current_token.user_id):
-        if session.session_id == current_token.session_id:
-            return session.signed_in_us
+    for offset in range(0, _MOST_READ, _READ):
+        found = sessions.active_sessions(current_token.user_id, limit=_READ, offset=offset)
+        for session in found:
+            if session.session_id == current_token.session_id:
+                return session.signed_in_us
+        if len(found) < _READ:
+            break
     return None

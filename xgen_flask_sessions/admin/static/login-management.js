@@ -2,6 +2,12 @@
 (() => {
   "use strict";
 
+  const fetchText = async (url) => {
+    const response = await fetch(url, { headers: { "X-Requested-With": "XMLHttpRequest" } });
+    if (!response.ok) throw new Error(response.statusText);
+    return response.text();
+  };
+
   const toggle = async (link) => {
     const row = document.getElementById(link.dataset.xsDetail);
     const cell = row.firstElementChild;
@@ -9,11 +15,7 @@
       if (link.getAttribute("aria-busy") === "true") return;
       link.setAttribute("aria-busy", "true");
       try {
-        const response = await fetch(link.dataset.xsExpand, {
-          headers: { "X-Requested-With": "XMLHttpRequest" },
-        });
-        if (!response.ok) throw new Error(response.statusText);
-        cell.innerHTML = await response.text();
+        cell.innerHTML = await fetchText(link.dataset.xsExpand);
       } catch {
         location.assign(link.href);
         return;
@@ -42,6 +44,20 @@
       }
     });
   }
+
+  // The pages of one user's sessions replace one another in place.
+  document.addEventListener("click", async (event) => {
+    const link = event.target.closest("[data-xs-load]");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    const cell = link.closest("td");
+    try {
+      cell.innerHTML = await fetchText(link.dataset.xsLoad);
+      cell.querySelector("[data-xs-load]")?.focus();
+    } catch {
+      location.assign(link.href);
+    }
+  });
 
   document.querySelector("[data-xs-focus]")?.focus();
 

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from .tokens.claims import IssuedToken, VerifiedToken
     from .users.fields import UserFields
     from .web.i18n import gettext, gettext_noop, lazy_gettext, ngettext
-    from .web.marks import open_to_all
+    from .web.marks import guarded_by, open_to_all
     from .web.request_token import current_token, token_required
 
     __version__: str
@@ -104,6 +104,7 @@ __all__ = [
     "current_token",
     "gettext",
     "gettext_noop",
+    "guarded_by",
     "lazy_gettext",
     "ngettext",
     "open_to_all",
@@ -130,6 +131,7 @@ _LAZY: Final = {
     "current_token": "web.request_token",
     "gettext": "web.i18n",
     "gettext_noop": "web.i18n",
+    "guarded_by": "web.marks",
     "lazy_gettext": "web.i18n",
     "ngettext": "web.i18n",
     "open_to_all": "web.marks",

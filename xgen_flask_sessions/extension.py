@@ -73,6 +73,7 @@ class XgenSessions:
           ``_PREVIOUS_KEYS``, ``_ISSUER``, ``_AUDIENCE``, ``_LIFETIME``, ``_LEEWAY``
         - requests: ``_TOKEN_LOCATIONS``, ``_COOKIE_NAME``, ``_COOKIE_SECURE``,
           ``_COOKIE_SAMESITE``, ``_TRUSTED_ORIGINS``, ``_URL_PREFIX``
+        - ``doctor``: ``_GUARDS``
         - the screen: ``_TIMEZONE``, ``_CONFIRM_FORCE_LOGOUT``, ``_PAGE_ORIGINS``
         - the database: ``_RETENTION``, ``_DEADLINE``, ``_WRITE_DEADLINE``
         - several processes: ``_CONSISTENCY``, ``_MAX_STALENESS``, ``_REDIS_URL``

@@ -159,6 +159,12 @@ class Settings:
         "``https://app.example.com``.",
         (),
     )
+    guards: tuple[str, ...] = _setting(
+        "Names of the application's own functions that refuse callers without a session, such as "
+        "``myapp.auth.require_role``: decorators, ``before_request`` functions, or classes with "
+        "an ``is_accessible()``. ``doctor`` then reports no route behind them.",
+        (),
+    )
     force_logout_limit: limits.RateLimitItem | None = _setting(
         "Force logouts of one administrator, on the screen and by the API together. ``None`` or "
         "an empty string sets no limit.",
@@ -225,6 +231,7 @@ class Settings:
             ),
             redis_url=reader.redis_url(),
             trusted_origins=reader.origins("TRUSTED_ORIGINS"),
+            guards=reader.names("GUARDS"),
             force_logout_limit=reader.rate("FORCE_LOGOUT_LIMIT"),
             sign_in_limit=reader.rate("SIGN_IN_LIMIT"),
             sign_in_address_limit=reader.rate("SIGN_IN_ADDRESS_LIMIT"),
@@ -382,6 +389,13 @@ class _Reader:
         if not all(_is_origin(origin) and not _NOT_IN_ORIGIN.search(origin) for origin in value):
             self._fail(name, "takes scheme and host, such as 'https://app.example.com'.")
         return frozenset(value)
+
+    def names(self, name: str) -> tuple[str, ...]:
+        value = self._get(name)
+        is_list = isinstance(value, list | tuple)
+        if not is_list or not all(isinstance(each, str) and "." in each for each in value):
+            self._fail(name, "must be a list of names such as ['myapp.auth.require_role'].")
+        return tuple(value)
 
     def rate(self, name: str) -> limits.RateLimitItem | None:
         default = self._defaults[name]

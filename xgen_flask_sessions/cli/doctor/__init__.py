@@ -2,6 +2,10 @@
 
 ``routes``
     Routes that admit every caller.
+``guards``, ``doors``
+    The checks in front of a route: the application's own, and those of other packages.
+``anonymous``, ``following``, ``statements``, ``known``
+    Reading how a function treats a caller that is not signed in.
 ``configuration``, ``secrecy``
     Keys and cookies, and secrets that can be guessed.
 ``database``
@@ -49,7 +53,7 @@ def examine(app: Flask, state: State, *, opened: Collection[str], program: str) 
 
 
 def _examine(app: Flask, state: State, opened: Collection[str], program: str) -> Iterator[Finding]:
-    yield from examine_routes(app, opened)
+    yield from examine_routes(app, opened, state.settings.guards)
     yield from examine_configuration(app, state.settings)
     engine = state.db.engine
     yield from examine_connections(engine, state.settings)

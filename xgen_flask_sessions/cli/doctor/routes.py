@@ -1,36 +1,41 @@
 """Finds routes that admit every caller, by examining the application; no view is called.
 
 A route is checked if a check that knows revoked sessions runs before the view: ``token_required``,
-Flask-Login's ``login_required``, or one of the plugin's own; on the view, on its class or method,
-or in a ``before_request`` function of the application or of the view's blueprint. A check does not
-count for ``OPTIONS`` if it admits preflights, as ``token_required`` and Flask-Login's do.
+Flask-Login's ``login_required``, one of the plugin's own, or one of the application's own; on the
+view, on its class or method, or in a ``before_request`` function of the application or of the
+view's blueprint. A check does not count for ``OPTIONS`` if it admits preflights, as
+``token_required`` and Flask-Login's do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from functools import partial
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from flask import Flask
 from flask.views import MethodView, View, http_method_funcs
 from flask_admin import BaseView
-from flask_login import LoginManager, fresh_login_required, login_required
-from flask_login.config import EXEMPT_METHODS
+from flask_login import LoginManager
 from werkzeug.routing import Rule
 
+from xgen_flask_sessions.cli.doctor.doors import Door
 from xgen_flask_sessions.cli.doctor.findings import Finding, Route
+from xgen_flask_sessions.cli.doctor.guards import (
+    CHECKED,
+    Check,
+    Guards,
+    Place,
+    layers_of,
+    strongest,
+)
 from xgen_flask_sessions.cli.terminal import counted
 from xgen_flask_sessions.web.login_bridge import LoginBridge
 from xgen_flask_sessions.web.login_views import HOW_TO_MEND, find_wrong
-from xgen_flask_sessions.web.marks import PREFLIGHT, is_checking_caller, is_open_to_all
-from xgen_flask_sessions.web.request_token import token_required
+from xgen_flask_sessions.web.marks import guard_of, is_open_to_all
 from xgen_flask_sessions.web.same_site import SAFE_METHODS
 
-RouteStatus = Literal["checked", "own rule", "open", "unchecked"]
-
-_LOGIN_CHECKS = (login_required, fresh_login_required)
+RouteStatus = Literal["checked", "guarded", "own rule", "open", "other", "unchecked"]
 
 
 def unknown_endpoints(app: Flask, endpoints: Iterable[str]) -> list[str]:
@@ -38,23 +43,35 @@ def unknown_endpoints(app: Flask, endpoints: Iterable[str]) -> list[str]:
     return [endpoint for endpoint in endpoints if endpoint not in app.view_functions]
 
 
-def examine_routes(app: Flask, opened: Collection[str]) -> Iterator[Finding]:
+def examine_routes(
+    app: Flask, opened: Collection[str], guards: Collection[str] = ()
+) -> Iterator[Finding]:
     """Examine the checks in front of every route.
 
     :param app: The application.
     :param opened: Endpoints that are meant to be open.
+    :param guards: Names of the host's functions that guard: ``XGEN_SESSIONS_GUARDS``.
     """
     yield from _examine_login_manager(app)
-    survey = _Survey(app, opened)
+    survey = _Survey(app, opened, guards)
     routes: dict[RouteStatus, list[Route]] = {status: [] for status in get_args(RouteStatus)}
+    doors: dict[Door, list[Route]] = {}
+    names: set[str] = set()
     for rule in app.url_map.iter_rules():
         view = app.view_functions.get(rule.endpoint)
-        if view is not None and not rule.build_only:
-            status, methods = survey.status(rule, view)
+        if view is None or rule.build_only:
+            continue
+        for status, methods, check in survey.examine(rule, view):
             shown = ("WEBSOCKET",) if rule.websocket else tuple(methods)
             found = Route(methods=shown, path=rule.rule, endpoint=rule.endpoint)
             routes[status].append(found)
-    yield from _report(routes)
+            if status == "other" and check.door is not None:
+                doors.setdefault(check.door, []).append(found)
+            if status == "guarded":
+                names.add(check.name)
+    yield from _report(routes, sorted(names))
+    yield from map(_report_door, doors, doors.values())
+    yield from _report_unused(set(guards) - survey.guards.used_names)
 
 
 def _examine_login_manager(app: Flask) -> Iterator[Finding]:
@@ -91,13 +108,44 @@ def _examine_login_views(app: Flask, manager: LoginManager) -> Iterator[Finding]
         )
 
 
-def _report(routes: dict[RouteStatus, list[Route]]) -> Iterator[Finding]:
+def _report_door(door: Door, routes: list[Route]) -> Finding:
+    return Finding(
+        level="warning",
+        code=door.code,
+        meaning=f"{counted(len(routes), 'route')} behind {door.name}: a force logout does not "
+        "close it, so a user who was forced out gets in until the token expires there.",
+        mend="Put @token_required or @login_required there, or call sessions.verify() in the "
+        "check. If the check refuses such users by other means, mark it with @guarded_by or name "
+        "it in XGEN_SESSIONS_GUARDS.",
+        routes=_sorted(routes),
+    )
+
+
+def _report_unused(names: Collection[str]) -> Iterator[Finding]:
+    if names:
+        yield Finding(
+            level="warning",
+            code="guards-unknown",
+            meaning=f"XGEN_SESSIONS_GUARDS names {', '.join(sorted(names))}, which is in front of "
+            "no route.",
+            mend="Name a function by its module, such as myapp.auth.require_role.",
+        )
+
+
+def _report(routes: dict[RouteStatus, list[Route]], guards: list[str]) -> Iterator[Finding]:
     yield Finding(
         level="ok",
         code="routes-checked",
         meaning=f"{counted(len(routes['checked']), 'route')} with a check: only callers with an "
         "active session get in.",
     )
+    if routes["guarded"]:
+        yield Finding(
+            level="ok",
+            code="routes-guarded",
+            meaning=f"{counted(len(routes['guarded']), 'route')} guarded by the application's own "
+            f"checks: {', '.join(guards)}.",
+        )
     if routes["open"]:
         yield Finding(
             level="ok",
@@ -121,7 +169,8 @@ def _report(routes: dict[RouteStatus, list[Route]]) -> Iterator[Finding]:
             "gets in, even after a force logout.",
             mend="Put @token_required or @login_required (which admit OPTIONS) directly above the "
             "function, or give the view of Flask-Admin an is_accessible(). If it is meant to be "
-            "open, mark it with @open_to_all or name it with --open.",
+            "open, mark it with @open_to_all or name it with --open; if it has a check that "
+            "doctor does not recognize, mark the check with @guarded_by.",
             routes=_sorted(routes["unchecked"]),
         )
 
@@ -138,112 +187,109 @@ class _Survey:
 
     :param app: The application.
     :param opened: Endpoints that are meant to be open.
+    :param guards: Names of the host's functions that guard.
     """
 
-    def __init__(self, app: Flask, opened: Collection[str]) -> None:
+    def __init__(self, app: Flask, opened: Collection[str], guards: Collection[str]) -> None:
         self._app = app
         manager = getattr(app, "login_manager", None)
-        self._login_counts = (
+        login_counts = (
             manager is not None
             and LoginBridge.knows(manager)
             and not app.config.get("LOGIN_DISABLED")
         )
+        self.guards = Guards(app, guards, login_counts=login_counts)
         self._open_endpoints = {*opened, *_static_endpoints(app)}
         self._sign_in_places = set(_sign_in_places(app, manager))
 
-    def status(self, rule: Rule, view: Any) -> tuple[RouteStatus, list[str]]:
-        """Return a route's status, and the methods that have it."""
-        methods = _methods_of(rule, view)
-        unchecked = [
-            method for method in methods if not self._is_checked(rule.endpoint, view, method)
-        ]
-        if not unchecked:
-            return "checked", methods
+    def examine(self, rule: Rule, view: Any) -> Iterator[tuple[RouteStatus, list[str], Check]]:
+        """Yield a route's statuses, the methods that have each, and one of their checks."""
+        path = None if rule.arguments else rule.rule
+        found = {
+            method: self._strongest(Place(endpoint=rule.endpoint, method=method, path=path), view)
+            for method in _methods_of(rule, view)
+        }
+        if not found:
+            yield "checked", [], CHECKED
+        is_open = self._is_open(rule, view)
         admin_view = _admin_view(view)
-        if admin_view is not None and _has_own_rule(admin_view):
-            return "own rule", unchecked
-        if (
+        has_own_rule = admin_view is not None and _has_own_rule(admin_view)
+        groups: dict[tuple[RouteStatus, Door | None], list[str]] = {}
+        for method, check in found.items():
+            status: RouteStatus = "unchecked"
+            if check.strength in ("checked", "guarded"):
+                status = "checked" if check.strength == "checked" else "guarded"
+            elif has_own_rule:
+                status = "own rule"
+            elif is_open:
+                status = "open"
+            elif check.door is not None:
+                status = "other"
+            groups.setdefault((status, check.door), []).append(method)
+        best = {"checked", "guarded"}
+        is_listed = any(status not in best for status, _ in groups)
+        for (status, door), methods in groups.items():
+            if status not in best or not is_listed:
+                yield status, methods, Check("door", door=door) if door else found[methods[0]]
+
+    def _is_open(self, rule: Rule, view: Any) -> bool:
+        return (
             rule.endpoint in self._open_endpoints
             or _place(rule) in self._sign_in_places
-            or any(map(is_open_to_all, _layers(view)))
-        ):
-            return "open", unchecked
-        return "unchecked", unchecked
-
-    def _is_checked(self, endpoint: str, view: Any, method: str) -> bool:
-        admin_view = _admin_view(view)
-        return (
-            self._is_checked_before(endpoint, method)
-            or self._has_check(view, method)
-            or (admin_view is not None and self._has_check(admin_view.is_accessible, method))
-            or self._is_checked_by_class(view, method)
+            or any(map(is_open_to_all, layers_of(view)))
         )
 
-    def _is_checked_before(self, endpoint: str, method: str) -> bool:
-        """Return whether a ``before_request`` function checks the caller."""
+    def _strongest(self, place: Place, view: Any) -> Check:
+        """Return the strongest check in front of a view."""
+        checks = list(self._before(place))
+        admin_view = _admin_view(view)
+        if admin_view is not None:
+            checks.append(self.guards.strongest(admin_view.is_accessible, place, "predicate"))
+        checks.append(self.guards.strongest(view, place, "view"))
+        checks += self._of_class(place, view)
+        return strongest(checks)
+
+    def _before(self, place: Place) -> Iterator[Check]:
+        """Yield the checks of ``before_request`` functions."""
         functions = self._app.before_request_funcs
-        blueprint = endpoint.rpartition(".")[0]
+        blueprint = place.endpoint.rpartition(".")[0]
         while True:
             for function in functions.get(blueprint or None, ()):
-                if self._has_check(function, method):
-                    return True
+                yield self.guards.strongest(function, place, "before")
             if not blueprint:
-                return False
+                return
             blueprint = blueprint.rpartition(".")[0]  # the outer blueprint
 
-    def _is_checked_by_class(self, view: Any, method: str) -> bool:
-        """Return whether a class-based view checks the caller by itself."""
+    def _of_class(self, place: Place, view: Any) -> Iterator[Check]:
+        """Yield the checks of a class-based view."""
         view_class = _view_class(view)
         if view_class is None:
-            return False
-        if any(self._is_decorator(decorator, method) for decorator in view_class.decorators):
-            return True
-        if self._has_check(view_class.dispatch_request, method):
-            return True
-        if not issubclass(view_class, MethodView):
-            return False
-        return self._has_check(getattr(view_class, method.lower(), None), method)
-
-    def _has_check(self, function: Any, method: str) -> bool:
-        login_counts = self._login_counts_for(method)
-        return any(
-            is_checking_caller(layer, method) or (login_counts and _is_login_check(layer))
-            for layer in _layers(function)
-        )
-
-    def _is_decorator(self, decorator: Any, method: str) -> bool:
-        if decorator is token_required:
-            return method != PREFLIGHT
-        return self._login_counts_for(method) and decorator in _LOGIN_CHECKS
-
-    def _login_counts_for(self, method: str) -> bool:
-        return self._login_counts and method not in EXEMPT_METHODS
+            return
+        for decorator in [*view_class.decorators, *_method_decorators(view_class, place.method)]:
+            yield self.guards.of_decorator(decorator, place)
+        marked = guard_of(view_class)
+        if marked is not None:
+            yield Check("guarded", marked)
+        yield self.guards.strongest(view_class.dispatch_request, place, "view")
+        if issubclass(view_class, MethodView):
+            method = getattr(view_class, place.method.lower(), None)
+            if method is None and place.method == "HEAD":
+                method = getattr(view_class, "get", None)
+            if method is not None:
+                yield self.guards.strongest(method, place, "view")
 
 
-def _layers(function: Any) -> Iterator[Any]:
-    """Yield a function and the functions that its decorators wrap."""
-    seen: set[int] = set()
-    while function is not None and id(function) not in seen:
-        seen.add(id(function))
-        yield function
-        if isinstance(function, partial):
-            function = function.func
-        else:
-            function = getattr(function, "__wrapped__", None)
-
-
-def _is_login_check(layer: Any) -> bool:
-    """Return whether *layer* is a wrapper by Flask-Login, even if another decorator renamed it."""
-    code = getattr(layer, "__code__", None)
-    if code is None or layer.__globals__.get("__name__") != login_required.__module__:
-        return False
-    maker, _, local = code.co_qualname.partition(".")
-    return bool(local) and maker in {check.__name__ for check in _LOGIN_CHECKS}
+def _method_decorators(view_class: type[View], method: str) -> list[Any]:
+    """Return the decorators that a resource of Flask-RESTful applies at each call."""
+    found = getattr(view_class, "method_decorators", ())
+    if isinstance(found, dict):
+        found = found.get(method.lower(), ())
+    return list(found) if isinstance(found, list | tuple) else []
 
 
 def _admin_view(view: Any) -> Any | None:
     """Return the view of Flask-Admin that *view* is a method of, if it is one."""
-    for layer in _layers(view):
+    for layer in layers_of(view):
         owner = getattr(layer, "__self__", None)
         if isinstance(owner, BaseView):
             return owner

@@ -23,7 +23,6 @@ from flask_login import LoginManager
 from werkzeug.exceptions import HTTPException
 from werkzeug.local import LocalProxy
 
-import xgen_flask_sessions
 from xgen_flask_sessions.cli.doctor import known
 from xgen_flask_sessions.cli.doctor.known import UNKNOWN, Caller, Raised, TooMuch, is_known
 from xgen_flask_sessions.cli.doctor.statements import Frame, Function
@@ -36,7 +35,7 @@ _PACKAGES: Final = tuple(
     str(Path(place).resolve())
     for place in (
         *(str(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
-        str(Path(xgen_flask_sessions.__file__).parent),
+        str(Path(__file__).parents[2]),
     )
 )
 

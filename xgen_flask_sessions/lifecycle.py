@@ -290,12 +290,16 @@ def may_view(user: Any) -> bool:
 def upgrade() -> list[str]:
     """Create the plugin's tables, or bring them to this release.
 
+    If ``get_id()`` returns another attribute than the primary key, the upgrade from 0.3 signs
+    everyone out once.
+
     :returns: The revisions recorded now, oldest first; empty if the tables were up to date.
     :raises ConfigurationError: The tables equal the result of no migration; they are unchanged.
     """
     from .store import migrate
 
-    return migrate.upgrade(get_state().db.engine)
+    state = get_state()
+    return migrate.upgrade(state.db.engine, ids_change=state.users.has_login_ids)
 
 
 def start_relay() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_login import LoginManager, UserMixin, current_user, login_user
@@ -16,6 +19,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from tests.support.hosts import PATIENT, SECRET, add_views, bearer
 from xgen_flask_sessions import IssuedToken, SessionRevoked, UserFields, XgenSessions
+from xgen_flask_sessions.store import migrate
+
+ROOT = Path(__file__).parents[2]
 
 
 class Base(DeclarativeBase):
@@ -292,3 +298,38 @@ def test_a_composite_primary_key_is_one_account(database_url: str) -> None:
         assert site.status(administrator) == 200
     finally:
         site.dispose()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_upgrade_signs_everyone_out_where_rows_were_under_other_ids(
+    database_url: str, named: bool
+) -> None:
+    """An earlier release recorded sessions under ``get_id()``, where ``UserFields`` named it."""
+    fields = UserFields(id="uniquifier") if named else None
+    site = Site(database_url, Member, user_fields=fields)
+    try:
+        user = site.add(username="alice", uniquifier="alice's")
+        token = site.issue(user)
+        with site.app.app_context():
+            migrate.upgrade(site.db.engine)
+            with site.db.engine.begin() as connection:
+                command.downgrade(config_of(connection), "0004")
+
+        with site.app.app_context():
+            assert site.sessions.upgrade() == ["0005", "0006"]
+
+        assert site.status(token) == (401 if named else 200)
+        ends = [(row["kind"], row["actor"]) for row in site.rows("xgen_revocations")]
+        assert ends == ([("everyone", "upgrade")] if named else [])
+        assert site.status(site.issue(user)) == 200
+        with site.app.app_context():
+            assert site.sessions.upgrade() == []
+    finally:
+        site.dispose()
+
+
+def config_of(connection: sa.Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    config.attributes["connection"] = connection
+    return config

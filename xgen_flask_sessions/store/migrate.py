@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from ..connections.opening import refusing_unknown_servers
 from ..errors import ConfigurationError
-from . import dialects
+from . import commit_hooks, dialects, revocations
+from .revocations import Cause
 from .tables import TABLES, VERSION_TABLE, Base
 
 try:
@@ -51,7 +53,12 @@ def options(connection: sa.Connection) -> dict[str, Any]:
     }
 
 
-def upgrade(engine: sa.Engine) -> list[str]:
+_IDS_CHANGED: Final = "sessions belong to the primary key from this release on"
+ACCOUNTS: Final = "0006"
+"""The revision from which on ``user_id`` is the primary key; it was the result of ``get_id()``."""
+
+
+def upgrade(engine: sa.Engine, *, ids_change: bool = False) -> list[str]:
     """Bring the tables to this release.
 
     Tables that ``db.create_all()`` or the host's migrations made are adopted if they equal the
@@ -59,6 +66,9 @@ def upgrade(engine: sa.Engine) -> list[str]:
     Processes that upgrade at the same time take turns.
 
     :param engine: The database.
+    :param ids_change: Whether ``get_id()`` returns another attribute than the primary key: then
+        rows from before :data:`ACCOUNTS` are under ids that no force logout finds, so that all
+        sessions end with the upgrade.
     :returns: The revisions recorded now, oldest first; empty if the tables were up to date.
     :raises ConfigurationError: The tables equal the result of no migration, or the database is not
         supported; it is unchanged.
@@ -68,11 +78,22 @@ def upgrade(engine: sa.Engine) -> list[str]:
         config = _config(connection)
         recorded = _recorded(connection)
         due = _due(config, recorded)
+        made_by = recorded
         if due and recorded is None and _present(connection):
-            command.stamp(config, _find_revision(connection, due))
+            made_by = _find_revision(connection, due)
+            command.stamp(config, made_by)
         if due:
             command.upgrade(config, "head")
+        if ids_change and made_by is not None and ACCOUNTS in _due(config, made_by):
+            _end_all(connection)
     return due
+
+
+def _end_all(connection: sa.Connection) -> None:
+    """End every session, in the transaction of the upgrade."""
+    with Session(connection, join_transaction_mode="rollback_only") as session:
+        revocations.force_logout_everyone(session, Cause(actor="upgrade", reason=_IDS_CHANGED))
+        commit_hooks.take_last_steps(session)
 
 
 def pending(engine: sa.Engine) -> bool:

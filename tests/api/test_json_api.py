@@ -249,7 +249,7 @@ def test_the_list_has_the_cards_and_a_row_for_each_user_signed_in(host: Host) ->
         "department": "영업",
         "superuser": False,
         "active_sessions": 2,
-        "last_login": "2026-05-25T12:01:00.000001Z",
+        "last_login": "2026-05-25T12:01:00.000000Z",
         "last_ip": "192.0.2.7",
     }
     assert sorted(user["username"] for user in others) == sorted(["admin", gone])

@@ -17,7 +17,7 @@ from freezegun import freeze_time
 
 from tests.support.commands import run
 from tests.support.databases import MakeHost, on_sqlite
-from tests.support.hosts import BROWSER, Host, NamedUser, bearer
+from tests.support.hosts import BROWSER, Host, NamedUser, TenantUser, bearer
 from tests.support.revisions import ALL
 from xgen_flask_sessions.store import pruning
 from xgen_flask_sessions.store.tables import VERSION_TABLE
@@ -252,9 +252,41 @@ class TestUser:
 
         result = run(host, "force-logout", bora)
 
-        assert_failed(result, f"{bora} is the username of the user with the id {other}")
-        assert "--id" in result.stderr
+        assert_failed(result, f"{bora} is the name or the id of 2 users. Choose one with --id")
+        assert f"{other} ({bora}); {bora} ({bora if deleted else 'bora'})" in result.stderr
         assert host.rows("xgen_revocations") == []
+
+    @pytest.mark.parametrize("command", ["show", "force-logout"])
+    def test_must_not_be_the_name_of_several(
+        self, make_host: MakeHost, database_url: str, command: str
+    ) -> None:
+        host = make_host(database_url, model=TenantUser)
+        ids = [host.add_user("bora", department=name) for name in ("Sales", "Support")]
+        tokens = [host.issue(user) for user in ids]
+
+        result = run(host, command, "bora")
+
+        assert_failed(result, "bora is the name or the id of 2 users")
+        assert all(
+            f"{user} (bora, {name})" in result.stderr
+            for user, name in zip(ids, ("Sales", "Support"), strict=True)
+        )
+        assert [host.status(token) for token in tokens] == [200, 200]
+        assert run_json(host, command, "--id", ids[1])["user_id"] == ids[1]
+
+    def test_in_another_case_must_not_be_several(
+        self, make_host: MakeHost, database_url: str
+    ) -> None:
+        host = make_host(database_url, model=TenantUser)
+        ids = [host.add_user(name) for name in ("bora", "BORA")]
+        host.add_user("dan")
+
+        assert [run_json(host, "show", name)["user_id"] for name in ("bora", "BORA")] == ids
+        result = run(host, "force-logout", "Bora")
+        takes_them_for_equal = host.dialect in ("mysql", "mariadb")
+        assert_failed(result, "Bora is the name" if takes_them_for_equal else "no user Bora")
+        if takes_them_for_equal:
+            assert run(host, "show", "DAN").exit_code == 0
 
     def test_may_be_both_username_and_id_of_one_user(
         self, make_host: MakeHost, database_url: str

@@ -214,7 +214,7 @@ def test_an_inactive_or_deleted_user_cannot_renew(host: Host) -> None:
     inactive, deleted = host.add_user("alice"), host.add_user("bob")
     tokens = [host.issue(inactive), host.issue(deleted)]
     host.change_user(inactive, is_active=False)
-    host.execute(f"DELETE FROM users WHERE id = {deleted}")
+    host.delete_user(deleted)
 
     for token in tokens:
         with pytest.raises(UserInactive):

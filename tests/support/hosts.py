@@ -102,8 +102,22 @@ class LooseUser(Account, LooseBase):
     id: Mapped[str] = mapped_column(sa.String(120), primary_key=True)
 
 
+class TenantBase(DeclarativeBase):
+    pass
+
+
+class TenantUser(Account, TenantBase):
+    """A user whose name others may have, too; in the database's default collation."""
+
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    username: Mapped[str] = mapped_column(sa.String(80))
+
+
 DATABASES: dict[type[Account], SQLAlchemy] = {
-    model: SQLAlchemy(metadata=model.metadata) for model in (User, UuidUser, NamedUser, LooseUser)
+    model: SQLAlchemy(metadata=model.metadata)
+    for model in (User, UuidUser, NamedUser, LooseUser, TenantUser)
 }
 
 
@@ -146,8 +160,11 @@ class Host:
             self.db.session.commit()
 
     def delete_user(self, user_id: str) -> None:
+        """Delete a user by SQL text, as another program would: no session ends."""
         with self.app.app_context():
-            self.db.session.delete(self.find_user(user_id))
+            column = self.model.__table__.c.id
+            key = sa.bindparam("key", self.find_user(user_id).id, type_=column.type)
+            self.db.session.execute(sa.text("DELETE FROM users WHERE id = :key").bindparams(key))
             self.db.session.commit()
 
     def find_user(self, user_id: str) -> Any:

@@ -148,24 +148,6 @@ def test_setting_the_same_password_again_ends_no_session(host: Host) -> None:
     assert host.status(token) == 200
 
 
-@pytest.mark.parametrize("how", ["object", "statement", "own session"])
-def test_deleting_a_user_ends_the_sessions(host: Host, how: str) -> None:
-    user = host.add_user()
-    token = host.issue(user)
-
-    if how == "object":
-        host.delete_user(user)
-    else:
-        with host.app.app_context():
-            own = host.db.session if how == "statement" else Session(host.db.engine)
-            own.execute(sa.delete(host.model).where(host.model.id == int(user)))
-            own.commit()
-            own.close()
-
-    assert host.status(token) == 401
-    assert [row["reason"] for row in host.rows("xgen_revocations")] == ["user deleted"]
-
-
 def test_a_statement_ends_the_sessions_of_all_users_that_it_changes(host: Host) -> None:
     users = [host.add_user(f"user{number}", department="Sales") for number in range(3)]
     spared = host.add_user("spared", department="Support")

@@ -37,6 +37,9 @@ from .terminal import (
     shown,
 )
 
+_MOST_CANDIDATES = 20
+"""Users of one name that a message lists."""
+
 commands = AppGroup(
     "xgen-sessions",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -285,23 +288,31 @@ def doctor(opened: tuple[str, ...], strict: bool, as_json: bool) -> None:
 def _find_user(name: str, *, by_id: bool) -> Profile:
     """Return the user with the username *name*, or with the id *name*, deleted ones included.
 
-    :raises click.ClickException: There is no such user, or there are two.
+    :raises click.ClickException: There is no such user, or there are several.
     """
     state = get_state()
-    named = None if by_id else state.users.get_by_username(name)
+    found = [] if by_id else state.users.named(name)
+    named = [state.users.profile(state.users.id_of(user), user) for user in found]
     owner = state.users.get(name)
     is_id = owner is not None or records.ever_signed_in(state.db.session(), name)
-    if named is None:
-        if not is_id:
-            raise click.ClickException(f"There is no user {shown(name)}.")
-        return state.users.profile(name, owner)
-    user_id = state.users.id_of(named)
-    if is_id and user_id != name:
+    if not named and not is_id:
+        raise click.ClickException(f"There is no user {shown(name)}.")
+    if is_id and all(profile.user_id != name for profile in named):
+        named.append(state.users.profile(name, owner))
+    if len(named) > 1:
         raise click.ClickException(
-            f"{shown(name)} is the username of the user with the id {shown(user_id)}, and the "
-            "id of another user; choose one with --id and the id."
+            f"{shown(name)} is the name or the id of {len(named)} users. Choose one with --id and "
+            f"the id: {'; '.join(map(_description, named[:_MOST_CANDIDATES]))}"
+            + ("; …" if len(named) > _MOST_CANDIDATES else "")
         )
-    return state.users.profile(user_id, named)
+    return named[0]
+
+
+def _description(profile: Profile) -> str:
+    """Return an id with what distinguishes the user from others of the same name."""
+    parts = (profile.username, profile.name, profile.department)
+    known = ", ".join(shown(part) for part in parts if part)
+    return f"{shown(profile.user_id)} ({known}{', SUPER' if profile.superuser else ''})"
 
 
 def operator() -> str:

@@ -227,18 +227,23 @@ class UserDirectory:
         found = self._select(self._keys.matching(keys)) if keys else ()
         return {self._keys.text_of(user): user for user in found}
 
-    def get_by_username(self, username: str) -> Any | None:
-        """Return the user object of that username, or ``None``."""
+    def named(self, username: str) -> list[Any]:
+        """Return the users of that username; there may be several, such as one in each tenant.
+
+        A name that is spelled exactly so comes before those that the database takes for equal, in
+        another case for example, and before another normalization.
+        """
         if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in username):
-            return None  # no database stores such text, and some fail at it
+            return []  # no database stores such text, and some fail at it
         names: list[Any] = spellings(username)
         column = getattr(self._model, self._fields.username)
         if isinstance(getattr(column, "type", None), sa.Integer):
             names = [int(name) for name in names if name.isascii() and name.isdigit()]
-        found = {self._attributes.username.read(user): user for user in self._named(column, names)}
-        return found.get(username) or next(iter(found.values()), None)
+        found = list(self._equal(column, names))
+        exact = [user for user in found if self._attributes.username.read(user) == username]
+        return exact or found
 
-    def _named(self, column: Any, names: list[Any]) -> Iterable[Any]:
+    def _equal(self, column: Any, names: list[Any]) -> Iterable[Any]:
         equal = [column == name for name in names]  # an association proxy has no IN
         return self._select(sa.or_(*equal)) if equal else ()
 

@@ -35,6 +35,22 @@ def to_datetime(at_us: int, zone: tzinfo = UTC) -> datetime:
     return (_EPOCH + timedelta(microseconds=at_us)).astimezone(zone)
 
 
+def offset_of(at_us: int, zone: tzinfo) -> str:
+    """Return a zone's offset at a time, such as "UTC+09:00"."""
+    offset = to_datetime(at_us, zone).strftime("%z")
+    return f"UTC{offset[:3]}:{offset[3:5]}"
+
+
+def unusual_offset_of(at_us: int, zone: tzinfo) -> str:
+    """Return a zone's offset at a time as " (UTC+01:00)", or "" if it is the offset of now.
+
+    Times are shown below the offset of now. In a zone with daylight-saving time, another one may
+    hold for them.
+    """
+    offset = offset_of(at_us, zone)
+    return "" if offset == offset_of(now_us(), zone) else f" ({offset})"
+
+
 def from_datetime(at: datetime) -> int:
     """Return *at* in microseconds since the epoch; a naive one is taken for UTC."""
     aware = at if at.tzinfo else at.replace(tzinfo=UTC)

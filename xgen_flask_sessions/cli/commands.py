@@ -15,7 +15,7 @@ from flask.cli import AppGroup
 from sqlalchemy.exc import SQLAlchemyError
 
 from .. import lifecycle
-from ..clock import to_datetime
+from ..clock import to_datetime, unusual_offset_of
 from ..errors import ConfigurationError, DatabaseUnavailable, XgenSessionsError
 from ..roster import records
 from ..roster.as_json import represent_force_logout, represent_page, represent_session_page
@@ -32,6 +32,7 @@ from ..users.directory import Profile
 from ..web.i18n import format_zone
 from .terminal import (
     counted,
+    escape_unencodable,
     print_json,
     print_table,
     shown,
@@ -53,8 +54,11 @@ def cli_errors(*expected: type[Exception]) -> Iterator[None]:
 
     For commands of a host, too; a context manager and a decorator.
 
+    The output escapes the characters that the terminal's encoding lacks.
+
     :param expected: Further errors with a message for people.
     """
+    escape_unencodable()
     try:
         yield
     except SQLAlchemyError as error:
@@ -377,7 +381,8 @@ def _session_row(session: ActiveSession) -> list[str]:
 
 
 def _time(at_us: int) -> str:
-    return f"{to_datetime(at_us, get_state().settings.timezone):%Y-%m-%d %H:%M:%S}"
+    zone = get_state().settings.timezone
+    return f"{to_datetime(at_us, zone):%Y-%m-%d %H:%M:%S}{unusual_offset_of(at_us, zone)}"
 
 
 def _print_ended(revocation: Revocation, whose: str) -> None:

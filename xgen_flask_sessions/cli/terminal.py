@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +12,16 @@ import click
 
 from ..errors import ConfigurationError
 from ..text import clean_text
+
+
+def escape_unencodable() -> None:
+    """Let the output escape the characters that the terminal's encoding lacks.
+
+    Otherwise a name in another script ends a command with a ``UnicodeEncodeError``.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def shown(text: str | None) -> str:

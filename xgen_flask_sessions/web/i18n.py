@@ -55,13 +55,15 @@ def lazy_gettext(message: str) -> LazyProxy:
 def format_time(at_us: int, settings: Settings) -> str:
     """Return a time in the configured zone, to the second, in the current language's format.
 
+    A time with another offset than now's, before a change to or from daylight-saving time, comes
+    with its own: the heading of :func:`format_zone` does not hold for it.
+
     :param at_us: Microseconds since the epoch.
     """
     at = clock.to_datetime(at_us, settings.timezone)
     day = f"{at.year}. {at.month}. {at.day}."
-    if language() == "ko":
-        return f"{day} {at:%H}시 {at:%M}분 {at:%S}초"
-    return f"{day} {at:%H:%M:%S}"
+    time = f"{at:%H}시 {at:%M}분 {at:%S}초" if language() == "ko" else f"{at:%H:%M:%S}"
+    return f"{day} {time}{clock.unusual_offset_of(at_us, settings.timezone)}"
 
 
 def format_number(number: int) -> str:
@@ -71,10 +73,8 @@ def format_number(number: int) -> str:
 
 def format_zone(settings: Settings) -> str:
     """Return the configured zone with its offset now, such as "Asia/Seoul (UTC+09:00)"."""
-    offset = clock.to_datetime(clock.now_us(), settings.timezone).strftime("%z")
-    if settings.timezone.key == "UTC":
-        return "UTC"
-    return f"{settings.timezone.key} (UTC{offset[:3]}:{offset[3:5]})"
+    zone = settings.timezone
+    return "UTC" if zone.key == "UTC" else f"{zone.key} ({clock.offset_of(clock.now_us(), zone)})"
 
 
 def _catalogue(code: str) -> Path:

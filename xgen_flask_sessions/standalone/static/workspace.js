@@ -22,12 +22,28 @@
     hour: "2-digit", minute: "2-digit", second: "2-digit",
   });
 
+  const zone = new Intl.DateTimeFormat("en", {
+    timeZone: section.dataset.timezone,
+    timeZoneName: "longOffset",
+  });
+
+  const partsOf = (formatter, at) =>
+    Object.fromEntries(formatter.formatToParts(at).map(({ type, value }) => [type, value]));
+
+  const offsetOf = (at) => {
+    const name = partsOf(zone, at).timeZoneName;
+    return name === "GMT" ? "UTC+00:00" : name.replace("GMT", "UTC");
+  };
+
+  // A time with another offset than now's, which the heading has, comes with its own.
   const format = (at) => {
-    const part = Object.fromEntries(clock.formatToParts(at).map(({ type, value }) => [type, value]));
+    const part = partsOf(clock, at);
     const day = `${part.year}. ${part.month}. ${part.day}.`;
-    return korean
-      ? `${day} ${part.hour}시 ${part.minute}분 ${part.second}초`
-      : `${day} ${part.hour}:${part.minute}:${part.second}`;
+    const time = korean
+      ? `${part.hour}시 ${part.minute}분 ${part.second}초`
+      : `${part.hour}:${part.minute}:${part.second}`;
+    const offset = offsetOf(at);
+    return offset === offsetOf(new Date()) ? `${day} ${time}` : `${day} ${time} (${offset})`;
   };
 
   const call = (url, options = {}) =>

@@ -544,7 +544,7 @@ def test_the_storage_is_tried_again_after_the_pause(
 
 def test_expired_keys_are_removed_from_memory() -> None:
     mine = rates(SIGN_IN_LIMIT="1/second", SIGN_IN_ADDRESS_LIMIT="")
-    storage: Any = mine.sign_in._per_username._store._limiter.storage
+    storage: Any = mine.sign_in._per_username._store._begin_memory().storage
     most = 0
     with freeze_time("2026-05-25") as clock:  # the library's thread sees these keys as expired
         for number in range(6000):

@@ -39,7 +39,12 @@ from .users.fields import UserFields, require_login_attributes
 from .users.triggers import Triggers
 from .web import audit, cookie, core_statements, problems, request_token, sign_in_page, streams
 from .web import revoke_on as revoke_on_changes
-from .web.host_engines import HostEngine, chooses_engines, require_supported
+from .web.host_engines import (
+    HostEngine,
+    chooses_engines,
+    guard_engines,
+    require_supported,
+)
 from .web.host_extensions import HostExtensions
 from .web.host_routes import require_free_blueprint, require_free_paths
 from .web.login_bridge import LoginBridge
@@ -101,6 +106,7 @@ class XgenSessions:
         settings = Settings.from_config(app.config)
         require_supported(app, db)
         fields = user_fields or UserFields()
+        guard_engines(app, db)
         users = UserDirectory(db, user_model, fields)
         if login_manager is not None:
             require_login_attributes(user_model)

@@ -29,6 +29,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from .connections.redis_client import client_options
 from .errors import ConfigurationError, RateLimited
+from .runtime import notice_fork, reset_after_fork
 from .settings import PREFIX, Settings
 
 _T = TypeVar("_T")
@@ -64,15 +65,25 @@ class _Store:
     """The storage of the hits; there is no limit while it cannot be reached."""
 
     def __init__(self, url: str, key_prefix: str) -> None:
-        self._limiter = MovingWindowRateLimiter(_open(url, key_prefix))
+        self._is_memory = url.startswith("memory:")
+        # The library's memory has a thread, which must not begin before a fork.
+        self._limiter = None if self._is_memory else _limiter(_open(url, key_prefix))
         self._down_until = -math.inf
+        self._reset()
+        reset_after_fork(self._reset)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        if self._is_memory:
+            self._limiter = None
 
     def ask(self, question: Callable[[MovingWindowRateLimiter], _T], without: _T) -> _T:
         """Return the storage's answer, or *without* if it does not answer."""
+        notice_fork()
         if time.monotonic() < self._down_until:
             return without
         try:
-            return question(self._limiter)
+            return question(self._limiter or self._begin_memory())
         except StorageError as error:
             self._down_until = time.monotonic() + _PAUSE_SECONDS
             _log.error(
@@ -81,10 +92,18 @@ class _Store:
             )
             return without
 
+    def _begin_memory(self) -> MovingWindowRateLimiter:
+        with self._lock:
+            if self._limiter is None:
+                self._limiter = _limiter(_Memory())
+            return self._limiter
+
+
+def _limiter(storage: Storage) -> MovingWindowRateLimiter:
+    return MovingWindowRateLimiter(storage)
+
 
 def _open(url: str, key_prefix: str) -> Storage:
-    if url.startswith("memory:"):
-        return _Memory()
     try:
         options: dict[str, Any] = {"key_prefix": key_prefix, "wrap_exceptions": True}
         options |= client_options()

@@ -1,7 +1,8 @@
-"""The process: its clock, its threads, and the one hook that runs in each forked child."""
+"""The process: its identity, its clock, its threads, and the state that a fork must not share."""
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -19,9 +20,23 @@ elapsed: Callable[[], float] = (
 )
 """Seconds that only ever rise, including the time for which the machine was suspended."""
 
-_resets: Final[weakref.WeakKeyDictionary[object, Callable[[Any], object]]] = (
-    weakref.WeakKeyDictionary()
+_getpid: Final = os.getpid
+
+process_id: int = _getpid()
+"""The process that the state in memory belongs to."""
+
+fork_was_prepared: bool = True
+"""Whether Python's hooks ran before the fork that made this process, if one did."""
+
+is_exiting: bool = False
+"""Whether the interpreter is shutting down, so that threads should end."""
+
+_PHASES: Final = 3
+_resets: Final = tuple(
+    weakref.WeakKeyDictionary[object, Callable[[Any], object]]() for _ in range(_PHASES)
 )
+_resetting: Final[dict[int, int]] = {}
+"""The thread that resets the state, by the process."""
 
 
 def has_green_threads() -> bool:
@@ -44,22 +59,76 @@ def start(thread: threading.Thread) -> None:
         raise OSError("No thread can be started.") from error
 
 
-def reset_after_fork(reset: Callable[[], object]) -> None:
+def reset_after_fork(reset: Callable[[], object], *, phase: int = 0) -> None:
     """Call a bound method in each forked child, for as long as its object lives.
 
     Objects are reset in the order in which they registered. Threads do not survive a fork, and a
     lock may have been held by a thread that did not.
 
     :param reset: The bound method; one for each object.
+    :param phase: 0 to 2: the objects of a phase are reset after those of the earlier phases.
     """
     method = cast("MethodType", reset)
-    _resets[method.__self__] = method.__func__
+    _resets[phase][method.__self__] = method.__func__
 
 
-def reset_all() -> None:
-    """Call every method that :func:`reset_after_fork` registered; runs in a forked child."""
-    for owner, reset in list(_resets.items()):
-        reset(owner)
+def reset_all(*, prepared: bool = True) -> None:
+    """Call every method that :func:`reset_after_fork` registered; runs in a forked child.
+
+    :param prepared: Whether Python's hooks ran before the fork.
+    """
+    global process_id, fork_was_prepared
+    fork_was_prepared = prepared
+    try:
+        for phase in _resets:
+            for owner, reset in list(phase.items()):
+                reset(owner)
+    finally:
+        process_id = _getpid()
 
 
-os.register_at_fork(after_in_child=reset_all)
+def notice_fork() -> None:
+    """Reset the state if this process was forked without Python's hooks.
+
+    Servers written in C, such as uWSGI, fork so. Call this before the state of a process is used.
+    """
+    if _getpid() != process_id:
+        _reset_once(_getpid())
+
+
+def _reset_once(process: int) -> None:
+    """Let one thread of this process reset the state, and the others wait for it."""
+    thread = threading.get_ident()
+    if _resetting.get(process) == thread:
+        return  # a reset itself came here
+    if _resetting.setdefault(process, thread) == thread:
+        try:
+            reset_all(prepared=False)
+        finally:
+            del _resetting[process]
+    while process_id != process:
+        time.sleep(0.001)
+
+
+def before_fork(before: Callable[[], object], in_parent: Callable[[], object]) -> None:
+    """Call a function before each fork, and another one in the parent after it.
+
+    A no-op on Windows, which has no fork.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=before, after_in_parent=in_parent)
+
+
+def at_exit(close: Callable[[], object]) -> None:
+    """Call a function when the interpreter shuts down, after :data:`is_exiting` was set."""
+
+    def begin_exit() -> None:
+        global is_exiting
+        is_exiting = True
+        close()
+
+    atexit.register(begin_exit)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=reset_all)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, Protocol
 
-from ..runtime import reset_after_fork, start
+from ..runtime import notice_fork, reset_after_fork, start
 
 _TICK_S: Final = 0.05
 """Seconds between two checks of the deadlines."""
@@ -75,6 +75,7 @@ class Watchdog:
             the pool.
         :param due: The deadline, as a value of ``time.monotonic()``.
         """
+        notice_fork()
         call = self.begin(connection, due)
         try:
             yield
@@ -159,8 +160,11 @@ def _break(call: _Call) -> None:
 
 
 def _shut_down(descriptor: int) -> None:
-    with socket.socket(fileno=os.dup(descriptor)) as own:
-        own.shutdown(socket.SHUT_RDWR)
+    connected = socket.socket(fileno=descriptor)
+    try:
+        connected.shutdown(socket.SHUT_RDWR)
+    finally:
+        connected.detach()  # the driver closes it
 
 
 def _descriptor(dbapi_connection: Any) -> int:

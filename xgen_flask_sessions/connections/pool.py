@@ -10,8 +10,9 @@ import contextlib
 import logging
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Final
 
@@ -19,11 +20,14 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
+from .. import runtime
 from ..errors import UnsupportedDatabase
-from ..runtime import reset_after_fork, start
+from ..runtime import notice_fork, reset_after_fork, start
 from .deadlines import can_break, watchdog
 from .drivers import CachingSQLite, configure, fast_lookup, require_autocommit
+from .engine_guard import guard, keep_for_parent, leave_to_parent
 from .opening import closing_on_error, limiting_connects, open_unpooled
+from .sqlite_files import OpenFile, UnusableFile
 
 _log = logging.getLogger(__name__)
 
@@ -34,9 +38,8 @@ _MAX_OPENING: Final = 8
 """Connections that may be opening at the same time."""
 _TURN_S: Final = 0.01
 """Seconds to wait for a turn to open a connection before checking for a returned one."""
-
-_inherited: list[Connection] = []
-"""Connections of the parent process: closing one here would close it there, too."""
+_PAUSE_S: Final = 0.001
+"""Seconds between two checks of whether the connections in use were returned."""
 
 
 class Connection:
@@ -44,17 +47,27 @@ class Connection:
 
     :param dbapi_connection: The driver's own connection object.
     :param dialect: The dialect that statements are compiled for.
+    :param file: The file that it has open, with SQLite.
     """
 
-    def __init__(self, dbapi_connection: Any, dialect: sa.Dialect) -> None:
+    def __init__(
+        self, dbapi_connection: Any, dialect: sa.Dialect, file: OpenFile | None = None
+    ) -> None:
         self.dbapi_connection = dbapi_connection
         self.dialect = dialect
+        self.file = file
+        self.is_open = True
+        self.is_kept = False
+        """Whether it is not of the pool: its user keeps it, and :attr:`in_use` tells when."""
+        self.in_use = threading.RLock()
         self._lookup = fast_lookup(dbapi_connection, dialect)
         self._cached = self._lookup.cached if isinstance(self._lookup, CachingSQLite) else None
         self.used_at = time.monotonic()
 
     def fetch_one(self, sql: str, parameters: Any, due: float) -> Sequence[Any] | None:
         """Return the first row, or ``None``; raise the driver's error once *due* has passed."""
+        if self.file is not None:
+            self.file.require_usable()
         if self._cached is not None:
             row = self._cached(sql, parameters)
             if row is not None:
@@ -68,6 +81,7 @@ class Connection:
     def fetch_all(self, sql: str, parameters: Any, due: float) -> Sequence[Sequence[Any]]:
         """Return all rows; raise the driver's error once *due* has passed."""
         with (
+            self._usable(),
             watchdog.limit(self, due),
             contextlib.closing(self.dbapi_connection.cursor()) as cursor,
         ):
@@ -79,20 +93,62 @@ class Connection:
     def execute(self, sql: str, due: float) -> None:
         """Run a statement without a result; raise the driver's error once *due* has passed."""
         with (
+            self._usable(),
             watchdog.limit(self, due),
             contextlib.closing(self.dbapi_connection.cursor()) as cursor,
         ):
             cursor.execute(sql)
 
+    def data_version(self) -> int:
+        """Return SQLite's counter of other connections' commits."""
+        with self._usable():
+            cursor = self.dbapi_connection.execute("PRAGMA data_version")
+            (version,) = cursor.fetchone()
+            cursor.close()
+        return int(version)
+
+    @contextlib.contextmanager
+    def _usable(self) -> Iterator[None]:
+        with self.in_use:
+            if not self.is_open:
+                raise UnusableFile("The connection was closed for a fork.")
+            if self.file is not None:
+                self.file.require_usable()
+            yield
+
     def is_lost(self, error: BaseException, dialect: sa.Dialect) -> bool:
-        """Return whether *error* means that the server closed the connection."""
+        """Return whether *error* means that no connection to the database can be used."""
+        if isinstance(error, UnusableFile):
+            return True
         errors = dialect.loaded_dbapi.Error
         return isinstance(error, errors) and dialect.is_disconnect(
             error, self.dbapi_connection, None
         )
 
+    def close_unless_used(self, seconds: float) -> None:
+        """Close a connection that its user keeps, once no statement runs on it.
+
+        :param seconds: The longest wait.
+        """
+        if self.in_use.acquire(timeout=seconds):
+            try:
+                self.close()
+            finally:
+                self.in_use.release()
+
+    def leave_to_parent(self) -> None:
+        """Leave the connection to the parent process, in a forked child."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        if self.in_use.acquire(blocking=False):
+            leave_to_parent(self.dbapi_connection, self.file)
+        else:  # it was in use at the fork
+            keep_for_parent(self)
+
     def close(self) -> None:
         """Close the connection and ignore errors."""
+        self.is_open = False
         with contextlib.suppress(Exception):
             self.dbapi_connection.close()
 
@@ -115,6 +171,7 @@ class DeadlinePool:
         self._engine = engine
         self._check = check
         self._warned = False
+        self._guard = guard(engine)  # first: the new pool copies the listeners
         self._source = engine.pool.recreate()
         self.deadline_s = deadline_s
         """Seconds that a call may take."""
@@ -130,6 +187,10 @@ class DeadlinePool:
         )
         """Errors treated as "database unavailable"."""
         self._disposals = 0
+        self._live: weakref.WeakSet[Connection] = weakref.WeakSet()
+        """All connections, with SQLite."""
+        self._turns_held = 0
+        _pools.add(self)
         event.listen(engine, "engine_disposed", self._dispose)
         reset_after_fork(self._reset_after_fork)
 
@@ -142,6 +203,7 @@ class DeadlinePool:
         :param sql: The statement, in the driver's parameter style.
         :raises Exception: One of :attr:`errors`: the database does not answer in time.
         """
+        notice_fork()
         now = time.monotonic()
         due = now + self.deadline_s
         while True:
@@ -155,7 +217,7 @@ class DeadlinePool:
                     raise
                 self._close_idle()  # they are as old as this one
                 if lost:  # the host's connections would fail one after the other
-                    self._engine.dispose()
+                    self._guard.dispose()
                 if time.monotonic() >= due:
                     raise
             else:
@@ -168,10 +230,15 @@ class DeadlinePool:
 
         :raises Exception: One of :attr:`errors`: the database does not answer in time.
         """
+        notice_fork()
+        if runtime.is_exiting:
+            raise OSError("The process ends.")
         due = time.monotonic() + self.deadline_s
         if not self._opening.acquire(timeout=self.deadline_s):
             raise TimeoutError("The database takes no connections in time.")
-        return self._open_in_time(due)
+        connection = self._open_in_time(due)
+        connection.is_kept = True
+        return connection
 
     def _take(self, due: float) -> tuple[Connection, bool]:
         """Return a connection, and whether it was in the pool before."""
@@ -226,12 +293,14 @@ class DeadlinePool:
 
     def _connect(self) -> Connection:
         dialect = self._engine.dialect
+        self._guard.require_usable()
         try:
             with limiting_connects(self._engine, timeout_s=self.deadline_s):
                 dbapi_connection = open_unpooled(self._source)
             with closing_on_error(dbapi_connection):
                 self._check(dialect)
                 configure(dbapi_connection, dialect, self.deadline_s)
+                connection = self._wrap(dbapi_connection, dialect)
         except UnsupportedDatabase as error:
             self._warn("%s", error)
             raise
@@ -240,7 +309,16 @@ class DeadlinePool:
                 "The driver %s cannot be interrupted: while the database is silent, calls hang.",
                 dialect.driver,
             )
-        return Connection(dbapi_connection, dialect)
+        return connection
+
+    def _wrap(self, dbapi_connection: Any, dialect: sa.Dialect) -> Connection:
+        file = self._guard.file
+        opened = None if file is None else file.opened(dbapi_connection)
+        connection = Connection(dbapi_connection, dialect, opened)
+        if file is not None and opened is not None:
+            file.note_log()
+            self._live.add(connection)
+        return connection
 
     def _warn(self, message: str, about: object) -> None:
         """Log a warning once."""
@@ -249,12 +327,13 @@ class DeadlinePool:
             _log.warning(message, about)
 
     def _give_back(self, connection: Connection) -> None:
-        if len(self._idle) < _MAX_IDLE:
+        if len(self._idle) < _MAX_IDLE and not self._turns_held:
             self._idle.append(connection)
         else:
             connection.close()
 
     def _dispose(self, _: object) -> None:
+        notice_fork()
         self._disposals += 1  # first, so that a connection that is being opened is closed
         self._close_idle()
 
@@ -263,13 +342,46 @@ class DeadlinePool:
             with contextlib.suppress(IndexError):
                 self._idle.pop().close()
 
+    def close_files(self, due: float) -> None:
+        """Close all connections to a file of SQLite, and open none before :meth:`reopen`.
+
+        :param due: The end of the wait for those in use, as a value of ``time.monotonic()``.
+        """
+        if not self._guard.has_file:
+            return
+        while self._turns_held < _MAX_OPENING:
+            if not self._opening.acquire(timeout=max(0.0, due - time.monotonic())):
+                break
+            self._turns_held += 1
+        while True:
+            self._close_idle()
+            used = [each for each in list(self._live) if each.is_open]
+            for each in used:
+                if each.is_kept:
+                    each.close_unless_used(max(0.0, due - time.monotonic()))
+            if not used or time.monotonic() >= due:
+                return
+            time.sleep(_PAUSE_S)
+
+    def reopen(self) -> None:
+        """Let connections be opened again after :meth:`close_files`."""
+        while self._turns_held:
+            self._turns_held -= 1
+            self._opening.release()
+
     def _reset_after_fork(self) -> None:
         """Leave the connections to the parent process, which still uses them."""
-        _inherited.extend(self._idle)
+        for connection in [*self._idle, *(each for each in self._live if each.is_kept)]:
+            connection.leave_to_parent()
         self._idle = deque()
+        self._live = weakref.WeakSet()
+        self._turns_held = 0
         self._opening = threading.BoundedSemaphore(_MAX_OPENING)
 
 
-def leave_to_parent(connection: Connection) -> None:
-    """Keep a connection of the parent process open in this one, and never close it."""
-    _inherited.append(connection)
+_pools: Final[weakref.WeakSet[DeadlinePool]] = weakref.WeakSet()
+
+
+def all_pools() -> list[DeadlinePool]:
+    """Return the pools of this process."""
+    return list(_pools)

@@ -9,8 +9,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from ..runtime import reset_after_fork
-from .opening import open_unpooled
+from .engine_guard import guard
+from .opening import closing_on_error, open_unpooled
 
 
 class _SideEngines:
@@ -18,7 +18,6 @@ class _SideEngines:
 
     def __init__(self) -> None:
         self._engines: weakref.WeakKeyDictionary[sa.Engine, sa.Engine] = weakref.WeakKeyDictionary()
-        reset_after_fork(self._reset_after_fork)
 
     def get(self, engine: sa.Engine) -> sa.Engine:
         own = self._engines.get(engine)
@@ -31,12 +30,9 @@ class _SideEngines:
                 pool_pre_ping=True,
             )
             own = self._engines.setdefault(engine, own)
-            event.listen(engine, "engine_disposed", lambda _, own=own: own.dispose())
+            beside = guard(own, beside=engine)
+            event.listen(engine, "engine_disposed", lambda _: beside.dispose())
         return own
-
-    def _reset_after_fork(self) -> None:
-        for engine in list(self._engines.values()):
-            engine.dispose(close=False)
 
 
 _side_engines: Final = _SideEngines()
@@ -64,11 +60,17 @@ def unpooled_engine(engine: sa.Engine) -> sa.Engine:
 
 
 def _engine_like(engine: sa.Engine, **pooling: Any) -> sa.Engine:
+    host = guard(engine)  # first: the new pool copies the listeners
     source = engine.pool.recreate()
+
+    def connect() -> Any:
+        host.require_usable()
+        return _with_implicit_begin(open_unpooled(source))
+
     isolation = {} if engine.dialect.name == "sqlite" else {"isolation_level": "READ COMMITTED"}
     return sa.create_engine(
         engine.url,
-        creator=lambda: _with_implicit_begin(open_unpooled(source)),
+        creator=connect,
         execution_options=dict(engine.get_execution_options()),
         hide_parameters=engine.hide_parameters,
         **pooling,
@@ -78,8 +80,9 @@ def _engine_like(engine: sa.Engine, **pooling: Any) -> sa.Engine:
 
 def _with_implicit_begin(dbapi_connection: Any) -> Any:
     """Let sqlite3 begin transactions implicitly, whatever the host set for its own connections."""
-    if isinstance(dbapi_connection, sqlite3.Connection):
-        if hasattr(dbapi_connection, "autocommit"):  # Python 3.12
-            dbapi_connection.autocommit = -1  # LEGACY_TRANSACTION_CONTROL
-        dbapi_connection.isolation_level = "DEFERRED"
+    with closing_on_error(dbapi_connection):
+        if isinstance(dbapi_connection, sqlite3.Connection):
+            if hasattr(dbapi_connection, "autocommit"):  # Python 3.12
+                dbapi_connection.autocommit = -1  # LEGACY_TRANSACTION_CONTROL
+            dbapi_connection.isolation_level = "DEFERRED"
     return dbapi_connection

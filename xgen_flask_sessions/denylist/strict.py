@@ -18,6 +18,7 @@ from sqlalchemy.orm import aliased
 from ..connections.drivers import compile_lookup
 from ..connections.pool import DeadlinePool
 from ..errors import DenylistUnavailable
+from ..runtime import reset_after_fork
 from ..store import dialects
 from ..store.tables import (
     ACCOUNT_CHANGED,
@@ -122,6 +123,10 @@ class StrictDenylist:
         self._get_host_connection = get_host_connection
         self._deadline_s = deadline_s
         self._source: _Database | None = None
+        self._reset_lock()
+        reset_after_fork(self._reset_lock)
+
+    def _reset_lock(self) -> None:
         self._lock = threading.Lock()
 
     def status(self, jti: str) -> TokenStatus | None:

@@ -10,9 +10,11 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import sqlalchemy as sa
 
+from .. import runtime
 from ..connections.drivers import compile_statement
-from ..connections.pool import Connection, DeadlinePool, leave_to_parent
-from ..runtime import has_green_threads, reset_after_fork, start
+from ..connections.pool import Connection, DeadlinePool
+from ..connections.sqlite_files import OpenFile
+from ..runtime import has_green_threads, notice_fork, reset_after_fork, start
 from ..store import feed_table
 from ..store.feed_table import Event
 from ..text import cause_of
@@ -44,15 +46,19 @@ class FeedReader:
         self._newest = compile_statement(feed_table.NEWEST, source.engine)[0]
         self._since, self._parameters = compile_statement(feed_table.SINCE, source.engine)
         self._connection: Connection | None = None
+        self._file: OpenFile | None = None
         self.newest: Event | None = None
         """The last event that was read; ``None`` if the feed has none."""
         self._started = False
 
     @property
     def connection(self) -> Connection:
-        """The connection, opened at the first use."""
-        if self._connection is None:
+        """The connection, opened at the first use and after a fork."""
+        if self._connection is None or not self._connection.is_open:
             self._connection = self.source.pool.open()
+            if self._connection.file != self._file:  # another file: rows without events differ, too
+                self._started = False
+                self._file = self._connection.file
         return self._connection
 
     def read(self) -> Batch:
@@ -67,6 +73,7 @@ class FeedReader:
             raise
 
     def _read(self) -> Batch:
+        _ = self.connection  # a new one may be to another file
         if not self._started:
             return self._resync()
         events: list[Event] = []
@@ -104,7 +111,7 @@ class FeedReader:
     def forget_connection(self) -> None:
         """Leave the connection to the parent process."""
         if self._connection is not None:
-            leave_to_parent(self._connection)
+            self._connection.leave_to_parent()
             self._connection = None
 
 
@@ -163,6 +170,7 @@ class Follower:
 
     def ensure_running(self, source: FeedSource) -> None:
         """Start the thread unless it runs; if it cannot be started, the next call retries."""
+        notice_fork()
         if self.is_running:
             return
         if has_green_threads():
@@ -200,17 +208,20 @@ class Follower:
                 if pause_s != _FIRST_PAUSE_S:
                     _log.info("The feed can be read again.")
                 pause_s = _FIRST_PAUSE_S
-                if self._stopped or not self._is_wanted():
+                if self._must_end():
                     return
                 self._wakeup.wait(reader.connection, self._rest_s)
             except Exception as error:
                 reader.close()
-                if self._stopped or not self._is_wanted():
+                if self._must_end():
                     return
                 if pause_s == _FIRST_PAUSE_S:  # log it once
                     _log.warning("The feed cannot be read: %s", cause_of(error))
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _must_end(self) -> bool:
+        return self._stopped or runtime.is_exiting or not self._is_wanted()
 
     def _reset_after_fork(self) -> None:
         self._on_fork()

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from ..clock import SECOND_US
 from ..errors import ConfigurationError, DenylistUnavailable
-from ..runtime import elapsed, has_green_threads, reset_after_fork, start
+from ..runtime import elapsed, has_green_threads, notice_fork, reset_after_fork, start
 from ..text import traceback_of
 from .redis_stream import Place, Read, RedisFeed, RedisUnavailable
 from .revoked import RevokedTokens
@@ -95,6 +95,7 @@ class RedisDenylist:
 
         :raises DenylistUnavailable: There is none.
         """
+        notice_fork()
         if self._thread is None:
             self.start()
         view = self.wait_until(self._first_until_s)
@@ -118,6 +119,7 @@ class RedisDenylist:
 
         :raises DenylistUnavailable: The system cannot start another thread now.
         """
+        notice_fork()
         with self._lock:
             if self._thread is not None:
                 return
@@ -138,6 +140,7 @@ class RedisDenylist:
 
     def close(self) -> None:
         """End the thread and close the connections; the next use starts a new one."""
+        notice_fork()
         with self._lock:
             thread, self._thread = self._thread, None
             self._stopped.set()

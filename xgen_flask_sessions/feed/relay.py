@@ -15,7 +15,7 @@ from .. import clock
 from ..connections.deadlines import watchdog
 from ..connections.side_engines import unpooled_engine
 from ..errors import ConfigurationError
-from ..runtime import start
+from ..runtime import notice_fork, start
 from ..text import cause_of
 from .follower import FeedReader, FeedSource, Follower
 from .publisher import Publisher
@@ -59,9 +59,11 @@ class Relay:
 
     def _reset_after_fork(self) -> None:
         self._publisher = self._make_publisher()
+        self._worker = None
 
     def ensure_running(self) -> None:
         """Start the thread, unless it runs; call it within an application context."""
+        notice_fork()
         if not self.follower.is_running:
             source = self._find_source()
             if source is not None:  # SQLite in memory has no other reader

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import select
+import selectors
 import threading
 import time
 import weakref
@@ -21,6 +21,10 @@ _INTERVAL_S: Final = 0.025
 
 _LISTEN_S: Final = 2.0
 """Seconds that LISTEN may take."""
+
+
+_Selector: Final = getattr(selectors, "PollSelector", selectors.SelectSelector)
+"""Windows has no poll; elsewhere, select refuses descriptors over 1023."""
 
 
 class Wakeup(Protocol):
@@ -42,7 +46,9 @@ class ChangeCounter:
     def wait(self, connection: Connection, seconds: float) -> None:
         until = time.monotonic() + seconds
         while True:
-            version = self._count(connection)
+            if not connection.is_open:  # it was closed for a fork
+                return
+            version = connection.data_version()
             # The first time, there may have been a commit before the counter was read.
             if self._seen.get(connection) != version:
                 self._seen[connection] = version
@@ -50,13 +56,6 @@ class ChangeCounter:
             if time.monotonic() >= until:
                 return
             time.sleep(_COUNTER_S)
-
-    @staticmethod
-    def _count(connection: Connection) -> int:
-        cursor = connection.dbapi_connection.execute("PRAGMA data_version")
-        (version,) = cursor.fetchone()
-        cursor.close()
-        return int(version)
 
 
 class Notifications:
@@ -79,9 +78,9 @@ class Notifications:
             return
         arrived = self._arrived[connection]
         if not _consume(driver) and not arrived:
-            poller = select.poll()
-            poller.register(driver.fileno(), select.POLLIN)
-            poller.poll(seconds * 1000)
+            with _Selector() as selector:
+                selector.register(driver.fileno(), selectors.EVENT_READ)
+                selector.select(seconds)
             _consume(driver)
         arrived.clear()
 

@@ -13,7 +13,9 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.orm import Session, SessionTransaction
 
 from ..connections.deadlines import watchdog
+from ..connections.engine_guard import require_own_connection
 from ..connections.side_engines import side_engine
+from ..connections.sqlite_files import UnusableFile
 from ..errors import DenylistUnavailable, LedgerUnavailable
 from . import commit_hooks, dialects
 from .reachability import Reachability
@@ -129,7 +131,8 @@ class Transactions:
         due = time.monotonic() + self.deadline_s
         try:
             connection = self.reachability.connection(session)
-        except DenylistUnavailable as error:
+            require_own_connection(connection)
+        except (DenylistUnavailable, UnusableFile) as error:
             raise LedgerUnavailable from error
         # Before the cut: a wait that the server itself ends costs no connection.
         milliseconds = int(self.deadline_s * 900)

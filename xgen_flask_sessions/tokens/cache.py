@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Final, Generic, TypeVar
 
-from ..runtime import reset_after_fork
+from ..runtime import notice_fork, reset_after_fork
 
 _T = TypeVar("_T")
 
@@ -40,6 +40,7 @@ class TokenCache(Generic[_T]):
         """
         if len(token) > _MAX_LENGTH:
             return
+        notice_fork()
         with self._lock:
             while len(self._claims) >= _MAX_TOKENS:
                 del self._claims[next(iter(self._claims))]

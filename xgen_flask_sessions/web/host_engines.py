@@ -8,6 +8,8 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
+from ..connections.closing import close_files_at_forks_and_exit
+from ..connections.engine_guard import guard
 from ..errors import ConfigurationError
 from ..store import dialects
 
@@ -45,6 +47,19 @@ def _require_transactions(engine: sa.Engine) -> None:
             "fails; set another isolation_level in SQLALCHEMY_ENGINE_OPTIONS, and use AUTOCOMMIT "
             "where you need it: db.engine.execution_options(isolation_level='AUTOCOMMIT')."
         )
+
+
+def guard_engines(app: Flask, db: SQLAlchemy) -> None:
+    """Guard the pools of an application's engines: at forks, at the exit, and against old files.
+
+    A no-op for an application that the host's Flask-SQLAlchemy does not know yet: its engine is
+    guarded at its first use.
+    """
+    close_files_at_forks_and_exit()
+    if app.extensions.get("sqlalchemy") is db:
+        with app.app_context():
+            for engine in db.engines.values():
+                guard(engine)
 
 
 class HostEngine:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from flask import Flask
 
+from ..runtime import notice_fork, reset_after_fork
 from ..state import get_state
 from . import refusals, request_scope
 from .host_routes import require_free_paths, warn_of_paths
@@ -37,6 +38,10 @@ class HostExtensions:
         self._login = login
         self._with_flask_admin = with_flask_admin
         self._is_complete = False
+        self._reset_lock()
+        reset_after_fork(self._reset_lock)
+
+    def _reset_lock(self) -> None:
         self._lock = threading.Lock()
 
     def attach(self) -> None:
@@ -54,6 +59,7 @@ class HostExtensions:
             begin_request()
 
     def _complete(self) -> None:
+        notice_fork()
         with self._lock:  # concurrent first requests wait
             self._adapt()
             state = get_state()

@@ -1,0 +1,221 @@
+"""Forks: a child shares no connection, and does not use an SQLite file that it cannot lock."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support.databases import MakeHost
+from tests.support.forked import Forked
+from tests.support.hosts import Host
+from tests.support.patience import until
+from tests.support.scripts import force_logout_elsewhere, open_and_close, run_script
+from xgen_flask_sessions import runtime
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks"),
+]
+
+
+class Scene(NamedTuple):
+    """A database with two users who are signed in, and no connection open."""
+
+    host: Host
+    url: str
+    path: Path
+    user: str
+    other: str
+    token: str
+    others_token: str
+
+    @property
+    def log(self) -> Path:
+        return Path(f"{self.path}-wal")
+
+
+@pytest.fixture
+def scene(make_host: MakeHost, tmp_path: Path) -> Iterator[Scene]:
+    path = tmp_path / "app.db"
+    url = f"sqlite:///{path}"
+    host = make_host(url)
+    user, other = host.add_user("alice"), host.add_user("bob")
+    token, others_token = host.issue(user).token, host.issue(other).token
+    host.dispose()
+    yield Scene(host, url, path, user, other, token, others_token)
+    host.dispose()
+
+
+@pytest.mark.parametrize(
+    ("mode", "how"),
+    [
+        ("strict", "daemon"),
+        ("strict", "bare"),
+        ("strict", "busy+hook"),
+        ("watch", "daemon"),
+        ("watch", "bare"),
+        ("watch", "querying+hook"),
+    ],
+)
+def test_a_forked_process_keeps_its_log_and_hears_of_revocations(
+    scene: Scene, mode: str, how: str
+) -> None:
+    with Forked(scene.url, mode, how, scene.token) as forked:
+        assert forked.verify(scene.token) == "ok"
+
+        open_and_close(scene.path)
+
+        assert scene.log.exists(), "the child holds its lock"
+        force_logout_elsewhere(scene.url, scene.user)
+        until(lambda: forked.verify(scene.token) == "revoked")
+        assert forked.ask("force", scene.other) == "ok"
+        assert scene.host.status(scene.others_token) == 401
+        assert forked.ask("query") == "2"
+
+
+@pytest.mark.parametrize(
+    ("mode", "how"), [("strict", "held+daemon"), ("strict", "held+bare"), ("watch", "held+hook")]
+)
+def test_a_process_that_inherited_an_open_file_refuses_every_token(
+    scene: Scene, mode: str, how: str
+) -> None:
+    with Forked(scene.url, mode, how, scene.token) as forked:
+        for _ in range(3):
+            assert forked.verify(scene.token) == "unavailable"
+        assert forked.ask("force", scene.other) == "unavailable"
+        assert forked.ask("issue", scene.other) == "unavailable"
+        log = forked.stop()
+
+    assert scene.host.status(scene.others_token) == 200, "nothing was half done"
+    assert log.count("cannot use the database") == 1
+
+
+def test_each_fork_of_a_busy_process_leaves_a_child_that_answers(scene: Scene) -> None:
+    """No child inherits a lock that a thread held at the fork."""
+    result = run_script(
+        """
+        import os, sys, threading
+        from tests.support.hosts import make_app
+
+        host = make_app(sys.argv[1], create_all=False)
+
+        def work():
+            while True:
+                host.status(sys.argv[2], "/api/user")
+
+        for _ in range(3):
+            threading.Thread(target=work, daemon=True).start()
+        for _ in range(25):
+            child = os.fork()
+            if child == 0:
+                os._exit(host.status(sys.argv[2]) // 4)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) * 4)
+        """,
+        scene.url,
+        scene.token,
+    )
+
+    answers = result.split()
+    assert len(answers) == 25
+    assert set(answers) <= {"200", "500"}  # 503 // 4 * 4
+    assert "200" in answers
+
+
+def test_the_parent_goes_on_after_a_fork(scene: Scene) -> None:
+    host = scene.host
+    assert host.status(scene.token) == 200
+    child = os.fork()
+    if child == 0:  # pragma: no cover: coverage does not follow
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    assert host.status(scene.token) == 200
+    host.force_logout(scene.user)
+    assert host.status(scene.token) == 401
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library's fork is called")
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_workers_forked_without_hooks_share_no_connection(
+    kind: str, request: pytest.FixtureRequest, make_host: MakeHost
+) -> None:
+    url: str = request.getfixturevalue(f"{kind}_url")
+    host = make_host(url)
+    tokens = [host.issue(host.add_user(name)).token for name in ("alice", "bob")]
+    with host.app.app_context():
+        url = host.db.engine.url.render_as_string(hide_password=False)
+
+    result = run_script(
+        """
+        import ctypes, os, sys, time
+        from tests.support.hosts import make_app
+
+        url, *tokens = sys.argv[1:]
+        host = make_app(url, create_all=False)
+        for token in tokens:
+            assert host.status(token, "/api/user") == 200
+        children = []
+        for token in tokens:
+            time.sleep(0.02)  # no thread waits for the interpreter's lock
+            child = ctypes.PyDLL(None).fork()
+            if child == 0:
+                answers = [host.status(token, "/api/user") for _ in range(100)]
+                os._exit(0 if answers == [200] * 100 else 1)
+            children.append(child)
+        print(*(os.waitpid(child, 0)[1] for child in children))
+        assert [host.status(token, "/api/user") for token in tokens] == [200, 200]
+        """,
+        url,
+        *tokens,
+    )
+
+    assert result == "0 0"
+
+
+def test_a_process_forked_without_hooks_has_its_own_threads_and_ends(
+    scene: Scene,
+) -> None:
+    with Forked(scene.url, "watch", "bare", scene.token) as forked:
+        until(lambda: forked.verify(scene.token) == "ok")
+        until(lambda: "xgen-sessions-watch" in forked.ask("threads"))
+        assert forked.ask("force", scene.user) == "ok"
+
+        assert forked.stop() == ""
+
+
+def test_memory_of_the_rate_limits_begins_at_the_first_use(scene: Scene) -> None:
+    result = run_script(
+        """
+        import sys, threading
+        from tests.support.hosts import make_app
+
+        make_app(sys.argv[1], create_all=False)
+        print(threading.active_count())
+        """,
+        scene.url,
+    )
+
+    assert result == "1"
+
+
+def test_one_thread_resets_the_state_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    resets: list[bool] = []
+
+    class Owner:
+        def reset(self) -> None:
+            resets.append(runtime.fork_was_prepared)
+            runtime.notice_fork()  # a reset may use what notices forks
+
+    owner = Owner()
+    runtime.reset_after_fork(owner.reset)
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "process_id", -1)
+        runtime.notice_fork()
+    runtime.notice_fork()
+
+    assert resets == [False]

@@ -1,0 +1,173 @@
+"""A host application in a forked process: python -m tests.support.forked URL MODE HOW TOKEN.
+
+The process uses its database, forks, and lets the child answer commands on stdin, one line each.
+
+``URL``
+    The database, which has the tables.
+``MODE``
+    ``XGEN_SESSIONS_CONSISTENCY``.
+``HOW``
+    How it forks: see :data:`FORKS`. Several, such as ``busy+hook``, are combined.
+``TOKEN``
+    A token to check before the fork.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn, Self
+
+import sqlalchemy as sa
+
+from tests.support.hosts import Host, make_app
+from xgen_flask_sessions import (
+    DenylistUnavailable,
+    LedgerUnavailable,
+    TokenError,
+)
+
+WAIT_S = 60
+"""Time limit of each step, in seconds."""
+
+FORKS = ("hook", "daemon", "bare")
+"""``hook``: ``os.fork``, and the parent lives. ``daemon``: twice, and the parents end. ``bare``:
+the C library's fork, without Python's hooks, as uWSGI does; the parent lives."""
+
+
+class Forked:
+    """A client's handle on the forked process."""
+
+    def __init__(self, url: str, mode: str, how: str, token: str) -> None:
+        self._command = [sys.executable, "-m", "tests.support.forked", url, mode, how, token]
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._end = threading.Timer(WAIT_S, self._process.kill)
+        self._end.start()
+        assert self._read() == "ready", self.stop()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self.stop()
+
+    def stop(self) -> str:
+        """Let the child end by itself, and return the log."""
+        try:
+            _, log = self._process.communicate(timeout=WAIT_S)
+        finally:
+            self._end.cancel()
+            self._process.kill()
+        return log
+
+    def ask(self, *words: str) -> str:
+        """Return the child's answer to a command."""
+        assert self._process.stdin is not None
+        print(*words, file=self._process.stdin, flush=True)
+        return self._read()
+
+    def verify(self, token: str) -> str:
+        """Return whether the child accepts a token: ``ok``, ``revoked``, ``unavailable``."""
+        return self.ask("verify", token)
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+def answer(host: Host, command: str, *words: str) -> str:
+    """Run a command in the child."""
+    try:
+        if command == "verify":
+            host.verify(words[0])
+        elif command == "force":
+            host.force_logout(words[0])
+        elif command == "issue":
+            return host.issue(words[0]).token
+        elif command == "query":
+            with host.app.app_context():
+                return str(host.db.session.scalar(sa.text("SELECT count(*) FROM users")))
+        elif command == "threads":
+            return ",".join(sorted({each.name for each in threading.enumerate()}))
+    except TokenError:
+        return "revoked"
+    except (DenylistUnavailable, LedgerUnavailable):
+        return "unavailable"
+    return "ok"
+
+
+def serve(host: Host) -> NoReturn:
+    """Answer commands until stdin ends, and exit as a process does."""
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(answer(host, *line.split()), flush=True)
+    sys.exit(0)
+
+
+def fork(how: str) -> int:
+    """Fork, and return 0 in the child."""
+    if how == "bare":
+        # The C library's condition variables keep threads that did not survive, so no thread may
+        # be waiting for the interpreter's lock.
+        time.sleep(0.02)
+        return int(ctypes.PyDLL(None).fork())
+    if how == "daemon":
+        if os.fork():
+            os._exit(0)
+        if os.fork():
+            os._exit(0)
+        return 0
+    return os.fork()
+
+
+def keep_busy(call: Callable[[], object]) -> None:
+    """Call a function again and again in another thread."""
+
+    def run() -> None:
+        while True:
+            with suppress(TokenError):
+                call()
+
+    threading.Thread(target=run, daemon=True).start()
+
+
+def main() -> None:
+    """Use the database, fork, and serve in the child."""
+    url, mode, hows, token = sys.argv[1:]
+    how = hows.split("+")
+    host = make_app(url, create_all=False, XGEN_SESSIONS_CONSISTENCY=mode)
+    host.verify(token)
+    with host.app.app_context():
+        host.db.session.scalars(sa.select(host.model)).all()
+    watch = host.app.extensions["xgen_sessions"].watch
+    while watch is not None and not watch.is_fresh():
+        host.verify(token)
+        time.sleep(0.002)
+    if "busy" in how:
+        keep_busy(lambda: host.verify(token))
+    if "querying" in how:
+        keep_busy(lambda: answer(host, "query"))
+    if "held" in how:  # a session that was not ended
+        host.app.app_context().push()
+        host.db.session.scalars(sa.select(host.model)).all()
+    child = fork(how[-1])
+    if child == 0:
+        serve(host)
+    os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -58,7 +58,21 @@ class _Memory(MemoryStorage):
                 for empty in [known for known, hits in list(self.events.items()) if not hits]:
                     del self.events[empty]
                 self._sweep_at = max(_SWEEP, 2 * len(self.events))
+            self._drop_future_hits(key)
             return super().acquire_entry(key, limit, expiry, amount)
+
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        """Return the start of the window and its hits; see the library."""
+        with self._lock:
+            self._drop_future_hits(key)
+            return super().get_moving_window(key, limit, expiry)
+
+    def _drop_future_hits(self, key: str) -> None:
+        """Drop hits from before the clock was set back: they would count until it catches up."""
+        now = time.time()
+        hits = self.events.get(key)
+        if hits and hits[0].atime > now:
+            hits[:] = [hit for hit in hits if hit.atime <= now]
 
 
 class _Store:

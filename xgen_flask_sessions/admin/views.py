@@ -292,7 +292,7 @@ def _notice(revocation_id: str | None) -> str | None:
         return None
     state = get_state()
     past = records.revocation(state.db.session(), revocation_id)
-    recent = past is not None and clock.now_us() - past.revoked_us < _NOTICE_US
+    recent = past is not None and abs(clock.now_us() - past.revoked_us) < _NOTICE_US
     if past is None or not recent or not past.user_id:
         return None
     if past.actor != state.users.id_of(current_user):

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import aliased
 
+from ..clock import MAX_RELEVANCE_US
 from ..connections.drivers import compile_lookup
 from ..connections.pool import DeadlinePool
 from ..errors import DenylistUnavailable
@@ -48,7 +49,8 @@ class TokenStatus(NamedTuple):
         """Return whether the token must be refused.
 
         Only the end of a renewed token lies in the future, so the clock counts only for it: an end
-        recorded by a machine whose clock is ahead takes effect at once.
+        recorded by a machine whose clock is ahead takes effect at once. So does the end of a
+        renewed token that lies far ahead.
 
         :param now_us: This machine's time in microseconds.
         """
@@ -56,7 +58,8 @@ class TokenStatus(NamedTuple):
             return True
         if self.ended_us is None:
             return False
-        return self.end_reason != RENEWED or self.ended_us <= now_us
+        until_us = self.ended_us - now_us
+        return self.end_reason != RENEWED or not 0 < until_us <= MAX_RELEVANCE_US
 
     @property
     def forced(self) -> bool:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from .. import clock
 from ..changes import Change
-from ..clock import SECOND_US
+from ..clock import MAX_RELEVANCE_US, SECOND_US
 from ..errors import SessionRevoked
 from . import dialects, feed_table, revocations
 from .dialects.base import INSERT_SESSION, LoginState, by_index, new_login
@@ -241,7 +241,8 @@ def renew(
     changed = old.end_reason == ACCOUNT_CHANGED
     if old.issued_us <= max(state.invalid_before_us, everyone_us):
         raise SessionRevoked(forced=not changed, account_changed=changed)
-    if old.ended_us is not None and (old.end_reason != RENEWED or old.ended_us <= now):
+    is_over = old.ended_us is not None and not 0 < old.ended_us - now <= MAX_RELEVANCE_US
+    if is_over or (old.ended_us is not None and old.end_reason != RENEWED):
         raise SessionRevoked(forced=old.end_reason == FORCE_LOGOUT, account_changed=changed)
     if identity is not UNKNOWN and not _is_holder(identity, old.login_id, state.account_mark):
         raise SessionRevoked

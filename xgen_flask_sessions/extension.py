@@ -47,6 +47,7 @@ from .web.host_engines import (
 )
 from .web.host_extensions import HostExtensions
 from .web.host_routes import require_free_blueprint, require_free_paths
+from .web.host_set_up import require_set_up
 from .web.login_bridge import LoginBridge
 
 
@@ -101,6 +102,7 @@ class XgenSessions:
             survives it. The user's deletion always ends them.
         :raises ConfigurationError: The set-up is wrong; the message names the fix.
         """
+        require_set_up(app, db, login_manager, complete=False)
         if "xgen_sessions" in app.extensions:
             raise ConfigurationError("XgenSessions has already been registered on this Flask app.")
         settings = Settings.from_config(app.config)
@@ -132,6 +134,7 @@ class XgenSessions:
             roster=Roster(users),
             authority=Authority(users, can_view, can_force_logout),
             triggers=Triggers(user_model, revoke_on, fields.active),
+            login_manager=login_manager,
             records_logins=login_manager is not None,
             rate_limits=RateLimits(settings),
             pruning=PiggybackPruning(settings.retention, settings.leeway),

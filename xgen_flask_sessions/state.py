@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from flask import Flask, current_app, has_app_context
+from flask_login import LoginManager
 from flask_sqlalchemy import SQLAlchemy
 
 from .denylist.checker import TokenChecker
@@ -48,6 +49,8 @@ class State:
     roster: Roster
     authority: Authority
     triggers: Triggers
+    login_manager: LoginManager | None
+    """The host's Flask-Login, if it was passed to ``init_app``."""
     records_logins: bool
     """Whether the application has Flask-Login, whose sessions are recorded, too."""
     rate_limits: RateLimits

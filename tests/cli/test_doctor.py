@@ -95,7 +95,8 @@ class TestSoundHost:
 
         assert {finding["level"] for finding in findings.values()} == {"ok"}
         assert list(findings) == [
-            "routes-checked", "routes-open", "keys", "cookies", "tables", "clock", "revocation",
+            "routes-checked", "routes-open", "keys", "cookies", "tables", "users-none", "clock",
+            "revocation",
         ]  # fmt: skip
 
 
@@ -262,7 +263,7 @@ class TestTables:
 
         findings = examine(host)
 
-        assert before == {"tables-missing"}
+        assert before == {"tables-missing", "users-unreadable"}
         assert upgrades[1].stdout == "The tables are up to date.\n"
         assert {finding["level"] for finding in findings.values()} == {"ok"}
         assert {"tables", "revocation"} < findings.keys()
@@ -735,10 +736,13 @@ class TestStandaloneAdminCenter:
 
         before = call(*command, "doctor", "--json", cwd=tmp_path, **environment)
         call(*command, "upgrade", cwd=tmp_path, **environment)
+        user = ["users", "create", "ann", "--password", "correct horse battery"]
+        call(*command[:2], *user, cwd=tmp_path, **environment)  # it makes the tables of users
         after = call(*command, "doctor", "--json", cwd=tmp_path, **environment)
 
         assert (before.returncode, before.stderr) == (1, "")
-        assert codes_in(before.stdout) == PLAIN_HTTP | {"tables-missing"}
+        missing = {"tables-missing", "users-unreadable"}
+        assert codes_in(before.stdout) == PLAIN_HTTP | missing
         assert "python -m xgen_flask_sessions xgen-sessions upgrade" in before.stdout
         assert (after.returncode, after.stderr) == (0, "")
         assert codes_in(after.stdout) == PLAIN_HTTP

@@ -56,7 +56,7 @@ class Flag:
     def __init__(
         self, model: type[Any], name: str | None, *, fix: str, default: bool = False
     ) -> None:
-        self._model, self.name, self._fix, self._default = model, name, fix, default
+        self.model, self.name, self._fix, self._default = model, name, fix, default
         self._readers: dict[type[Any], Callable[[Any], Any]] = {}
         self._reported: set[tuple[type[Any], str]] = set()
         self._column: sa.types.TypeEngine[Any] | None = None
@@ -99,7 +99,7 @@ class Flag:
         """
         if self._column is None:
             return None
-        attribute = getattr(self._model, str(self.name))
+        attribute = getattr(self.model, str(self.name))
         condition: sa.ColumnElement[bool]
         if not isinstance(self._column, sa.Boolean):
             condition = attribute == 1

@@ -19,6 +19,7 @@ from ..store.sign_ins import UNKNOWN, Identity
 from ..store.tables import UserLogin
 from ..text import spellings
 from ..tokens.claims import check_user_id
+from .attributes import Flag
 from .fields import UserAttributes, UserFields
 from .former import former_value
 from .keys import AccountKeys, Key
@@ -296,6 +297,16 @@ class UserDirectory:
             state.dict.get(name, part) for name, part in zip(self._keys.names, former, strict=True)
         ]
         return list(dict.fromkeys(map(self._keys.to_text, (current, former))))
+
+    @property
+    def model(self) -> type[Any]:
+        """The host's user model."""
+        return self._model
+
+    @property
+    def flags(self) -> tuple[Flag, ...]:
+        """The attributes that say yes or no about a user."""
+        return self._attributes.superuser, self._attributes.active, self._attributes.authenticated
 
     def is_active(self, user: Any) -> bool:
         """Return whether *user* may sign in and use sessions."""

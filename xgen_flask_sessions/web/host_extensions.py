@@ -12,6 +12,7 @@ from ..runtime import notice_fork, reset_after_fork
 from ..state import get_state
 from . import refusals, request_scope
 from .host_routes import require_free_paths, warn_of_paths
+from .host_set_up import require_set_up
 from .login_bridge import LoginBridge, begin_request
 from .login_views import warn_of_wrong
 
@@ -61,8 +62,9 @@ class HostExtensions:
     def _complete(self) -> None:
         notice_fork()
         with self._lock:  # concurrent first requests wait
-            self._adapt()
+            self._adapt(complete=True)
             state = get_state()
+            require_set_up(self._app, state.db, state.login_manager, complete=True)
             require_free_paths(self._app, state)
             warn_of_paths(self._app, state)
             warn_of_wrong(self._app)
@@ -71,11 +73,11 @@ class HostExtensions:
                 _set_up_flask_babel(self._app)
             self._is_complete = True
 
-    def _adapt(self) -> None:
+    def _adapt(self, *, complete: bool = False) -> None:
         refusals.convert_errors(self._app)
         self._not_exempt = [each for each in self._not_exempt if not _exempt(self._app, each)]
         if self._login is not None:
-            self._login.attach()
+            self._login.attach(complete=complete)
 
 
 def _exempt(app: Flask, name: str) -> bool:

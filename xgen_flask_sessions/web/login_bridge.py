@@ -63,10 +63,19 @@ class LoginBridge:
         """Return whether *login_manager* was passed to ``init_app``."""
         return hasattr(login_manager, _BRIDGE)
 
-    def attach(self) -> None:
-        """Replace the callbacks; call it again after the host has set its own."""
+    @staticmethod
+    def find(login_manager: LoginManager | None) -> LoginBridge | None:
+        """Return the bridge of a login manager, or ``None`` if there is none."""
+        return getattr(login_manager, _BRIDGE, None)
+
+    def attach(self, *, complete: bool = False) -> None:
+        """Replace the callbacks; call it again after the host has set its own.
+
+        :param complete: Whether the host has set its own; if it has no user loader, the plugin's
+            user model takes its place.
+        """
         loader = self._manager.user_callback
-        if loader is not None and loader != self._load_session_user:
+        if loader != self._load_session_user and (loader is not None or complete):
             self._host_user_loader = loader
             self._manager.user_loader(self._load_session_user)
         if self._manager.request_callback != self._load_user:
@@ -80,7 +89,7 @@ class LoginBridge:
     def _load_session_user(self, login_id: str) -> Any | None:
         """Return the user of a Flask-Login session or remember cookie, if it is valid."""
         if find_state() is None:
-            return self._host_user_loader(login_id)
+            return self._host_user_loader(login_id) if self._host_user_loader else None
         note_user_loaded()
         if login_recorder.is_signing_in(str(login_id)):
             return self.find_user(login_id)

@@ -10,6 +10,8 @@
     Keys and cookies, and secrets that can be guessed.
 ``database``
     Tables, connections, the clock, the users' addresses.
+``users``
+    Flask-SQLAlchemy, Flask-Login, and one real user.
 ``proof``
     Revoking a temporary token.
 ``findings``
@@ -36,6 +38,7 @@ from xgen_flask_sessions.cli.doctor.findings import (
 )
 from xgen_flask_sessions.cli.doctor.proof import prove_revocation
 from xgen_flask_sessions.cli.doctor.routes import examine_routes, unknown_endpoints
+from xgen_flask_sessions.cli.doctor.users import examine_extensions, examine_users
 from xgen_flask_sessions.state import State
 
 __all__ = ["Finding", "count", "describe", "examine", "represent", "unknown_endpoints"]
@@ -55,10 +58,16 @@ def examine(app: Flask, state: State, *, opened: Collection[str], program: str) 
 def _examine(app: Flask, state: State, opened: Collection[str], program: str) -> Iterator[Finding]:
     yield from examine_routes(app, opened, state.settings.guards)
     yield from examine_configuration(app, state.settings)
+    extensions = list(examine_extensions(app, state))
+    yield from extensions
+    if extensions:  # the rest would fail for the same reason
+        return
     engine = state.db.engine
     yield from examine_connections(engine, state.settings)
     tables = examine_tables(state, program)
     yield tables
+    if tables.code not in ("database-unusable", "database-unsupported"):
+        yield from examine_users(app, state)
     if tables.level != "problem":  # without them, the rest would fail for the same reason
         yield from examine_contents(app, state)
         yield prove_revocation(state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from sqlalchemy.orm import Session
 
 from tests.support.databases import MakeHost
 from tests.support.hosts import Host, bearer
+from tests.support.standalone import center_maker
 from xgen_flask_sessions import session_issued
+from xgen_flask_sessions.standalone.models import User, db
 from xgen_flask_sessions.text import cause_of, traceback_of
 from xgen_flask_sessions.web.problems import answer_errors
 
@@ -154,3 +157,32 @@ def test_a_failing_receiver_is_logged_without_values(
     assert "A receiver of a signal failed." in caplog.text
     assert "no such table: nowhere" in caplog.text
     assert "scrypt" not in caplog.text
+
+
+def test_the_admin_center_logs_an_unhandled_error_without_values(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with center_maker(tmp_path / "instance") as make:
+        center = make(PROPAGATE_EXCEPTIONS=False)
+
+        @center.app.get("/fails/<name>")
+        def fails(name: str) -> Any:
+            row = {"id": 1, "username": "admin", "password_hash": HASH}
+            db.session.execute(sa.insert(User), row)
+            return jsonify()
+
+        answer = center.browser().get("/fails/a%0Aforged: line")
+
+    assert answer.status_code == 500
+    assert "UNIQUE constraint failed" in caplog.text
+    assert "scrypt" not in caplog.text + answer.text
+    assert not any(line.startswith("forged") for line in caplog.text.splitlines())
+
+
+def test_the_admin_center_hides_parameters_in_every_message_of_its_engine(tmp_path: Path) -> None:
+    with center_maker(tmp_path / "instance") as make:
+        center = make()
+        with center.app.app_context(), pytest.raises(sa.exc.IntegrityError) as caught:
+            db.session.execute(sa.insert(User), {"username": "admin", "password_hash": HASH})
+
+    assert "scrypt" not in str(caught.value)

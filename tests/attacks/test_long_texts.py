@@ -22,8 +22,8 @@ from tests.support.standalone import ADMIN_PASSWORD, PAGE, Center, center_maker
 from xgen_flask_sessions import XgenSessions
 from xgen_flask_sessions.rate_limits import _plain
 from xgen_flask_sessions.standalone import accounts
-from xgen_flask_sessions.standalone.accounts import Profile
 from xgen_flask_sessions.standalone.commands import cli
+from xgen_flask_sessions.standalone.rules import Profile
 
 MOST = 1024
 """Characters that may be normalized at once: a few milliseconds at worst."""

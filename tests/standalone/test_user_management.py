@@ -12,10 +12,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.support.standalone import ADMIN_PASSWORD, PAGE, Center, sign_in
-from xgen_flask_sessions.standalone import accounts
-from xgen_flask_sessions.standalone.accounts import LAST_SUPERUSER, AccountError, Profile
+from xgen_flask_sessions.standalone import accounts, rules
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import MAX_NAME, Role, db
+from xgen_flask_sessions.standalone.rules import LAST_SUPERUSER, AccountError, Profile
 
 URL = "/admin/admin-users/"
 SIGN_IN = "/login?next=%2Fadmin%2Fadmin-users%2F"
@@ -204,8 +204,8 @@ class TestNewUser:
         by_role = post(browser, "new", username="eve", password=NEW_PASSWORD, roles="editor")
 
         assert (by_name.status_code, by_role.status_code) == (400, 400)
-        assert accounts.USERNAME_TAKEN in by_name.text
-        assert accounts.AT_ONCE in by_role.text
+        assert rules.USERNAME_TAKEN in by_name.text
+        assert rules.AT_ONCE in by_role.text
         assert len(center.rows("users")) == 2
 
 
@@ -251,7 +251,7 @@ class TestProfile:
         answer = send(browser, stale, f"{user_id}/profile", **form)
 
         assert answer.status_code == 400
-        assert accounts.CHANGED_MEANWHILE in answer.text
+        assert rules.CHANGED_MEANWHILE in answer.text
         assert center.user("bora") == before
         assert field_value(answer, "name") == change.name
         assert field_value(answer, "department") == change.department
@@ -271,8 +271,8 @@ class TestProfile:
         answer = send(browser, refused, f"{user_id}/profile", name="D")
 
         assert (refused.status_code, answer.status_code) == (400, 400)
-        assert accounts.NAME_RULE in refused.text
-        assert accounts.CHANGED_MEANWHILE in answer.text
+        assert rules.NAME_RULE in refused.text
+        assert rules.CHANGED_MEANWHILE in answer.text
         assert center.user("bora")["name"] == "C"
 
     def test_with_unusual_characters_can_be_changed(
@@ -353,14 +353,14 @@ class TestPasswordReset:
         user_id = center.add_user("bora")
 
         def fail(*_: object, **__: object) -> None:
-            raise AccountError("", accounts.AT_ONCE)
+            raise AccountError("", rules.AT_ONCE)
 
         monkeypatch.setattr(sessions, "force_logout", fail)
 
         answer = edit(browser, user_id, "password", password=NEW_PASSWORD, end_sessions="on")
 
         assert answer.status_code == 400
-        assert accounts.AT_ONCE in answer.text
+        assert rules.AT_ONCE in answer.text
         assert sign_in(center.browser(), "bora", ADMIN_PASSWORD).status_code == 303
 
     def test_of_the_own_password_leads_to_the_sign_in_page(
@@ -469,7 +469,7 @@ class TestAccess:
         answer = send(browser, stale, f"{user_id}/access", **form)
 
         assert answer.status_code == 400
-        assert accounts.CHANGED_MEANWHILE in answer.text
+        assert rules.CHANGED_MEANWHILE in answer.text
         assert center.user("bora") == before
         now = BeautifulSoup(answer.text, "html.parser")
         chosen = [str(field["value"]) for field in now.select("[name=status][checked]")]
@@ -542,7 +542,7 @@ class TestForms:
         answer = edit(browser, user_id, form, shown="", name="C", status="inactive")
 
         assert answer.status_code == 400
-        assert accounts.CHANGED_MEANWHILE in answer.text
+        assert rules.CHANGED_MEANWHILE in answer.text
         assert center.user("bora") == before
 
     @pytest.mark.parametrize("path", ["1/profile", "1/password", "1/access"])

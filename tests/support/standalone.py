@@ -15,9 +15,9 @@ from werkzeug.test import TestResponse
 
 from tests.support.hosts import PATIENT, bearer
 from xgen_flask_sessions.standalone import accounts, create_app, prepare
-from xgen_flask_sessions.standalone.accounts import Profile
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import User, db
+from xgen_flask_sessions.standalone.rules import Profile
 from xgen_flask_sessions.store import migrate
 
 ADMIN_PASSWORD = "correct horse battery"

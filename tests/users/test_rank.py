@@ -22,7 +22,7 @@ from tests.support.screen import FORCE_LOGOUT, SCREEN, form_for, page_of, sign_i
 from tests.support.standalone import Center, MakeCenter
 from xgen_flask_sessions import Forbidden
 from xgen_flask_sessions.standalone import accounts
-from xgen_flask_sessions.standalone.accounts import Profile
+from xgen_flask_sessions.standalone.rules import Profile
 
 
 def with_helpdesk(app: Flask) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ Knows its own users, pages and commands. Must not know more of the plugin than i
     The instance directory, the configuration, the users, the languages and the log.
 ``sign_in``, ``workspace``, ``admin_center``, ``user_admin``, ``error_pages``
     The pages.
-``accounts``, ``passwords``, ``seeding``, ``preparation``
+``accounts``, ``rules``, ``passwords``, ``seeding``, ``preparation``
     The rules and actions behind them.
 ``commands``, ``terminal``, ``server``
     ``python -m xgen_flask_sessions``.

@@ -1,4 +1,4 @@
-"""Users: finding, creating and changing them. All rules are here.
+"""Users: finding, creating and changing them.
 
 Each change is one transaction, including the end of sessions that belongs to it. Locks are taken
 in the plugin's order: the user's row first, its own rows after that.
@@ -7,7 +7,6 @@ in the plugin's order: the user's row first, its own rows after that.
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,59 +15,31 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload
 
-from xgen_flask_sessions import Forbidden, IssuedToken, LedgerUnavailable, gettext_noop
+from xgen_flask_sessions import Forbidden, IssuedToken, LedgerUnavailable
 from xgen_flask_sessions.standalone import passwords
 from xgen_flask_sessions.standalone.extensions import sessions
-from xgen_flask_sessions.standalone.models import (
-    MAX_NAME,
-    MAX_ROLE,
-    MAX_USERNAME,
-    Role,
-    User,
-    db,
+from xgen_flask_sessions.standalone.models import MAX_USERNAME, Role, User, db
+from xgen_flask_sessions.standalone.rules import (
+    AT_ONCE,
+    LAST_SUPERUSER,
+    PASSWORD_RULE,
+    USERNAME_RULE,
+    USERNAME_TAKEN,
+    AccountError,
+    NotInTime,
+    Profile,
+    StaleError,
+    composed_form,
+    is_username,
+    spellings_of,
 )
 
 PAGE_SIZE: Final = 50
 """Users on one page."""
-MAX_ROLES: Final = 20
-_MAX_PARTS: Final = 100
-"""Names of roles that are read, repeated and empty ones included."""
-_EXPANSION: Final = 4
-"""Characters at most that one composed character is typed as (Unicode Standard Annex 15)."""
-
-
-class AccountError(ValueError):
-    """The request is against the rules; the change was not made.
-
-    :param field: The name of the form field; empty if it concerns none.
-    :param message: A sentence for people, in English: a msgid.
-    """
-
-    def __init__(self, field: str, message: str) -> None:
-        self.field = field
-        self.message = message
-        super().__init__(message)
 
 
 class _ResetMeanwhile(Exception):
     """The password was reset while it was checked."""
-
-
-class NotInTime(AccountError):
-    """The database could not make the change in time.
-
-    :param undone: Whether nothing was changed for certain.
-    """
-
-    def __init__(self, *, undone: bool) -> None:
-        super().__init__("", NOT_IN_TIME if undone else UNKNOWN)
-
-
-class StaleError(AccountError):
-    """The user has changed since the form was shown."""
-
-    def __init__(self) -> None:
-        super().__init__("", CHANGED_MEANWHILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,60 +53,6 @@ class UserPage:
     total: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """A user's name, department and roles, as typed in a form."""
-
-    name: str | None
-    department: str | None
-    roles: tuple[str, ...]
-
-    @classmethod
-    def parse(cls, name: str, department: str, roles: str) -> Profile:
-        """Parse a profile from the texts of a form.
-
-        :param roles: Names, separated by commas.
-        :raises AccountError: One of them is too long, or not printable.
-        """
-        parts = roles.split(",", _MAX_PARTS)
-        names = dict.fromkeys(part for part in (_tidy(part, MAX_ROLE) for part in parts) if part)
-        if (
-            len(parts) > _MAX_PARTS
-            or len(names) > MAX_ROLES
-            or any(not _is_text(role, MAX_ROLE) for role in names)
-        ):
-            raise AccountError("roles", ROLES_RULE)
-        return cls(
-            name=_optional("name", NAME_RULE, name),
-            department=_optional("department", DEPARTMENT_RULE, department),
-            roles=tuple(names),
-        )
-
-
-NAME_RULE: Final = gettext_noop("A name has at most 150 printable characters.")
-DEPARTMENT_RULE: Final = gettext_noop("A department has at most 150 printable characters.")
-ROLES_RULE: Final = gettext_noop("At most 20 roles, each of at most 50 printable characters.")
-USERNAME_RULE: Final = gettext_noop(
-    "A username has 1 to 150 printable characters, and no spaces at either end."
-)
-USERNAME_TAKEN: Final = gettext_noop("This username is taken.")
-PASSWORD_RULE: Final = gettext_noop("A password has 8 to 256 characters.")
-LAST_SUPERUSER: Final = gettext_noop(
-    "This is the last active SuperUser. Make another user a SuperUser first."
-)
-AT_ONCE: Final = gettext_noop("Another administrator made a change at the same time. Try again.")
-NOT_IN_TIME: Final = gettext_noop(
-    "The database did not answer in time. Nothing was changed. Try again."
-)
-UNKNOWN: Final = gettext_noop(
-    "The database went away while the change was made. Check whether it was made."
-)
-CHANGED_MEANWHILE: Final = gettext_noop(
-    "The user was changed in the meantime. The form shows the current values. Repeat your change "
-    "if it is still needed."
-)
-
-
 def find(user_id: int) -> User | None:
     """Return the user of that id, or ``None``."""
     return db.session.get(User, user_id)
@@ -143,10 +60,10 @@ def find(user_id: int) -> User | None:
 
 def find_by_username(username: str) -> User | None:
     """Return the user of that name, or ``None``; accepts any text."""
-    composed = _composed(username, MAX_USERNAME)
-    if not _is_username(composed):
+    composed = composed_form(username, MAX_USERNAME)
+    if not is_username(composed):
         return None
-    forms = _spellings(username, composed)
+    forms = spellings_of(username, composed)
     users = db.session.scalars(sa.select(User).where(User.username.in_(forms)))
     found = {user.username: user for user in users}  # two, if both forms were imported
     return next((found[form] for form in forms if form in found), None)
@@ -186,7 +103,7 @@ def search(text: str, number: int) -> UserPage:
     :param text: In any case (on SQLite, for ASCII letters only); empty for all users.
     :param number: Counted from 1; past the end, it means the last page.
     """
-    forms = _spellings(text, _composed(text, MAX_USERNAME))
+    forms = spellings_of(text, composed_form(text, MAX_USERNAME))
     where: sa.ColumnElement[bool] = sa.true()
     if min(map(len, forms)) > MAX_USERNAME:
         where = sa.false()  # longer than any name
@@ -226,8 +143,8 @@ def create(
     :raises Forbidden: *actor* is a user object, but not an active SuperUser.
     :raises AccountError: The username is taken, or a value is against the rules.
     """
-    username = _composed(username, MAX_USERNAME)
-    if not _is_username(username):
+    username = composed_form(username, MAX_USERNAME)
+    if not is_username(username):
         raise AccountError("username", USERNAME_RULE)
     _require_acceptable(password)
     if find_by_username(username) is not None:
@@ -397,41 +314,3 @@ def _roles(session: Session, names: tuple[str, ...]) -> list[Role]:
 def _require_acceptable(password: str) -> None:
     if not passwords.is_acceptable(password):
         raise AccountError("password", PASSWORD_RULE)
-
-
-def _is_username(text: str) -> bool:
-    return _is_text(text, MAX_USERNAME) and text == text.strip()
-
-
-def _is_text(text: str, length: int) -> bool:
-    # Neither control characters nor lone surrogates are printable.
-    return 0 < len(text) <= length and text.isprintable()
-
-
-def _optional(field: str, rule: str, text: str) -> str | None:
-    tidy = _tidy(text, MAX_NAME)
-    if tidy and not _is_text(tidy, MAX_NAME):
-        raise AccountError(field, rule)
-    return tidy or None
-
-
-def _tidy(text: str, length: int) -> str:
-    return _composed(text.strip(), length).strip()
-
-
-def _composed(text: str, length: int) -> str:
-    """Return *text* in its composed form (NFC).
-
-    A text that is too long for *length* characters is returned as it is: to compose takes the
-    square of its length.
-    """
-    return unicodedata.normalize("NFC", text) if len(text) <= _EXPANSION * length else text
-
-
-def _spellings(text: str, composed: str) -> list[str]:
-    """Return a name as it is, composed and decomposed, each once: it may be imported in any form.
-
-    :param composed: The result of :func:`_composed`.
-    """
-    decomposed = unicodedata.normalize("NFD", composed) if len(composed) <= MAX_NAME else composed
-    return list(dict.fromkeys((text, composed, decomposed)))

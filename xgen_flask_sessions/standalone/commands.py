@@ -16,12 +16,12 @@ from flask.cli import AppGroup, ScriptInfo
 
 from xgen_flask_sessions import XgenSessions, cli_errors
 from xgen_flask_sessions.standalone import accounts, seeding
-from xgen_flask_sessions.standalone.accounts import AccountError, Profile
 from xgen_flask_sessions.standalone.application import create_app
 from xgen_flask_sessions.standalone.extensions import sessions as plugin
 from xgen_flask_sessions.standalone.logs import log_to_stderr
 from xgen_flask_sessions.standalone.models import User
 from xgen_flask_sessions.standalone.preparation import prepare
+from xgen_flask_sessions.standalone.rules import AccountError, Profile
 from xgen_flask_sessions.standalone.terminal import (
     json_option,
     operator,

@@ -17,9 +17,9 @@ from xgen_flask_sessions import (
     cause_of,
 )
 from xgen_flask_sessions.standalone import accounts
-from xgen_flask_sessions.standalone.accounts import AccountError, NotInTime, Profile
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import User, db
+from xgen_flask_sessions.standalone.rules import AccountError, NotInTime, Profile
 
 FIRST_USERNAME: Final = "admin"
 _ATTEMPTS: Final = 10

@@ -1,6 +1,6 @@
 """The screen **User Management**, a view of Flask-Admin.
 
-Holds no rules: those are in ``accounts``.
+Holds no rules: those are in ``accounts`` and ``rules``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from flask_login import current_user
 
 from xgen_flask_sessions import AdminCenterView, cause_of, gettext, gettext_noop, lazy_gettext
 from xgen_flask_sessions.standalone import accounts
-from xgen_flask_sessions.standalone.accounts import AccountError, NotInTime, Profile, StaleError
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import MAX_USERNAME, User
+from xgen_flask_sessions.standalone.rules import AccountError, NotInTime, Profile, StaleError
 from xgen_flask_sessions.standalone.sign_in import to_sign_in
 
 ENDPOINT: Final = "admin-users"

@@ -14,8 +14,11 @@ from tests.docs.blocks import PYTHON, ROOT, blocks
 pytestmark = pytest.mark.slow
 
 PRELUDES = Path(__file__).with_name("preludes")
-LANGUAGES = {"python", "sh", "text", "html"}
-RUN = {"README.md": "tests/docs/test_readme.py"}
+LANGUAGES = {"python", "sh", "text", "html", "nginx"}
+RUN = {
+    "README.md": "tests/docs/test_readme.py",
+    "deploying.md": "tests/docs/test_deploying.py",
+}
 """For each page with a block that a test runs, the test."""
 
 

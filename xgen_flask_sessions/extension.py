@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +22,7 @@ from .denylist.strict import StrictDenylist
 from .denylist.watch import Watch
 from .errors import ConfigurationError
 from .feed.relay import Relay
+from .feed.signed_state import StateSigner
 from .feed.wakeups import DatabaseWakeup, FixedInterval
 from .rate_limits import RateLimits
 from .roster.roster import Roster
@@ -33,6 +34,7 @@ from .store.reachability import Reachability
 from .store.tables import copy_tables
 from .store.transactions import Transactions
 from .tokens.codec import TokenCodec
+from .tokens.keys import Key
 from .users.authority import Authority, Permission
 from .users.directory import UserDirectory
 from .users.fields import UserFields, require_login_attributes
@@ -117,7 +119,8 @@ class XgenSessions:
         denylist = StrictDenylist(
             HostEngine(db).get, lambda: db.session.connection(), settings.deadline.total_seconds()
         )
-        codec = _codec(settings)
+        keys = load_keys(settings)
+        codec = _codec(settings, keys)
         watch = _watch(settings, db, denylist)
         strict = TokenChecker(codec, denylist)
         state = State(
@@ -128,7 +131,7 @@ class XgenSessions:
             strict_checker=strict,
             denylist=denylist,
             watch=watch,
-            relay=_relay(settings, denylist),
+            relay=_relay(settings, keys, denylist),
             transactions=_transactions(settings, db, denylist),
             users=users,
             roster=Roster(users),
@@ -197,9 +200,9 @@ def _check_screen(
         )
 
 
-def _codec(settings: Settings) -> TokenCodec:
+def _codec(settings: Settings, keys: Sequence[Key]) -> TokenCodec:
     return TokenCodec(
-        load_keys(settings),
+        keys,
         issuer=settings.issuer,
         audience=settings.audience,
         leeway_us=settings.leeway // timedelta(microseconds=1),
@@ -222,7 +225,7 @@ def _watch(settings: Settings, db: SQLAlchemy, denylist: StrictDenylist) -> Watc
     return Watch(denylist, DatabaseWakeup(FixedInterval()), settings.max_staleness.total_seconds())
 
 
-def _relay(settings: Settings, denylist: StrictDenylist) -> Relay | None:
+def _relay(settings: Settings, keys: Sequence[Key], denylist: StrictDenylist) -> Relay | None:
     if settings.redis_url is None:
         return None
     if has_green_threads():
@@ -230,7 +233,13 @@ def _relay(settings: Settings, denylist: StrictDenylist) -> Relay | None:
             "XGEN_SESSIONS_REDIS_URL needs real threads, but gevent or eventlet replaces them; "
             "leave it out, and run 'flask xgen-sessions relay' with it beside this process."
         )
-    return Relay(settings.redis_url, settings.issuer, denylist.source)
+    signer = StateSigner(keys, settings.issuer)
+    if not signer.can_sign:
+        raise ConfigurationError(
+            "XGEN_SESSIONS_REDIS_URL needs XGEN_SESSIONS_PRIVATE_KEY, which signs the feed; leave "
+            "it out in an application that only verifies tokens."
+        )
+    return Relay(settings.redis_url, settings.issuer, signer, denylist.source)
 
 
 def _transactions(settings: Settings, db: SQLAlchemy, denylist: StrictDenylist) -> Transactions:

@@ -151,7 +151,8 @@ class Settings:
     )
     redis_url: str | None = _setting(
         "The Redis that receives the feed for services without the database, such as "
-        "``redis://host:6379/0``. It needs the extra ``redis``.",
+        "``redis://host:6379/0``. It needs the extra ``redis``, and the key that signs tokens. Two "
+        "deployments need two issuers or two databases of Redis.",
         secret=True,
     )
     trusted_origins: frozenset[str] = _setting(

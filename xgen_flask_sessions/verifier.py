@@ -13,9 +13,10 @@ from typing import Final, Self
 
 from . import clock
 from .clock import MAX_LEEWAY, SECOND_US
-from .errors import ConfigurationError, SessionRevoked
+from .errors import ConfigurationError, SessionRevoked, TokenInvalid
 from .feed.redis_denylist import RedisDenylist
 from .feed.redis_stream import SHORTEST_STALENESS_S
+from .feed.signed_state import FeedState, StateSigner
 from .runtime import elapsed
 from .tokens.claims import VerifiedToken as VerifiedToken
 from .tokens.claims import verified_token
@@ -26,6 +27,8 @@ _log = logging.getLogger(__name__)
 
 _ALL_ENDED: Final = "An administrator, or a change of the account, ended the session."
 _LONGEST_STALENESS_S: Final = 60.0
+_MAX_LOGGED: Final = 100
+"""Other deployments that are logged, at most."""
 _KEYS_S: Final = 1.0
 """Seconds between two checks of the JWKS file."""
 
@@ -34,8 +37,8 @@ class Verifier:
     """Checks tokens against keys and a denylist in memory that follows the feed in Redis.
 
     One thread per process follows the feed. It always knows the age of its knowledge. Once that
-    exceeds *max_staleness*, or if Redis has lost the feed or a part of it, no token passes until
-    the feed is complete again. So a revoked token is refused *max_staleness* seconds after the
+    exceeds *max_staleness*, or if the feed is incomplete or not proven by the keys, no token passes
+    until it is whole again. So a revoked token is refused *max_staleness* seconds after the
     revocation's commit at the latest, whatever fails; usually within milliseconds.
 
     Two facts that a database would know are unknown here: that a genuine token was never recorded,
@@ -81,10 +84,13 @@ class Verifier:
         self._issuer = issuer
         self._audience = audience
         self._leeway_us = round(leeway * SECOND_US)
-        self._denylist = RedisDenylist(redis_url, issuer, max_staleness, self._reread_keys)
+        self._denylist = RedisDenylist(
+            redis_url, issuer, max_staleness, self._open_state, self._reread_keys
+        )
         self._keys = VerifyingKeys(secret_key, public_keys, jwks_file, previous_keys)
         self._keys_due_s = 0.0
-        self._codec = self._make_codec()
+        self._logged_deployments: set[str] = set()
+        self._load_keys()
 
     def verify(self, token: str) -> VerifiedToken:
         """Check one token.
@@ -93,7 +99,7 @@ class Verifier:
         wait.
 
         :param token: The compact JWS, as sent.
-        :raises TokenInvalid: This deployment did not issue it.
+        :raises TokenInvalid: The deployment whose feed is in Redis did not issue it.
         :raises TokenExpired: Its ``exp`` has passed.
         :raises SessionRevoked: Its session, its user or everyone was signed out after its issue.
         :raises DenylistUnavailable: The revocations are unknown now; the token must not pass.
@@ -103,6 +109,10 @@ class Verifier:
         view = self._denylist.view
         if view is None or view.fresh_until_s <= elapsed():
             view = self._denylist.first_view()
+        # Tokens of earlier releases do not name their deployment.
+        if claims.deployment != view.deployment and claims.deployment is not None:
+            self._log_deployment(claims.deployment, view.deployment)
+            raise TokenInvalid("Another deployment issued the token.")
         revoked = view.revoked.revoked_by(
             claims.user_id, claims.session_id, claims.issued_us, now_us
         )
@@ -138,13 +148,29 @@ class Verifier:
     ) -> None:
         self.close()
 
-    def _make_codec(self) -> TokenCodec:
-        return TokenCodec(
-            self._keys.load(),
-            issuer=self._issuer,
-            audience=self._audience,
-            leeway_us=self._leeway_us,
+    def _load_keys(self) -> None:
+        keys = self._keys.load()
+        self._signer = StateSigner(keys, self._issuer)
+        self._codec = TokenCodec(
+            keys, issuer=self._issuer, audience=self._audience, leeway_us=self._leeway_us
         )
+
+    def _open_state(self, text: bytes) -> FeedState:
+        return self._signer.open(text)
+
+    def _log_deployment(self, issued_by: str, published_by: str) -> None:
+        """Log once that tokens of another deployment are refused."""
+        logged = self._logged_deployments
+        if issued_by not in logged and len(logged) < _MAX_LOGGED:
+            logged.add(issued_by)
+            _log.warning(
+                "A token of the deployment %s was refused: the feed in Redis is that of the "
+                "deployment %s. If this service belongs to the first, the two share the issuer %r "
+                "and Redis by mistake; `flask xgen-sessions doctor` says how to change it.",
+                issued_by,
+                published_by,
+                self._issuer,
+            )
 
     def _reread_keys(self) -> None:
         """Read the JWKS file again if it has changed; keep the keys if it cannot be used."""
@@ -153,6 +179,6 @@ class Verifier:
         self._keys_due_s = elapsed() + _KEYS_S
         try:
             if self._keys.have_changed():
-                self._codec = self._make_codec()
+                self._load_keys()
         except (OSError, ConfigurationError) as error:
             _log.error("The keys were not reloaded, and the current ones stay in use: %s", error)

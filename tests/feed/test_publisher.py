@@ -14,7 +14,7 @@ from freezegun import freeze_time
 
 from tests.support.databases import REDIS
 from tests.support.patience import at_once, within
-from tests.support.relaying import Deployment, answer, deployed
+from tests.support.relaying import SECRET, Deployment, answer, deployed
 from xgen_flask_sessions.changes import Change, Event
 from xgen_flask_sessions.clock import now_us
 from xgen_flask_sessions.errors import ConfigurationError
@@ -22,8 +22,12 @@ from xgen_flask_sessions.feed import publisher as relay_module
 from xgen_flask_sessions.feed.publisher import Publisher
 from xgen_flask_sessions.feed.redis_stream import Keys, RedisFeed, RedisUnavailable
 from xgen_flask_sessions.feed.revoked import RevokedTokens
+from xgen_flask_sessions.feed.signed_state import FeedRefused, StateSigner
+from xgen_flask_sessions.feed.snapshot import Snapshot
+from xgen_flask_sessions.tokens.keys import load_key
 
 NOWHERE = "redis://127.0.0.1:1/0"
+SIGNER = StateSigner([load_key(SECRET)], "xgen")
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ def test_concurrent_relays_add_each_event_once(deployment: Deployment) -> None:
     relayers = [deployment.relayer() for _ in range(4)]
     for relayer in relayers:
         relayer.beat()
-    history = deployment.meta()["history"]
+    history = deployment.state.history
 
     def relay(index: int) -> None:
         for turn in range(25):
@@ -59,7 +63,7 @@ def test_concurrent_relays_add_each_event_once(deployment: Deployment) -> None:
     relayers[0].beat()
 
     assert deployment.positions() == list(range(26))
-    assert deployment.meta()["history"] == history
+    assert deployment.state.history == history
 
 
 def test_relays_that_begin_a_feed_at_once_do_not_mix_it(deployment: Deployment) -> None:
@@ -87,18 +91,18 @@ def test_events_that_were_read_too_long_ago_change_nothing(deployment: Deploymen
     early.beat()
     late.beat()
     deployment.force_out("ada")
-    mark = early.relay.redis_time_us()
+    mark = early.relay.look()
     events = early.read()
     deployment.force_out("bob")
     late.beat()
-    before = deployment.meta()
+    before = deployment.state
 
     early.publish(mark, events)
 
-    assert deployment.meta() == before
+    assert deployment.state == before
     assert deployment.positions() == [0, 1, 2]
     early.beat()
-    assert deployment.meta()["history"] == before["history"]
+    assert deployment.state.history == before.history
     assert deployment.positions() == [0, 1, 2]
 
 
@@ -106,10 +110,10 @@ def test_the_heartbeat_is_from_before_the_database_was_read(deployment: Deployme
     relayer = deployment.relayer()
     relayer.beat()
 
-    mark = relayer.relay.redis_time_us()
+    mark = relayer.relay.look()
     relayer.publish(mark, relayer.read())
 
-    assert int(deployment.meta()["heartbeat"]) == mark
+    assert deployment.state.heartbeat_us == mark.now_us
 
 
 def test_a_process_that_was_down_for_long_begins_a_new_feed(deployment: Deployment) -> None:
@@ -117,11 +121,11 @@ def test_a_process_that_was_down_for_long_begins_a_new_feed(deployment: Deployme
     for user in "abc":
         deployment.force_out(user)
     late = deployment.relayer()
-    heartbeat = deployment.meta()["heartbeat"]
+    heartbeat = deployment.state.heartbeat_us
 
     late.beat()
     assert (
-        deployment.meta()["heartbeat"] == heartbeat
+        deployment.state.heartbeat_us == heartbeat
     )  # another relay may have the events in between
     late.beat()
 
@@ -135,10 +139,11 @@ def test_events_that_could_not_be_sent_are_sent_later(
     relayer.beat()
     deployment.force_out("ada")
     events = relayer.read()
-    relayer.relay._down_until = float("inf")
+    look = relayer.relay.look()
+    relayer.relay._writer._down_until = float("inf")
     with pytest.raises(RedisUnavailable):
-        relayer.publish(0, events)
-    relayer.relay._down_until = 0
+        relayer.publish(look, events)
+    relayer.relay._writer._down_until = 0
 
     relayer.beat()
 
@@ -157,12 +162,12 @@ def test_many_events_are_published_in_pages(
     for user in range(10):
         deployment.force_out(f"user {user}")
     other.read()
-    mark = relayer.relay.redis_time_us()
+    mark = relayer.relay.look()
 
     relayer.publish(mark, relayer.read())
 
     assert deployment.positions() == list(range(11))
-    assert int(deployment.meta()["heartbeat"]) == mark
+    assert deployment.state.heartbeat_us == mark.now_us
 
 
 @pytest.mark.parametrize("goes_on", [False, True])
@@ -181,7 +186,7 @@ def test_a_restored_database_begins_a_new_feed(
         relayer.beat()
         verifier.step()
         assert answer(verifier, token) == "forced out"
-        history = deployment.meta()["history"]
+        history = deployment.state.history
 
         deployment.engine.dispose()
         for file in tmp_path.glob("test.db*"):
@@ -192,7 +197,7 @@ def test_a_restored_database_begins_a_new_feed(
         relayer.beat()
         verifier.step()
 
-        assert deployment.meta()["history"] != history
+        assert deployment.state.history != history
         assert answer(verifier, token) == answer(deployment.strict, token) == "good"
 
 
@@ -224,21 +229,21 @@ def test_a_redis_restored_to_an_older_state_is_brought_up_to_date(deployment: De
 def test_a_missing_redis_causes_no_delay(
     redis_issuer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    relay = Publisher(NOWHERE, redis_issuer)
+    relay = Publisher(NOWHERE, redis_issuer, SIGNER)
 
-    monkeypatch.setattr(relay_module, "_PAUSE_S", 60)
+    monkeypatch.setattr("xgen_flask_sessions.feed.redis_writer._PAUSE_S", 60)
     with pytest.raises(RedisUnavailable):
-        within(1, relay.redis_time_us)
+        within(1, relay.look)
     with pytest.raises(RedisUnavailable, match="a moment ago"):
-        relay.redis_time_us()
+        relay.look()
     with pytest.raises(RedisUnavailable):
-        within(1, lambda: RedisFeed(NOWHERE, redis_issuer).wait(0, 1))
+        within(1, lambda: RedisFeed(NOWHERE, redis_issuer, SIGNER.open).wait(0, 1))
 
 
 def test_a_wait_ends_as_soon_as_the_stream_grows(deployment: Deployment, redis_issuer: str) -> None:
     relayer = deployment.relayer()
     relayer.beat()
-    reader = RedisFeed(REDIS, redis_issuer)
+    reader = RedisFeed(REDIS, redis_issuer, deployment.signer.open)
     deployment.force_out("ada")
     beat = threading.Timer(0.1, relayer.beat)
     beat.start()
@@ -254,12 +259,12 @@ def test_a_missing_driver_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
 
     with pytest.raises(ConfigurationError, match=r"xgen-flask-sessions\[redis\]"):
-        Publisher(NOWHERE, "xgen")
+        Publisher(NOWHERE, "xgen", SIGNER)
 
 
 def test_a_wrong_url_is_reported_without_its_password() -> None:
     with pytest.raises(ConfigurationError, match="redis://host") as refused:
-        Publisher("http://:secret@host", "xgen")
+        Publisher("http://:secret@host", "xgen", SIGNER)
 
     assert "secret" not in str(refused.value)
 
@@ -278,50 +283,66 @@ def test_another_history_is_detected_by_the_preceding_event(deployment: Deployme
     relayer.beat()
     deployment.force_out("ada")
     relayer.beat()
-    history = deployment.meta()["history"]
+    history = deployment.state.history
     other = deployment.relayer()
     change = Change("user", "bob", None, 1)
     events = [Event(1, "another", change), Event(2, "its successor", change)]
     other.newest = events[-1]
 
-    other.publish(other.relay.redis_time_us(), events)
+    other.publish(other.relay.look(), events)
 
-    assert deployment.meta()["history"] != history
+    assert deployment.state.history != history
     assert deployment.positions() == [1]
 
 
-def test_a_snapshot_replaces_only_the_epoch_that_it_was_made_for(deployment: Deployment) -> None:
-    relayer = deployment.relayer()
+def test_a_snapshot_replaces_only_the_feed_that_it_was_made_for(deployment: Deployment) -> None:
+    relayer, other = deployment.relayer(), deployment.relayer()
     relayer.beat()
-    before = deployment.meta()
+    seen = relayer.relay.look()
+    deployment.lose_feed()
 
-    assert not relayer.relay._put(0, "another epoch", deployment.snapshot(), "a new history")
+    replace = relayer.relay._installer.replace
+    other.beat()  # it makes the feed again
+    before = deployment.state
+    assert not replace(seen, deployment.id, deployment.snapshot)
+    assert deployment.state == before
 
-    assert deployment.meta() == before
+    deployment.lose_feed()
+    seen = relayer.relay.look()
+
+    def read_meanwhile() -> Snapshot:
+        deployment.redis.delete(deployment.keys.lock)  # it took too long
+        other.beat()
+        return deployment.snapshot()
+
+    assert not replace(seen, deployment.id, read_meanwhile)
     assert list(deployment.redis.scan_iter(f"{deployment.keys.snapshot}:*")) == []
+    other.beat()
+    assert other.snapshots == 2
 
 
 def test_the_heartbeat_never_falls(deployment: Deployment) -> None:
     early, late = deployment.relayer(), deployment.relayer()
     early.beat()
     late.beat()
-    mark = early.relay.redis_time_us()
+    mark = early.relay.look()
     events = early.read()
     late.beat()
-    heartbeat = deployment.meta()["heartbeat"]
+    heartbeat = deployment.state.heartbeat_us
 
     early.publish(mark, events)
 
-    assert int(heartbeat) > mark
-    assert deployment.meta()["heartbeat"] == heartbeat
+    assert heartbeat > mark.now_us
+    assert deployment.state.heartbeat_us == heartbeat
 
 
 def set_clock_back(deployment: Deployment) -> None:
     """Write times of an hour ahead to Redis, as if its clock had been set back since then."""
-    seconds, _ = deployment.redis.time()
-    later = (int(seconds) + 3600) * 10**6
-    deployment.redis.hset(
-        deployment.keys.meta, mapping=dict.fromkeys(("heartbeat", "changed", "made"), later)
+    later_us = deployment.redis_time_us() + 3600 * 10**6
+    deployment.change_state(
+        heartbeat_us=later_us,
+        audited_us=later_us,
+        snapshot=deployment.state.snapshot._replace(made_us=later_us),
     )
 
 
@@ -330,7 +351,7 @@ def test_services_recover_at_once_after_redis_s_clock_is_set_back(deployment: De
     relayer, verifier = deployment.relayer(), deployment.verifier()
     relayer.beat()
     verifier.step()
-    history = deployment.meta()["history"]
+    history = deployment.state.history
     set_clock_back(deployment)
     verifier.step()
     assert answer(verifier, token) == "unavailable"
@@ -339,7 +360,7 @@ def test_services_recover_at_once_after_redis_s_clock_is_set_back(deployment: De
     verifier.step()
 
     assert answer(verifier, token) == "good"
-    assert deployment.meta()["history"] == history
+    assert deployment.state.history == history
 
 
 def test_a_restored_database_is_detected_after_the_clock_is_set_back(
@@ -348,52 +369,44 @@ def test_a_restored_database_is_detected_after_the_clock_is_set_back(
     relayer, other = deployment.relayer(), deployment.relayer()
     deployment.force_out("ada")
     relayer.beat()
-    history = deployment.meta()["history"]
+    history = deployment.state.history
     set_clock_back(deployment)
     other.newest = Event(1, "another", Change("user", "bob", None, 1))
 
     for _ in range(2):  # the first read may be too long ago
-        other.publish(other.relay.redis_time_us(), [])
+        other.publish(other.relay.look(), [])
 
-    assert deployment.meta()["history"] != history
+    assert deployment.state.history != history
 
 
-def test_compaction_continues_after_the_clock_is_set_back(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compaction_continues_after_the_clock_is_set_back(deployment: Deployment) -> None:
     relayer = deployment.relayer()
     relayer.beat()
     set_clock_back(deployment)
-    monkeypatch.setattr(relay_module, "COMPACT_AFTER_US", 0)
 
     relayer.beat()
     relayer.beat()
 
     assert relayer.snapshots == 2
+    assert deployment.state.snapshot.made_us <= deployment.redis_time_us()
 
 
-def test_a_mark_from_before_the_clock_was_set_back_is_no_heartbeat(
-    deployment: Deployment,
-) -> None:
+def test_a_look_from_before_the_clock_was_set_back_is_no_heartbeat(deployment: Deployment) -> None:
     relayer = deployment.relayer()
-    later = relayer.relay.redis_time_us() + 3600 * 10**6
-
-    relayer.publish(later, relayer.read())
-    assert deployment.meta()["heartbeat"] == "0"
     relayer.beat()
-    heartbeat = deployment.meta()["heartbeat"]
-    relayer.publish(later, relayer.read())
+    before = deployment.state
+    look = relayer.relay.look()
 
-    assert deployment.meta()["heartbeat"] == heartbeat
+    relayer.publish(look._replace(now_us=look.now_us + 3600 * 10**6), relayer.read())
+
+    assert deployment.state == before
 
 
 def test_events_that_do_not_follow_are_not_read(deployment: Deployment) -> None:
     relayer = deployment.relayer()
     relayer.beat()
-    begun = RedisFeed(REDIS, deployment.issuer)
-    found = begun.find_snapshot()
-    assert found is not None
-    place, _ = found
+    begun = RedisFeed(REDIS, deployment.issuer, deployment.signer.open)
+    place, _ = begun.find_snapshot()
     for user in "abc":
         deployment.force_out(user)
     relayer.beat()
@@ -402,9 +415,13 @@ def test_events_that_do_not_follow_are_not_read(deployment: Deployment) -> None:
     assert read is not None
     assert [event.position for event in read.events] == [1, 2, 3]
     assert begun.read(place._replace(history="another")) is None
-    assert begun.read(place._replace(id="another")) is None
+    with pytest.raises(FeedRefused):
+        begun.read(place._replace(id="another"))
+    with pytest.raises(FeedRefused):
+        begun.read(place._replace(chain="another"))
     deployment.redis.xdel(deployment.keys.stream, "2-1")
-    assert begun.read(place) is None
+    with pytest.raises(FeedRefused):
+        begun.read(place)
     begun.close()
 
 

@@ -22,8 +22,10 @@ from xgen_flask_sessions import ConfigurationError, DenylistUnavailable, Session
 from xgen_flask_sessions.feed import publisher as relay_module
 from xgen_flask_sessions.feed import relay as relaying_module
 from xgen_flask_sessions.feed.redis_stream import SHORTEST_STALENESS_S, Keys
+from xgen_flask_sessions.feed.signed_state import FeedState, StateSigner
 from xgen_flask_sessions.feed.snapshot import Snapshot, read_snapshot
 from xgen_flask_sessions.state import State
+from xgen_flask_sessions.tokens.keys import load_key
 from xgen_flask_sessions.verifier import Verifier
 
 ROOT = Path(__file__).parents[2]
@@ -137,25 +139,26 @@ def test_compaction_delays_no_heartbeat(
         go_on.wait(300)
         return found
 
-    def meta() -> dict[str, str]:
-        with redis.Redis.from_url(REDIS, decode_responses=True) as client:
-            found: dict[str, str] = client.hgetall(Keys.of(redis_issuer).meta)
-            return found
+    signer = StateSigner([load_key(SECRET.encode())], redis_issuer)
 
-    before = meta()
+    def state() -> FeedState:
+        with redis.Redis.from_url(REDIS) as client:
+            return signer.open(client.get(Keys.of(redis_issuer).meta) or b"")
+
+    before = state()
     monkeypatch.setattr(relaying_module, "read_snapshot", read)
     monkeypatch.setattr(relay_module, "COMPACT_AFTER_US", 0)
     try:
         until(reading.is_set)
-        since = int(meta()["heartbeat"])
+        since = state().heartbeat_us
         relaying.force_logout(user)
         until(lambda: refused(verifier, token.token))
-        until(lambda: int(meta()["heartbeat"]) > since)
+        until(lambda: state().heartbeat_us > since)
     finally:
         go_on.set()
 
-    until(lambda: meta()["epoch"] != before["epoch"])
-    assert meta()["history"] == before["history"]
+    until(lambda: state().snapshot.epoch != before.snapshot.epoch)
+    assert state().history == before.history
     assert not passes(verifier, token.token)
     until(lambda: refused(verifier, token.token))
     until(lambda: passes(verifier, other.token))

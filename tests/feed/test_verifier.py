@@ -12,7 +12,7 @@ import pytest
 from freezegun import freeze_time
 
 from tests.support.databases import REDIS
-from tests.support.patience import within
+from tests.support.patience import until, within
 from tests.support.relaying import LONG_S, SECRET, Deployment, Stepped, answer, deployed
 from xgen_flask_sessions.errors import SessionRevoked
 from xgen_flask_sessions.feed import publisher as relay_module
@@ -128,9 +128,8 @@ def test_every_token_is_refused_after_the_relays_have_stalled(
     assert answer(verifier, token) == "good"
 
     # Redis still answers, but the heartbeat is too old.
-    seconds, micros = deployment.redis.time()
-    past = int(seconds) * 10**6 + int(micros) - LONG_S * 10**6 - 1
-    deployment.redis.hset(deployment.keys.meta, "heartbeat", past)
+    past = deployment.redis_time_us() - LONG_S * 10**6 - 1
+    deployment.change_state(heartbeat_us=past)
     verifier.step()
     assert answer(verifier, token) == "unavailable"
 
@@ -146,8 +145,7 @@ def test_a_heartbeat_ahead_of_the_clock_is_ignored(deployment: Deployment) -> No
     token = deployment.sign_in("ada")
     deployment.relayer().beat()
     verifier = deployment.verifier()
-    seconds, _ = deployment.redis.time()
-    deployment.redis.hset(deployment.keys.meta, "heartbeat", (int(seconds) + 600) * 10**6)
+    deployment.change_state(heartbeat_us=deployment.redis_time_us() + 600 * 10**6)
 
     verifier.step()
 
@@ -163,7 +161,7 @@ def test_a_clock_set_back_makes_no_heartbeat_younger(
     def read_set_back(feed: RedisFeed, place: Place) -> Read | None:
         found = read(feed, place)
         assert found is not None
-        return found._replace(now_us=found.heartbeat_us + 1)
+        return found._replace(now_us=found.state.heartbeat_us + 1)
 
     monkeypatch.setattr(RedisFeed, "read", read_set_back)
     for module in TIMED:
@@ -198,7 +196,7 @@ def test_the_reason_for_refusing_every_token_is_logged_once(
         return found
 
     (reason,) = said("WARNING")
-    assert f"no feed of issuer '{deployment.issuer}'" in reason
+    assert f"the feed of issuer '{deployment.issuer}' is missing" in reason
     assert "XGEN_SESSIONS_REDIS_URL" in reason
     assert "xgen-sessions relay" in reason
     relayer.beat()
@@ -212,7 +210,9 @@ def test_the_reason_for_refusing_every_token_is_logged_once(
         patch.setattr(
             RedisFeed,
             "read",
-            lambda _, place: Read(3_600_000_000, 0, str(deployment.meta()["epoch"]), [], True),
+            lambda _, place: Read(
+                3_600_000_000, deployment.state._replace(heartbeat_us=0), place, []
+            ),
         )
         (reason,) = said("WARNING")
         assert "is 3600.0 s old" in reason
@@ -224,7 +224,7 @@ def test_the_reason_for_refusing_every_token_is_logged_once(
     assert "incomplete" in reason
     deployment.lose_feed()  # another reason is logged, too
     (reason,) = said("WARNING")
-    assert "no feed" in reason
+    assert "is missing" in reason
     relayer.beat()
     assert len(said("INFO")) == 1
 
@@ -316,13 +316,13 @@ def test_compaction_interrupts_no_verifier(
     relayer.beat()
     verifier = deployment.verifier()
     verifier.step()
-    history, epoch = (deployment.meta()[name] for name in ("history", "epoch"))
+    before = deployment.state
     monkeypatch.setattr(relay_module, "COMPACT_AFTER_US", 0)
     deployment.force_out("ada")
     relayer.beat()
 
-    assert deployment.meta()["history"] == history
-    assert deployment.meta()["epoch"] != epoch
+    assert deployment.state.history == before.history
+    assert deployment.state.snapshot.epoch != before.snapshot.epoch
     assert not verifier._denylist._follow(verifier.source)  # there is a newer snapshot
     assert answer(verifier, token) == "forced out"
     assert verifier._denylist._load(verifier.source)
@@ -356,7 +356,9 @@ def test_memory_of_expired_revocations_is_freed(
 def test_a_snapshot_of_several_parts_is_whole(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay_module, "CHANGES_PER_CHUNK", 3)
+    monkeypatch.setattr("xgen_flask_sessions.feed.redis_stream.CHANGES_PER_LINE", 3)
+    monkeypatch.setattr("xgen_flask_sessions.feed.redis_stream.PAGE_BYTES", 100)
+    monkeypatch.setattr("xgen_flask_sessions.feed.redis_writer.PAGE_BYTES", 70)
     tokens = [deployment.sign_in(f"user {number}") for number in range(50)]
     for number in range(0, 50, 2):
         deployment.force_out(f"user {number}")
@@ -365,7 +367,7 @@ def test_a_snapshot_of_several_parts_is_whole(
     verifier.step()
 
     assert [answer(verifier, token) for token in tokens] == ["forced out", "good"] * 25
-    assert deployment.redis.llen(deployment.keys.snapshot) == 9
+    assert deployment.redis.get(deployment.keys.snapshot).count("\n") == 9
 
 
 def test_many_events_are_read_in_pages(
@@ -383,3 +385,63 @@ def test_many_events_are_read_in_pages(
     assert verifier.step()
 
     assert [answer(verifier, token) for token in tokens] == ["forced out"] * 10
+
+
+def test_a_snapshot_that_is_replaced_while_it_is_read_is_read_again(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xgen_flask_sessions.feed.redis_stream.PAGE_BYTES", 10)
+    token = deployment.sign_in("ada")
+    deployment.force_out("ada")
+    relayer, verifier = deployment.relayer(), deployment.verifier()
+    relayer.beat()
+    place, snapshot = verifier.source.find_snapshot()
+    parts = verifier.source.read_snapshot(snapshot)
+    assert next(parts)
+    deployment.lose_feed()
+    deployment.relayer().beat()
+    assert list(parts) == [None]
+    assert place.history != deployment.state.history
+
+    def read_part(source: RedisFeed, _: object) -> Iterator[bytes | None]:
+        yield None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RedisFeed, "read_snapshot", read_part)
+        assert not verifier._denylist._load(verifier.source)
+    assert verifier.step()
+    assert answer(verifier, token) == "forced out"
+
+
+def test_a_fault_of_the_thread_is_logged_and_the_thread_goes_on(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    deployment.relayer().beat()
+    token = deployment.sign_in("ada")
+
+    def fail(_: RedisFeed, place: Place) -> Read | None:
+        raise RuntimeError("a fault")
+
+    service = Verifier(
+        redis_url=REDIS, issuer=deployment.issuer, secret_key=SECRET, max_staleness=LONG_S
+    )
+    with monkeypatch.context() as patch, service:
+        assert service.ready(30)
+        patch.setattr(RedisFeed, "read", fail)
+        until(lambda: not service.ready())
+        patch.undo()
+        deployment.relayer().beat()
+        until(service.ready)
+
+        assert answer(service, token) == "good"
+
+    (record,) = caplog.records
+    assert "a fault" in record.getMessage()
+
+
+def test_an_error_of_redis_is_not_taken_for_an_altered_feed(deployment: Deployment) -> None:
+    feed = RedisFeed(REDIS, deployment.issuer, deployment.signer.open)
+
+    with pytest.raises(RedisUnavailable, match="unknown command"):
+        feed._query(("TIME",), ("NO SUCH COMMAND",))
+    feed.close()

@@ -110,7 +110,7 @@ def _keep_as_of_now(self: Watch, jti: str, kept: Any) -> None:
 
 def _show_without_bound(self: RedisDenylist, reading: Reading, asked_s: float, read: Read) -> None:
     """Keep the view valid forever once the feed was read."""
-    self.view = View(reading.revoked, math.inf)
+    self.view = View(reading.revoked, math.inf, read.state.deployment)
 
 
 def _answer_slowly(self: StrictDenylist, jti: str) -> TokenStatus | None:

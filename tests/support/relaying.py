@@ -16,17 +16,25 @@ from xgen_flask_sessions.changes import Event
 from xgen_flask_sessions.clock import SECOND_US
 from xgen_flask_sessions.denylist.checker import TokenChecker
 from xgen_flask_sessions.denylist.strict import StrictDenylist
-from xgen_flask_sessions.errors import DenylistUnavailable, SessionRevoked, TokenExpired
+from xgen_flask_sessions.errors import (
+    DenylistUnavailable,
+    SessionRevoked,
+    TokenExpired,
+    TokenInvalid,
+)
 from xgen_flask_sessions.feed.publisher import Publisher
-from xgen_flask_sessions.feed.redis_stream import Keys, RedisFeed
+from xgen_flask_sessions.feed.redis_stream import Keys
+from xgen_flask_sessions.feed.redis_writer import Look
+from xgen_flask_sessions.feed.signed_state import FeedState, StateSigner
 from xgen_flask_sessions.feed.snapshot import Snapshot, read_snapshot
 from xgen_flask_sessions.store import feed_table, revocations, sign_ins
+from xgen_flask_sessions.store.deployments import make_deployment
 from xgen_flask_sessions.store.revocations import Cause
 from xgen_flask_sessions.store.sign_ins import Issue
 from xgen_flask_sessions.store.tables import Base
 from xgen_flask_sessions.tokens.claims import Claims
 from xgen_flask_sessions.tokens.codec import TokenCodec
-from xgen_flask_sessions.tokens.keys import load_key
+from xgen_flask_sessions.tokens.keys import Key, load_key
 from xgen_flask_sessions.verifier import Verifier
 
 SECRET = b"a secret of the deployment, of enough bytes"
@@ -42,16 +50,21 @@ class Deployment:
 
     :param url: An empty database.
     :param issuer: The issuer in the tokens and in the names of the Redis keys.
+    :param keys: The keys of its tokens and its feed: the current one, and previous ones.
     """
 
-    def __init__(self, url: str, issuer: str) -> None:
+    def __init__(self, url: str, issuer: str, keys: Sequence[Key] = ()) -> None:
         self.issuer = issuer
+        self.signing_keys = keys or [load_key(SECRET, "HS256")]
+        self.signer = StateSigner(self.signing_keys, issuer)
         self.keys = Keys.of(issuer)
         self.engine = sa.create_engine(url, isolation_level="READ COMMITTED") if (
             not url.startswith("sqlite")
         ) else sa.create_engine(url)  # fmt: skip
         Base.metadata.create_all(self.engine)
-        self.codec = TokenCodec([load_key(SECRET, "HS256")], issuer=issuer)
+        with self.engine.begin() as connection:
+            self.id = make_deployment(connection)
+        self.codec = TokenCodec(self.signing_keys, issuer=issuer)
         denylist = StrictDenylist(lambda: self.engine, self.engine.connect, 10)
         self.strict = TokenChecker(self.codec, denylist)
         self.redis: Any = redis.Redis.from_url(REDIS, decode_responses=True)
@@ -70,7 +83,13 @@ class Deployment:
     def sign(self, issue: Issue) -> str:
         return self.codec.encode(
             Claims(
-                issue.user_id, issue.jti, issue.session_id, issue.issued_us, issue.expires_us, {}
+                issue.user_id,
+                issue.jti,
+                issue.session_id,
+                issue.issued_us,
+                issue.expires_us,
+                {},
+                deployment=self.id,
             )
         )
 
@@ -122,9 +141,18 @@ class Deployment:
         """Delete this feed's keys, as FLUSHALL would."""
         self.redis.delete(*self.keys)
 
-    def meta(self) -> dict[str, str]:
-        found: dict[str, str] = self.redis.hgetall(self.keys.meta)
-        return found
+    @property
+    def state(self) -> FeedState:
+        """The signed state in Redis."""
+        return self.signer.open(self.redis.get(self.keys.meta).encode())
+
+    def change_state(self, **changes: Any) -> None:
+        """Replace values of the signed state, and sign it again."""
+        self.redis.set(self.keys.meta, self.signer.sign(self.state._replace(**changes)))
+
+    def redis_time_us(self) -> int:
+        seconds, micros = self.redis.time()
+        return int(seconds) * SECOND_US + int(micros)
 
     def positions(self) -> list[int]:
         """Return the positions in the stream; the first is the one before its first event."""
@@ -137,7 +165,7 @@ class Relayer:
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
-        self.relay = Publisher(REDIS, deployment.issuer)
+        self.relay = Publisher(REDIS, deployment.issuer, deployment.signer)
         self.newest: Event | None = None
         self._begun = False
         self.snapshots = 0
@@ -157,16 +185,16 @@ class Relayer:
             self._begun = True
             return []
 
-    def publish(self, mark: int, events: Sequence[Event]) -> None:
-        self.relay.publish(mark, events, self.newest, self._snapshot)
+    def publish(self, look: Look, events: Sequence[Event]) -> None:
+        self.relay.publish(look, self._deployment.id, events, self.newest, self._snapshot)
 
     def _snapshot(self) -> Snapshot:
         self.snapshots += 1
         return self._deployment.snapshot()
 
     def beat(self) -> None:
-        mark = self.relay.redis_time_us()
-        self.publish(mark, self.read())
+        look = self.relay.look()
+        self.publish(look, self.read())
 
 
 class Stepped(Verifier):
@@ -174,7 +202,7 @@ class Stepped(Verifier):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.source = RedisFeed(options["redis_url"], options["issuer"])
+        self.source = self._denylist._connect()
 
         self._denylist.start = lambda: None  # type: ignore[method-assign]
 
@@ -196,14 +224,16 @@ def answer(checker: Verifier | TokenChecker, token: str) -> str:
         return "forced out" if error.forced else "signed out"
     except TokenExpired:
         return "expired"
+    except TokenInvalid:
+        return "invalid"
     except DenylistUnavailable:
         return "unavailable"
     return "good"
 
 
 @contextmanager
-def deployed(url: str, issuer: str) -> Iterator[Deployment]:
-    deployment = Deployment(url, issuer)
+def deployed(url: str, issuer: str, keys: Sequence[Key] = ()) -> Iterator[Deployment]:
+    deployment = Deployment(url, issuer, keys)
     try:
         yield deployment
     finally:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 from flask import current_app
@@ -17,6 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from .. import lifecycle
 from ..clock import to_datetime, unusual_offset_of
 from ..errors import ConfigurationError, DatabaseUnavailable, XgenSessionsError
+from ..feed.redis_stream import RedisUnavailable
+from ..feed.relay import Relay
 from ..roster import records
 from ..roster.as_json import represent_force_logout, represent_page, represent_session_page
 from ..roster.listing import COLUMNS, DEFAULT, MAX_TEXT, Column, Listing
@@ -254,11 +256,32 @@ def relay() -> None:
 
     Every server of the application does so, too, from its first request on.
     """
+    publisher_thread = _relay()
+    with suppress(RedisUnavailable):  # the relay goes on when it answers
+        publisher_thread.inspect()
+    click.echo("Publishing revocations to Redis. Ctrl+C stops it.")
+    publisher_thread.run()
+
+
+@commands.command("remove-feed")
+@click.argument("deployment", callback=_text)
+@cli_errors(RedisUnavailable)
+def remove_feed(deployment: str) -> None:
+    """Remove the feed of DEPLOYMENT from Redis, if that deployment no longer exists.
+
+    DEPLOYMENT is its id, as the log and doctor print it. A deployment that runs publishes its feed
+    again.
+    """
+    if not _relay().remove(deployment):
+        raise click.ClickException(f"Redis has no feed of the deployment {shown(deployment)}.")
+    click.echo(f"The feed of {shown(deployment)} was removed from Redis.")
+
+
+def _relay() -> Relay:
     publisher_thread = get_state().relay
     if publisher_thread is None:
         raise click.ClickException("There is no Redis; set XGEN_SESSIONS_REDIS_URL.")
-    click.echo("Publishing revocations to Redis. Ctrl+C stops it.")
-    publisher_thread.run()
+    return publisher_thread
 
 
 @commands.command("doctor")

@@ -1,35 +1,40 @@
 """Publishes the feed from the database to Redis, for services without the database.
 
-Every process of the application may do so at the same time: a process appends only events that the
-stream does not have, and a read that is too old appends none. Each step is one Lua script, so that
-no reader sees half of it. The database is authoritative: if Redis has lost the feed, or its feed
-does not continue into the database's, a new one replaces it.
+Every process of the application may do so at the same time: a process replaces only the state that
+it has read, and appends only events that the stream does not have. The database is authoritative:
+if Redis has lost the feed, if it was altered there, or if it does not continue into the database's,
+a new one replaces it. The feed of another deployment is never replaced.
 
 :mod:`.redis_stream` describes the keys.
 """
 
 from __future__ import annotations
 
-import contextlib
+import logging
+import re
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from ..changes import KEPT, Event
 from ..clock import SECOND_US
-from .redis_stream import (
-    CHANGES_PER_CHUNK,
-    EVENTS_PER_CALL,
-    Keys,
-    RedisUnavailable,
-    connect,
+from .audit import Audit
+from .installer import ATTEMPTS, Installer
+from .redis_stream import ALTERED, EVENTS_PER_CALL, INCOMPLETE, RedisFeed
+from .redis_writer import Look, RedisWriter
+from .signed_state import (
+    ABSENT,
+    UNKNOWN_KEY,
+    FeedRefused,
+    FeedState,
+    ForeignFeed,
+    StateSigner,
+    chained,
     event_values,
-    pack,
-    translated_errors,
 )
 from .snapshot import ORIGIN, Snapshot
+
+_log = logging.getLogger(__name__)
 
 COMPACT_AFTER_US: Final = 3600 * SECOND_US
 """Time after which a new snapshot, without changes that no longer matter, replaces the old one."""
@@ -37,35 +42,29 @@ COMPACT_AFTER_US: Final = 3600 * SECOND_US
 COMPACT_AFTER_EVENTS: Final = KEPT // 2
 """Number of events after which it does so: the stream must reach back to the snapshot."""
 
-_PAUSE_S: Final = 1.0
-"""Seconds for which calls fail at once after Redis did not answer, instead of waiting for it."""
-
 _MAX_RECENT: Final = 2000
+_UNKNOWN_KEY_S: Final = 0.7
+"""Seconds between two replacements of a feed with an unknown key: during a rotation of keys, two
+processes may know different ones."""
+_LOG_EVERY_S: Final = 60.0
+_ENTRY_ID: Final = re.compile(rb"(\d{1,18})-1")
 
-_LOCK_MS: Final = 5000
-_DRAFT_S: Final = 60
 
-
-class _Reply(NamedTuple):
-    """The reply of ``publish.lua``, which documents it."""
-
-    status: str
-    epoch: str
-    position: int
-    made_us: int
-    snapshot_position: int
+class _Discontinued(FeedRefused):
+    """The feed in Redis does not continue into the database's."""
 
 
 class Publisher:
     """Copies the database's feed to Redis. Not thread-safe.
 
-    Each call takes a fraction of a second, or raises :class:`RedisUnavailable`; for a second after
-    such an error, calls fail at once.
+    Each call takes a fraction of a second, or raises :class:`~.redis_stream.RedisUnavailable`.
 
     :param redis_url: Redis's URL.
     :param issuer: The deployment's ``iss``.
+    :param signer: Signs the state.
     :param background: Runs work for which no heartbeat must wait, at once or in another thread. It
         may skip the work while earlier work is running.
+    :param recent_us: The time for which a heartbeat of another process is recent enough.
     :raises ConfigurationError: The driver is not installed, or the URL is invalid.
     """
 
@@ -73,62 +72,88 @@ class Publisher:
         self,
         redis_url: str,
         issuer: str,
+        signer: StateSigner,
         background: Callable[[Callable[[], object]], object] = lambda work: work(),
+        recent_us: int = 0,
     ) -> None:
-        self._keys = Keys.of(issuer)
+        self._signer = signer
         self._background = background
-        self._redis = connect(redis_url)
-        self._publish = self._redis.register_script(_script("publish.lua"))
-        self._install = self._redis.register_script(_script("install.lua"))
+        self._recent_us = recent_us
+        self._writer = RedisWriter(redis_url, issuer)
+        self._installer = Installer(self._writer, signer)
+        self._source = RedisFeed(redis_url, issuer, signer.open)
+        self._audit = Audit(self._source)
+        self._audited_us = 0
         self._recent: list[Event] = []
         """The last events that were read, without a gap."""
-        self._published = 0
         self._gap_at: int | None = None
-        self._down_until = 0.0
+        self._replaced_s = float("-inf")
+        self._logged: dict[str, float] = {}
 
     def close(self) -> None:
         """Close the connections."""
-        self._redis.close()
+        self._writer.close()
+        self._source.close()
 
-    def redis_time_us(self) -> int:
-        """Return Redis's time in microseconds, for :meth:`publish`; call it before reading.
+    def look(self) -> Look:
+        """Return what there is in Redis, for :meth:`publish`; call it before reading the database.
 
         :raises RedisUnavailable: Redis does not answer.
         """
-        with self._redis_calls():
-            seconds, micros = self._redis.time()
-        return int(seconds) * SECOND_US + int(micros)
+        return self._writer.look()
 
     def publish(
         self,
-        asked_us: int,
+        look: Look,
+        deployment: str,
         events: Sequence[Event],
         newest: Event | None,
         snapshot: Callable[[], Snapshot],
     ) -> None:
-        """Append the events that Redis does not have, and write the heartbeat *asked_us*.
+        """Append the events that Redis does not have, and write a heartbeat.
 
-        :param asked_us: The result of :meth:`redis_time_us` before the database was read.
+        :param look: The result of :meth:`look` before the database was read; the heartbeat has its
+            time.
+        :param deployment: The deployment's id.
         :param events: The events read since the *newest* of the previous call, or since an earlier
             one; empty after a resync.
         :param newest: The newest event read; ``None`` if the feed has none.
         :param snapshot: Reads a snapshot. It is called if Redis has no feed that continues into
             this one, and for each compaction.
+        :raises ForeignFeed: Redis holds the feed of another deployment. Nothing was changed.
         :raises RedisUnavailable: Redis does not answer. The events are kept for the next call.
         """
         self._remember(events, newest or ORIGIN)
-        with self._redis_calls():
-            reply = self._send(asked_us)
-        if reply.status == "gap" and reply.position != self._gap_at:
-            # Another process may be about to fill the gap.
-            self._gap_at = reply.position
+        try:
+            state = self._signer.open_own(look.text, deployment)
+            _require_intact(look, state)
+            state, now_us = self._append(look, state)
+            self._audited_us = self._audit.step(now_us, max(state.audited_us, self._audited_us))
+        except FeedRefused as refused:
+            self._log_damage(refused)
+            is_due = str(refused) != UNKNOWN_KEY or self._is_replacement_due()
+            if is_due and self._installer.replace(look, deployment, snapshot):
+                self._replaced_s = time.monotonic()
             return
-        self._gap_at = None
-        if reply.status in ("missing", "diverged", "gap"):
-            self._replace(asked_us, reply, snapshot, history=uuid.uuid4().hex)
-        elif reply.status == "ok" and self._is_compaction_due(asked_us, reply):
+        if _is_compaction_due(state, now_us):
             # The stream may grow meanwhile; install.lua allows for that.
-            self._background(lambda: self._replace(asked_us, reply, snapshot, history=""))
+            self._background(lambda: self._installer.compact(state, snapshot))
+
+    def remove(self, deployment: str) -> bool:
+        """Delete the feed of a deployment; return whether it was there.
+
+        :param deployment: The deployment's id.
+        :raises RedisUnavailable: Redis does not answer.
+        """
+        text = self.look().text
+        try:
+            self._signer.open_own(text, deployment)
+        except ForeignFeed:
+            return False
+        except FeedRefused:
+            if self._signer.deployment_of_unknown_key(text) != deployment:
+                return False
+        return self._writer.remove(text)
 
     def _remember(self, events: Sequence[Event], newest: Event) -> None:
         recent = self._recent
@@ -143,89 +168,112 @@ class Publisher:
             recent[:] = [newest]
         del recent[:-_MAX_RECENT]
 
-    def _send(self, asked_us: int) -> _Reply:
-        """Append the missing events, a page at a time."""
-        recent = self._recent
-        at = min(max(self._published - recent[0].position, 0), len(recent) - 1)
+    def _append(self, look: Look, state: FeedState) -> tuple[FeedState, int]:
+        """Append the missing events, a page at a time; return the state and Redis's time."""
+        text, now_us, attempts = look.text, look.now_us, 0
         while True:
-            page = recent[at : at + EVENTS_PER_CALL + 1]
-            is_last = at + len(page) == len(recent)
-            reply = self._send_page(asked_us, page, is_last)
-            self._published = reply.position
-            behind = reply.position - recent[0].position
-            if reply.status == "gap" and 0 <= behind < at:
-                at = behind
-            elif reply.status == "ok" and not is_last:
-                at = min(max(behind, at + 1), len(recent) - 1)
+            missing = self._missing(state, is_current=not attempts)
+            if missing is None or self._is_recent(look, state, missing):
+                return state, now_us
+            page = missing[:EVENTS_PER_CALL]
+            is_last = len(page) == len(missing)
+            changed, values = self._advanced(state, page, now_us)
+            if is_last:
+                beat_us = max(changed.heartbeat_us, look.now_us)
+                changed = changed._replace(heartbeat_us=beat_us)
+            signed = self._signer.sign(changed)
+            answer = self._writer.publish(text, signed, look.now_us, state.position, values)
+            now_us = answer.now_us
+            if answer.status == "altered":
+                raise FeedRefused(ALTERED)
+            if answer.status == "ok":
+                state, text = changed, signed
+                if is_last:
+                    return state, now_us
+            elif answer.status == "changed" and attempts < ATTEMPTS:
+                # Another process was faster. The database was read before it wrote this state.
+                attempts += 1
+                text = answer.text
+                state = self._signer.open_own(text, state.deployment)
             else:
-                return reply
+                return state, now_us
 
-    def _send_page(self, asked_us: int, page: Sequence[Event], is_last: bool) -> _Reply:
-        newest = self._recent[-1]
-        values = [value for event in page for value in event_values(event)]
-        status, epoch, *numbers = self._publish(
-            keys=self._keys[:3],
-            args=[asked_us, newest.position, newest.id, int(is_last), KEPT, *values],
-        )
-        return _Reply(status, epoch, *map(int, numbers))
+    def _is_recent(self, look: Look, state: FeedState, missing: Sequence[Event]) -> bool:
+        """Return whether another process's heartbeat is enough."""
+        return not missing and 0 <= look.now_us - state.heartbeat_us < self._recent_us
 
-    @staticmethod
-    def _is_compaction_due(asked_us: int, reply: _Reply) -> bool:
-        return (
-            asked_us - reply.made_us >= COMPACT_AFTER_US
-            or reply.position - reply.snapshot_position >= COMPACT_AFTER_EVENTS
-        )
+    def _missing(self, state: FeedState, is_current: bool) -> Sequence[Event] | None:
+        """Return the events that the stream lacks; ``None`` if another process appends them.
 
-    def _replace(
-        self, asked_us: int, reply: _Reply, snapshot: Callable[[], Snapshot], history: str
-    ) -> None:
-        """Install a new snapshot, and with a *history* also a new stream.
-
-        The lock only prevents many processes from reading a snapshot at the same time; correctness
-        does not depend on it.
+        :param is_current: Whether the state was read before the database, which then has all of
+            its events.
+        :raises _Discontinued: The stream is not the beginning of the database's feed.
         """
-        with self._redis_calls():
-            if not self._redis.set(self._keys.lock, "1", nx=True, px=_LOCK_MS):
-                return
-        installed = False
-        try:
-            found = snapshot()
-            with self._redis_calls():
-                installed = self._put(asked_us, reply.epoch, found, history)
-        finally:
-            # If events arrive too fast for a snapshot to fit, the lock delays the next attempt.
-            if installed or history:
-                with contextlib.suppress(RedisUnavailable), self._redis_calls():
-                    self._redis.delete(self._keys.lock)
+        recent = self._recent
+        at = state.position - recent[0].position
+        if at < 0:
+            if is_current and state.position == self._gap_at:
+                raise _Discontinued("ends before the events that are known")
+            # Another process may be about to fill the gap.
+            self._gap_at = state.position
+            return None
+        self._gap_at = None
+        if at < len(recent) and recent[at].id == state.id:
+            return recent[at + 1 :]
+        if is_current:
+            raise _Discontinued("does not continue into the database's")
+        return None
 
-    def _put(self, asked_us: int, expected: str, found: Snapshot, history: str) -> bool:
-        epoch = uuid.uuid4().hex
-        draft = f"{self._keys.snapshot}:{epoch}"
-        chunks = 0
-        while not chunks or chunks * CHANGES_PER_CHUNK < len(found.changes):
-            first = chunks * CHANGES_PER_CHUNK
-            self._redis.rpush(draft, pack(found.changes[first : first + CHANGES_PER_CHUNK]))
-            if not chunks:
-                self._redis.expire(draft, _DRAFT_S)
-            chunks += 1
-        return bool(
-            self._install(
-                keys=[*self._keys[:3], draft],
-                args=[expected, epoch, history, asked_us, found.position, found.id, chunks],
-            )
+    def _advanced(
+        self, state: FeedState, page: Sequence[Event], now_us: int
+    ) -> tuple[FeedState, list[tuple[int, list[bytes]]]]:
+        """Return the state after a page of events, and the values of these."""
+        values = [(event.position, event_values(event)) for event in page]
+        chain = state.chain
+        for position, each in values:
+            chain = chained(chain, position, each)
+        last = (page[-1].position, page[-1].id) if page else (state.position, state.id)
+        changed = state._replace(
+            position=last[0],
+            id=last[1],
+            chain=chain,
+            # A time in the future means that Redis's clock was set back.
+            heartbeat_us=state.heartbeat_us if state.heartbeat_us <= now_us else 0,
+            audited_us=max(
+                each for each in (0, state.audited_us, self._audited_us) if each <= now_us
+            ),
         )
+        return changed, values
 
-    @contextlib.contextmanager
-    def _redis_calls(self) -> Iterator[None]:
-        if time.monotonic() < self._down_until:
-            raise RedisUnavailable("Redis could not be used a moment ago.")
-        try:
-            with translated_errors():
-                yield
-        except RedisUnavailable:
-            self._down_until = time.monotonic() + _PAUSE_S
-            raise
+    def _is_replacement_due(self) -> bool:
+        return time.monotonic() - self._replaced_s >= _UNKNOWN_KEY_S
+
+    def _log_damage(self, refused: FeedRefused) -> None:
+        reason = str(refused)
+        if reason == ABSENT or isinstance(refused, _Discontinued):
+            return
+        now_s = time.monotonic()
+        if now_s - self._logged.get(reason, float("-inf")) >= _LOG_EVERY_S:
+            self._logged[reason] = now_s
+            _log.warning("The feed in Redis %s; it is replaced.", reason)
 
 
-def _script(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+def _is_compaction_due(state: FeedState, now_us: int) -> bool:
+    snapshot = state.snapshot
+    return (
+        not 0 <= now_us - snapshot.made_us < COMPACT_AFTER_US
+        or state.position - snapshot.position >= COMPACT_AFTER_EVENTS
+    )
+
+
+def _require_intact(look: Look, state: FeedState) -> None:
+    """Compare the ends and lengths with the state; the audit reads the contents."""
+    first = _ENTRY_ID.fullmatch(look.first_id)
+    if first is None or int(first[1]) > state.snapshot.position:
+        raise FeedRefused(INCOMPLETE)
+    if look.last_id != b"%d-1" % state.position:
+        raise FeedRefused(ALTERED)
+    if look.length != state.position - int(first[1]) + 1:
+        raise FeedRefused(INCOMPLETE)
+    if look.snapshot_size != state.snapshot.size:
+        raise FeedRefused(INCOMPLETE)

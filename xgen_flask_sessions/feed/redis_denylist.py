@@ -11,8 +11,9 @@ from ..clock import SECOND_US
 from ..errors import ConfigurationError, DenylistUnavailable
 from ..runtime import elapsed, has_green_threads, notice_fork, reset_after_fork, start
 from ..text import traceback_of
-from .redis_stream import Place, Read, RedisFeed, RedisUnavailable
+from .redis_stream import Place, Read, RedisFeed, RedisUnavailable, unpack
 from .revoked import RevokedTokens
+from .signed_state import FeedRefused, FeedState
 
 _log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ _POLLS: Final = 8
 """Polls of Redis, at least, while its last answer is still valid."""
 _CHECK_THE_RELAY: Final = (
     "is XGEN_SESSIONS_REDIS_URL set in the application, to this Redis and database, and has it "
-    "had a request, or does `flask xgen-sessions relay` run?"
+    "had a request, or does `flask xgen-sessions relay` run? Has it this service's keys?"
 )
 
 
@@ -30,6 +31,8 @@ class View(NamedTuple):
 
     revoked: RevokedTokens
     fresh_until_s: float
+    deployment: str
+    """The id of the deployment that publishes the feed."""
 
 
 class Reading(NamedTuple):
@@ -56,6 +59,7 @@ class RedisDenylist:
     :param redis_url: Redis's URL.
     :param issuer: The deployment's ``iss``.
     :param max_staleness_s: The staleness bound, in seconds.
+    :param open_state: Checks a signed state; raises :class:`~.signed_state.FeedRefused`.
     :param before_poll: Called before each poll.
     :raises ConfigurationError: The driver is not installed, the URL is invalid, or gevent or
         eventlet replaces threads.
@@ -66,14 +70,16 @@ class RedisDenylist:
         redis_url: str,
         issuer: str,
         max_staleness_s: float,
+        open_state: Callable[[bytes], FeedState],
         before_poll: Callable[[], object] = lambda: None,
     ) -> None:
         _require_real_threads()
         self._redis_url = redis_url
         self._issuer = issuer
         self._max_staleness_s = max_staleness_s
+        self._open_state = open_state
         self._before_poll = before_poll
-        RedisFeed(redis_url, issuer).close()  # raises if the URL is invalid
+        self._connect().close()  # raises if the URL is invalid
         self._reset()
         reset_after_fork(self._reset)
 
@@ -148,8 +154,11 @@ class RedisDenylist:
             thread.join()
         self.view = self._reading = self._logged = None
 
+    def _connect(self) -> RedisFeed:
+        return RedisFeed(self._redis_url, self._issuer, self._open_state)
+
     def _run(self, stopped: threading.Event) -> None:
-        source = RedisFeed(self._redis_url, self._issuer)
+        source = self._connect()
         try:
             while not stopped.is_set():
                 try:
@@ -175,30 +184,31 @@ class RedisDenylist:
 
     def _follow(self, source: RedisFeed) -> bool:
         """Apply the new events; return whether the feed continues."""
-        while True:
-            reading = self._reading
-            if reading is None:
-                return False
-            asked_s = elapsed()
+        reading = self._reading
+        if reading is None:
+            return False
+        asked_s = elapsed()
+        try:
             read = source.read(reading.place)
-            if read is None:
-                self._lose()
-                return False
-            for event in read.events:
-                reading.revoked.apply(event.change)
-            if read.events:
-                last = read.events[-1]
-                place = reading.place._replace(position=last.position, id=last.id)
-                self._reading = reading = reading._replace(place=place)
-            if read.is_end:
-                self._show(reading, asked_s, read)
-                # A newer snapshot leaves out changes that no longer matter.
-                return reading.epoch == read.epoch
+        except FeedRefused as refused:
+            self._lose()
+            self._log_refused(refused)
+            return False
+        if read is None:
+            self._lose()
+            return False
+        for event in read.events:
+            reading.revoked.apply(event.change)
+        self._reading = reading = reading._replace(place=read.place)
+        self._show(reading, asked_s, read)
+        # A newer snapshot leaves out changes that no longer matter.
+        return reading.epoch == read.state.snapshot.epoch
 
     def _show(self, reading: Reading, asked_s: float, read: Read) -> None:
         heartbeat = self._heartbeat = self._date(reading.place.history, asked_s, read)
         with self._news:
-            self.view = View(reading.revoked, heartbeat.at_s + self._max_staleness_s)
+            until_s = heartbeat.at_s + self._max_staleness_s
+            self.view = View(reading.revoked, until_s, read.state.deployment)
             self._news.notify_all()
         if self._is_fresh():
             if self._logged is not None:
@@ -219,12 +229,13 @@ class RedisDenylist:
         The same heartbeat never becomes younger, whatever that clock is set to. The age of one in
         the future is unknown: the clock was set back.
         """
-        age_us = read.now_us - read.heartbeat_us
+        heartbeat_us = read.state.heartbeat_us
+        age_us = read.now_us - heartbeat_us
         at_s = asked_s - age_us / SECOND_US if age_us >= 0 else float("-inf")
         last = self._heartbeat
-        if last is not None and last[:2] == (history, read.heartbeat_us):
+        if last is not None and last[:2] == (history, heartbeat_us):
             at_s = min(at_s, last.at_s)
-        return _Heartbeat(history, read.heartbeat_us, at_s)
+        return _Heartbeat(history, heartbeat_us, at_s)
 
     def _is_fresh(self) -> bool:
         view = self.view
@@ -249,31 +260,28 @@ class RedisDenylist:
 
     def _load(self, source: RedisFeed) -> bool:
         """Load a snapshot; meanwhile, keep a view that is still valid up to date."""
-        begun = source.find_snapshot()
-        if begun is None:
-            self._log_once(
-                "none", f"there is no feed of issuer {self._issuer!r}; {_CHECK_THE_RELAY}"
-            )
+        try:
+            place, snapshot = source.find_snapshot()
+            parts = []
+            for part in source.read_snapshot(snapshot):
+                if part is None:  # it was replaced meanwhile
+                    return False
+                parts.append(part)
+                self._follow(source)
+        except FeedRefused as refused:
+            self._log_refused(refused)
             return False
-        place, epoch = begun
         revoked = RevokedTokens()
-        for changes in source.read_snapshot(epoch):
-            if changes is None:
-                self._log_incomplete()
-                return False
+        for changes in unpack(b"".join(parts)):
             for change in changes:
                 revoked.apply(change)
             self._follow(source)
-        self._reading = Reading(place, epoch, revoked)
-        followed = self._follow(source)
-        if self.view is None:
-            self._log_incomplete()
-        return followed
+        self._reading = Reading(place, snapshot.epoch, revoked)
+        return self._follow(source)
 
-    def _log_incomplete(self) -> None:
-        self._log_once(
-            "part", f"the feed of issuer {self._issuer!r} is incomplete; {_CHECK_THE_RELAY}"
-        )
+    def _log_refused(self, refused: FeedRefused) -> None:
+        reason = f"the feed of issuer {self._issuer!r} {refused}; {_CHECK_THE_RELAY}"
+        self._log_once(str(refused), reason)
 
 
 def _require_real_threads() -> None:

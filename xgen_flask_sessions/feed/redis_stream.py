@@ -1,50 +1,66 @@
 """The feed in Redis: its keys, its format, and its reader.
 
-The names of the three keys share a hash tag, so that a cluster keeps them on one node:
+The names of the keys share a hash tag, so that a cluster keeps them on one node:
 
 ``meta``
-    A hash. ``history`` names the run of positions; a flush or a restored database begins a new
-    one. ``epoch`` names the snapshot. ``position`` and ``id`` are the last event's,
-    ``snapshot_position`` and ``snapshot_id`` those of the event at which the snapshot was read.
-    ``heartbeat``: every event committed before it, by Redis's clock, is in the stream.
-    ``changed`` and ``made``: the times at which the stream grew last and the snapshot was
-    installed.
+    A string: the signed :class:`~.signed_state.FeedState`, which proves all else.
 ``snapshot``
-    A list of JSON arrays of up to :data:`CHANGES_PER_CHUNK` changes: earlier revocations that still
-    matter.
+    A string: lines of JSON, each an array of up to :data:`CHANGES_PER_LINE` changes. They are the
+    earlier revocations that still matter.
 ``stream``
     The events, with ids of the form ``<position>-1``. The first entry marks the beginning of the
     history, so that a complete stream is never empty.
+``lock``
+    Keeps several processes from making a snapshot at the same time.
 
-Reading needs no write permission: it uses ``MULTI`` and reading commands, no script.
+Reading needs no write permission: it uses ``MULTI`` and reading commands, no script. All that is
+read is data of an attacker until the state proves it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from ..changes import Change, Event, EventKind
+from ..changes import Change, Event
 from ..clock import SECOND_US
 from ..connections.redis_client import client_options
 from ..errors import ConfigurationError
+from .signed_state import (
+    ABSENT,
+    MAX_STATE_BYTES,
+    NOT_GENUINE,
+    STREAM_FIELDS,
+    FeedRefused,
+    FeedState,
+    SnapshotState,
+    chained,
+    event_of,
+)
 
 SHORTEST_STALENESS_S: Final = 0.5
 """The smallest staleness bound of a service, in seconds."""
 
-CHANGES_PER_CHUNK: Final = 1000
-"""The most changes in one element of a snapshot."""
+CHANGES_PER_LINE: Final = 1000
+"""The most changes in one line of a snapshot."""
 
 EVENTS_PER_CALL: Final = 1000
 """The most events that one call to Redis reads or appends."""
 
-_CHUNKS_PER_CALL: Final = 10
+PAGE_BYTES: Final = 512 * 1024
+"""The most bytes of a snapshot that one call to Redis reads or writes."""
+
+INCOMPLETE: Final = "is incomplete"
+ALTERED: Final = "was altered"
+REPLAYED: Final = "is an earlier state than one that was read before"
+
 _LONGEST_WAIT_MS: Final = 400  # less than the client's timeout
-_META: Final = ("history", "epoch", "position", "heartbeat")
-_SNAPSHOT: Final = ("history", "epoch", "snapshot_position", "snapshot_id")
+_ENTRY_ID: Final = re.compile(rb"(\d{1,18})-1")
 
 
 class RedisUnavailable(Exception):
@@ -70,6 +86,8 @@ class Keys(NamedTuple):
 def connect(redis_url: str) -> Any:
     """Return a client that waits at most :data:`~.redis_client.TIMEOUT_S` for Redis.
 
+    Its answers are bytes: not all that is in Redis need be text.
+
     :raises ConfigurationError: The driver is not installed, or the URL is invalid.
     """
     try:
@@ -78,11 +96,11 @@ def connect(redis_url: str) -> Any:
         options = client_options()
     except ImportError as error:
         raise ConfigurationError(
-            f"The feed in Redis needs a driver that cannot be imported ({error}); install "
-            "xgen-flask-sessions with the extra 'redis': pip install 'xgen-flask-sessions[redis]'"
+            "The feed in Redis needs a driver that is not installed; install xgen-flask-sessions "
+            "with the extra 'redis': pip install 'xgen-flask-sessions[redis]'"
         ) from error
     try:
-        return redis.Redis.from_url(redis_url, decode_responses=True, **options)
+        return redis.Redis.from_url(redis_url, **options)
     except ValueError:
         # The value is not repeated: it may hold a password.
         raise ConfigurationError(
@@ -101,14 +119,17 @@ def translated_errors() -> Iterator[None]:
         raise RedisUnavailable(f"Redis cannot be used: {error}") from error
 
 
-def pack(changes: Sequence[Change]) -> str:
-    """Return changes as one element of a snapshot."""
-    return json.dumps(changes, separators=(",", ":"), ensure_ascii=False)
+def pack(changes: Sequence[Change]) -> bytes:
+    """Return changes as the lines of a snapshot."""
+    starts = range(0, len(changes), CHANGES_PER_LINE)
+    lines = [changes[start : start + CHANGES_PER_LINE] for start in starts]
+    return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
 
 
-def unpack(chunk: str) -> list[Change]:
-    """Return the changes of an element; the inverse of :func:`pack`."""
-    return [Change(*fields) for fields in json.loads(chunk)]
+def unpack(content: bytes) -> Iterator[list[Change]]:
+    """Yield the changes of each line; the inverse of :func:`pack`."""
+    for line in content.splitlines():
+        yield [Change(*fields) for fields in json.loads(line)]
 
 
 class Place(NamedTuple):
@@ -117,21 +138,30 @@ class Place(NamedTuple):
     history: str
     position: int
     id: str
-    """The id of the event at the position."""
+    chain: str
+    """The id and the chain of the event at the position."""
 
 
 class Read(NamedTuple):
-    """The result of one read."""
+    """The result of one read, proven by the state."""
 
     now_us: int
     """Redis's time."""
-    heartbeat_us: int
-    """Every event committed before it, by Redis's clock, is in the stream."""
-    epoch: str
+    state: FeedState
+    place: Place
+    """The end of the stream."""
     events: list[Event]
-    """The events after the position, in order."""
-    is_end: bool
-    """Whether the end of the stream was reached."""
+    """The events up to there, in order."""
+
+
+class Page(NamedTuple):
+    """A part of the stream. Only the chain at the stream's end proves it."""
+
+    now_us: int
+    state: FeedState
+    place: Place
+    events: list[tuple[int, list[bytes]]]
+    """Positions and values."""
 
 
 class RedisFeed:
@@ -139,75 +169,113 @@ class RedisFeed:
 
     :param redis_url: Redis's URL.
     :param issuer: The deployment's ``iss``.
+    :param open_state: Checks a signed state; raises :class:`FeedRefused`.
     :raises ConfigurationError: The driver is not installed, or the URL is invalid.
     """
 
-    def __init__(self, redis_url: str, issuer: str) -> None:
+    def __init__(
+        self, redis_url: str, issuer: str, open_state: Callable[[bytes], FeedState]
+    ) -> None:
         self._keys = Keys.of(issuer)
+        self._open_state = open_state
         self._redis = connect(redis_url)
+        self._newest = ("", 0)
+        """The history and the position of the newest state."""
 
     def close(self) -> None:
         """Close the connections."""
         self._redis.close()
 
     def read(self, place: Place) -> Read | None:
-        """Return the events after *place*, read atomically.
+        """Return all events after *place*.
 
-        :returns: ``None`` if the reader must resync: there is no feed, or another one, or events
-            after *place* are missing.
+        :returns: ``None`` if the reader must resync: there is another history.
+        :raises FeedRefused: The stream is not the one that the state proves.
         :raises RedisUnavailable: Redis does not answer.
         """
-        with translated_errors(), self._redis.pipeline(transaction=True) as pipe:
-            pipe.time()
-            pipe.hmget(self._keys.meta, *_META)
-            pipe.xrange(self._keys.stream, f"{place.position}-1", "+", count=EVENTS_PER_CALL + 1)
-            (seconds, micros), (history, epoch, position, heartbeat), entries = pipe.execute()
-        if history != place.history or position is None or heartbeat is None:
-            return None
-        events = [_event_of(entry) for entry in entries]
-        if not events or events[0][:2] != (place.position, place.id):
-            return None
-        is_end = len(events) <= EVENTS_PER_CALL
-        # A stream that was trimmed or mixed up has another end, or a gap.
-        if is_end and events[-1].position != int(position):
-            return None
-        if events[-1].position != place.position + len(events) - 1:
-            return None
-        now_us = seconds * SECOND_US + micros
-        return Read(now_us, int(heartbeat), epoch, events[1:], is_end)
-
-    def find_snapshot(self) -> tuple[Place, str] | None:
-        """Return the snapshot's position and epoch; ``None`` if there is none.
-
-        :raises RedisUnavailable: Redis does not answer.
-        """
-        with translated_errors():
-            history, epoch, position, event_id = self._redis.hmget(self._keys.meta, *_SNAPSHOT)
-        if None in (history, epoch, position, event_id):
-            return None
-        return Place(history, int(position), event_id), epoch
-
-    def read_snapshot(self, epoch: str) -> Iterator[list[Change] | None]:
-        """Yield the changes of a snapshot, part by part; ``None`` if it was replaced meanwhile.
-
-        :param epoch: Its epoch.
-        :raises RedisUnavailable: Redis does not answer.
-        """
-        start = 0
+        found: list[tuple[int, list[bytes]]] = []
         while True:
-            with translated_errors(), self._redis.pipeline(transaction=True) as pipe:
-                pipe.hmget(self._keys.meta, "epoch", "chunks")
-                pipe.lrange(self._keys.snapshot, start, start + _CHUNKS_PER_CALL - 1)
-                pipe.llen(self._keys.snapshot)
-                (now_epoch, chunks), found, length = pipe.execute()
-            if now_epoch != epoch or chunks is None or int(chunks) != length:
+            page = self.read_page(place)
+            if page is None:
+                return None
+            found += page.events
+            place = page.place
+            if is_end(page):
+                events = [event_of(position, values) for position, values in found]
+                return Read(page.now_us, page.state, place, events)
+
+    def read_page(self, place: Place, count: int | None = None) -> Page | None:
+        """Return the next events after *place*, read atomically; see :meth:`read`.
+
+        :param count: The most events.
+        """
+        count = EVENTS_PER_CALL if count is None else count
+        start = f"{place.position}-1"
+        now, text, entries = self._query(
+            ("TIME",),
+            ("GETRANGE", self._keys.meta, 0, MAX_STATE_BYTES),
+            ("XRANGE", self._keys.stream, start, "+", "COUNT", count + 1),
+        )
+        state = self._state(text)
+        if state.history != place.history:
+            return None
+        events = [_event_values(entry) for entry in entries]
+        # The event at the place itself is there, unless the stream was trimmed or altered.
+        if not events or (events[0][0], events[0][1][0]) != (place.position, place.id.encode()):
+            raise FeedRefused(INCOMPLETE)
+        chain, last_id = place.chain, place.id.encode()
+        for expected, (position, values) in enumerate(events[1:], place.position + 1):
+            if position != expected or position > state.position:
+                raise FeedRefused(ALTERED)
+            chain, last_id = chained(chain, position, values), values[0]
+        last = events[-1][0]
+        if len(events) <= count and last != state.position:
+            raise FeedRefused(INCOMPLETE)
+        if last == state.position and (last_id, chain) != (state.id.encode(), state.chain):
+            raise FeedRefused(ALTERED)
+        end = Place(place.history, last, last_id.decode("utf-8", "replace"), chain)
+        seconds, micros = now
+        return Page(int(seconds) * SECOND_US + int(micros), state, end, events[1:])
+
+    def find_snapshot(self) -> tuple[Place, SnapshotState]:
+        """Return the snapshot's position, and its state.
+
+        :raises FeedRefused: There is none.
+        :raises RedisUnavailable: Redis does not answer.
+        """
+        (text,) = self._query(("GETRANGE", self._keys.meta, 0, MAX_STATE_BYTES))
+        if not text:
+            raise FeedRefused(ABSENT)
+        state = self._state(text)
+        snapshot = state.snapshot
+        place = Place(state.history, snapshot.position, snapshot.id, snapshot.chain)
+        return place, snapshot
+
+    def read_snapshot(self, snapshot: SnapshotState) -> Iterator[bytes | None]:
+        """Yield a snapshot, part by part; the end of the iteration proves it.
+
+        ``None`` is the last part if the snapshot was replaced meanwhile.
+
+        :param snapshot: Its state.
+        :raises FeedRefused: It is not the one that the state proves.
+        :raises RedisUnavailable: Redis does not answer.
+        """
+        digest = hashlib.sha256()
+        for start in range(0, snapshot.size, PAGE_BYTES):
+            text, size, part = self._query(
+                ("GETRANGE", self._keys.meta, 0, MAX_STATE_BYTES),
+                ("STRLEN", self._keys.snapshot),
+                ("GETRANGE", self._keys.snapshot, start, start + PAGE_BYTES - 1),
+            )
+            if self._state(text).snapshot.epoch != snapshot.epoch:
                 yield None
                 return
-            for chunk in found:
-                yield unpack(chunk)
-            start += _CHUNKS_PER_CALL
-            if start >= length:
-                return
+            if size != snapshot.size:
+                raise FeedRefused(INCOMPLETE)
+            digest.update(part)
+            yield part
+        if digest.hexdigest() != snapshot.digest:
+            raise FeedRefused(ALTERED)
 
     def wait(self, position: int, seconds: float) -> None:
         """Return when there is an event after *position*, after *seconds* at the latest.
@@ -218,20 +286,39 @@ class RedisFeed:
         with translated_errors():
             self._redis.xread({self._keys.stream: f"{position}-1"}, count=1, block=block)
 
+    def _state(self, text: bytes) -> FeedState:
+        """Return the state; within a history, its position never falls."""
+        state = self._open_state(text)
+        history, position = self._newest
+        if state.history == history and state.position < position:
+            raise FeedRefused(REPLAYED)
+        self._newest = (state.history, state.position)
+        return state
 
-def event_values(event: Event) -> list[str | int]:
-    """Return the seven values of an event that ``publish.lua`` takes."""
-    position, event_id, change = event
-    return [position, event_id, *("" if value is None else value for value in change)]
+    def _query(self, *commands: tuple[Any, ...]) -> list[Any]:
+        """Return the results of reading commands, run atomically."""
+        import redis
+
+        with translated_errors(), self._redis.pipeline(transaction=True) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            results: list[Any] = pipe.execute(raise_on_error=False)
+            for result in results:
+                if isinstance(result, redis.RedisError):
+                    if str(result).startswith("WRONGTYPE"):
+                        raise FeedRefused(NOT_GENUINE)
+                    raise result
+        return results
 
 
-def _event_of(entry: tuple[str, dict[str, str]]) -> Event:
+def is_end(page: Page) -> bool:
+    """Return whether a page ends at the end of the stream, so that it is proven."""
+    return page.place.position == page.state.position
+
+
+def _event_values(entry: tuple[bytes, dict[bytes, bytes]]) -> tuple[int, list[bytes]]:
     entry_id, fields = entry
-    change = Change(
-        cast("EventKind", fields["kind"]),
-        fields["user"] or None,
-        fields["session"] or None,
-        int(fields["cut"] or 0),
-        int(fields["until"]) if fields["until"] else None,
-    )
-    return Event(int(entry_id.partition("-")[0]), fields["id"], change)
+    match = _ENTRY_ID.fullmatch(entry_id)
+    if match is None or tuple(fields) != STREAM_FIELDS:
+        raise FeedRefused(ALTERED)
+    return int(match[1]), list(fields.values())

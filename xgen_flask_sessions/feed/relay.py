@@ -12,14 +12,17 @@ from functools import partial
 import sqlalchemy as sa
 
 from .. import clock
+from ..clock import SECOND_US
 from ..connections.deadlines import watchdog
 from ..connections.side_engines import unpooled_engine
 from ..errors import ConfigurationError
 from ..runtime import notice_fork, start
+from ..store.deployments import find_deployment, make_deployment
 from ..text import cause_of
 from .follower import FeedReader, FeedSource, Follower
 from .publisher import Publisher
 from .redis_stream import SHORTEST_STALENESS_S
+from .signed_state import FeedRefused, FeedState, ForeignFeed, StateSigner
 from .snapshot import Snapshot, read_snapshot
 from .wakeups import DatabaseWakeup, LocalCommits
 
@@ -28,8 +31,32 @@ _log = logging.getLogger(__name__)
 _SNAPSHOT_S = 30.0
 """Seconds that the database may take for a snapshot."""
 
+_DEPLOYMENT_S = 10.0
+"""Seconds that the database may take for the deployment's id."""
+
 _REST_S = SHORTEST_STALENESS_S / 4
 """Seconds between two heartbeats at most: often enough for the smallest staleness bound."""
+
+
+class FeedTaken(ConfigurationError):
+    """Redis holds the feed of another deployment, which is never replaced.
+
+    :param foreign: The id of the other deployment.
+    :param own: The id of this one.
+    :param issuer: The issuer of both.
+    """
+
+    def __init__(self, foreign: str, own: str, issuer: str) -> None:
+        self.meaning = (
+            f"Redis holds the feed of another deployment, {foreign}, under the issuer {issuer!r}. "
+            f"This one, {own}, publishes nothing, and its services accept no token."
+        )
+        self.mend = (
+            "Give one of the two another XGEN_SESSIONS_ISSUER, or another Redis by "
+            "XGEN_SESSIONS_REDIS_URL. If the other one no longer exists, run: flask xgen-sessions "
+            f"remove-feed {foreign}"
+        )
+        super().__init__(f"{self.meaning} {self.mend}")
 
 
 class Relay:
@@ -37,16 +64,30 @@ class Relay:
 
     :param redis_url: Redis's URL.
     :param issuer: The deployment's ``iss``.
+    :param signer: Signs the feed's state.
     :param find_source: Returns the database; ``None`` for SQLite in memory, which others cannot
         read. Called within an application context.
     :raises ConfigurationError: Redis's driver is not installed, or the URL is invalid.
     """
 
     def __init__(
-        self, redis_url: str, issuer: str, find_source: Callable[[], FeedSource | None]
+        self,
+        redis_url: str,
+        issuer: str,
+        signer: StateSigner,
+        find_source: Callable[[], FeedSource | None],
     ) -> None:
-        self._make_publisher = partial(Publisher, redis_url, issuer, self._in_background)
+        self._issuer = issuer
+        self._signer = signer
+        # So many processes sign little more often than one.
+        recent_us = int(_REST_S * SECOND_US / 2)
+        self._make_publisher = partial(
+            Publisher, redis_url, issuer, signer, self._in_background, recent_us
+        )
         self._publisher = self._make_publisher()
+        self._deployment = ""
+        self._foreign: str | None = None
+        """The deployment whose feed is in Redis instead of this one's."""
         self._worker: threading.Thread | None = None
         self._find_source = find_source
         self.follower = Follower(
@@ -78,10 +119,38 @@ class Relay:
 
         :raises ConfigurationError: The database is SQLite in memory.
         """
+        self.follower.run(self._require_source())
+
+    def inspect(self) -> FeedState | None:
+        """Return the state of this deployment's feed in Redis; ``None`` if there is none.
+
+        Call it within an application context.
+
+        :raises FeedTaken: Redis holds the feed of another deployment.
+        :raises ConfigurationError: The database is SQLite in memory.
+        :raises RedisUnavailable: Redis does not answer.
+        """
+        deployment = _deployment_of(self._require_source().engine)
+        try:
+            return self._signer.open_own(self._publisher.look().text, deployment)
+        except FeedRefused:
+            return None
+        except ForeignFeed as foreign:
+            raise FeedTaken(foreign.deployment, deployment, self._issuer) from None
+
+    def remove(self, deployment: str) -> bool:
+        """Delete the feed of a deployment from Redis; return whether it was there.
+
+        :param deployment: The deployment's id.
+        :raises RedisUnavailable: Redis does not answer.
+        """
+        return self._publisher.remove(deployment)
+
+    def _require_source(self) -> FeedSource:
         source = self._find_source()
         if source is None:
             raise ConfigurationError("SQLite in memory has no feed that others could read.")
-        self.follower.run(source)
+        return source
 
     def _in_background(self, work: Callable[[], object]) -> None:
         """Run *work* in a thread, unless the previous one still runs."""
@@ -93,10 +162,31 @@ class Relay:
                 start(self._worker)
 
     def _poll(self, reader: FeedReader) -> None:
-        asked_us = self._publisher.redis_time_us()
+        look = self._publisher.look()
         batch = reader.read()
-        read = partial(_read_snapshot, reader.source.engine)
-        self._publisher.publish(asked_us, batch.events, reader.newest, read)
+        engine = reader.source.engine
+        if batch.resync:  # the database may be another one
+            self._deployment = _deployment_of(engine)
+        read = partial(_read_snapshot, engine)
+        foreign = None
+        try:
+            self._publisher.publish(look, self._deployment, batch.events, reader.newest, read)
+        except ForeignFeed as found:
+            foreign = found.deployment
+        if foreign != self._foreign:  # log it once
+            self._foreign = foreign
+            if foreign is None:
+                _log.info("Redis has the feed of this deployment again.")
+            else:
+                _log.error("%s", FeedTaken(foreign, self._deployment, self._issuer))
+
+
+def _deployment_of(engine: sa.Engine) -> str:
+    """Return the deployment's id; make it at the first use."""
+    with unpooled_engine(engine).begin() as connection:
+        due = time.monotonic() + _DEPLOYMENT_S
+        with watchdog.limit(connection.connection, due):
+            return find_deployment(connection) or make_deployment(connection)
 
 
 def _compact(work: Callable[[], object]) -> None:

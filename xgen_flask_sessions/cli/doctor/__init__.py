@@ -12,6 +12,8 @@
     Tables, connections, the clock, the users' addresses.
 ``users``
     Flask-SQLAlchemy, Flask-Login, and one real user.
+``feed``
+    Whose feed is in Redis.
 ``proof``
     Revoking a temporary token.
 ``findings``
@@ -30,6 +32,7 @@ from xgen_flask_sessions.cli.doctor.database import (
     examine_contents,
     examine_tables,
 )
+from xgen_flask_sessions.cli.doctor.feed import examine_feed
 from xgen_flask_sessions.cli.doctor.findings import (
     Finding,
     count,
@@ -70,4 +73,5 @@ def _examine(app: Flask, state: State, opened: Collection[str], program: str) ->
         yield from examine_users(app, state)
     if tables.level != "problem":  # without them, the rest would fail for the same reason
         yield from examine_contents(app, state)
+        yield from examine_feed(state.relay)
         yield prove_revocation(state)

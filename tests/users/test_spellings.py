@@ -62,7 +62,7 @@ def test_of_two_users_the_exact_form_is_the_one(sqlite_host: Host) -> None:
     with host.app.app_context():
         directory = host.app.extensions["xgen_sessions"].users
         for form, user in users.items():
-            assert directory.id_of(directory.get_by_username(form)) == user
+            assert [directory.id_of(each) for each in directory.named(form)] == [user]
 
 
 def test_a_long_text_is_not_normalized() -> None:

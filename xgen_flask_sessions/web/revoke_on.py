@@ -84,7 +84,9 @@ def _after_update(_: Mapper[Any], __: sa.Connection, user: Any) -> None:
         return
     attributes = sa.inspect(user).attrs
     changed = [name for name in state.triggers.attributes if attributes[name].history.has_changes()]
-    reason = _reason(state, changed, activated=state.users.is_active(user))
+    # Whether the user is active is asked only if it matters: it may need a query.
+    activated = state.triggers.active in changed and state.users.is_active(user)
+    reason = _reason(state, changed, activated=activated)
     if reason is not None:
         end_sessions(state, session, ids, reason)
     follow_flush(state, session, user)

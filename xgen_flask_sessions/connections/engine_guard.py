@@ -160,6 +160,8 @@ class EngineGuard:
             try:
                 file.require_current()
             except UnusableFile as error:
+                with contextlib.suppress(UnusableFile):
+                    self.file.prepare()
                 raise InvalidatePoolError(str(error)) from error
 
     @property
@@ -198,9 +200,10 @@ def guards_of_files() -> list[EngineGuard]:
     return [each for each in list(_guards.values()) if each.has_file]
 
 
-def require_own_connection(connection: sa.Connection) -> None:
+def require_own_connection(connection: sa.Connection) -> OpenFile | None:
     """Check that this process may write on a connection that is already in use.
 
+    :returns: The file that it has open, with SQLite.
     :raises UnusableFile: It has an old file, a fork left its file open, or it belongs to the
         parent process.
     """
@@ -210,6 +213,7 @@ def require_own_connection(connection: sa.Connection) -> None:
     file: OpenFile | None = info.get(_FILE)
     if file is not None:
         file.require_usable()
+    return file
 
 
 def leave_to_parent(dbapi_connection: Any, file: OpenFile | None) -> None:

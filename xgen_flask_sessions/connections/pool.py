@@ -316,7 +316,7 @@ class DeadlinePool:
         opened = None if file is None else file.opened(dbapi_connection)
         connection = Connection(dbapi_connection, dialect, opened)
         if file is not None and opened is not None:
-            file.note_log()
+            file.note_log(dbapi_connection)
             self._live.add(connection)
         return connection
 

@@ -117,6 +117,7 @@ class DatabaseFile:
             except OSError as error:
                 raise UnusableFile(f"The database {self.path} cannot be found: {error}.") from error
             _inherited.require_absence(OpenFile(self.path, found))
+            self._begin(self.path, found)
 
     def last(self) -> OpenFile | None:
         """Return the file that was opened last; ``None`` if there is none."""
@@ -141,8 +142,7 @@ class DatabaseFile:
             if self.may_create:
                 return None
             raise UnusableFile(f"The database {self.path} cannot be found: {error}.") from error
-        if self._last not in (None, found):
-            self._set_log_aside(self.path)
+        self._begin(self.path, found)
         return found
 
     def opened(self, dbapi_connection: Any, expected: Identity | None = None) -> OpenFile | None:
@@ -163,9 +163,15 @@ class DatabaseFile:
         self.may_create = False
         return file
 
-    def note_log(self) -> None:
-        """Remember the write-ahead log; call it while a connection is open."""
+    def note_log(self, dbapi_connection: Any) -> None:
+        """Remember the write-ahead log of a connection, which stays while the connection is open.
+
+        :param dbapi_connection: The driver's own connection object.
+        """
         if self.path is not None:
+            cursor = dbapi_connection.cursor()
+            cursor.execute("PRAGMA schema_version")  # the first read makes the log
+            cursor.close()
             with contextlib.suppress(OSError):
                 self._log = identity(f"{self.path}-wal")
 
@@ -175,6 +181,10 @@ class DatabaseFile:
         elif self.path is None or os.path.realpath(self.path) != os.path.realpath(used):
             self.path = used
         self._is_confirmed = True
+
+    def _begin(self, path: str, found: Identity) -> None:
+        if self._last not in (None, found):
+            self._set_log_aside(path)
 
     def _set_log_aside(self, path: str) -> None:
         """Rename the journals of the replaced file, which SQLite would apply to the new one."""

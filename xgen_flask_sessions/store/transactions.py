@@ -36,6 +36,9 @@ _RETRIES: Final = 3
 _COMMIT_UNKNOWN: Final = (
     "The database went away during the commit. Check whether the change was made."
 )
+_REPLACED: Final = (
+    "The database file was replaced during the change. Check whether the change was made."
+)
 _ALL_UNDONE: Final = "The database rolled back the whole transaction. Nothing was done."
 
 
@@ -75,7 +78,7 @@ class Transactions:
             back, within the host's transaction to the savepoint.
         """
         session = self.get_session()
-        limit = self._in_time(session) if bounded else nullcontext()
+        limit = self._in_time(session) if bounded else self._unbounded(session)
         with _changing(session, commit, limit):
             if read_committed:
                 dialects.of(session).require_read_committed(session)
@@ -131,16 +134,43 @@ class Transactions:
         due = time.monotonic() + self.deadline_s
         try:
             connection = self.reachability.connection(session)
-            require_own_connection(connection)
-        except (DenylistUnavailable, UnusableFile) as error:
+        except DenylistUnavailable as error:
             raise LedgerUnavailable from error
         # Before the cut: a wait that the server itself ends costs no connection.
         milliseconds = int(self.deadline_s * 900)
         with (
+            _on_own_file(connection),
             watchdog.limit(connection.connection, due),
             dialects.of(connection).lock_wait(connection, milliseconds),
         ):
             yield
+
+    @contextmanager
+    def _unbounded(self, session: Session) -> Iterator[None]:
+        if self.get_engine().dialect.name != "sqlite":
+            yield
+            return
+        try:
+            connection = self.reachability.connection(session)
+        except DenylistUnavailable as error:
+            raise LedgerUnavailable from error
+        with _on_own_file(connection):
+            yield
+
+
+@contextmanager
+def _on_own_file(connection: sa.Connection) -> Iterator[None]:
+    """Check before and after the block that an SQLite file is still the database."""
+    try:
+        file = require_own_connection(connection)
+    except UnusableFile as error:
+        raise LedgerUnavailable from error
+    yield
+    if file is not None:
+        try:
+            file.require_current()
+        except UnusableFile as error:
+            raise LedgerUnavailable(_REPLACED) from error
 
 
 @contextmanager

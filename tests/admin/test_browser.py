@@ -16,6 +16,8 @@ from tests.support.admin_center import PASSWORD, AdminCenter
 from tests.support.chromium import GALAXY, IPHONE, SCREEN, WHALE, sign_in
 from tests.support.paths import ELSEWHERE, HERE
 from tests.support.standalone import Center, center_maker
+from xgen_flask_sessions import PastSignIn, clock
+from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import db
 
 pytestmark = pytest.mark.slow
@@ -197,6 +199,33 @@ def test_three_devices_of_one_user_expand_and_end_together(
     admin.keyboard.press("Enter")
     assert count.get_attribute("aria-expanded") == "false"
     assert not admin.locator(".xs-sessions").is_visible()
+
+
+@pytest.mark.parametrize("with_scripts", [True, False])
+def test_the_sessions_of_a_user_have_pages(
+    center: AdminCenter, inside: Center, open_page: OpenPage, with_scripts: bool
+) -> None:
+    bora, now = str(inside.user("bora")["id"]), clock.now_us()
+    with inside.app.app_context():
+        sessions.record_past_sign_ins(
+            PastSignIn(user_id=bora, signed_in_us=now - number, expires_us=now + 10**9)
+            for number in range(1, 102)
+        )
+    admin = sign_in(open_page(java_script_enabled=with_scripts), "admin")
+    admin.goto(SCREEN)
+    role = "button" if with_scripts else "link"
+    pager = admin.locator("nav[aria-label='Pages of sessions']")
+
+    admin.get_by_role(role, name="101 active sessions of bora").click()  # type: ignore[arg-type]
+    for number, rows in ((1, 50), (2, 50), (3, 1)):
+        pager.get_by_text(f"Page {number} of 3").wait_for()
+        assert admin.locator(".xs-sessions tbody tr").count() == rows
+        if number < 3:
+            pager.get_by_role("link", name="Next").click()
+    pager.get_by_role("link", name="Previous").click()
+    pager.get_by_text("Page 2 of 3").wait_for()
+
+    assert (admin.url.endswith(SCREEN)) == with_scripts
 
 
 def test_everything_works_without_scripts(center: AdminCenter, open_page: OpenPage) -> None:

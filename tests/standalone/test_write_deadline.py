@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -14,7 +15,15 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.support.hosts import Host
-from tests.support.standalone import ADMIN_PASSWORD, PAGE, Center, MakeCenter, sign_in
+from tests.support.private_server import PrivateServer
+from tests.support.standalone import (
+    ADMIN_PASSWORD,
+    PAGE,
+    Center,
+    MakeCenter,
+    center_maker,
+    sign_in,
+)
 from xgen_flask_sessions import LedgerUnavailable
 from xgen_flask_sessions.standalone.commands import cli
 from xgen_flask_sessions.standalone.models import User, db
@@ -171,3 +180,35 @@ def test_a_host_s_own_change_joins_the_deadline(host: Host) -> None:
 def test_an_unanswered_commit_is_not_called_undone() -> None:
     assert LedgerUnavailable().undone
     assert not LedgerUnavailable(undone=False).undone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["UPDATE users", "xgen_revocations"])
+def test_a_server_that_falls_silent_during_a_change_is_answered_with_503(
+    private_server: PrivateServer, tmp_path: Path, moment: str
+) -> None:
+    url = private_server.empty_database()
+    with center_maker(tmp_path / "instance") as make:
+        center = make(
+            SQLALCHEMY_DATABASE_URI=url, XGEN_SESSIONS_WRITE_DEADLINE=1, XGEN_SESSIONS_DEADLINE=1
+        )
+        user_id = center.add_user("bora")
+        before = center.user("bora")
+        browser = center.browser("admin")
+        form = {"password": "another good one", "end_sessions": "on"}
+        address, data = fill_in(browser, str(user_id), f"{user_id}/password", **form)
+
+        def pause(_: object, __: object, statement: str, *___: object) -> None:
+            if moment in statement:
+                private_server.pause()
+
+        with center.app.app_context():
+            engine = db.engine
+        sa.event.listen(engine, "before_cursor_execute", pause)
+        answer = browser.post(address, data=data, headers=PAGE)
+        sa.event.remove(engine, "before_cursor_execute", pause)
+        private_server.restore()
+
+        assert answer.status_code == 503
+        assert center.user("bora") == before
+        assert browser.get("/", headers=PAGE).status_code == 200

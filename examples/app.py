@@ -19,6 +19,7 @@ FORM = """<p>{}</p><form method=post><input name=username> <input name=password 
 
 
 class User(UserMixin, db.Model):
+    __table_args__ = {"sqlite_autoincrement": True}  # no id is given out twice
     id = db.Column(db.Integer, primary_key=True)
     username = db.Column(db.String(80), unique=True, nullable=False)
     password_hash = db.Column(db.String(255), nullable=False)

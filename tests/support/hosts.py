@@ -64,6 +64,7 @@ class Base(DeclarativeBase):
 
 class User(Account, Base):
     __tablename__ = "users"
+    __table_args__ = {"sqlite_autoincrement": True}
 
     id: Mapped[int] = mapped_column(primary_key=True)
 

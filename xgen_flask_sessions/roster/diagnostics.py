@@ -41,6 +41,12 @@ def most_frequent_address(session: Session) -> SharedAddress | None:
     return SharedAddress(row[0], row[1], of)
 
 
+def active_ids(session: Session, most: int) -> list[str]:
+    """Return the ids of up to *most* users with an active session."""
+    query = sa.select(UserLogin.user_id).where(active_users(clock.now_us())).limit(most)
+    return list(session.scalars(query))
+
+
 def database_now_us(session: Session) -> int | None:
     """Return the database server's time in microseconds; ``None`` for SQLite."""
     time = dialects.of(session).current_time

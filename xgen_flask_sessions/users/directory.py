@@ -157,6 +157,19 @@ class UserDirectory:
         columns = {column.name for column in sa.inspect(self._model).primary_key}
         return not (columns | set(self._keys.names)).isdisjoint(names)
 
+    @property
+    def takes_names_for_ids(self) -> bool:
+        """Whether a later user of the same name is the same account."""
+        return self._fields.account is None and self._keys.names == [self._fields.username]
+
+    @property
+    def integer_key_table(self) -> sa.Table | None:
+        """The user table, if its primary key is one integer that the database generates."""
+        table = sa.inspect(self._model).local_table
+        if not isinstance(table, sa.Table):
+            return None
+        return None if table.autoincrement_column is None else table
+
     def note_insert(self, user: Any) -> None:
         """Note that a user object's values are not from the database."""
         self._inserted.add(sa.inspect(user))

@@ -14,6 +14,8 @@
     Flask-SQLAlchemy, Flask-Login, and one real user.
 ``feed``
     Whose feed is in Redis.
+``accounts``
+    Ids that are given out again.
 ``proof``
     Revoking a temporary token.
 ``findings``

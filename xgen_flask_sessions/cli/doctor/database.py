@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from xgen_flask_sessions import clock
+from xgen_flask_sessions.cli.doctor.accounts import examine_accounts
 from xgen_flask_sessions.cli.doctor.findings import Finding
 from xgen_flask_sessions.clock import SECOND_US
 from xgen_flask_sessions.connections.deadlines import can_break
@@ -111,7 +112,7 @@ def examine_tables(state: State, program: str) -> Finding:
 
 
 def examine_contents(app: Flask, state: State) -> Iterator[Finding]:
-    """Examine the isolation level, the clock and the addresses.
+    """Examine the isolation level, the clock, the addresses and the accounts.
 
     :param app: The application.
     :param state: The plugin's objects for it.
@@ -123,6 +124,7 @@ def examine_contents(app: Flask, state: State) -> Iterator[Finding]:
             yield from _examine_isolation(session)
             yield _examine_clock(session)
             yield from _examine_addresses(session, app)
+            yield from examine_accounts(session, state)
     except SQLAlchemyError as error:
         yield _unusable(error)
 

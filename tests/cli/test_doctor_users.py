@@ -149,6 +149,27 @@ def test_a_property_that_says_neither_yes_nor_no_is_a_problem(database_url: str)
         assert "attribute-unclear" in problems(host)
 
 
+@on_sqlite
+@pytest.mark.parametrize("fields", [None, UserFields(active=None)])
+def test_a_column_that_blocks_users_and_is_not_read_is_a_warning(
+    database_url: str, fields: UserFields | None
+) -> None:
+    model = make_model(disabled=mapped_column(sa.Boolean))
+    with make_member_host(database_url, model, fields, screen=False) as host:
+        found = examine(host.app)
+
+        assert ("active-constant" in found) == (fields is None)
+
+
+@on_sqlite
+def test_a_property_that_reads_the_blocking_column_is_none(database_url: str) -> None:
+    model = make_model(
+        disabled=mapped_column(sa.Boolean), is_active=property(lambda self: not self.disabled)
+    )
+    with make_member_host(database_url, model, screen=False) as host:
+        assert "active-constant" not in examine(host.app)
+
+
 def make_app() -> tuple[Flask, SQLAlchemy, Any]:
     app = Flask("host")
     app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI="sqlite://", TESTING=True)

@@ -266,6 +266,18 @@ def add_members(host: Host, **members: dict[str, Any]) -> dict[str, str]:
 
 
 @on_sqlite
+@pytest.mark.parametrize("constant", [True, property(lambda self: True)])
+def test_a_constant_is_active_hides_a_column_as_well(database_url: str, constant: Any) -> None:
+    model = make_model(active=mapped_column(sa.Boolean), is_active=constant)
+
+    with (
+        pytest.raises(ConfigurationError, match=r"UserFields\(active='active'\)"),
+        make_member_host(database_url, model, screen=False),
+    ):
+        pass
+
+
+@on_sqlite
 def test_a_mixin_s_own_is_active_may_stand_beside_its_column(database_url: str) -> None:
     model = make_model(ActiveByColumn, active=mapped_column(sa.Boolean))
 

@@ -151,6 +151,24 @@ def test_an_issued_token_survives_a_new_hash_in_its_request(host: Host, steps: s
     assert host.status(token) == 401
 
 
+@pytest.mark.parametrize("first", ["issue", "hash"])
+def test_a_token_issued_in_the_transaction_of_the_change_survives_it(
+    host: Host, first: str
+) -> None:
+    user = host.add_user()
+    older = host.issue(user)
+
+    with host.app.test_request_context():
+        found = host.find_user(user)
+        if first == "hash":
+            found.password = "another"
+        token = host.sessions.issue(found, commit=False)
+        found.password = "yet another"
+        host.db.session.commit()
+
+    assert (host.status(token), host.status(older)) == (200, 401)
+
+
 @pytest.mark.parametrize("path", ["/login", "/issue"])
 def test_the_new_session_is_an_ordinary_one(host: Host, path: str) -> None:
     user = host.add_user()

@@ -201,6 +201,15 @@ def find(kind: type[Any], name: str) -> Any:
     return inspect.getattr_static(kind, name, MISSING)
 
 
+def is_constant(kind: type[Any], name: str) -> bool:
+    """Return whether an attribute is the same for all objects: a constant, or a property so."""
+    found = find(kind, name)
+    if isinstance(found, bool):
+        return True
+    code = getattr(getattr(found, "fget", None), "__code__", None)
+    return code is not None and not (code.co_names or code.co_freevars)
+
+
 def is_missing(kind: type[Any], name: str) -> bool:
     """Return whether the objects of a class lack an attribute; ``__getattr__`` may add any."""
     return find(kind, name) is MISSING and find(kind, "__getattr__") is MISSING

@@ -20,7 +20,7 @@ from ..store.tables import UserLogin
 from ..text import spellings
 from ..tokens.claims import check_user_id
 from .attributes import Flag
-from .fields import UserAttributes, UserFields
+from .fields import UserAttributes, UserFields, find_blocking_columns
 from .former import former_value
 from .keys import AccountKeys, Key
 from .marks import mark_of
@@ -315,6 +315,11 @@ class UserDirectory:
     def model(self) -> type[Any]:
         """The host's user model."""
         return self._model
+
+    @property
+    def blocking_columns(self) -> list[str]:
+        """Columns that seem to say that a user is inactive, and that are not read."""
+        return find_blocking_columns(self._model, self._fields)
 
     @property
     def flags(self) -> tuple[Flag, ...]:

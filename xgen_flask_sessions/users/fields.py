@@ -15,12 +15,19 @@ from .attributes import (
     column_type,
     fault_of_method,
     find,
+    is_constant,
     is_missing,
     mapped_property,
 )
 
 _ACTIVE_COLUMNS: Final = ("active", "enabled", "is_enabled")
-"""Columns that may say what Flask-Login's own ``is_active`` does not: it is always true."""
+"""Columns that say whether a user is active."""
+_BLOCKING_COLUMNS: Final = (
+    "disabled", "is_disabled", "inactive", "is_inactive", "blocked", "is_blocked", "banned",
+    "is_banned", "suspended", "is_suspended", "locked", "is_locked", "deactivated",
+    "deactivated_at", "disabled_at", "blocked_at", "banned_at", "suspended_at",
+)  # fmt: skip
+"""Columns that may say that a user is inactive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,24 +99,34 @@ def _require_attributes(model: type[Any], user_fields: UserFields) -> None:
 
 
 def _require_own_active(model: type[Any], user_fields: UserFields) -> None:
-    """Check that Flask-Login's ``is_active``, which is always true, hides no column.
+    """Check that an ``is_active`` that is the same for every user hides no column.
+
+    That of Flask-Login's ``UserMixin`` is always true.
 
     :raises ConfigurationError: It does.
     """
-    if user_fields.active != "is_active":
-        return
-    found = find(model, "is_active")
-    read = getattr(found, "fget", None)
-    if found is not MISSING and not getattr(read, "__module__", "").startswith("flask_login"):
-        return
-    for name in _ACTIVE_COLUMNS:
+    for name in _ACTIVE_COLUMNS if is_never_inactive(model, user_fields) else ():
         if isinstance(column_type(model, name), sa.Boolean | sa.Integer):
             raise ConfigurationError(
-                f"{model.__name__} has the column {name!r}, but its is_active is Flask-Login's, "
-                "which is true for every user; pass "
+                f"{model.__name__} has the column {name!r}, but its is_active, such as that of "
+                "Flask-Login's UserMixin, is the same for every user; pass "
                 f"user_fields=UserFields(active={name!r}), or active=None if no user is ever "
                 "inactive."
             )
+
+
+def is_never_inactive(model: type[Any], user_fields: UserFields) -> bool:
+    """Return whether the conventional ``is_active`` is missing, or cannot depend on the user."""
+    if user_fields.active != "is_active":
+        return False
+    return find(model, "is_active") is MISSING or is_constant(model, "is_active")
+
+
+def find_blocking_columns(model: type[Any], user_fields: UserFields) -> list[str]:
+    """Return the columns that seem to say that a user is inactive, and that are not read."""
+    if not is_never_inactive(model, user_fields):
+        return []
+    return [name for name in _BLOCKING_COLUMNS if column_type(model, name) is not None]
 
 
 def require_login_attributes(model: type[Any]) -> None:

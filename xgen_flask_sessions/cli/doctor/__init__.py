@@ -43,7 +43,11 @@ from xgen_flask_sessions.cli.doctor.findings import (
 )
 from xgen_flask_sessions.cli.doctor.proof import prove_revocation
 from xgen_flask_sessions.cli.doctor.routes import examine_routes, unknown_endpoints
-from xgen_flask_sessions.cli.doctor.users import examine_extensions, examine_users
+from xgen_flask_sessions.cli.doctor.users import (
+    examine_extensions,
+    examine_model,
+    examine_users,
+)
 from xgen_flask_sessions.state import State
 
 __all__ = ["Finding", "count", "describe", "examine", "represent", "unknown_endpoints"]
@@ -65,6 +69,7 @@ def _examine(app: Flask, state: State, opened: Collection[str], program: str) ->
     yield from examine_configuration(app, state.settings)
     extensions = list(examine_extensions(app, state))
     yield from extensions
+    yield from examine_model(state)
     if extensions:  # the rest would fail for the same reason
         return
     engine = state.db.engine

@@ -38,6 +38,24 @@ def examine_extensions(app: Flask, state: State) -> Iterator[Finding]:
         )
 
 
+def examine_model(state: State) -> Iterator[Finding]:
+    """Examine the user model, without the database.
+
+    :param state: The plugin's objects for the application.
+    """
+    columns = state.users.blocking_columns
+    if columns:
+        model = state.users.model.__name__
+        yield Finding(
+            level="warning",
+            code="active-constant",
+            meaning=f"{model}.is_active is the same for every user, so no user is inactive, but "
+            f"{model} has a column {columns[0]!r}.",
+            mend="Define is_active on the model as a property, such as: return not "
+            f"self.{columns[0]}; or pass user_fields=UserFields(active=None).",
+        )
+
+
 def examine_users(app: Flask, state: State) -> Iterator[Finding]:
     """Load a user and examine the user's attributes, as a request would.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from inspect import iscoroutinefunction
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from flask import Request, current_app, has_request_context
 from werkzeug.local import LocalProxy
@@ -174,5 +174,13 @@ def _current_token() -> VerifiedToken | None:
     return outcome().token if has_request_context() else None
 
 
-current_token: VerifiedToken = LocalProxy(_current_token)  # type: ignore[assignment]
+if TYPE_CHECKING:
+
+    class CurrentToken(VerifiedToken):
+        """The type of :data:`current_token`, for type checkers only: it may be false."""
+
+        def __bool__(self) -> bool: ...
+
+
+current_token: CurrentToken = LocalProxy(_current_token)  # type: ignore[assignment]
 """The current request's :class:`~xgen_flask_sessions.VerifiedToken`; false without one."""

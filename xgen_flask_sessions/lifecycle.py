@@ -16,6 +16,7 @@ from typing import Any
 from flask import has_request_context, request
 from sqlalchemy.orm import Session
 
+from . import clock
 from .request_acts import find_acts
 from .roster import records
 from .roster.devices import clean_address, clean_user_agent
@@ -28,9 +29,10 @@ from .store.deployments import deployment_of
 from .store.revocations import Cause, Revocation
 from .store.sign_ins import Issue, PastSignIn
 from .store.stamps import begin_write
-from .store.tables import MAX_REASON
+from .store.tables import MAX_REASON, new_id
 from .text import clean_text
 from .tokens.claims import (
+    MAX_COOKIE_BYTES,
     Claims,
     IssuedToken,
     VerifiedToken,
@@ -56,12 +58,15 @@ def issue(
     :param commit: Commit the host's session; otherwise join its transaction.
     :raises UserInactive: The user is inactive or does not exist.
     :raises LedgerUnavailable: The database cannot be written; the change was not made.
-    :raises ValueError: *claims* or *lifetime* are out of bounds, or the id is invalid.
+    :raises ValueError: *claims* or *lifetime* are out of bounds, the id is invalid, or the token is
+        too long for the cookie: browsers drop one of over 4096 bytes.
     """
     state = get_state()
     user_id = state.users.id_of(user)
     extra = dict(claims or {})
     check_extra_claims(extra)
+    if extra:
+        _check_cookie_size(state, user_id, extra)
     span_us = lifetime_us(state.settings.lifetime if lifetime is None else lifetime)
     ip, agent = origin()
     with state.transactions.write(commit=commit) as session:
@@ -335,6 +340,27 @@ def sign(state: State, session: Session, recorded: Issue, extra: Mapping[str, An
     return IssuedToken(
         token, recorded.jti, recorded.session_id, recorded.issued_us, recorded.expires_us
     )
+
+
+def sample_token(state: State, user_id: str, extra: Mapping[str, Any]) -> str:
+    """Return a token as long as the next one of a user, which no sign-in recorded.
+
+    :param extra: The host's own claims.
+    """
+    now_us, sample = clock.now_us(), "x" * len(new_id())
+    claims = Claims(user_id, sample, sample, now_us, now_us, extra, sample, None, now_us)
+    return state.codec.encode(claims)
+
+
+def _check_cookie_size(state: State, user_id: str, extra: Mapping[str, Any]) -> None:
+    if "cookies" not in state.settings.token_locations:
+        return
+    size = len(state.settings.cookie_name) + len(sample_token(state, user_id, extra))
+    if size > MAX_COOKIE_BYTES:
+        raise ValueError(
+            f"The claims make a cookie of {size} bytes; browsers keep {MAX_COOKIE_BYTES}. Use "
+            "shorter claims, or take 'cookies' out of XGEN_SESSIONS_TOKEN_LOCATIONS."
+        )
 
 
 def lifetime_us(value: timedelta | int) -> int:

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Final, Literal, NoReturn, cast
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import limits
 
 from .clock import MAX_LEEWAY
 from .errors import ConfigurationError
+from .origins import canonical_origin
 from .tokens.keys import MIN_SECRET_BYTES, Key, is_pem, load_key
 
 PREFIX = "XGEN_SESSIONS_"
@@ -23,6 +23,7 @@ PREFIX = "XGEN_SESSIONS_"
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 
 _COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_SECURE_PREFIXES = ("__host-", "__secure-", "__http-")
 _URL_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _MAX_TEXT = 255
 SHORTEST_LIFETIME: Final = timedelta(seconds=1)
@@ -97,7 +98,9 @@ class Settings:
     cookie_name: str = _setting(
         "The name of the cookie that holds the token. Its domain and path are those of Flask's "
         "session cookie: ``SESSION_COOKIE_DOMAIN``, and ``SESSION_COOKIE_PATH`` or "
-        "``APPLICATION_ROOT``.",
+        "``APPLICATION_ROOT``. A name such as ``__Host-xgen_token`` keeps other sites on the same "
+        "domain from setting it; it needs ``XGEN_SESSIONS_COOKIE_SECURE``, the path ``/`` and no "
+        "domain.",
         "xgen_token",
     )
     cookie_secure: bool = _setting(
@@ -156,8 +159,8 @@ class Settings:
         secret=True,
     )
     trusted_origins: frozenset[str] = _setting(
-        "Other origins that may use the cookie for calls that change something, such as "
-        "``https://app.example.com``.",
+        "Other origins that may use the cookie for calls that change something and for web "
+        "sockets, such as ``https://app.example.com``. Case and a default port do not matter.",
         (),
     )
     guards: tuple[str, ...] = _setting(
@@ -362,7 +365,21 @@ class _Reader:
             self._fail("COOKIE_NAME", "must be a cookie name (RFC 6265, section 4.1.1).")
         if name == self._config.get("SESSION_COOKIE_NAME", "session"):
             self._fail("COOKIE_NAME", "is Flask's own session cookie; choose another name.")
+        self._check_prefix(name.lower())
         return name
+
+    def _check_prefix(self, name: str) -> None:
+        """Check the rules by which browsers keep a cookie with a prefix (RFC 6265bis, 4.1.3)."""
+        if name.startswith(_SECURE_PREFIXES) and self._get("COOKIE_SECURE") is False:
+            self._fail("COOKIE_NAME", "can begin with such a prefix only with COOKIE_SECURE on.")
+        path = self._config.get("SESSION_COOKIE_PATH") or self._config.get("APPLICATION_ROOT", "/")
+        domain = self._config.get("SESSION_COOKIE_DOMAIN")
+        if name.startswith("__host-") and (domain or path != "/"):
+            self._fail(
+                "COOKIE_NAME",
+                "can begin with '__Host-' only without SESSION_COOKIE_DOMAIN and with the path "
+                "'/' (SESSION_COOKIE_PATH, APPLICATION_ROOT).",
+            )
 
     def samesite(self) -> Literal["Lax", "Strict", "None"]:
         value = self.choice("COOKIE_SAMESITE", ("Lax", "Strict", "None"))
@@ -387,9 +404,10 @@ class _Reader:
         value = self._get(name)
         if not isinstance(value, list | tuple | set | frozenset):
             self._fail(name, "must be a list such as ['https://app.example.com'].")
-        if not all(_is_origin(origin) and not _NOT_IN_ORIGIN.search(origin) for origin in value):
+        found = [canonical_origin(origin) for origin in value]
+        if None in found:
             self._fail(name, "takes scheme and host, such as 'https://app.example.com'.")
-        return frozenset(value)
+        return frozenset(origin for origin in found if origin is not None)
 
     def names(self, name: str) -> tuple[str, ...]:
         value = self._get(name)
@@ -438,21 +456,6 @@ class _Reader:
                 f"({', '.join(_RATE_STORAGES)}).",
             )
         return value
-
-
-_NOT_IN_ORIGIN = re.compile(r"""[\s;,'"]""")
-"""Characters that would end a source in a Content-Security-Policy."""
-
-
-def _is_origin(value: object) -> bool:
-    """Return whether *value* is an origin as browsers send it (RFC 6454, section 6.2)."""
-    if not isinstance(value, str):
-        return False
-    try:
-        parts = urlsplit(value)
-    except ValueError:  # such as an unclosed bracket
-        return False
-    return bool(parts.netloc) and f"{parts.scheme}://{parts.netloc}" == value
 
 
 def load_keys(settings: Settings) -> list[Key]:

@@ -55,6 +55,9 @@ def from_environment(instance: Path, environ: Mapping[str, str]) -> dict[str, An
     for key, text in environ.items():
         if key.startswith(PREFIX):
             config[key] = text if key in _PLAIN_TEXT else _parse(text)
+    if config["XGEN_SESSIONS_COOKIE_SECURE"] is True:
+        # No other site on the domain can set a cookie of this name (RFC 6265bis, section 4.1.3).
+        config.setdefault("XGEN_SESSIONS_COOKIE_NAME", "__Host-xgen_token")
     return config
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Final
 
 from flask import Flask, Response, render_template, request
+from werkzeug.exceptions import BadHost, SecurityError
 
 from xgen_flask_sessions.standalone.extensions import sessions
 
@@ -19,7 +20,9 @@ def set_up(app: Flask) -> None:
 
 
 def _finish(response: Response) -> Response:
-    if response.mimetype == _PROBLEM and response.status_code >= 400 and sessions.wants_page():
+    is_error = response.mimetype == _PROBLEM and response.status_code >= 400
+    has_urls = not isinstance(request.routing_exception, BadHost | SecurityError)
+    if is_error and has_urls and sessions.wants_page():
         _make_page(response)
     is_file = (request.endpoint or "").rpartition(".")[2] == "static"
     return sessions.with_security_headers(response, cached=is_file and response.status_code < 400)

@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple
 from ..clock import seconds_until
 
 MAX_TOKEN_BYTES: Final = 8192
+MAX_COOKIE_BYTES: Final = 4096
+"""Browsers drop a cookie whose name and value are longer together (RFC 6265bis, section 5.7)."""
 MAX_NESTING: Final = 64
 """Levels of lists and objects in a token's payload."""
 MAX_USER_ID_LENGTH: Final = 255

@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 from .. import clock
 from ..settings import Settings
 from ..state import get_app, get_state
-from ..tokens.claims import IssuedToken
+from ..tokens.claims import MAX_COOKIE_BYTES, IssuedToken
 
 
 def set_cookie(response: Response, issued: IssuedToken) -> None:
@@ -18,6 +18,7 @@ def set_cookie(response: Response, issued: IssuedToken) -> None:
 
     :param response: The response to set it on.
     :param issued: The result of ``issue`` or ``renew``.
+    :raises ValueError: The cookie is over 4096 bytes long, which browsers drop.
     """
     settings = get_state().settings
     put_token(response, settings.cookie_name, issued, _attributes(settings))
@@ -36,6 +37,9 @@ def put_token(
 
     :param attributes: The cookie's other attributes, named as in ``Response.set_cookie``.
     """
+    size = len(name) + len(issued.token)
+    if size > MAX_COOKIE_BYTES:
+        raise ValueError(f"The cookie would have {size} bytes; browsers keep {MAX_COOKIE_BYTES}.")
     max_age = clock.seconds_until(issued.expires_us)
     response.set_cookie(name, issued.token, max_age=max_age, **attributes)
 

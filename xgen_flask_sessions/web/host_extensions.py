@@ -11,6 +11,7 @@ from flask import Flask
 from ..runtime import notice_fork, reset_after_fork
 from ..state import get_state
 from . import refusals, request_scope
+from .host_header import require_usable_host
 from .host_routes import require_free_paths, warn_of_paths
 from .host_set_up import require_set_up
 from .login_bridge import LoginBridge, begin_request
@@ -54,6 +55,7 @@ class HostExtensions:
         self._app.before_request_funcs.setdefault(None, []).insert(0, self._before_request)
 
     def _before_request(self) -> None:
+        require_usable_host()
         if not self._is_complete:
             self._complete()
         if self._login is not None:

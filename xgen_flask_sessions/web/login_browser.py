@@ -11,10 +11,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from flask import Response, current_app, request, session
+from flask.sessions import SecureCookieSessionInterface
 from flask_login import COOKIE_NAME, decode_cookie
 from flask_login.config import COOKIE_HTTPONLY, COOKIE_SAMESITE, COOKIE_SECURE
 
-from ..tokens.claims import IssuedToken
+from ..state import get_app
+from ..tokens.claims import MAX_COOKIE_BYTES, IssuedToken
 from .cookie import put_token
 from .request_scope import request_state
 
@@ -107,6 +109,28 @@ def restore_token() -> None:
     """Copy the token beside the remember cookie into Flask's session."""
     if _TOKEN not in session:
         session[_TOKEN] = request.cookies.get(_cookie_name())
+
+
+def require_room(token: str) -> None:
+    """Check that Flask's session cookie has room for a token.
+
+    :raises ValueError: Browsers would drop the cookie, and so the sign-in.
+    """
+    app = get_app()
+    interface = app.session_interface
+    if not isinstance(interface, SecureCookieSessionInterface):
+        return  # the cookie holds no more than an id
+    serializer = interface.get_signing_serializer(app)
+    if serializer is None:
+        return
+    value = serializer.dumps({**session, _TOKEN: token})
+    size = len(interface.get_cookie_name(app)) + len(value)
+    if size > MAX_COOKIE_BYTES:
+        forget()
+        raise ValueError(
+            f"Flask's session cookie would have {size} bytes with the token of the sign-in; "
+            f"browsers keep {MAX_COOKIE_BYTES}. Keep less in the session, or keep it on the server."
+        )
 
 
 def begin(response: Response, issued: IssuedToken, *, remembered: bool) -> None:

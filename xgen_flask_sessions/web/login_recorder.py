@@ -21,6 +21,7 @@ from ..lifecycle import (
     cause,
     lifetime_us,
     origin,
+    sample_token,
     sign,
 )
 from ..request_acts import get_acts
@@ -94,8 +95,8 @@ def _note_logout(_: Flask, user: Any) -> None:  # noqa: ARG001
 
 
 def _tokens_in_browser(state: State) -> list[str]:
-    cookie = request.cookies.get(state.settings.cookie_name)
-    return [*login_browser.tokens_held(), *([cookie] if cookie else [])]
+    cookies = request.cookies.getlist(state.settings.cookie_name)
+    return [*login_browser.tokens_held(), *filter(None, cookies)]
 
 
 def _get_pending() -> PendingLogin:
@@ -118,6 +119,8 @@ def _record(response: Response) -> Response:
 
 def _settle(pending: PendingLogin, response: Response) -> Response:
     state = pending.state
+    if pending.user_id is not None:
+        login_browser.require_room(sample_token(state, pending.user_id, {}))
     try:
         issued = _record_login(state, pending)
     except XgenSessionsError as error:

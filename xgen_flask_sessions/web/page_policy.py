@@ -11,6 +11,7 @@ from flask import current_app, request, url_for
 from werkzeug.routing import BuildError
 
 from ..state import find_state
+from .host_header import is_host_usable
 
 DATA_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 """For all answers but pages: if a browser shows one as a page, it cannot load or run anything."""
@@ -49,7 +50,7 @@ def page_policy(nonce: str | None = None) -> str:
 def _other_origins() -> set[str]:
     """Return the origins of the page's files that are not its own."""
     state = find_state()
-    if state is None:
+    if state is None or not is_host_usable():
         return set()
     own = (request.scheme, request.host)
     found = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from flask import Request, current_app, has_request_context
 from werkzeug.local import LocalProxy
@@ -34,6 +34,10 @@ from .same_site import is_same_site
 
 _P = ParamSpec("_P")
 
+_MOST_COOKIES: Final = 8
+"""Cookies of one name that are checked, with a query each."""
+_SEVERAL_COOKIES: Final = "The request has cookies of one name with the sessions of several users."
+
 
 def outcome() -> Outcome:
     """Return the outcome for the current request's token, checking it at the first call."""
@@ -44,8 +48,8 @@ def outcome() -> Outcome:
     state = get_state()
     source = None
     try:
-        token, source, login_id = _find_token(get_request(), state)
-        verified = state.checker.verify(token)
+        tokens, source, login_id = _find_tokens(get_request(), state)
+        verified = _verify(state, tokens)
         if login_id is not None:
             _require_login(verified, login_id)
         result = Outcome(verified, None, source)
@@ -118,31 +122,60 @@ def _require_login(verified: VerifiedToken, login_id: str) -> None:
         raise TokenInvalid("The sign-in is another user's.")
 
 
-def _find_token(request: Request, state: State) -> tuple[str, TokenLocation, str | None]:
-    """Return the current request's token, its place, and the login id that it must have."""
+def _verify(state: State, tokens: list[str]) -> VerifiedToken:
+    """Return the valid one of the tokens in cookies of one name.
+
+    Another site on the same domain can set a cookie of the same name, for a path or for the whole
+    domain. It must neither put an invalid token in the way nor sign the browser in as another user.
+
+    :raises TokenAmbiguous: There are tokens of several users.
+    :raises XgenSessionsError: No token is valid.
+    """
+    if len(tokens) == 1:
+        return state.checker.verify(tokens[0])
+    if len(tokens) > _MOST_COOKIES:
+        raise TokenAmbiguous(_SEVERAL_COOKIES)
+    valid, refusals = [], []
+    for token in tokens:
+        try:
+            valid.append(state.checker.verify(token))
+        except AuthenticationError as error:
+            refusals.append(error)
+    if len({token.user_id for token in valid}) > 1:
+        raise TokenAmbiguous(_SEVERAL_COOKIES)
+    if not valid:
+        # The end of a session explains more than an invalid token.
+        raise min(refusals, key=lambda error: isinstance(error, TokenInvalid))
+    return max(valid, key=lambda token: token.issued_us)
+
+
+def _find_tokens(request: Request, state: State) -> tuple[list[str], TokenLocation, str | None]:
+    """Return the current request's tokens, their place, and the login id that they must have."""
     settings = state.settings
     locations = settings.token_locations
     scheme, _, token = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     # RFC 9110, section 11.1: case does not matter
     in_header = "headers" in locations and scheme.lower() == "bearer"
-    cookie = None
+    cookies: list[str] = []
     if "cookies" in locations and "HTTP_COOKIE" in request.environ:
-        cookie = request.cookies.get(settings.cookie_name) or None
-    if in_header and cookie:
+        cookies = request.cookies.getlist(settings.cookie_name)
+        if len(cookies) > 1 or cookies == [""]:
+            cookies = list(dict.fromkeys(filter(None, cookies)))
+    if in_header and cookies:
         raise TokenAmbiguous
     if in_header:
         token = token.strip(" ")
         if not token:
             raise TokenInvalid("The Authorization header has no token.")
-        return token, "header", None
-    found = login_browser.find_token() if not cookie and state.records_logins else None
-    if not cookie and found is None:
+        return [token], "header", None
+    found = login_browser.find_token() if not cookies and state.records_logins else None
+    if not cookies and found is None:
         raise TokenMissing
     if not is_same_site(request, settings.trusted_origins):
         raise CrossSiteRequest
     if found is not None:
-        return found[0], "login", found[1]
-    return str(cookie), "cookie", None
+        return [found[0]], "login", found[1]
+    return cookies, "cookie", None
 
 
 def token_required(view: Callable[_P, Any]) -> Callable[_P, Any]:

@@ -15,9 +15,10 @@ from typing import TypeGuard
 
 from flask import Request
 
+from ..origins import canonical_origin
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """The methods that change nothing (RFC 9110, section 9.2.1)."""
-"""RFC 9110, section 9.2.1."""
 
 FORM_FIELD = "csrf_token"
 
@@ -31,20 +32,37 @@ _DOT_SEGMENT = re.compile(r"/(\.|%2e){1,2}(/|$)", re.IGNORECASE)
 def is_same_site(request: Request, trusted_origins: Collection[str] = ()) -> bool:
     """Return whether *request* may use the cookies that the browser attached.
 
-    Requests with a safe method may. Others may if the browser says that they come from this origin
-    (Fetch Metadata, otherwise ``Origin``), or without either header: no browser sent them.
+    Requests with a safe method may, except for the handshake of a web socket. Others may if the
+    browser says that they come from this origin (Fetch Metadata, otherwise ``Origin``), or without
+    either header: no browser sent them.
 
-    :param trusted_origins: Further origins that may call, such as ``https://app.example.com``.
+    :param trusted_origins: Further origins that may call, in canonical form.
     """
-    if request.method in SAFE_METHODS:
+    environ = request.environ
+    is_web_socket = environ.get("HTTP_UPGRADE", "").lower() == "websocket"
+    if request.method in SAFE_METHODS and not is_web_socket:
         return True
-    origin = request.headers.get("Origin")
+    sent = environ.get("HTTP_ORIGIN")
+    origin = canonical_origin(sent)
     if origin is not None and origin in trusted_origins:
         return True
-    site = request.headers.get("Sec-Fetch-Site")
+    site = environ.get("HTTP_SEC_FETCH_SITE")
     if site is not None:
         return site in ("same-origin", "none")
-    return origin is None or origin.partition("://")[2] == request.host
+    return sent is None or (origin is not None and _is_own(request, origin))
+
+
+def _is_own(request: Request, origin: str) -> bool:
+    """Return whether *origin* has the request's own host.
+
+    A proxy may end TLS without a word, so that an HTTPS page's request arrives as HTTP, but not the
+    other way round. The header is read itself: Werkzeug has no host for a name with ``_``.
+    """
+    scheme = origin.partition("://")[0]
+    if request.is_secure and scheme != "https":
+        return False
+    host = request.environ.get("HTTP_HOST") or request.host
+    return canonical_origin(f"{scheme}://{host}") == origin
 
 
 def form_token(secret: bytes, binding: str) -> str:

@@ -52,6 +52,8 @@ class _Files:
 
     def exit(self) -> None:
         """Close what is not in use; what runs later in the exit may open it again."""
+        for pool in all_pools():
+            pool.checkpoint()
         self.close()
         for pool in all_pools():
             pool.reopen()

@@ -38,6 +38,8 @@ _MAX_OPENING: Final = 8
 """Connections that may be opening at the same time."""
 _TURN_S: Final = 0.01
 """Seconds to wait for a turn to open a connection before checking for a returned one."""
+_EXIT_S: Final = 1.0
+"""Seconds that a checkpoint at the exit may take."""
 _PAUSE_S: Final = 0.001
 """Seconds between two checks of whether the connections in use were returned."""
 
@@ -341,6 +343,17 @@ class DeadlinePool:
         while self._idle:
             with contextlib.suppress(IndexError):
                 self._idle.pop().close()
+
+    def checkpoint(self) -> None:
+        """Copy an SQLite file's write-ahead log into it, although others may have it open.
+
+        Of a server's processes, one may end without Python's exit, and so without closing the file.
+        """
+        if self._guard.has_file and self._idle:
+            with contextlib.suppress(IndexError, *self.errors):
+                connection = self._idle.pop()
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)", time.monotonic() + _EXIT_S)
+                self._give_back(connection)
 
     def close_files(self, due: float) -> None:
         """Close all connections to a file of SQLite, and open none before :meth:`reopen`.

@@ -275,7 +275,12 @@ _inherited: Final = _Inherited()
 
 
 def open_databases() -> frozenset[Identity]:
-    """Return the databases of SQLite that this process has open, by whatever library."""
+    """Return the databases of SQLite that this process has open, by whatever library.
+
+    Windows does not tell, and has no forks.
+    """
+    if not hasattr(os, "fork"):
+        return frozenset()
     try:
         names = [each.name for each in _DESCRIPTORS.iterdir()]
     except OSError:  # pragma: no cover: a system without it

@@ -21,7 +21,7 @@ from tests.support.hosts import Host, NamedUser
 from xgen_flask_sessions import DenylistUnavailable
 from xgen_flask_sessions.connections import drivers
 from xgen_flask_sessions.connections.drivers import Lookup, compile_lookup, fast_lookup
-from xgen_flask_sessions.connections.opening import open_unpooled
+from xgen_flask_sessions.connections.opening import ConnectionSource
 from xgen_flask_sessions.connections.pool import Connection, DeadlinePool
 from xgen_flask_sessions.denylist.strict import STATEMENTS
 
@@ -44,7 +44,7 @@ def connection_of(host: Host) -> Iterator[tuple[Any, sa.Engine]]:
     """Yield a driver's connection in autocommit mode, and its engine."""
     with host.app.app_context():
         engine = host.db.engine
-    connection = open_unpooled(engine.pool)
+    connection = ConnectionSource(engine).open().dbapi_connection
     engine.dialect.set_isolation_level(connection, "AUTOCOMMIT")
     try:
         yield connection, engine

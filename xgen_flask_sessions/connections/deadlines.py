@@ -18,6 +18,7 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple, Protocol
 
 from ..runtime import notice_fork, reset_after_fork, start
+from .wrappers import unwrap
 
 _TICK_S: Final = 0.05
 """Seconds between two checks of the deadlines."""
@@ -88,7 +89,7 @@ class Watchdog:
         :returns: A handle. The caller must pass it to :meth:`end`, also after an error.
         """
         call = object()
-        self._calls[call] = _Call(due, connection, _hidden_socket(connection.dbapi_connection))
+        self._calls[call] = _Call(due, connection, _hidden_socket(connection))
         if self._thread is None or self._asleep:
             try:
                 self._wake_up()
@@ -141,7 +142,8 @@ def can_break(dbapi_connection: Any) -> bool:
     connector without its C extension, and sqlite3.
     """
     try:
-        return hasattr(dbapi_connection, "interrupt") or _descriptor(dbapi_connection) >= 0
+        driver = unwrap(dbapi_connection)
+        return hasattr(driver, "interrupt") or _descriptor(driver) >= 0
     except Exception:
         return False
 
@@ -150,7 +152,7 @@ def _break(call: _Call) -> None:
     """Make the call that another thread is running on a driver's connection fail."""
     # The connection may have been closed, or returned to its pool, a moment ago.
     with contextlib.suppress(Exception):
-        dbapi_connection = call.connection.dbapi_connection
+        dbapi_connection = unwrap(call.connection.dbapi_connection)
         if hasattr(dbapi_connection, "interrupt"):
             dbapi_connection.interrupt()
         elif call.socket is None:
@@ -185,11 +187,12 @@ def _or_none(find: attrgetter[Any], dbapi_connection: Any) -> Any:
         return None
 
 
-def _hidden_socket(dbapi_connection: Any) -> _Socket | None:
+def _hidden_socket(connection: HasDriverConnection) -> _Socket | None:
     """Return the socket of mysqlclient, which answers no other thread during a call."""
-    if type(dbapi_connection).__module__ != "MySQLdb.connections":
+    driver = unwrap(connection.dbapi_connection)
+    if type(driver).__module__ != "MySQLdb.connections":
         return None
-    descriptor = dbapi_connection.fileno()
+    descriptor = driver.fileno()
     return _Socket(descriptor, os.fstat(descriptor).st_ino)
 
 

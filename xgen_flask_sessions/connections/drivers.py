@@ -61,7 +61,7 @@ def compile_lookup(statement: sa.Select[Any], engine: sa.Engine) -> tuple[str, M
 
     :returns: The SQL, and the function that makes the driver's parameters.
     """
-    if _reads_json(engine.dialect):
+    if reads_json(engine.dialect):
         statement = statement.with_only_columns(
             sa.func.json_array(*statement.selected_columns), maintain_column_froms=True
         )
@@ -76,7 +76,7 @@ def fast_lookup(dbapi_connection: Any, dialect: sa.Dialect) -> Lookup:
     """
     if dialect.driver == "psycopg" and _may_prepare(dbapi_connection):
         return _Psycopg(dbapi_connection)
-    if _reads_json(dialect):
+    if reads_json(dialect):
         return _PyMySQL(dbapi_connection)
     if isinstance(dbapi_connection, sqlite3.Connection):
         return CachingSQLite(dbapi_connection)
@@ -131,7 +131,8 @@ def require_autocommit(connection: Any) -> None:
         raise OSError("The connection is in a transaction and would read an old snapshot.")
 
 
-def _reads_json(dialect: sa.Dialect) -> bool:
+def reads_json(dialect: sa.Dialect) -> bool:
+    """Return whether :func:`compile_lookup` makes a look-up return one column of JSON."""
     return dialect.driver == "pymysql"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -12,8 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from ..errors import UnsupportedDatabase
+from .borrowed import in_transaction
+from .engine_guard import guard
 
-_WITH_TIMEOUT: Final = frozenset({"psycopg", "psycopg2", "pymysql"})
+_WITH_TIMEOUT: Final = frozenset({"psycopg", "psycopg2", "pymysql", "mysqldb", "mariadbconnector"})
 """Drivers that accept ``connect_timeout``, in whole seconds."""
 
 
@@ -22,26 +26,104 @@ class _Limits(NamedTuple):
 
     check: Callable[[], None] | None = None
     timeout_s: float | None = None
+    made: list[Any] | None = None
+    """Receives the connections that the driver makes for the plugin."""
 
 
 _NO_LIMITS: Final = _Limits()
+_listening: Final = threading.Lock()
+_CAME_IN_TRANSACTION: Final = "xgen_sessions_came_in_transaction"
 _limits: ContextVar[_Limits] = ContextVar("xgen_sessions_connecting", default=_NO_LIMITS)
 
 
-def open_unpooled(source: sa.Pool) -> Any:
-    """Open a connection as a pool does, and keep it out of the pool.
+class Opened(NamedTuple):
+    """A connection outside the host's pool."""
 
-    :param source: A pool of the host's kind.
-    :returns: The driver's own connection object, in no transaction.
-    :raises UnsupportedDatabase: SQLAlchemy does not know the server.
+    dbapi_connection: Any
+    """The driver's own connection object, or the wrapper of another pool."""
+    is_own: bool = True
+    """Whether it was made for the plugin; otherwise the host's code handed it out."""
+    is_shared: bool = False
+    """Whether it came with a transaction of the host's, which must go on."""
+
+
+class ConnectionSource:
+    """Opens connections as the host's pool does, and keeps them out of the pool.
+
+    :param engine: The host's engine.
     """
-    with refusing_unknown_servers():
-        borrowed = source.connect()
-    dbapi_connection: Any = borrowed.dbapi_connection
-    borrowed.detach()
-    with closing_on_error(dbapi_connection):
-        dbapi_connection.commit()  # a listener of the host's may have begun a transaction
-    return dbapi_connection
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self.guard = guard(engine)  # first: the new pool copies the listeners
+        self._pool = engine.pool.recreate()
+        # First, because the host's listeners may begin a transaction.
+        event.listen(self._pool, "connect", _note_transaction, insert=True)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the host's code may hand out connections that are used elsewhere, too."""
+        creator = getattr(self._pool, "_creator", None)
+        if getattr(creator, "__module__", None) != "sqlalchemy.engine.create":
+            return True
+        return any(
+            not each.__module__.startswith(f"{__package__}.")
+            for each in self._engine.dialect.dispatch.do_connect
+        )
+
+    def open(self, *, timeout_s: float | None = None) -> Opened:
+        """Open a connection.
+
+        :param timeout_s: Seconds after which the driver itself gives up.
+        :raises UnsupportedDatabase: SQLAlchemy does not know the server.
+        :raises UnusableFile: The file was deleted, or a fork left it open.
+        """
+        self.guard.require_usable()
+        made: list[Any] = []
+        with (
+            limiting_connects(self._engine, timeout_s=timeout_s, made=made),
+            refusing_unknown_servers(),
+        ):
+            borrowed = self._pool.connect()
+        dbapi_connection: Any = borrowed.dbapi_connection
+        is_own = any(each is dbapi_connection for each in made)
+        is_shared = not is_own and borrowed.info.get(_CAME_IN_TRANSACTION, False)
+        borrowed.detach()
+        if not is_shared:
+            with closing_on_error(dbapi_connection):
+                dbapi_connection.commit()  # a listener of the host's may have begun a transaction
+        return Opened(dbapi_connection, is_own, is_shared)
+
+
+_shared: Final[weakref.WeakKeyDictionary[sa.Engine, bool]] = weakref.WeakKeyDictionary()
+
+
+def has_one_connection(engine: sa.Engine) -> bool:
+    """Return whether all that use an engine share one connection, as with SQLite in memory.
+
+    :param engine: The host's engine.
+    """
+    if isinstance(engine.pool, sa.StaticPool | sa.SingletonThreadPool):
+        return True
+    if engine.dialect.name != "sqlite":
+        return False
+    if engine not in _shared:
+        source = ConnectionSource(engine)
+        _shared[engine] = source.is_foreign and _hands_out_one(source)
+    return _shared[engine]
+
+
+def _hands_out_one(source: ConnectionSource) -> bool:
+    first, second = (source.open() for _ in range(2))
+    if first.dbapi_connection is second.dbapi_connection:
+        return True
+    for opened in (first, second):
+        opened.dbapi_connection.close()
+    return False
+
+
+def _note_transaction(dbapi_connection: Any, record: Any) -> None:
+    record.info[_CAME_IN_TRANSACTION] = in_transaction(dbapi_connection)
 
 
 @contextmanager
@@ -77,6 +159,7 @@ def limiting_connects(
     *,
     check: Callable[[], None] | None = None,
     timeout_s: float | None = None,
+    made: list[Any] | None = None,
 ) -> Iterator[None]:
     """Limit the wait for each connection that the engine opens within the block.
 
@@ -87,24 +170,44 @@ def limiting_connects(
     :param check: Called before the driver connects; an error that it raises prevents the connect.
     :param timeout_s: Seconds after which the driver itself gives up; a shorter timeout of the
         host's stays in force.
+    :param made: Receives the connections that the driver makes. Others are the host's: of its
+        ``creator=``, or of its own listener for ``do_connect``.
     """
-    if not event.contains(engine, "do_connect", _do_connect):
-        event.listen(engine, "do_connect", _do_connect)
-    token = _limits.set(_Limits(check, timeout_s))
+    _listen_last(engine)
+    token = _limits.set(_Limits(check, timeout_s, made))
     try:
         yield
     finally:
         _limits.reset(token)
 
 
+def _listen_last(engine: sa.Engine) -> None:
+    """Listen for ``do_connect`` after the host's listeners, which may change the options."""
+    with _listening:
+        present = list(engine.dialect.dispatch.do_connect)
+        if present and present[-1] is _do_connect:
+            return
+        if _do_connect in present:
+            event.remove(engine, "do_connect", _do_connect)
+        event.listen(engine, "do_connect", _do_connect)
+
+
 def _do_connect(dialect: sa.Dialect, _: object, args: Any, options: Any) -> Any:
-    check, timeout_s = _limits.get()
-    if check is not None:
-        check()
+    limits = _limits.get()
+    if limits.check is not None:
+        limits.check()
+    options = _with_timeout(dialect, options, limits.timeout_s)
+    if limits.made is None:
+        return None if limits.timeout_s is None else dialect.connect(*args, **options)
+    limits.made.append(dialect.connect(*args, **options))
+    return limits.made[-1]
+
+
+def _with_timeout(dialect: sa.Dialect, options: Any, timeout_s: float | None) -> Any:
     if timeout_s is None or dialect.driver not in _WITH_TIMEOUT:
-        return None
+        return options
     whole = max(2, math.ceil(timeout_s))  # libpq rounds 1 up to 2
     own = options.get("connect_timeout")
     if own is not None and 0 < float(own) < whole:
-        return None
-    return dialect.connect(*args, **{**options, "connect_timeout": whole})
+        return options
+    return {**options, "connect_timeout": whole}

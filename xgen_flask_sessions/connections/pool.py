@@ -23,10 +23,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from .. import runtime
 from ..errors import UnsupportedDatabase
 from ..runtime import notice_fork, reset_after_fork, start
+from .borrowed import BorrowedReader, give_back
 from .deadlines import can_break, watchdog
-from .drivers import CachingSQLite, configure, fast_lookup, require_autocommit
-from .engine_guard import guard, keep_for_parent, leave_to_parent
-from .opening import closing_on_error, limiting_connects, open_unpooled
+from .drivers import CachingSQLite, configure, fast_lookup, reads_json, require_autocommit
+from .engine_guard import keep_for_parent, leave_to_parent
+from .opening import ConnectionSource, Opened, closing_on_error
 from .sqlite_files import OpenFile, UnusableFile
 
 _log = logging.getLogger(__name__)
@@ -50,19 +51,31 @@ class Connection:
     :param dbapi_connection: The driver's own connection object.
     :param dialect: The dialect that statements are compiled for.
     :param file: The file that it has open, with SQLite.
+    :param is_own: Whether it may be configured. One that the host handed out is in no autocommit
+        mode; each read is a transaction of its own.
+    :param is_shared: Whether the host uses it at the same time; it stays open.
     """
 
     def __init__(
-        self, dbapi_connection: Any, dialect: sa.Dialect, file: OpenFile | None = None
+        self,
+        dbapi_connection: Any,
+        dialect: sa.Dialect,
+        file: OpenFile | None = None,
+        *,
+        is_own: bool = True,
+        is_shared: bool = False,
     ) -> None:
         self.dbapi_connection = dbapi_connection
         self.dialect = dialect
         self.file = file
+        self.is_own = is_own
+        self._is_shared = is_shared
         self.is_open = True
         self.is_kept = False
         """Whether it is not of the pool: its user keeps it, and :attr:`in_use` tells when."""
         self.in_use = threading.RLock()
-        self._lookup = fast_lookup(dbapi_connection, dialect)
+        self._borrowed = BorrowedReader(dbapi_connection, in_json=reads_json(dialect))
+        self._lookup = fast_lookup(dbapi_connection, dialect) if is_own else self._borrowed
         self._cached = self._lookup.cached if isinstance(self._lookup, CachingSQLite) else None
         self.used_at = time.monotonic()
 
@@ -82,6 +95,9 @@ class Connection:
 
     def fetch_all(self, sql: str, parameters: Any, due: float) -> Sequence[Sequence[Any]]:
         """Return all rows; raise the driver's error once *due* has passed."""
+        if not self.is_own:
+            with self._usable(), watchdog.limit(self, due):
+                return self._borrowed.fetch_all(sql, parameters)
         with (
             self._usable(),
             watchdog.limit(self, due),
@@ -151,8 +167,10 @@ class Connection:
     def close(self) -> None:
         """Close the connection and ignore errors."""
         self.is_open = False
+        if self._is_shared:
+            return
         with contextlib.suppress(Exception):
-            self.dbapi_connection.close()
+            give_back(self.dbapi_connection)
 
 
 class DeadlinePool:
@@ -173,8 +191,11 @@ class DeadlinePool:
         self._engine = engine
         self._check = check
         self._warned = False
-        self._guard = guard(engine)  # first: the new pool copies the listeners
-        self._source = engine.pool.recreate()
+        self._source = ConnectionSource(engine)
+        self._guard = self._source.guard
+        self._is_sqlite = engine.dialect.name == "sqlite"
+        # SQLite's may belong to the thread that opened them.
+        self._keeps_borrowed = not (self._is_sqlite or isinstance(engine.pool, sa.NullPool))
         self.deadline_s = deadline_s
         """Seconds that a call may take."""
         self._longest_s = deadline_s + _MAX_IDLE_S
@@ -214,7 +235,7 @@ class DeadlinePool:
                 row = connection.fetch_one(sql, parameters, due)
             except BaseException as error:
                 lost = connection.is_lost(error, self._engine.dialect)
-                connection.close()
+                self._discard(connection)
                 if not idle or not isinstance(error, self.errors):
                     raise
                 self._close_idle()  # they are as old as this one
@@ -260,6 +281,11 @@ class DeadlinePool:
 
     def _open_in_time(self, due: float) -> Connection:
         """Open a connection in a thread of its own: no deadline interrupts that wait."""
+        if self._is_sqlite and self._source.is_foreign:
+            try:
+                return self._connect()
+            finally:
+                self._opening.release()
         opened: Future[Connection] = Future()
         thread = threading.Thread(
             target=self._open, args=(opened,), name="xgen-sessions-connect", daemon=True
@@ -295,30 +321,35 @@ class DeadlinePool:
 
     def _connect(self) -> Connection:
         dialect = self._engine.dialect
-        self._guard.require_usable()
         try:
-            with limiting_connects(self._engine, timeout_s=self.deadline_s):
-                dbapi_connection = open_unpooled(self._source)
-            with closing_on_error(dbapi_connection):
+            opened = self._source.open(timeout_s=self.deadline_s)
+            with closing_on_error(opened.dbapi_connection):
                 self._check(dialect)
-                configure(dbapi_connection, dialect, self.deadline_s)
-                connection = self._wrap(dbapi_connection, dialect)
+                if opened.is_own:
+                    configure(opened.dbapi_connection, dialect, self.deadline_s)
+                connection = self._wrap(opened, dialect)
         except UnsupportedDatabase as error:
             self._warn("%s", error)
             raise
-        if not can_break(dbapi_connection):
+        if not can_break(opened.dbapi_connection):
             self._warn(
                 "The driver %s cannot be interrupted: while the database is silent, calls hang.",
                 dialect.driver,
             )
         return connection
 
-    def _wrap(self, dbapi_connection: Any, dialect: sa.Dialect) -> Connection:
+    def _wrap(self, opened: Opened, dialect: sa.Dialect) -> Connection:
         file = self._guard.file
-        opened = None if file is None else file.opened(dbapi_connection)
-        connection = Connection(dbapi_connection, dialect, opened)
-        if file is not None and opened is not None:
-            file.note_log(dbapi_connection)
+        open_file = None if file is None else file.opened(opened.dbapi_connection)
+        connection = Connection(
+            opened.dbapi_connection,
+            dialect,
+            open_file,
+            is_own=opened.is_own,
+            is_shared=opened.is_shared,
+        )
+        if file is not None and open_file is not None:
+            file.note_log(opened.dbapi_connection)
             self._live.add(connection)
         return connection
 
@@ -329,9 +360,21 @@ class DeadlinePool:
             _log.warning(message, about)
 
     def _give_back(self, connection: Connection) -> None:
-        if len(self._idle) < _MAX_IDLE and not self._turns_held:
+        is_kept = connection.is_own or self._keeps_borrowed
+        if is_kept and len(self._idle) < _MAX_IDLE and not self._turns_held:
             self._idle.append(connection)
         else:
+            connection.close()
+
+    def _discard(self, connection: Connection) -> None:
+        """Close a broken connection; the pool that it came from may wait for the server then."""
+        if connection.is_own or self._is_sqlite:
+            connection.close()
+            return
+        closing = threading.Thread(target=connection.close, name="xgen-sessions-close", daemon=True)
+        try:
+            start(closing)
+        except OSError:
             connection.close()
 
     def _dispose(self, _: object) -> None:

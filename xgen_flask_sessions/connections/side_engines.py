@@ -8,9 +8,13 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from .engine_guard import guard
-from .opening import closing_on_error, open_unpooled
+from .opening import ConnectionSource, Opened, closing_on_error
+
+_FOREIGN: Final = "xgen_sessions_foreign"
+_FORMER: Final = "xgen_sessions_former"
 
 
 class _SideEngines:
@@ -41,7 +45,8 @@ _side_engines: Final = _SideEngines()
 def side_engine(engine: sa.Engine) -> sa.Engine:
     """Return an engine for the same database with a small pool of its own.
 
-    Its connections are opened as the host's are. Each statement sees all data that was committed
+    Its connections are opened as the host's are; those that the host's code hands out are given
+    back after each use. Each statement sees all data that was committed
     before it.
 
     :param engine: The host's engine.
@@ -60,29 +65,57 @@ def unpooled_engine(engine: sa.Engine) -> sa.Engine:
 
 
 def _engine_like(engine: sa.Engine, **pooling: Any) -> sa.Engine:
-    host = guard(engine)  # first: the new pool copies the listeners
-    source = engine.pool.recreate()
+    source = ConnectionSource(engine)
 
-    def connect() -> Any:
-        host.require_usable()
-        return _with_implicit_begin(open_unpooled(source))
+    def connect(record: ConnectionPoolEntry) -> Any:
+        opened = source.open()
+        with closing_on_error(opened.dbapi_connection):
+            record.info[_FOREIGN] = not opened.is_own
+            _prepare(opened, engine.dialect, record)
+        return opened.dbapi_connection
 
-    isolation = {} if engine.dialect.name == "sqlite" else {"isolation_level": "READ COMMITTED"}
-    return sa.create_engine(
+    like = sa.create_engine(
         engine.url,
         creator=connect,
         execution_options=dict(engine.get_execution_options()),
         hide_parameters=engine.hide_parameters,
         **pooling,
-        **isolation,
     )
+    event.listen(like, "checkin", _return_borrowed)
+    return like
 
 
-def _with_implicit_begin(dbapi_connection: Any) -> Any:
-    """Let sqlite3 begin transactions implicitly, whatever the host set for its own connections."""
-    with closing_on_error(dbapi_connection):
-        if isinstance(dbapi_connection, sqlite3.Connection):
-            if hasattr(dbapi_connection, "autocommit"):  # Python 3.12
-                dbapi_connection.autocommit = -1  # LEGACY_TRANSACTION_CONTROL
-            dbapi_connection.isolation_level = "DEFERRED"
-    return dbapi_connection
+def _prepare(opened: Opened, dialect: sa.Dialect, record: ConnectionPoolEntry) -> None:
+    """Begin transactions implicitly, and read what others commit.
+
+    The isolation level of a connection that the host handed out stays as it is.
+    """
+    dbapi_connection = opened.dbapi_connection
+    if isinstance(dbapi_connection, sqlite3.Connection):
+        record.info[_FORMER] = _begin_implicitly(dbapi_connection)
+    elif dialect.name != "sqlite" and opened.is_own:
+        dialect.set_isolation_level(dbapi_connection, "READ COMMITTED")
+
+
+def _begin_implicitly(connection: sqlite3.Connection) -> dict[str, Any]:
+    """Let sqlite3 begin transactions implicitly, and return the former settings."""
+    wanted: dict[str, Any] = {"isolation_level": "DEFERRED"}
+    if hasattr(connection, "autocommit"):  # Python 3.12
+        wanted = {"autocommit": -1, **wanted}  # LEGACY_TRANSACTION_CONTROL
+    former = {name: getattr(connection, name) for name in wanted}
+    _set(connection, wanted)
+    return former
+
+
+def _set(connection: sqlite3.Connection, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(connection, name, value)
+
+
+def _return_borrowed(dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
+    """Give a connection back to the host's own pool after each use, as it was."""
+    if dbapi_connection is None or not record.info.pop(_FOREIGN, False):
+        return
+    former = record.info.pop(_FORMER, {})
+    _set(dbapi_connection, dict(reversed(former.items())))
+    record.close()

@@ -17,6 +17,7 @@ from sqlalchemy.orm import aliased
 
 from ..clock import MAX_RELEVANCE_US
 from ..connections.drivers import compile_lookup
+from ..connections.opening import has_one_connection
 from ..connections.pool import DeadlinePool
 from ..errors import DenylistUnavailable
 from ..runtime import reset_after_fork
@@ -188,7 +189,7 @@ class StrictDenylist:
         source = self._source
         if source is not None and source.engine is engine:
             return source
-        if isinstance(engine.pool, sa.StaticPool | sa.SingletonThreadPool):
+        if has_one_connection(engine):
             return None
         with self._lock:
             if self._source is None or self._source.engine is not engine:

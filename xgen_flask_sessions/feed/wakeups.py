@@ -153,4 +153,6 @@ class DatabaseWakeup:
     def wait(self, connection: Connection, seconds: float) -> None:
         """Return when the feed may have grown, after *seconds* at the latest."""
         wakeup = self._by_dialect.get(connection.dialect.name, self._fallback)
+        if not connection.is_own:  # LISTEN would stay on it
+            wakeup = FixedInterval()
         wakeup.wait(connection, seconds)

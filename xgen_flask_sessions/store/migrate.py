@@ -73,8 +73,11 @@ def upgrade(engine: sa.Engine, *, ids_change: bool = False) -> list[str]:
     :raises ConfigurationError: The tables equal the result of no migration, or the database is not
         supported; it is unchanged.
     """
-    with _connected(engine) as connection, connection.begin():
-        dialects.of(connection).lock_out_upgrades(connection)
+    with (
+        _connected(engine) as connection,
+        connection.begin(),
+        dialects.of(connection).lock_out_upgrades(connection),
+    ):
         config = _config(connection)
         recorded = _recorded(connection)
         due = _due(config, recorded)

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from ..connections.deadlines import watchdog
 from ..connections.engine_guard import require_own_connection
+from ..connections.opening import has_one_connection
 from ..connections.side_engines import side_engine
 from ..connections.sqlite_files import UnusableFile
 from ..errors import DenylistUnavailable, LedgerUnavailable
@@ -116,7 +117,7 @@ class Transactions:
         :raises LedgerUnavailable: As :meth:`write`.
         """
         engine = self.get_engine()
-        shared = isinstance(engine.pool, sa.StaticPool | sa.SingletonThreadPool)
+        shared = has_one_connection(engine)
         with Session(engine if shared else side_engine(engine)) as session:
             host = self.get_session()
             if dialects.of(session).is_held_by(host, session, shared=shared):

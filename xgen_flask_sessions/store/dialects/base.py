@@ -33,7 +33,7 @@ class LoginState(NamedTuple):
 
 
 LOCK_WAIT: Final = "xgen_sessions_lock_wait"
-"""Key in ``connection.info`` of the lock wait: set (SQLite), or still to be set (PostgreSQL)."""
+"""Key in ``connection.info``: the lock wait that is still to be set on PostgreSQL."""
 
 MARIADB: Final = ("mysql", "mariadb")
 """The names that SQLAlchemy has for MariaDB's dialect."""
@@ -164,8 +164,10 @@ class Dialect:
         """Return the size of the numbers, with their sign, that a column of this type compares."""
         return 64
 
-    def lock_out_upgrades(self, connection: sa.Connection) -> None:
-        """Make other upgrades wait until this connection's transaction ends or it is closed."""
+    @contextmanager
+    def lock_out_upgrades(self, connection: sa.Connection) -> Iterator[None]:  # noqa: ARG002
+        """Make other upgrades wait within the block, or until the transaction ends."""
+        yield
 
     def lock_everyone(self, connection: sa.Connection, *, exclusively: bool = False) -> int:
         """Lock the row ``*`` and return everyone's invalidation timestamp."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -46,10 +47,18 @@ class MariaDB(Dialect):
         """Return the size that holds signed and unsigned numbers."""
         return 65
 
-    def lock_out_upgrades(self, connection: sa.Connection) -> None:
-        """Take a lock that ends with the connection: ``CREATE TABLE`` commits."""
+    @contextmanager
+    def lock_out_upgrades(self, connection: sa.Connection) -> Iterator[None]:
+        """Take a lock of the connection: ``CREATE TABLE`` commits.
+
+        It ends with the connection, which a pool of the host's may keep open.
+        """
         connection.detach()
         connection.execute(sa.select(sa.func.get_lock(self._UPGRADE_LOCK, 3600)))
+        try:
+            yield
+        finally:
+            connection.execute(sa.select(sa.func.release_lock(self._UPGRADE_LOCK)))
 
     def newest_stamp(self, connection: sa.Connection) -> int:
         """Return the newest stamp, by a locking read: a plain one may read an older snapshot."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, cast
@@ -40,6 +40,13 @@ _EVERYONE_KEY: Final = 0x7867656E_2A
 _UPGRADE_KEY: Final = 0x7867656E
 """The advisory lock for upgrades of the tables."""
 
+_SET_LOCK_WAIT: Final = sa.text("SELECT set_config('lock_timeout', :value, true)")
+_SWAP_LOCK_WAIT: Final = sa.text(
+    "WITH own AS MATERIALIZED (SELECT current_setting('lock_timeout') AS former) "
+    "SELECT former, set_config('lock_timeout', :value, true) FROM own"
+)
+"""Sets the limit for this transaction, and returns the former one."""
+
 _NEEDS_READ_COMMITTED: Final = (
     "Nothing was done. A force logout of everyone must read rows that others have committed: use "
     "READ COMMITTED, or the command force-logout --everyone."
@@ -51,6 +58,13 @@ class _Pending:
     """A limit of the lock wait that is still to be sent."""
 
     milliseconds: int
+    former: str | None = None
+    """The host's own limit, once this one was sent."""
+
+    @property
+    def text(self) -> str:
+        """The limit as PostgreSQL reads it."""
+        return str(self.milliseconds)
 
 
 class PostgreSQL(Dialect):
@@ -74,21 +88,34 @@ class PostgreSQL(Dialect):
 
     @contextmanager
     def lock_wait(self, connection: sa.Connection, milliseconds: int) -> Iterator[None]:
-        """Limit the wait for each lock; the limit is sent with the first statement."""
+        """Limit the wait for each lock; the limit is sent with the first statement.
+
+        It lasts until the transaction ends; in a transaction of the host's, until the block ends.
+        """
         info, pending = connection.info, _Pending(milliseconds)
         info[LOCK_WAIT] = pending
+        transaction = connection.get_transaction()
         try:
             yield
         finally:
             # After the commit, another thread may use the connection.
             if info.get(LOCK_WAIT) is pending:
                 del info[LOCK_WAIT]
+            elif not connection.closed and connection.get_transaction() is transaction:
+                self._reset(connection, pending)
+
+    @staticmethod
+    def _reset(connection: sa.Connection, limit: _Pending) -> None:
+        """Set the host's own limit again, unless its transaction has ended or failed."""
+        if limit.former is not None and connection.get_transaction() is not None:
+            with suppress(sa.exc.DBAPIError):
+                connection.execute(_SET_LOCK_WAIT, {"value": limit.former})
 
     def begin_write(self, connection: sa.Connection) -> None:
         """Send the limit of the lock wait, if that is still to be done."""
         pending = connection.info.pop(LOCK_WAIT, None)
         if pending is not None:
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {pending.milliseconds}")
+            pending.former = connection.execute(_SWAP_LOCK_WAIT, {"value": pending.text}).scalar()
 
     def require_read_committed(self, session: Session) -> None:
         """Begin the transaction as READ COMMITTED, or check the one that the host has begun."""
@@ -111,9 +138,11 @@ class PostgreSQL(Dialect):
             return 64
         return 16 if isinstance(inner, sa.SmallInteger) else 32
 
-    def lock_out_upgrades(self, connection: sa.Connection) -> None:
+    @contextmanager
+    def lock_out_upgrades(self, connection: sa.Connection) -> Iterator[None]:
         """Take an advisory lock until the transaction ends."""
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_UPGRADE_KEY)))
+        yield
 
     def update_login(
         self, connection: sa.Connection, update: LoginUpdate, new: Mapping[str, Any]

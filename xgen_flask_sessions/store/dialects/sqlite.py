@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy import exc
+from sqlalchemy import event, exc
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..tables import EVERYONE
-from .base import LOCK_WAIT, LOGINS, Dialect, connection_of, first_argument
+from .base import LOGINS, Dialect, connection_of, first_argument
+
+_FORMER_WAIT: Final = "xgen_sessions_former_wait"
+"""Key in ``connection.info`` of the host's own wait, in milliseconds."""
 
 
 class SQLite(Dialect):
@@ -31,10 +35,12 @@ class SQLite(Dialect):
     @contextmanager
     def lock_wait(self, connection: sa.Connection, milliseconds: int) -> Iterator[None]:
         """Limit SQLite's wait for its write lock; no deadline interrupts that wait."""
-        if connection.info.get(LOCK_WAIT) != milliseconds:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {milliseconds}")
-            connection.info[LOCK_WAIT] = milliseconds
-        yield
+        _set_busy_timeout(connection, milliseconds)
+        try:
+            yield
+        finally:
+            if not connection.closed:  # otherwise it has been returned, and another may use it
+                _reset_busy_timeout(connection.connection.dbapi_connection, connection.info)
 
     def begin_write(self, connection: sa.Connection) -> None:
         """Take the write lock before a row is read, so that no read is stale."""
@@ -49,9 +55,8 @@ class SQLite(Dialect):
 
     def _is_lock_free(self, session: Session) -> bool:
         try:
-            session.execute(sa.text("PRAGMA busy_timeout = 0"))
             connection = session.connection()
-            connection.info.pop(LOCK_WAIT, None)
+            _set_busy_timeout(connection, 0)
             self.begin_write(connection)
         except exc.OperationalError:
             return False
@@ -59,10 +64,12 @@ class SQLite(Dialect):
             session.rollback()
         return True
 
-    def lock_out_upgrades(self, connection: sa.Connection) -> None:
+    @contextmanager
+    def lock_out_upgrades(self, connection: sa.Connection) -> Iterator[None]:
         """Take the write lock; the driver begins no transaction for ``CREATE TABLE``."""
         if not getattr(connection.connection.dbapi_connection, "in_transaction", False):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield
 
     def lock_free_logins(self, connection: sa.Connection, user_ids: set[str]) -> set[str]:  # noqa: ARG002
         """Return all users: this transaction is the only writer."""
@@ -92,3 +99,25 @@ class SQLite(Dialect):
 
     def _greatest(self, *values: Any) -> sa.ColumnElement[int]:
         return sa.func.max(*values, type_=sa.BigInteger())
+
+
+def _set_busy_timeout(connection: sa.Connection, milliseconds: int) -> None:
+    """Set the wait until the connection is returned to its pool."""
+    pool = connection.engine.pool
+    if not event.contains(pool, "checkin", _before_return):
+        event.listen(pool, "checkin", _before_return)
+    driver: Any = connection.connection.dbapi_connection
+    if _FORMER_WAIT not in connection.info:
+        connection.info[_FORMER_WAIT] = driver.execute("PRAGMA busy_timeout").fetchone()[0]
+    driver.execute(f"PRAGMA busy_timeout = {milliseconds}").close()
+
+
+def _reset_busy_timeout(driver: Any, info: dict[str, Any]) -> None:
+    former = info.pop(_FORMER_WAIT, None)
+    if former is not None and driver is not None:
+        driver.execute(f"PRAGMA busy_timeout = {former}").close()
+
+
+def _before_return(driver: Any, record: ConnectionPoolEntry) -> None:
+    with suppress(Exception):  # it was closed
+        _reset_busy_timeout(driver, record.info)

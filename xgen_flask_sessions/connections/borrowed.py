@@ -38,7 +38,7 @@ def give_back(dbapi_connection: Any) -> None:
 
     The ``close()`` of psycopg does so only while the connection is open.
     """
-    pool = getattr(dbapi_connection, "_pool", None)
+    pool: Any = getattr(dbapi_connection, "_pool", None)
     if getattr(dbapi_connection, "closed", False) is True and hasattr(pool, "putconn"):
         pool.putconn(dbapi_connection)
     else:

@@ -14,6 +14,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import event
 from sqlalchemy.orm import Session, lazyload
 
+from ..connections.opening import has_one_connection
 from ..errors import ConfigurationError, UserInactive
 from ..store.sign_ins import UNKNOWN, Identity
 from ..store.tables import UserLogin
@@ -214,9 +215,7 @@ class UserDirectory:
     def reread_mark(self, user_id: str) -> str | None:
         """Read the mark of an account as committed, or ``None`` without its row."""
         bind = self._db.session().get_bind(mapper=sa.inspect(self._model))
-        if isinstance(bind, sa.Connection) or isinstance(
-            bind.pool, sa.StaticPool | sa.SingletonThreadPool
-        ):  # there is no other connection
+        if isinstance(bind, sa.Connection) or has_one_connection(bind):
             found = self.read(self._db.session().connection({"mapper": self._model}), [user_id])
         else:
             with bind.connect() as connection:

@@ -21,7 +21,6 @@ from tests.support.hosts import Host, NamedUser
 from xgen_flask_sessions import DenylistUnavailable
 from xgen_flask_sessions.connections import drivers
 from xgen_flask_sessions.connections.drivers import Lookup, compile_lookup, fast_lookup
-from xgen_flask_sessions.connections.opening import ConnectionSource
 from xgen_flask_sessions.connections.pool import Connection, DeadlinePool
 from xgen_flask_sessions.denylist.strict import STATEMENTS
 
@@ -44,7 +43,9 @@ def connection_of(host: Host) -> Iterator[tuple[Any, sa.Engine]]:
     """Yield a driver's connection in autocommit mode, and its engine."""
     with host.app.app_context():
         engine = host.db.engine
-    connection = ConnectionSource(engine).open().dbapi_connection
+    borrowed = engine.raw_connection()
+    connection: Any = borrowed.dbapi_connection
+    borrowed.detach()
     engine.dialect.set_isolation_level(connection, "AUTOCOMMIT")
     try:
         yield connection, engine
@@ -76,6 +77,7 @@ def test_recorded_values_are_returned_unchanged(
                 row["end_reason"],
                 host.login_row(user_id)["invalid_before_us"],
                 0,
+                host.login_row(user_id)["account_mark"],
             ]
         host.force_logout(user_id)
         invalid_before, of_user = compile_lookup(STATEMENTS["invalid before"], engine)

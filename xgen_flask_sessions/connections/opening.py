@@ -109,7 +109,10 @@ def has_one_connection(engine: sa.Engine) -> bool:
         return False
     if engine not in _shared:
         source = ConnectionSource(engine)
-        _shared[engine] = source.is_foreign and _hands_out_one(source)
+        try:
+            _shared[engine] = source.is_foreign and _hands_out_one(source)
+        except Exception:  # it cannot be opened now: the call that needs it says why
+            return False
     return _shared[engine]
 
 

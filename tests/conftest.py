@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,15 @@ def patience_with_redis() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(redis_client, "TIMEOUT_S", 20.0)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_in_redis() -> Iterator[None]:
+    """Fail if a test has left keys in Redis."""
+    yield
+    place = sys.modules.get("tests.support.redis_place")
+    left = [] if place is None else place.leftovers()
+    assert left == []
 
 
 @pytest.fixture(scope="session")

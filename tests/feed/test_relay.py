@@ -310,11 +310,10 @@ def test_a_snapshot_leaves_no_connection_behind(
     used: list[Any] = []
 
     def read(connection: sa.Connection, now_us: int) -> Snapshot:
-        if (
-            connection.dialect.name == "postgresql"
-        ):  # otherwise a relay of the previous test, about to end
-            used.append(connection.connection.dbapi_connection)
-            host.dispose()  # the application ends during the read
+        used.append(connection.connection.dbapi_connection)
+        host.app.extensions["xgen_sessions"].relay.stop()
+        with host.app.app_context():
+            host.db.engine.dispose()  # the application ends during the read
         return read_snapshot(connection, now_us)
 
     monkeypatch.setattr(relaying_module, "read_snapshot", read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
@@ -128,6 +129,21 @@ def test_a_deployment_that_no_longer_exists_can_be_removed(
     assert answer(service, token) == "good"
 
 
+def test_the_command_prints_json(make_host: MakeHost, sqlite_url: str, redis_issuer: str) -> None:
+    settings: dict[str, Any] = {
+        "XGEN_SESSIONS_REDIS_URL": REDIS,
+        "XGEN_SESSIONS_ISSUER": redis_issuer,
+    }
+    with deployed(sqlite_url, redis_issuer, [load_key(HOST_SECRET.encode())]) as deployment:
+        deployment.relayer().beat()
+        host = make_host(sqlite_url, **settings)
+
+        code, printed = invoke(host, "remove-feed", deployment.id, "--json")
+
+        assert (code, json.loads(printed)) == (0, {"removed": deployment.id})
+        assert deployment.redis.exists(*deployment.keys) == 0
+
+
 def test_a_deployment_removes_its_own_feed_and_publishes_it_again(
     sqlite_url: str, redis_issuer: str
 ) -> None:
@@ -191,6 +207,7 @@ def test_an_application_says_whose_feed_is_there_and_how_to_change_it(
         relay.stop()
         until(lambda: not relay.follower.is_running)
         assert invoke(second, "remove-feed", "another")[0] == 1
+        assert invoke(second, "remove-feed", redis_issuer, "--json")[0] == 1
         assert invoke(second, "remove-feed", foreign) == (
             0,
             f"The feed of {foreign} was removed from Redis.\n",

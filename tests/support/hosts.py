@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from flask import Flask, Response, jsonify, request
@@ -16,6 +17,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from tests.support.patience import until
 from xgen_flask_sessions import (
     IssuedToken,
     Revocation,
@@ -120,6 +122,25 @@ DATABASES: dict[type[Account], SQLAlchemy] = {
     model: SQLAlchemy(metadata=model.metadata)
     for model in (User, UuidUser, NamedUser, LooseUser, TenantUser)
 }
+
+
+_apps: Final[weakref.WeakSet[Flask]] = weakref.WeakSet()
+"""The applications of this process."""
+
+
+def stop_relay(app: Flask) -> None:
+    """Stop publishing to Redis, and wait for the end of it."""
+    relay = app.extensions["xgen_sessions"].relay
+    if relay is not None:
+        relay.stop()
+        until(lambda: not relay.follower.is_running)
+
+
+def stop_relays(issuer: str) -> None:
+    """Stop every application of this process that publishes the feed of an issuer."""
+    for app in list(_apps):
+        if app.config.get("XGEN_SESSIONS_ISSUER") == issuer:
+            stop_relay(app)
 
 
 def bearer(token: str | IssuedToken) -> dict[str, str]:
@@ -245,9 +266,9 @@ class Host:
     def dispose(self) -> None:
         """Stop the background threads and close every connection."""
         state = self.app.extensions["xgen_sessions"]
-        for background in (state.watch, state.relay):
-            if background is not None:
-                background.stop()
+        if state.watch is not None:
+            state.watch.stop()
+        stop_relay(self.app)
         with self.app.app_context():
             self.db.session.remove()
             for engine in self.db.engines.values():
@@ -288,6 +309,7 @@ def make_app(
     }
     sessions.init_app(app, db=db, user_model=model, **arguments | dict(extras(app)))
     add_views(app, sessions)
+    _apps.add(app)
     host = Host(app=app, db=db, sessions=sessions, login_manager=login_manager, model=model)
     if create_all:
         host.create_tables()

@@ -265,8 +265,9 @@ def relay() -> None:
 
 @commands.command("remove-feed")
 @click.argument("deployment", callback=_text)
+@json_option
 @cli_errors(RedisUnavailable)
-def remove_feed(deployment: str) -> None:
+def remove_feed(deployment: str, as_json: bool) -> None:
     """Remove the feed of DEPLOYMENT from Redis, if that deployment no longer exists.
 
     DEPLOYMENT is its id, as the log and doctor print it. A deployment that runs publishes its feed
@@ -274,7 +275,10 @@ def remove_feed(deployment: str) -> None:
     """
     if not _relay().remove(deployment):
         raise click.ClickException(f"Redis has no feed of the deployment {shown(deployment)}.")
-    click.echo(f"The feed of {shown(deployment)} was removed from Redis.")
+    if as_json:
+        print_json(removed=deployment)
+    else:
+        click.echo(f"The feed of {shown(deployment)} was removed from Redis.")
 
 
 def _relay() -> Relay:

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask_login import AnonymousUserMixin, UserMixin, login_user
+from flask import Flask
+from flask_admin import Admin
+from flask_login import AnonymousUserMixin, LoginManager, UserMixin, login_user
+from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.ext.associationproxy import association_proxy
 from sqlalchemy.ext.hybrid import hybrid_method, hybrid_property
 from sqlalchemy.orm import (
@@ -24,9 +27,15 @@ from sqlalchemy.orm import (
 from werkzeug.utils import cached_property as werkzeug_cached_property
 
 from tests.support.databases import on_sqlite
-from tests.support.hosts import Host, bearer
+from tests.support.hosts import SECRET, Host, bearer
 from tests.support.models import make_member_host, make_model
-from xgen_flask_sessions import ConfigurationError, Forbidden, UserFields, UserInactive
+from xgen_flask_sessions import (
+    ConfigurationError,
+    Forbidden,
+    UserFields,
+    UserInactive,
+    XgenSessions,
+)
 
 
 class Rank(enum.Enum):
@@ -534,6 +543,32 @@ def test_changes_of_several_rows_at_once_end_the_sessions_of_the_inactive(
         assert host.status(token, "/sessions/") == 401
         with host.app.app_context():
             assert host.sessions.active_sessions(ann) == []
+
+
+def test_init_app_may_precede_the_definition_of_other_models(sqlite_url: str) -> None:
+    model = make_model(
+        is_superuser=mapped_column(sa.Boolean),
+        is_active=mapped_column(sa.Boolean, default=True),
+        later_id=mapped_column(sa.Integer),
+        later=relationship(
+            "Later", primaryjoin="foreign(Member.later_id) == Later.id", viewonly=True
+        ),
+    )
+    app = Flask("host")
+    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=sqlite_url)
+    db = SQLAlchemy(app, metadata=model.metadata)
+    arguments: dict[str, Any] = {"login_manager": LoginManager(app), "admin": Admin(app)}
+
+    sessions = XgenSessions()
+    sessions.init_app(app, db=db, user_model=model, revoke_on=["is_active"], **arguments)
+
+    body = {"__tablename__": "later", "id": mapped_column(sa.Integer, primary_key=True)}
+    type("Later", (model.__bases__[-1],), body)
+    with app.app_context():
+        db.create_all()
+        db.session.add(model(username="ann"))
+        db.session.commit()
+        assert sessions.issue("1").token
 
 
 @on_sqlite

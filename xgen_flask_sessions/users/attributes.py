@@ -221,6 +221,16 @@ def column_type(model: type[Any], name: str) -> sa.types.TypeEngine[Any] | None:
     return mapped.columns[0].type if isinstance(mapped, ColumnProperty) else None
 
 
+def is_column(model: type[Any], name: str) -> bool:
+    """Return whether an attribute is a column by its own name: a flush can change it.
+
+    It configures no mapper, as ``column_attrs`` does: the host's other models may be missing yet.
+    """
+    mapper = sa.inspect(model)
+    mapped = mapper.get_property(name) if mapper.has_property(name) else None
+    return isinstance(mapped, ColumnProperty) and isinstance(mapped.columns[0], sa.Column)
+
+
 def sql_expression(model: type[Any], name: str | None) -> Any | None:
     """Return an attribute's SQL expression, or ``None`` if Python alone can compute it."""
     try:

@@ -20,7 +20,7 @@ from ..store.sign_ins import UNKNOWN, Identity
 from ..store.tables import UserLogin
 from ..text import spellings
 from ..tokens.claims import check_user_id
-from .attributes import Flag
+from .attributes import Flag, is_column
 from .fields import UserAttributes, UserFields, find_blocking_columns
 from .former import former_value
 from .keys import AccountKeys, Key
@@ -186,7 +186,7 @@ class UserDirectory:
 
     def watch_mark(self) -> None:
         """Have SQLAlchemy load the attribute behind the mark before it is set."""
-        if self._mark_name in sa.inspect(self._model).column_attrs:
+        if is_column(self._model, self._mark_name):
             attribute = getattr(self._model, self._mark_name)
             if not event.contains(attribute, "set", _keep_former_value):
                 event.listen(

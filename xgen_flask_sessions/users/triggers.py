@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapper
 
 from ..errors import ConfigurationError
-from .attributes import mapped_property
+from .attributes import is_column, mapped_property
 
 
 class Triggers:
@@ -26,7 +27,7 @@ class Triggers:
         if isinstance(attributes, str):
             raise ConfigurationError("revoke_on= takes a list of names of attributes.")
         for name in attributes:
-            if not isinstance(name, str) or not _is_column(mapper, name):
+            if not isinstance(name, str) or not is_column(model, name):
                 raise ConfigurationError(
                     f"{model.__name__} has no mapped attribute {name!r}; revoke_on= takes the "
                     "names of columns, such as 'password_hash'."
@@ -35,15 +36,16 @@ class Triggers:
         renamed = None if active is None else mapped_property(model, active)
         self.active = active if renamed is None else renamed.key
         self.attributes = frozenset(attributes)
-        self.by_column = {
+
+    @cached_property
+    def by_column(self) -> dict[str, str]:
+        """The names of attributes by those of their columns.
+
+        Built when all of the host's models are configured, which init_app may precede.
+        """
+        return {
             column.name: attribute.key
-            for attribute in mapper.column_attrs
+            for attribute in self.mapper.column_attrs
             for column in attribute.columns
             if isinstance(column, sa.Column)
         }
-
-
-def _is_column(mapper: Mapper[Any], name: str) -> bool:
-    """Return whether a flush can change the attribute: not that of an SQL expression."""
-    found = mapper.column_attrs.get(name)
-    return found is not None and isinstance(found.columns[0], sa.Column)

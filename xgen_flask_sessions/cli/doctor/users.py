@@ -145,8 +145,9 @@ def _examine_flag(state: State, flag: Flag, user: Any) -> Iterator[Finding]:
         )
     elif diagnosis.has_odd_values(session, flag):
         yield Finding(
-            level="warning",
+            level="problem",
             code="attribute-values",
-            meaning=f"Some users have another value than 0 and 1 in {flag.name}.",
+            meaning=f"Some users have another value than 0 and 1 in {flag.name}; SQLAlchemy may "
+            "read a text such as 'N' as true.",
             mend="Set them to 0 or 1.",
         )

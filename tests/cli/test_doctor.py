@@ -10,6 +10,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -700,6 +701,21 @@ def call(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedPr
         [sys.executable, *command],
         cwd=cwd, env=kept | environment, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, False), (0o600, False)])
+def test_a_database_file_that_all_users_can_read_is_a_warning(
+    make_host: MakeHost, mode: int, warned: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        host = make_sound(make_host, f"sqlite:///{place / 'open.db'}")
+        (place / "open.db").chmod(mode)
+
+        assert ("database-readable" in complaints(host)) == warned
+        place.chmod(0o700)
+        assert "database-readable" not in complaints(host)
 
 
 def codes_in(output: str) -> set[str]:

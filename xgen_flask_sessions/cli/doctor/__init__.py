@@ -10,6 +10,8 @@
     Keys and cookies, and secrets that can be guessed.
 ``database``
     Tables, connections, the clock, the users' addresses.
+``files``
+    The permissions of an embedded database.
 ``users``
     Flask-SQLAlchemy, Flask-Login, and one real user.
 ``feed``
@@ -35,6 +37,7 @@ from xgen_flask_sessions.cli.doctor.database import (
     examine_tables,
 )
 from xgen_flask_sessions.cli.doctor.feed import examine_feed
+from xgen_flask_sessions.cli.doctor.files import examine_files
 from xgen_flask_sessions.cli.doctor.findings import (
     Finding,
     count,
@@ -74,6 +77,7 @@ def _examine(app: Flask, state: State, opened: Collection[str], program: str) ->
         return
     engine = state.db.engine
     yield from examine_connections(engine, state.settings)
+    yield from examine_files(engine)
     tables = examine_tables(state, program)
     yield tables
     if tables.code not in ("database-unusable", "database-unsupported"):

@@ -34,9 +34,16 @@ PASSWORD = re.compile(r"password: (\S+)")
 BIND = "--bind=127.0.0.1:{port}"
 SERVERS = {
     "gunicorn": ["gunicorn", f"{FACTORY}()", BIND, "--workers=4"],
-    "gunicorn-threads": ["gunicorn", f"{FACTORY}()", BIND, "--workers=4", "--threads=4"],
-    "gunicorn-preload": ["gunicorn", f"{FACTORY}()", BIND, "--workers=4", "--preload"],
+    "gunicorn-preload": [
+        "gunicorn",
+        f"{FACTORY}()",
+        BIND,
+        "--workers=2",
+        "--threads=4",
+        "--preload",
+    ],
     "uvicorn": ["uvicorn", "center_asgi:app", "--port={port}", "--workers=2"],
+    "serve": ["xgen_flask_sessions", "serve", "--port={port}"],
     "waitress": ["waitress", "--listen=127.0.0.1:{port}", "--call", FACTORY],
 }
 
@@ -45,11 +52,11 @@ SERVERS = {
 def running(
     name: str, place: Path, **variables: str
 ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Run a server, its output in ``place / "log"``, and yield its port."""
+    """Run a server, its output in ``place / "NAME.log"``, and yield its port and process."""
     port = free_port()
     (place / "center_asgi.py").write_text(ASGI)
     own = {key: value for key, value in os.environ.items() if not key.startswith("XGEN_")}
-    with (place / "log").open("wb") as log:
+    with (place / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *(part.format(port=port) for part in SERVERS[name])],
             cwd=place, stdout=log, stderr=log, start_new_session=True,
@@ -105,35 +112,58 @@ def wait_until(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 def test_an_empty_instance_is_prepared_once_whichever_server_runs(
     name: str, tmp_path: Path
 ) -> None:
+    log = tmp_path / f"{name}.log"
     with running(name, tmp_path) as (port, process):
-        wait_until(port, process, tmp_path / "log")
-        printed = (tmp_path / "log").read_text()
+        wait_until(port, process, log)
+        printed = log.read_text()
         (password,) = PASSWORD.findall(printed)
         login = {"username": "admin", "password": password}
         answers = [call(port, "/api/login", login) for _ in range(8)]
-        assert [status for status, _ in answers] == [200] * 8, (tmp_path / "log").read_text()
+        assert [status for status, _ in answers] == [200] * 8, log.read_text()
         token = answers[0][1]["access_token"]
         statuses = [
             call(port, "/api/me", Authorization=f"Bearer {token}")[0] for _ in range(24)
         ]  # each worker accepts what another one signed
 
-    log = (tmp_path / "log").read_text()
-    assert statuses == [200] * 24, log
-    assert "Traceback" not in log
-    assert len(PASSWORD.findall(log)) == 1
+    printed = log.read_text()
+    assert statuses == [200] * 24, printed
+    assert "Traceback" not in printed
+    assert len(PASSWORD.findall(printed)) == 1
 
 
+def test_two_kinds_of_servers_that_start_at_once_share_an_instance(tmp_path: Path) -> None:
+    logs = [tmp_path / "gunicorn.log", tmp_path / "serve.log"]
+    with running("gunicorn", tmp_path) as one, running("serve", tmp_path) as other:
+        for (port, process), log in zip((one, other), logs, strict=True):
+            wait_until(port, process, log)
+        (password,) = PASSWORD.findall("".join(log.read_text() for log in logs))
+        login = {"username": "admin", "password": password}
+        token = call(one[0], "/api/login", login)[1]["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        before = [call(each[0], "/api/me", **headers)[0] for each in (one, other)]
+        client = http.client.HTTPConnection("127.0.0.1", other[0], timeout=60)
+        with contextlib.closing(client):
+            client.request("POST", "/sessions/sign-out", headers=headers)
+            assert client.getresponse().status == 204
+        after = [call(one[0], "/api/me", **headers)[0] for _ in range(8)]
+
+    assert (before, after) == ([200, 200], [401] * 8)
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 def test_workers_that_start_at_once_share_a_database_on_a_server(
-    tmp_path: Path, database_url: str
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str
 ) -> None:
+    database_url = request.getfixturevalue(f"{kind}_url")
+    log = tmp_path / "gunicorn.log"
     with running("gunicorn", tmp_path, XGEN_DATABASE_URL=database_url) as (port, process):
-        wait_until(port, process, tmp_path / "log")
-        (password,) = PASSWORD.findall((tmp_path / "log").read_text())
+        wait_until(port, process, log)
+        (password,) = PASSWORD.findall(log.read_text())
         login = {"username": "admin", "password": password}
         token = call(port, "/api/login", login)[1]["access_token"]
         statuses = [call(port, "/api/me", Authorization=f"Bearer {token}")[0] for _ in range(12)]
 
-    assert statuses == [200] * 12, (tmp_path / "log").read_text()
+    assert statuses == [200] * 12, log.read_text()
 
 
 def test_a_database_that_answers_later_is_prepared_at_a_request(

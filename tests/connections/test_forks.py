@@ -152,7 +152,8 @@ def test_workers_forked_without_hooks_share_no_connection(
 
     result = run_script(
         """
-        import ctypes, os, sys, time
+        import os, sys
+        from tests.support.forked import bare_fork
         from tests.support.hosts import make_app
 
         url, *tokens = sys.argv[1:]
@@ -161,8 +162,7 @@ def test_workers_forked_without_hooks_share_no_connection(
             assert host.status(token, "/api/user") == 200
         children = []
         for token in tokens:
-            time.sleep(0.02)  # no thread waits for the interpreter's lock
-            child = ctypes.PyDLL(None).fork()
+            child = bare_fork(host)
             if child == 0:
                 answers = [host.status(token, "/api/user") for _ in range(100)]
                 os._exit(0 if answers == [200] * 100 else 1)

@@ -27,11 +27,13 @@ from typing import NoReturn, Self
 import sqlalchemy as sa
 
 from tests.support.hosts import Host, make_app
+from tests.support.patience import until
 from xgen_flask_sessions import (
     DenylistUnavailable,
     LedgerUnavailable,
     TokenError,
 )
+from xgen_flask_sessions.connections.deadlines import watchdog
 
 WAIT_S = 60
 """Time limit of each step, in seconds."""
@@ -117,13 +119,25 @@ def serve(host: Host) -> NoReturn:
     sys.exit(0)
 
 
-def fork(how: str) -> int:
+def bare_fork(host: Host) -> int:
+    """Fork without Python's hooks, and return 0 in the child.
+
+    The C library's condition variables keep the threads that did not survive. The child would wait
+    for one that waited for the interpreter's lock, so all threads have to sleep.
+    """
+    watch = host.app.extensions["xgen_sessions"].watch
+    if watch is not None:
+        watch.stop()
+        until(lambda: not watch._follower.is_running)
+    until(lambda: watchdog._thread is None or watchdog._asleep)
+    time.sleep(0.02)  # real time: until the thread sleeps indeed
+    return int(ctypes.PyDLL(None).fork())
+
+
+def fork(how: str, host: Host) -> int:
     """Fork, and return 0 in the child."""
     if how == "bare":
-        # The C library's condition variables keep threads that did not survive, so no thread may
-        # be waiting for the interpreter's lock.
-        time.sleep(0.02)
-        return int(ctypes.PyDLL(None).fork())
+        return bare_fork(host)
     if how == "daemon":
         if os.fork():
             os._exit(0)
@@ -163,7 +177,7 @@ def main() -> None:
     if "held" in how:  # a session that was not ended
         host.app.app_context().push()
         host.db.session.scalars(sa.select(host.model)).all()
-    child = fork(how[-1])
+    child = fork(how[-1], host)
     if child == 0:
         serve(host)
     os.waitpid(child, 0)

@@ -563,9 +563,10 @@ def test_init_app_may_precede_the_definition_of_other_models(sqlite_url: str) ->
     sessions.init_app(app, db=db, user_model=model, revoke_on=["is_active"], **arguments)
 
     body = {"__tablename__": "later", "id": mapped_column(sa.Integer, primary_key=True)}
-    type("Later", (model.__bases__[-1],), body)
+    later = type("Later", (model.__bases__[-1],), body)
     with app.app_context():
         db.create_all()
+        assert db.session.query(later).all() == []
         db.session.add(model(username="ann"))
         db.session.commit()
         assert sessions.issue("1").token

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.relaying import Deployment, Relayer, answer, deployed
+from tests.support.relaying import SECRET, Deployment, Relayer, answer, deployed
 from xgen_flask_sessions.feed import audit as audit_module
 from xgen_flask_sessions.feed import publisher as publisher_module
 from xgen_flask_sessions.feed.installer import Installer
 from xgen_flask_sessions.feed.redis_writer import Answer, RedisWriter
+from xgen_flask_sessions.feed.signed_state import ForeignFeed, StateSigner
 from xgen_flask_sessions.feed.snapshot import Snapshot
+from xgen_flask_sessions.tokens.keys import load_key
 
 
 @pytest.fixture
@@ -273,3 +276,32 @@ def test_the_audit_reads_a_long_feed_in_parts(
     deployment.lose_feed()
     relayer.beat()
     assert audit.step(now_us + 2 * 10**6, now_us) == now_us + 10**6  # the snapshot was replaced
+
+
+@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.parametrize("key", [SECRET, b"a secret of another deployment, long enough"])
+def test_a_forged_state_of_another_deployment_is_told_from_its_feed(
+    deployment: Deployment, redis_issuer: str, tmp_path: Path, count: int, key: bytes
+) -> None:
+    relayer = deployment.relayer()
+    relayer.beat()
+    for user in range(count):
+        deployment.force_out(f"user {user}")
+        relayer.beat()
+    other = StateSigner([load_key(key)], redis_issuer)
+
+    forged = other.sign(deployment.state._replace(deployment="x"))
+    deployment.redis.set(deployment.keys.meta, forged)
+    relayer.beat()
+
+    assert deployment.state.deployment == deployment.id
+    deployment.lose_feed()  # then another deployment is faster
+    with deployed(f"sqlite:///{tmp_path}/other.db", redis_issuer, [load_key(key)]) as faster:
+        faster.relayer().beat()
+        for _ in range(2):
+            with pytest.raises(ForeignFeed):
+                relayer.beat()
+        faster.redis.delete(faster.keys.stream)
+        faster.redis.set(faster.keys.stream, "no stream")
+        with pytest.raises(ForeignFeed):
+            relayer.beat()

@@ -117,6 +117,20 @@ def test_an_id_is_read_once_for_each_engine(engine: sa.Engine) -> None:
     assert len(statements) == 1
 
 
+def test_a_copy_of_a_database_gets_an_id_of_its_own_when_its_id_is_taken_out(
+    database_url: str, engine: sa.Engine
+) -> None:
+    with Session(engine) as session, session.begin():
+        original = deployment_of(session)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE xgen_feed_head SET deployment_id = NULL")
+
+    copy = sa.create_engine(database_url)
+    with Session(copy) as session, session.begin():
+        assert deployment_of(session) != original
+    copy.dispose()
+
+
 def test_applications_in_one_process_have_their_own_ids(
     make_host: MakeHost, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -5,7 +5,7 @@
 -- ARGV[3]     asked: Redis's time in microseconds before the database was read
 -- ARGV[4]     the length of the draft
 -- ARGV[5..6]  position and id of the event that the draft was read at
--- ARGV[7]     '1' to begin a new stream at that event
+-- ARGV[7..8]  '1' to begin a new stream at that event, and its history
 --
 -- Returns {status, signed state, Redis's time}; publish.lua documents the statuses.
 
@@ -21,7 +21,7 @@ end
 if ARGV[7] == '1' then
   redis.call('DEL', stream)
   redis.call('XADD', stream, entry, 'id', ARGV[6], 'kind', 'begin',
-             'user', '', 'session', '', 'cut', '', 'until', '')
+             'user', ARGV[8], 'session', '', 'cut', '', 'until', '')
 elseif entry_id('XRANGE', entry, entry) == '' then
   return {'altered', '', now}  -- the stream does not reach back to the draft
 end

@@ -27,24 +27,29 @@ class Installer:
         self._writer = writer
         self._signer = signer
 
-    def replace(self, seen: Look, deployment: str, snapshot: Callable[[], Snapshot]) -> bool:
-        """Install a new snapshot and begin a new stream; return whether that was done.
+    def replace(
+        self, seen: Look, deployment: str, snapshot: Callable[[], Snapshot]
+    ) -> FeedState | None:
+        """Install a new snapshot and begin a new stream.
 
         :param seen: What there was when the fault was seen.
         :param deployment: The deployment's id.
         :param snapshot: Reads a snapshot.
+        :returns: The new state; ``None`` if another process was faster.
         :raises RedisUnavailable: Redis does not answer.
         """
         look = self._writer.look()
         version = self._version_of(seen.text)
         if self._version_of(look.text) != version or not self._take_turn(look.now_us):
-            return False
+            return None
         try:
             return self._replace(look, version, deployment, snapshot())
         finally:
             self._writer.end_turn()
 
-    def _replace(self, look: Look, version: object, deployment: str, found: Snapshot) -> bool:
+    def _replace(
+        self, look: Look, version: object, deployment: str, found: Snapshot
+    ) -> FeedState | None:
         history = uuid.uuid4().hex
         chain = first_chain(history, found.position, found.id)
         content = pack(found.changes)
@@ -66,9 +71,10 @@ class Installer:
             # A process that does not see the fault goes on writing heartbeats.
             if answer.status != "changed" or self._version_of(text) != version:
                 break
-        if answer.status != "ok":
-            self._writer.delete_draft(draft)
-        return answer.status == "ok"
+        if answer.status == "ok":
+            return state
+        self._writer.delete_draft(draft)
+        return None
 
     def compact(self, state: FeedState, snapshot: Callable[[], Snapshot]) -> None:
         """Install a new snapshot of the events up to *state*, and keep the stream.

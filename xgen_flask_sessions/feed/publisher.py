@@ -87,6 +87,8 @@ class Publisher:
         self._recent: list[Event] = []
         """The last events that were read, without a gap."""
         self._gap_at: int | None = None
+        self._own: FeedState | None = None
+        """The last state of the deployment's own feed that was in Redis."""
         self._replaced_s = float("-inf")
         self._logged: dict[str, float] = {}
 
@@ -125,15 +127,16 @@ class Publisher:
         """
         self._remember(events, newest or ORIGIN)
         try:
-            state = self._signer.open_own(look.text, deployment)
+            state = self._open_own(look, deployment)
             _require_intact(look, state)
             state, now_us = self._append(look, state)
+            self._own = state
             self._audited_us = self._audit.step(now_us, max(state.audited_us, self._audited_us))
         except FeedRefused as refused:
             self._log_damage(refused)
             is_due = str(refused) != UNKNOWN_KEY or self._is_replacement_due()
-            if is_due and self._installer.replace(look, deployment, snapshot):
-                self._replaced_s = time.monotonic()
+            if is_due:
+                self._replace(look, deployment, snapshot)
             return
         if _is_compaction_due(state, now_us):
             # The stream may grow meanwhile; install.lua allows for that.
@@ -154,6 +157,22 @@ class Publisher:
             if self._signer.deployment_of_unknown_key(text) != deployment:
                 return False
         return self._writer.remove(text)
+
+    def _open_own(self, look: Look, deployment: str) -> FeedState:
+        try:
+            return self._signer.open_own(look.text, deployment)
+        except ForeignFeed:
+            # Another deployment's relay would have replaced the stream, too.
+            own = self._own
+            if own is None or own.deployment != deployment or not self._source.holds(own):
+                raise
+            raise FeedRefused(ALTERED) from None
+
+    def _replace(self, look: Look, deployment: str, snapshot: Callable[[], Snapshot]) -> None:
+        made = self._installer.replace(look, deployment, snapshot)
+        if made is not None:
+            self._own = made
+            self._replaced_s = time.monotonic()
 
     def _remember(self, events: Sequence[Event], newest: Event) -> None:
         recent = self._recent

@@ -9,7 +9,7 @@ The names of the keys share a hash tag, so that a cluster keeps them on one node
     earlier revocations that still matter.
 ``stream``
     The events, with ids of the form ``<position>-1``. The first entry marks the beginning of the
-    history, so that a complete stream is never empty.
+    history, and names it as its user; so a complete stream is never empty.
 ``lock``
     Keeps several processes from making a snapshot at the same time.
 
@@ -236,6 +236,21 @@ class RedisFeed:
         end = Place(place.history, last, last_id.decode("utf-8", "replace"), chain)
         seconds, micros = now
         return Page(int(seconds) * SECOND_US + int(micros), state, end, events[1:])
+
+    def holds(self, state: FeedState) -> bool:
+        """Return whether the stream is still that of an earlier state.
+
+        :raises RedisUnavailable: Redis does not answer.
+        """
+        entry_id = f"{state.position}-1"
+        try:
+            (found,) = self._query(("XRANGE", self._keys.stream, entry_id, entry_id))
+        except FeedRefused:
+            return False
+        fields = found[0][1] if found else {}
+        if state.id:
+            return bool(fields.get(b"id") == state.id.encode())
+        return bool(fields.get(b"user") == state.history.encode())  # before the first event
 
     def find_snapshot(self) -> tuple[Place, SnapshotState]:
         """Return the snapshot's position, and its state.

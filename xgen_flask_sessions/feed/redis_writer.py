@@ -108,7 +108,7 @@ class RedisWriter:
         :param begins: Whether to begin a new stream at the snapshot's event.
         """
         snapshot = state.snapshot
-        values = (snapshot.size, snapshot.position, snapshot.id, int(begins))
+        values = (snapshot.size, snapshot.position, snapshot.id, int(begins), state.history)
         return _answer(self._run("install", replaced, text, asked_us, *values, key=draft))
 
     def put_draft(self, content: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -27,14 +27,14 @@ from .feed.wakeups import DatabaseWakeup, FixedInterval
 from .rate_limits import RateLimits
 from .roster.roster import Roster
 from .runtime import has_green_threads
-from .settings import Settings, load_keys
+from .settings import Settings, load_keys, secret_fallbacks
 from .state import State
 from .store.pruning import PiggybackPruning
 from .store.reachability import Reachability
 from .store.tables import copy_tables
 from .store.transactions import Transactions
 from .tokens.codec import TokenCodec
-from .tokens.keys import Key
+from .tokens.keys import Key, is_pem
 from .users.authority import Authority, Permission
 from .users.directory import UserDirectory
 from .users.fields import UserFields, require_login_attributes
@@ -141,7 +141,7 @@ class XgenSessions:
             records_logins=login_manager is not None,
             rate_limits=RateLimits(settings),
             pruning=PiggybackPruning(settings.retention, settings.leeway),
-            form_secret=_form_secret(settings) if admin is not None else b"",
+            form_secrets=_form_secrets(settings, app.config) if admin is not None else (),
         )
         login = None if login_manager is None else LoginBridge.of(app, login_manager)
         app.extensions["xgen_sessions"] = state
@@ -269,11 +269,13 @@ def _attach(app: Flask, state: State, admin: Admin | None, login: LoginBridge | 
     HostExtensions(app, protected, login=login, with_flask_admin=admin is not None).attach()
 
 
-def _form_secret(settings: Settings) -> bytes:
+def _form_secrets(settings: Settings, config: Mapping[str, Any]) -> tuple[bytes, ...]:
+    """Return the secrets of the screen's forms; the first one makes new tokens."""
     secret = settings.secret_key or settings.private_key
     if secret is None:
         raise ConfigurationError(
             "XGEN_SESSIONS_SECRET_KEY (or the application's SECRET_KEY) must be set: it guards the "
             "screen's forms."
         )
-    return secret
+    previous = [key for key in settings.previous_keys if not is_pem(key)]
+    return tuple(dict.fromkeys([secret, *previous, *secret_fallbacks(config)]))

@@ -74,7 +74,8 @@ class Settings:
     )
     previous_keys: tuple[bytes, ...] = _setting(
         "Keys that no longer sign and still verify: secrets, or keys in PEM. A token names its key "
-        "by ``kid`` (RFC 7638).",
+        "by ``kid`` (RFC 7638). Where the application's ``SECRET_KEY`` signs tokens, its "
+        "``SECRET_KEY_FALLBACKS`` still verify them, too.",
         (),
         secret=True,
     )
@@ -213,7 +214,7 @@ class Settings:
             algorithm=algorithm,
             private_key=reader.pem("PRIVATE_KEY", algorithm),
             public_key=reader.pem("PUBLIC_KEY", algorithm),
-            previous_keys=reader.key_list("PREVIOUS_KEYS"),
+            previous_keys=reader.previous_keys(algorithm),
             issuer=reader.text("ISSUER"),
             audience=reader.optional_text("AUDIENCE"),
             lifetime=reader.duration("LIFETIME", SHORTEST_LIFETIME),
@@ -339,15 +340,28 @@ class _Reader:
             return None
         return self._bytes(name, value)
 
-    def key_list(self, name: str) -> tuple[bytes, ...]:
+    def previous_keys(self, algorithm: str) -> tuple[bytes, ...]:
+        name = "PREVIOUS_KEYS"
         value = self._get(name)
         if not isinstance(value, list | tuple):
             self._fail(name, "must be a list of keys that may still verify, newest first.")
-        keys = tuple(self._bytes(name, key) for key in value)
+        keys = [self._bytes(name, key) for key in value]
         for key in keys:
             if not is_pem(key) and len(key) < MIN_SECRET_BYTES:
                 self._fail(name, f"has a key of under {MIN_SECRET_BYTES} bytes; remove it.")
-        return keys
+        if algorithm == "HS256" and self._get("SECRET_KEY") is None:
+            keys += self._fallbacks()
+        return tuple(dict.fromkeys(keys))
+
+    def _fallbacks(self) -> tuple[bytes, ...]:
+        """Return the application's earlier secrets, which signed tokens as its secret does now."""
+        fallbacks = secret_fallbacks(self._config)
+        if any(len(key) < MIN_SECRET_BYTES for key in fallbacks):
+            raise ConfigurationError(
+                f"SECRET_KEY_FALLBACKS has a key of under {MIN_SECRET_BYTES} bytes, which HS256 "
+                "needs. Remove it, or set XGEN_SESSIONS_SECRET_KEY to a key for tokens alone."
+            )
+        return fallbacks
 
     def locations(self) -> tuple[Literal["headers", "cookies"], ...]:
         value = self._get("TOKEN_LOCATIONS")
@@ -456,6 +470,17 @@ class _Reader:
                 f"({', '.join(_RATE_STORAGES)}).",
             )
         return value
+
+
+def secret_fallbacks(config: Mapping[str, Any]) -> tuple[bytes, ...]:
+    """Return the application's earlier secrets, as Flask reads them.
+
+    :raises ConfigurationError: They are no list of keys.
+    """
+    value = config.get("SECRET_KEY_FALLBACKS") or ()
+    if not isinstance(value, list | tuple) or not all(isinstance(k, str | bytes) for k in value):
+        raise ConfigurationError("SECRET_KEY_FALLBACKS must be a list of keys, newest first.")
+    return tuple(key.encode() if isinstance(key, str) else key for key in value)
 
 
 def load_keys(settings: Settings) -> list[Key]:

@@ -55,7 +55,7 @@ class State:
     """Whether the application has Flask-Login, whose sessions are recorded, too."""
     rate_limits: RateLimits
     pruning: PiggybackPruning
-    form_secret: bytes = field(repr=False)
+    form_secrets: tuple[bytes, ...] = field(repr=False)
 
 
 def find_state() -> State | None:

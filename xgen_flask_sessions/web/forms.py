@@ -14,7 +14,7 @@ from .same_site import FORM_FIELD, form_token, is_form_token, is_same_site
 
 def field_token() -> Markup:
     """Return the hidden field that every form of an ``AdminCenterView`` needs."""
-    token = form_token(get_state().form_secret, _binding())
+    token = form_token(get_state().form_secrets[0], _binding())
     return Markup('<input type="hidden" name="{}" value="{}">').format(FORM_FIELD, token)
 
 
@@ -26,7 +26,8 @@ def check_form() -> None:
     state = get_state()
     if not is_same_site(request, state.settings.trusted_origins):
         raise CrossSiteRequest
-    if not is_form_token(request.form.get(FORM_FIELD), state.form_secret, _binding()):
+    token, binding = request.form.get(FORM_FIELD), _binding()
+    if not any(is_form_token(token, secret, binding) for secret in state.form_secrets):
         raise CrossSiteRequest("The form does not belong to this session. Reload the page.")
 
 

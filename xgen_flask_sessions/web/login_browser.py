@@ -12,13 +12,15 @@ from typing import Any, Final
 
 from flask import Response, current_app, request, session
 from flask.sessions import SecureCookieSessionInterface
-from flask_login import COOKIE_NAME, decode_cookie
+from flask_login import COOKIE_NAME, decode_cookie, encode_cookie
 from flask_login.config import COOKIE_HTTPONLY, COOKIE_SAMESITE, COOKIE_SECURE
+from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 
+from ..settings import secret_fallbacks
 from ..state import get_app
 from ..tokens.claims import MAX_COOKIE_BYTES, IssuedToken
 from .cookie import put_token
-from .request_scope import request_state
+from .request_scope import get_request, request_state
 
 _TOKEN: Final = "_xgen_token"  # noqa: S105
 """The key of the token in Flask's session."""
@@ -82,11 +84,22 @@ def tokens_held() -> list[str]:
 def drop_unreadable_remember_cookie() -> None:
     """Make Flask-Login ignore and remove a remember cookie that cannot be decoded.
 
-    It may be signed with an earlier key, or by another application on this host.
+    It may be from another application on this host. One that is signed with a key of
+    ``SECRET_KEY_FALLBACKS``, which Flask-Login does not read, is signed anew instead.
     """
-    cookie = request.cookies.get(_remember_cookie_name())
-    if cookie is not None and current_app.secret_key and _decoded(cookie) is None:
-        session["_remember"] = "clear"
+    name = _remember_cookie_name()
+    cookie = request.cookies.get(name)
+    if cookie is None or not current_app.secret_key or _decoded(cookie) is not None:
+        return
+    for key in secret_fallbacks(current_app.config):
+        user_id = _decoded(cookie, key)
+        if user_id is not None:
+            cookies = MultiDict(request.cookies)
+            cookies[name] = encode_cookie(user_id)
+            vars(get_request())["cookies"] = ImmutableMultiDict(cookies)
+            session["_remember"] = "set"
+            return
+    session["_remember"] = "clear"
 
 
 def _remembered_user() -> str | None:
@@ -97,9 +110,9 @@ def _remembered_user() -> str | None:
     return _decoded(cookie)
 
 
-def _decoded(cookie: str) -> str | None:
+def _decoded(cookie: str, key: bytes | None = None) -> str | None:
     try:
-        user_id = decode_cookie(cookie)
+        user_id = decode_cookie(cookie, key)
     except TypeError:  # not ASCII
         return None
     return None if user_id is None else str(user_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from flask import Flask, jsonify
 from sqlalchemy.orm import Session
 
+import xgen_flask_sessions
 from tests.support.databases import MakeHost
 from tests.support.hosts import Host, bearer
 from tests.support.standalone import center_maker
@@ -186,3 +188,21 @@ def test_the_admin_center_hides_parameters_in_every_message_of_its_engine(tmp_pa
             db.session.execute(sa.insert(User), {"username": "admin", "password_hash": HASH})
 
     assert "scrypt" not in str(caught.value)
+
+
+def test_no_module_logs_a_traceback_with_its_messages() -> None:
+    package = Path(xgen_flask_sessions.__file__).parent
+    wrong = {
+        f"{path.name}:{node.lineno}"
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and (
+            (node.func.attr == "exception" and "log" in ast.unparse(node.func.value))
+            or any(keyword.arg in ("exc_info", "stack_info") for keyword in node.keywords)
+            or node.func.attr in ("print_exc", "format_exc", "format_exception")
+        )
+    }
+
+    assert wrong == set()

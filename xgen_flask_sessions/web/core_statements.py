@@ -15,6 +15,7 @@ from ..state import State, find_state, get_state
 from ..store import commit_hooks
 from ..store.presence import has_tables
 from ..store.sign_ins import Identity
+from ..text import traceback_of
 from .revoke_on import HANDLED, StatementChange, change_of
 
 _PENDING: Final = "xgen_sessions_pending_update"
@@ -119,8 +120,8 @@ def _send(connection: sa.Connection) -> None:
     for send in connection.info.pop(_NEWS, ()):
         try:
             send()
-        except Exception:  # the change is committed: the other receivers must still run
-            _log.exception("A receiver of a signal failed.")
+        except Exception as error:  # the change is committed: the other receivers must still run
+            _log.error("A receiver of a signal failed.\n%s", traceback_of(error))
 
 
 def _drop(connection: sa.Connection) -> None:

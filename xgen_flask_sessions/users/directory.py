@@ -22,7 +22,7 @@ from ..text import spellings
 from ..tokens.claims import check_user_id
 from .attributes import Flag, is_column
 from .fields import UserAttributes, UserFields, find_blocking_columns
-from .former import former_value
+from .former import attributes_of_login_id, former_value
 from .keys import AccountKeys, Key
 from .marks import mark_of
 from .table import HostTable, find_host_table
@@ -62,6 +62,8 @@ class UserDirectory:
         self._keys = AccountKeys(model)
         self.targets: Final = Targets(model)
         """Finds the users that statements of the host will match."""
+        self._login_attributes: set[str] | None = None
+        """The attributes that ``get_id()`` read of the first user; ``None`` if unknown."""
         self._inserted: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def table(self, session: Session) -> HostTable | None:
@@ -122,6 +124,8 @@ class UserDirectory:
         if isinstance(user, str):
             return UNKNOWN
         user_id, login_id = self.id_of(user), self.login_id_of(user)
+        if self._login_attributes is None and isinstance(user, self._model):
+            self._login_attributes = attributes_of_login_id(user)
         return Identity(None if login_id == user_id else login_id, self.mark_of(user))
 
     def login_id_of(self, user: Any) -> str:
@@ -170,6 +174,12 @@ class UserDirectory:
         if not isinstance(table, sa.Table):
             return None
         return None if table.autoincrement_column is None else table
+
+    def login_id_changes_with(self, names: Collection[str]) -> bool:
+        """Return whether a change of these attributes may change the result of ``get_id()``."""
+        if self.has_plain_login_id:
+            return False
+        return self._login_attributes is None or not self._login_attributes.isdisjoint(names)
 
     def note_insert(self, user: Any) -> None:
         """Note that a user object's values are not from the database."""

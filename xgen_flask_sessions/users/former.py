@@ -25,6 +25,7 @@ class Former:
 
     def __init__(self, user: Any) -> None:
         self._user = user
+        self._read: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
         user = self._user
@@ -38,6 +39,7 @@ class Former:
         mapper = sa.inspect(type(user))
         if name in mapper.synonyms:
             return getattr(self, mapper.synonyms[name].name)
+        self._read.add(name)
         if name not in mapper.column_attrs:
             return getattr(user, name)
         history = sa.inspect(user).attrs[name].history
@@ -54,6 +56,16 @@ def former_login_id(user: Any) -> str | None:
         return str(type(user).get_id(Former(user)))
     except Exception:  # the host's code: for example, super() refuses the stand-in
         return None
+
+
+def attributes_of_login_id(user: Any) -> set[str] | None:
+    """Return the attributes that ``get_id()`` reads, or ``None`` if that cannot be told."""
+    former = Former(user)
+    try:
+        type(user).get_id(former)
+    except Exception:  # the host's code
+        return None
+    return former._read
 
 
 def former_value(user: Any, name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
@@ -24,16 +24,18 @@ class Targets:
     def __init__(self, model: type[Any]) -> None:
         self._mapper: Mapper[Any] = sa.inspect(model)
         self._keys = AccountKeys(model)
+        self._tables: Final = {
+            (table.name, table.schema)
+            for table in self._mapper.tables
+            if isinstance(table, sa.Table)
+        }
 
     def table_of(self, statement: Any) -> sa.Table | None:
         """Return the user table that a statement of SQLAlchemy Core changes, or ``None``."""
         table = getattr(statement, "table", None)
         if not isinstance(table, sa.Table):
             return None
-        own = {
-            (each.name, each.schema) for each in self._mapper.tables if isinstance(each, sa.Table)
-        }
-        return table if (table.name, table.schema) in own else None
+        return table if (table.name, table.schema) in self._tables else None
 
     def of_orm(self, execution: ORMExecuteState) -> list[str]:
         """Return the accounts that a statement for the model will match.
@@ -52,26 +54,43 @@ class Targets:
         ]
         return self._find(session, queries, statement)
 
-    def of_core(self, session: Session, table: sa.Table, statement: Any, rows: Rows) -> list[str]:
+    def of_core(
+        self,
+        session: Session,
+        table: sa.Table | None,
+        statement: Any,
+        rows: Rows,
+        *,
+        lock: bool = True,
+    ) -> list[str]:
         """Return the accounts that a statement of SQLAlchemy Core will match.
 
         :param table: The result of :meth:`table_of`.
+        :param lock: Whether to take the write lock of the plugin's tables first.
         """
+        if table is None:
+            return []
         columns = [
             next(each for each in table.primary_key if each.name == column.name)
             for column in self._mapper.primary_key
             if column.name in table.primary_key.columns
         ] or list(table.primary_key)
         each = rows if isinstance(rows, list | tuple) else [rows]
-        return self._find(session, [(sa.select(*columns), row) for row in each], statement)
+        queries = [(sa.select(*columns), row) for row in each]
+        return self._find(session, queries, statement, lock=lock)
 
-    def _find(self, session: Session, queries: list[Any], statement: Any) -> list[str]:
-        begin_write(session)
+    def _find(
+        self, session: Session, queries: list[Any], statement: Any, *, lock: bool = True
+    ) -> list[str]:
+        if lock:
+            begin_write(session)
         found: list[Any] = []
         for query, row in queries:
             if statement.whereclause is not None:
                 query = query.where(statement.whereclause)
-            found += session.execute(query.with_for_update(), row)
+            # Flask-SQLAlchemy finds the database of a model, but not of its table's columns.
+            bind: Any = {"mapper": self._mapper}
+            found += session.execute(query.with_for_update(), row, bind_arguments=bind)
         return list(dict.fromkeys(map(self._keys.to_text, found)))
 
     def _restricted(

@@ -16,6 +16,7 @@ from ..store import commit_hooks
 from ..store.presence import has_tables
 from ..store.sign_ins import Identity
 from ..text import traceback_of
+from .account_changes import end_sessions
 from .revoke_on import HANDLED, StatementChange, change_of
 
 _PENDING: Final = "xgen_sessions_pending_update"
@@ -52,7 +53,12 @@ def _before_execute(
     if state is None or HANDLED in options or _is_of_flush(state, options):
         return
     change = change_of(state, statement, rows or row or None)
-    if change is None or not _is_users_database(state, connection) or not has_tables(connection):
+    if change is None or not _is_users_database(state, connection):
+        return
+    if not _holds_tables(state, connection):
+        _end_apart(state, connection, change)
+        return
+    if not has_tables(connection):
         return
     with _session_on(connection) as session:
         user_ids = change.find(state, session)
@@ -81,14 +87,32 @@ def _is_of_flush(state: State, options: Mapping[str, Any]) -> bool:
     return cache is not None and cache is getattr(mapper, "_compiled_cache", None)
 
 
+def _end_apart(state: State, connection: sa.Connection, change: StatementChange) -> None:
+    """End sessions that are in another database than the users: in a transaction of their own."""
+    if change.reason is None:
+        return
+    with _session_on(connection) as session:
+        user_ids = state.users.targets.of_core(
+            session, change.table, change.statement, change.rows, lock=False
+        )
+    with state.transactions.write_separately(join=True) as own:
+        if has_tables(own.connection()):
+            end_sessions(state, own, user_ids, change.reason)
+
+
 def _is_users_database(state: State, connection: sa.Connection) -> bool:
-    """Return whether a connection is to the users' database, and that holds the tables, too."""
-    host = state.db.session()
-    users, own = (host.get_bind(mapper=state.triggers.mapper).engine, state.db.engine)
-    if users.pool is not own.pool and users.url != own.url:
-        return False
-    engine = connection.engine
-    return engine.pool is own.pool or (engine.url == own.url and not _is_in_memory(engine.url))
+    """Return whether a connection is to the users' database."""
+    users = state.db.session().get_bind(mapper=state.triggers.mapper)
+    return _is_same(connection.engine, users.engine)
+
+
+def _holds_tables(state: State, connection: sa.Connection) -> bool:
+    """Return whether a connection is to the database that holds the plugin's tables."""
+    return _is_same(connection.engine, state.db.engine)
+
+
+def _is_same(one: sa.Engine, other: sa.Engine) -> bool:
+    return one.pool is other.pool or (one.url == other.url and not _is_in_memory(one.url))
 
 
 def _is_in_memory(url: sa.URL) -> bool:

@@ -155,8 +155,6 @@ class StatementChange:
 
     def find(self, state: State, session: Session) -> list[str]:
         """Return the accounts that the statement will match, and lock their rows."""
-        if self.table is None:
-            return []
         return state.users.targets.of_core(session, self.table, self.statement, self.rows)
 
     def identities(
@@ -200,7 +198,8 @@ def change_of(
     # In the parameters of a statement for the model, the key says which row to update.
     if state.users.sets_key(values_of(statement, None)[0] if is_of_model else changed):
         reason = ID_CHANGED
-    may_rename = state.users.mark_changes_with(changed) or not state.users.has_plain_login_id
+    users = state.users
+    may_rename = users.mark_changes_with(changed) or users.login_id_changes_with(changed)
     if reason is None and not may_rename:
         return None
     return StatementChange(statement, rows, table, reason, may_rename=may_rename)

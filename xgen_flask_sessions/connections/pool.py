@@ -82,7 +82,7 @@ class Connection:
     def fetch_one(self, sql: str, parameters: Any, due: float) -> Sequence[Any] | None:
         """Return the first row, or ``None``; raise the driver's error once *due* has passed."""
         if self.file is not None:
-            self.file.require_usable()
+            self.file.require_current()
         if self._cached is not None:
             row = self._cached(sql, parameters)
             if row is not None:

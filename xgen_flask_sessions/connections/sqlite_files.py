@@ -17,6 +17,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -57,15 +58,20 @@ def identity(path: str) -> Identity:
 
     :raises OSError: There is none.
     """
-    found = os.stat(path)  # noqa: PTH116 - a Path takes longer, at each check
+    found = os.stat(path)  # noqa: PTH116 - a Path takes longer
     return Identity(found.st_ino, found.st_dev)
 
 
-class OpenFile(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class OpenFile:
     """The file that a connection has open."""
 
     path: str
     identity: Identity
+    _name: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_name", os.fsencode(self.path))
 
     def require_current(self) -> None:
         """Check that the file is still the database.
@@ -73,10 +79,10 @@ class OpenFile(NamedTuple):
         :raises UnusableFile: It was replaced or deleted.
         """
         try:
-            found = os.stat(self.path)  # noqa: PTH116 - a Path takes longer, at each check
+            found = os.stat(self._name)  # noqa: PTH116 - bytes are fastest, at each check
         except OSError as error:
             raise UnusableFile(f"The database {self.path} cannot be found: {error}.") from error
-        if (found.st_ino, found.st_dev) != self.identity:
+        if found[1:3] != self.identity:  # st_ino and st_dev
             raise UnusableFile(f"The database {self.path} was replaced by another file.")
 
     def require_usable(self) -> None:

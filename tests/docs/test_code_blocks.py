@@ -14,6 +14,7 @@ from tests.docs.blocks import PYTHON, ROOT, blocks
 pytestmark = pytest.mark.slow
 
 PRELUDES = Path(__file__).with_name("preludes")
+TYPICAL_USES = Path(__file__).with_name("typical_uses.py")
 LANGUAGES = {"python", "sh", "text", "html", "nginx"}
 RUN = {
     "README.md": "tests/docs/test_readme.py",
@@ -51,6 +52,7 @@ def test_all_other_blocks_pass_the_type_check(tmp_path: Path) -> None:
             sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", "--strict",
             "--disable-error-code", "method-assign",  # used to install WSGI middleware
             "--cache-dir", str(tmp_path / "cache"), *map(str, sorted(tmp_path.glob("*.py"))),
+            str(TYPICAL_USES),
         ],
         cwd=ROOT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip

@@ -149,7 +149,7 @@ def test_the_refusals_of_a_class_based_view_are_raised(made: Host) -> None:
         async def get(self) -> str:
             return "in"
 
-    class Guarded(Orders):
+    class Guarded(MethodView):
         decorators = [recording]
 
         @token_required

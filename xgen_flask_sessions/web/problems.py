@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from flask import Flask, Response, current_app, redirect, request, session
 from flask_login.config import USE_SESSION_FOR_NEXT
 from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
 
 from ..errors import (
     AuthenticationError,
@@ -24,6 +25,8 @@ from .failures import note_failure
 from .login_views import expand
 from .page_policy import DATA_POLICY, page_policy
 from .same_site import is_local_path
+
+_Response = TypeVar("_Response", bound=BaseResponse)
 
 _NOT_IN_CHALLENGE = re.compile(r"[^ !#-\[\]-~]")  # RFC 6750, section 3
 
@@ -43,8 +46,8 @@ def problem(status: int, code: str, detail: str, **members: Any) -> Response:
 
 
 def with_security_headers(
-    response: Response, *, cached: bool = False, nonce: str | None = None
-) -> Response:
+    response: _Response, *, cached: bool = False, nonce: str | None = None
+) -> _Response:
     """Set the security headers that each of the plugin's answers has.
 
     Browsers do not guess its type, frame it, run foreign scripts or send its address to other

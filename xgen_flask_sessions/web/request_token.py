@@ -6,10 +6,10 @@ is checked at every use; see :mod:`.request_scope`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from flask import Request, current_app, has_request_context
 from werkzeug.local import LocalProxy
@@ -33,6 +33,7 @@ from .request_scope import Outcome, TokenLocation, get_request, request_scope
 from .same_site import is_same_site
 
 _P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _MOST_COOKIES: Final = 8
 """Cookies of one name that are checked, with a query each."""
@@ -178,13 +179,19 @@ def _find_tokens(request: Request, state: State) -> tuple[list[str], TokenLocati
     return cookies, "cookie", None
 
 
+@overload
+def token_required(
+    view: Callable[_P, Coroutine[Any, Any, _R]],
+) -> Callable[_P, _R]: ...
+@overload
+def token_required(view: Callable[_P, _R]) -> Callable[_P, _R]: ...
 def token_required(view: Callable[_P, Any]) -> Callable[_P, Any]:
     """Admit only requests with a valid token to *view*; no user row is read.
 
     For other requests it raises the error, which the application answers: with 401 and problem
     details, page navigations with a redirect to the sign-in page. ``OPTIONS`` needs no token, as
     with Flask-Login's ``login_required``: browsers send none with a CORS preflight. In the view,
-    :data:`current_token` is the token.
+    :data:`current_token` is the token. An asynchronous view is run as Flask runs it.
     """
     is_async = iscoroutinefunction(view)
 

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from flask import Flask
 
@@ -16,6 +16,8 @@ from ..state import get_app, get_state
 from ..tokens.claims import VerifiedToken
 from .failures import note_failure
 from .request_token import outcome
+
+_Item = TypeVar("_Item")
 
 _NO_ITEM: Final = object()
 _EXHAUSTED: Final = object()
@@ -26,11 +28,11 @@ _CLOSE_CHECK_S: Final = 0.5
 
 
 def while_valid(
-    source: Iterable[Any],
+    source: Iterable[_Item],
     *,
     every: float = 1.0,
-    heartbeat: str | bytes | None = None,
-) -> Iterator[Any]:
+    heartbeat: _Item | None = None,
+) -> Iterator[_Item]:
     """Return a stream that ends once the current request's token is no longer valid.
 
     For long answers, such as server-sent events::
@@ -66,7 +68,7 @@ class _Stream(Iterator[Any]):
         source: Iterable[Any],
         token: VerifiedToken,
         every: float,
-        heartbeat: str | bytes | None,
+        heartbeat: Any,
     ) -> None:
         self._app, self._source, self._token = app, source, token
         self._every, self._heartbeat = every, heartbeat

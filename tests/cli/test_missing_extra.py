@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from tests.support.commands import run
 from tests.support.databases import MakeHost
@@ -74,6 +75,7 @@ def test_json_needs_no_extra(host: Host, arguments: list[str]) -> None:
 def test_a_database_error_is_named(
     make_host: MakeHost, sqlite_url: str, arguments: list[str]
 ) -> None:
+    Path(str(sa.make_url(sqlite_url).database)).touch()
     result = run(make_host(sqlite_url, create_all=False), *arguments)
 
     assert result.exit_code == 1

@@ -17,6 +17,7 @@ from werkzeug.test import Client
 from tests.support.databases import MakeHost
 from tests.support.hosts import Host, bearer
 from xgen_flask_sessions import XgenSessionsError, errors
+from xgen_flask_sessions.api.views import DEFAULT_PER_PAGE, MAX_PER_PAGE
 from xgen_flask_sessions.roster.listing import (
     COLUMNS,
     DEFAULT,
@@ -212,6 +213,21 @@ def test_parameters_have_the_values_and_limits_of_the_application(sqlite_host: H
         (page["maximum"] + 1, False),
     ):
         assert parse_page(str(number)) == (number if is_valid else None)
+
+
+def test_pages_of_sessions_have_the_sizes_of_the_application(sqlite_host: Host) -> None:
+    document = resolved_document_of(sqlite_host)
+
+    for path in ("/", "/users/{user_id}"):
+        parameters = document["paths"][path]["get"]["parameters"]
+        schemas = {each["name"]: each["schema"] for each in parameters}
+        assert schemas["per_page"] == {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MAX_PER_PAGE,
+            "default": DEFAULT_PER_PAGE,
+        }
+        assert schemas["page"]["default"] == 1
 
 
 def test_parameters_are_those_that_the_api_reads(sqlite_host: Host) -> None:

@@ -96,3 +96,12 @@ def test_user_agents_are_kept_to_512_printable_characters() -> None:
 )
 def test_only_valid_addresses_are_kept(address: str | None, kept: str | None) -> None:
     assert clean_address(address) == kept
+
+
+def test_the_same_browser_is_looked_up_once() -> None:
+    describe.cache_clear()
+
+    for _ in range(3):
+        describe(f"{MAC} Chrome/148.0.0.0 Safari/537.36")
+
+    assert (describe.cache_info().misses, describe.cache_info().hits) == (1, 2)

@@ -45,7 +45,7 @@ from .every_host import EveryHostBlueprint
 from .openapi import document
 
 DEFAULT_PER_PAGE = 100
-MAX_PER_PAGE = 500
+MAX_PER_PAGE = 200
 """Sessions on one page: the default, and the most."""
 _MAX_BODY_BYTES = 16 * 1024
 _DOCUMENT_MAX_AGE_S = 3600

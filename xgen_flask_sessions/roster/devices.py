@@ -74,6 +74,7 @@ def _parser() -> ua_parser.Parser:
     return ua_parser.Parser.from_matchers(([*own, *agents], systems, devices))
 
 
+@lru_cache(maxsize=4096)  # a long one takes 10 ms, and many sessions have the same
 def describe(user_agent: str | None) -> Device:
     """Return the browser and device that a ``User-Agent`` names.
 

@@ -444,4 +444,6 @@ def test_an_error_of_redis_is_not_taken_for_an_altered_feed(deployment: Deployme
 
     with pytest.raises(RedisUnavailable, match="unknown command"):
         feed._query(("TIME",), ("NO SUCH COMMAND",))
+    with pytest.raises(RedisUnavailable, match="not an integer"):
+        feed._query(("GETRANGE", deployment.keys.meta, "x", "y"))
     feed.close()

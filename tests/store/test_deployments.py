@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import jwt
 import pytest
@@ -150,3 +152,16 @@ def test_a_token_carries_the_id_and_the_host_does_not_see_it(host: Host) -> None
 
     assert verified.claims == {"team": "blue"}
     assert deployment_in(host.renew(issued)) == deployment_in(issued)
+
+
+def test_the_id_is_read_again_after_the_file_was_replaced(
+    make_host: MakeHost, tmp_path: Path
+) -> None:
+    host, other = (make_host(f"sqlite:///{tmp_path}/{name}.db") for name in ("own", "other"))
+    before, expected = carried(host), carried(other)
+    other.dispose()
+    for file in tmp_path.glob("own.db*"):
+        file.unlink()
+    shutil.copy(tmp_path / "other.db", tmp_path / "own.db")
+
+    assert carried(host) == expected != before

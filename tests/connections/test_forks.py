@@ -126,6 +126,7 @@ def test_each_fork_of_a_busy_process_leaves_a_child_that_answers(scene: Scene) -
     assert "200" in answers
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_the_parent_goes_on_after_a_fork(scene: Scene) -> None:
     host = scene.host
     assert host.status(scene.token) == 200
@@ -201,6 +202,29 @@ def test_memory_of_the_rate_limits_begins_at_the_first_use(scene: Scene) -> None
     )
 
     assert result == "1"
+
+
+def test_a_connection_of_another_library_is_noticed(scene: Scene) -> None:
+    result = run_script(
+        """
+        import os, sqlite3, sys
+        from tests.support.hosts import make_app
+
+        url, path, token = sys.argv[1:]
+        host = make_app(url, create_all=False)
+        other = sqlite3.connect(path)
+        other.execute("SELECT count(*) FROM users").fetchone()
+        child = os.fork()
+        if child == 0:
+            os._exit(host.status(token) // 4)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) * 4, host.status(token))
+        """,
+        scene.url,
+        str(scene.path),
+        scene.token,
+    )
+
+    assert result == "500 200"  # 503 // 4 * 4
 
 
 def test_one_thread_resets_the_state_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from tests.support.hosts import Host
 from tests.support.patience import until
 from tests.support.scripts import force_logout_elsewhere, run_script
 from xgen_flask_sessions import DenylistUnavailable, LedgerUnavailable
+from xgen_flask_sessions.connections.sqlite_files import DatabaseFile
 
 
 class Scene(NamedTuple):
@@ -233,6 +234,40 @@ def test_a_uri_is_understood(make_host: MakeHost, tmp_path: Path, options: str) 
 
     expect_the_backup(scene)
     host.dispose()
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite://", None),
+        ("sqlite:///:memory:", None),
+        ("sqlite:////var/app.db", "/var/app.db"),
+        ("sqlite:///file:/var/an%20app.db?uri=true", "/var/an app.db"),
+        ("sqlite:///file:///var/app.db?uri=true&mode=ro", "/var/app.db"),
+        ("sqlite:///file://localhost/var/app.db?uri=true", "/var/app.db"),
+        ("sqlite:///file::memory:?uri=true&cache=shared", None),
+        ("sqlite:///file:/var/shared?uri=true&mode=memory&cache=shared", None),
+        ("sqlite:///file:/shared?uri=true&vfs=memdb", None),
+    ],
+)
+def test_the_path_of_a_url(url: str, path: str | None) -> None:
+    assert DatabaseFile(sa.make_url(url)).path == path
+
+
+def test_a_named_database_in_memory_is_used(make_host: MakeHost) -> None:
+    host = make_host(
+        "sqlite:///file:/named?mode=memory&cache=shared&uri=true",
+        SQLALCHEMY_ENGINE_OPTIONS={
+            "poolclass": sa.QueuePool,
+            "connect_args": {"check_same_thread": False},
+        },
+    )
+    user = host.add_user()
+    token = host.issue(user)
+
+    assert host.status(token) == 200
+    host.force_logout(user)
+    assert host.status(token) == 401
 
 
 def test_a_function_that_connects_is_understood(make_host: MakeHost, tmp_path: Path) -> None:

@@ -229,9 +229,13 @@ def _path_of(url: sa.URL) -> str | None:
     if not name or name == ":memory:":
         return None
     if name.startswith("file:") and url.query.get("uri"):
+        if url.query.get("mode") == "memory" or url.query.get("vfs") == "memdb":
+            return None
         name = unquote(name.removeprefix("file:").partition("?")[0].partition("#")[0])
         if name.startswith("//"):  # an authority: empty, or "localhost"
             name = "/" + name[2:].partition("/")[2]
+        if name == ":memory:":
+            return None
     return os.path.abspath(name)  # noqa: PTH100 - a link stays one: it may be changed
 
 

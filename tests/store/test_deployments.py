@@ -159,9 +159,11 @@ def test_the_id_is_read_again_after_the_file_was_replaced(
 ) -> None:
     host, other = (make_host(f"sqlite:///{tmp_path}/{name}.db") for name in ("own", "other"))
     before, expected = carried(host), carried(other)
+    token = host.issue(host.add_user())
     other.dispose()
     for file in tmp_path.glob("own.db*"):
         file.unlink()
     shutil.copy(tmp_path / "other.db", tmp_path / "own.db")
+    assert host.status(token) == 401  # a check notices it
 
     assert carried(host) == expected != before

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from flask import request
 from werkzeug.exceptions import BadHost, SecurityError
+
+from .request_scope import get_request
 
 
 def is_host_usable() -> bool:
@@ -11,7 +12,7 @@ def is_host_usable() -> bool:
 
     They cannot for a name such as ``a..b``, or for one that ``TRUSTED_HOSTS`` excludes.
     """
-    return not isinstance(request.routing_exception, BadHost | SecurityError)
+    return not isinstance(get_request().routing_exception, BadHost | SecurityError)
 
 
 def require_usable_host() -> None:
@@ -19,10 +20,12 @@ def require_usable_host() -> None:
 
     :raises BadRequest: The ``Host`` header is malformed, or not trusted.
     """
-    if not is_host_usable():
-        raise request.routing_exception or BadHost()
-    if "xn--" in request.environ.get("HTTP_HOST", "").lower():
+    current = get_request()
+    error = current.routing_exception
+    if error is not None and isinstance(error, BadHost | SecurityError):
+        raise error
+    if "xn--" in current.environ.get("HTTP_HOST", "").lower():
         try:
-            request.url  # noqa: B018 - Werkzeug decodes the name in it
+            current.url  # noqa: B018 - Werkzeug decodes the name in it
         except UnicodeError:
             raise BadHost from None

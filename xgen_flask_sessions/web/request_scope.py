@@ -69,13 +69,16 @@ class PendingLogin:
 class RequestState:
     """The state of one request, which copies of its context share."""
 
-    __slots__ = ("forgotten", "has_ended", "home", "is_web_socket", "pending")
+    __slots__ = ("forgotten", "home", "outlives_request", "pending")
 
     def __init__(self, current: Request, home: int) -> None:
         self.home = home
         """The identity of the ``g`` of the request's own context."""
-        self.is_web_socket = current.environ.get("HTTP_UPGRADE", "").lower() == "websocket"
-        self.has_ended = False
+        self.outlives_request = current.environ.get("HTTP_UPGRADE", "").lower() == "websocket"
+        """Whether its contexts serve more than one request, so that no answer may be kept.
+
+        They do for a web socket, and after the request's end: in a stream and a background task.
+        """
         self.pending: PendingLogin | None = None
         """The sign-in and sign-outs to record at the end of the request."""
         self.forgotten = False
@@ -94,31 +97,23 @@ class RequestScope:
         self.is_asking_host = False
         """Whether a callback of the host is running."""
 
-    @property
-    def outlives_request(self) -> bool:
-        """Whether the context serves more than one request, so that no answer may be kept.
-
-        It does for a web socket, and after the request's end: in a stream and in a background task.
-        """
-        return self.request.is_web_socket or self.request.has_ended
-
 
 def request_state() -> RequestState:
     """Return the state of the current request."""
-    attributes = vars(get_request())
+    current = get_request()
+    attributes = current.__dict__
     state: RequestState | None = attributes.get(_STATE)
     if state is None:
-        state = attributes[_STATE] = RequestState(get_request(), id(_get_g()))
+        state = attributes[_STATE] = RequestState(current, id(_get_g()))
     return state
 
 
 def request_scope() -> RequestScope:
     """Return the state of the current request in the current context."""
-    current, held = get_request(), _get_g()
+    current, held = get_request(), _get_g().__dict__
     scopes: dict[Request, RequestScope] | None = held.get(_SCOPES)
     if scopes is None:
-        scopes = {}
-        setattr(held, _SCOPES, scopes)
+        scopes = held[_SCOPES] = {}
     scope = scopes.get(current)
     if scope is None:
         scope = scopes[current] = RequestScope(request_state())
@@ -127,7 +122,7 @@ def request_scope() -> RequestScope:
 
 def note_user_loaded() -> None:
     """Note that Flask-Login's cached user is the current request's."""
-    setattr(_get_g(), _LOADED_FOR, get_request())
+    _get_g().__dict__[_LOADED_FOR] = get_request()
 
 
 def watch(app: Flask) -> None:
@@ -136,16 +131,19 @@ def watch(app: Flask) -> None:
 
 
 def _forget(_: BaseException | None) -> None:
-    current, held = get_request(), _get_g()
-    state: RequestState | None = vars(current).get(_STATE)
+    current, own = get_request(), _get_g()
+    state: RequestState | None = current.__dict__.get(_STATE)
     if state is None:
         return
-    if state.home == id(held):
-        state.has_ended = True
+    if state.home == id(own):
+        state.outlives_request = True
         state.pending = None
-    held.get(_SCOPES, {}).pop(current, None)
+    held = own.__dict__
+    scopes = held.get(_SCOPES)
+    if scopes:
+        scopes.pop(current, None)
     if held.get(_LOADED_FOR) is current:
-        held.pop(_LOADED_FOR)
+        del held[_LOADED_FOR]
         held.pop(_LOGIN_USER, None)
 
 
@@ -171,7 +169,7 @@ class _CheckedGlobals:
 def _is_current(held: Any) -> bool:
     if not has_request_context():
         return True
-    loaded_for = held.get(_LOADED_FOR)
+    loaded_for = held.__dict__.get(_LOADED_FOR)
     if loaded_for is None:  # set by the host
         return True
-    return loaded_for is get_request() and not request_scope().outlives_request
+    return loaded_for is get_request() and not request_state().outlives_request

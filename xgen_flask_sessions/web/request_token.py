@@ -44,7 +44,7 @@ def outcome() -> Outcome:
     """Return the outcome for the current request's token, checking it at the first call."""
     scope = request_scope()
     kept = scope.outcome
-    if kept is not None and not (scope.outlives_request and _may_change(kept)):
+    if kept is not None and not (scope.request.outlives_request and _may_change(kept)):
         return kept
     state = get_state()
     source = None

@@ -111,7 +111,8 @@ class XgenSessions:
         require_supported(app, db)
         fields = user_fields or UserFields()
         guard_engines(app, db)
-        users = UserDirectory(db, user_model, fields)
+        id_method = "get_id" if login_manager is None else str(login_manager.id_attribute)
+        users = UserDirectory(db, user_model, fields, id_method)
         if login_manager is not None:
             require_login_attributes(user_model)
         if admin is not None:

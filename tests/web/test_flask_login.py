@@ -19,7 +19,7 @@ from flask_login import (
 )
 
 from tests.support.databases import MakeHost
-from tests.support.hosts import BROWSER, Host, bearer
+from tests.support.hosts import BROWSER, Host, User, bearer
 from xgen_flask_sessions import token_required
 
 JSON = {"Accept": "application/json"}
@@ -397,3 +397,34 @@ def test_strong_protection_accepts_tokens_beside_other_data_in_the_session(
     assert plain(host).get("/page").status_code == 302
     host.force_logout("1")
     assert browser.get("/remember").status_code == 401
+
+
+# --- Another method than get_id() ------------------------------------------------------------
+
+
+def test_the_method_for_the_login_id_is_the_host_s(
+    make_host: MakeHost, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(manager: LoginManager, app: Flask) -> None:
+        add_fresh_page(app)
+        manager.id_attribute = "get_login_name"
+        manager.user_loader(lambda name: find_by_name(name))
+
+    def find_by_name(name: str) -> Any:
+        return host.app.extensions["xgen_sessions"].users.get(name.removeprefix("user:"))
+
+    monkeypatch.setattr(User, "get_login_name", lambda user: f"user:{user.id}", raising=False)
+    host = prepared(make_host, sqlite_url, prepare)
+    user = host.add_user()
+    client = plain(host)
+
+    client.post("/login-page", data={"user_id": user})
+    own = {path: client.get(path).status_code for path in ("/api/user", "/api/token", "/fresh")}
+    client.delete_cookie("session")
+    remembered = client.get("/api/user", headers=JSON).status_code
+    by_token = host.status(host.issue(user), "/api/user")
+    host.force_logout(user)
+
+    assert set(own.values()) == {200}
+    assert (remembered, by_token) == (200, 200)
+    assert client.get("/api/user", headers=JSON).get_json()["code"] == "session_revoked"

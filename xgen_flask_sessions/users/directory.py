@@ -48,10 +48,18 @@ class UserDirectory:
     :param db: The host's Flask-SQLAlchemy.
     :param model: Its user model.
     :param user_fields: The model's attributes.
+    :param id_method: The method that returns the login id; Flask-Login's ``id_attribute``.
     :raises ConfigurationError: The model lacks a named attribute, or has no username.
     """
 
-    def __init__(self, db: SQLAlchemy, model: type[Any], user_fields: UserFields) -> None:
+    def __init__(
+        self,
+        db: SQLAlchemy,
+        model: type[Any],
+        user_fields: UserFields,
+        id_method: str = "get_id",
+    ) -> None:
+        self.id_method: Final = id_method
         self._db = db
         self._model = model
         self._fields = user_fields
@@ -96,7 +104,7 @@ class UserDirectory:
         if isinstance(user, str):
             return check_user_id(user)
         if not isinstance(user, self._model):
-            login_id = _login_id(user)
+            login_id = self._login_id(user)
             row = self.find_by_login(login_id) if self.has_login_ids else None
             return login_id if row is None else self._keys.text_of(row)
         if sa.inspect(user).pending:
@@ -114,7 +122,7 @@ class UserDirectory:
             return self.get(login_id)
         attribute = getattr(self._model, cast("str", self._fields.id))
         found = [
-            user for user in self._select(attribute == login_id) if _login_id(user) == login_id
+            user for user in self._select(attribute == login_id) if self._login_id(user) == login_id
         ]
         return found[0] if len(found) == 1 else None
 
@@ -125,13 +133,13 @@ class UserDirectory:
             return UNKNOWN
         user_id, login_id = self.id_of(user), self.login_id_of(user)
         if self._login_attributes is None and isinstance(user, self._model):
-            self._login_attributes = attributes_of_login_id(user)
+            self._login_attributes = attributes_of_login_id(user, self.id_method)
         return Identity(None if login_id == user_id else login_id, self.mark_of(user))
 
     def login_id_of(self, user: Any) -> str:
         """Return the result of a user object's ``get_id()``; the account without that method."""
         user = unwrap(user)
-        return _login_id(user) if hasattr(user, "get_id") else self.id_of(user)
+        return self._login_id(user) if hasattr(user, self.id_method) else self.id_of(user)
 
     def mark_of(self, user: Any) -> str | None:
         """Return the mark of a user object's account; ``None`` for one that is no row."""
@@ -154,7 +162,7 @@ class UserDirectory:
     @cached_property
     def has_plain_login_id(self) -> bool:
         """Whether ``get_id()`` plainly is the primary key, Flask-Login's own method."""
-        method = getattr(self._model, "get_id", None)
+        method = getattr(self._model, self.id_method, None)
         return method is None or (self._keys.names == ["id"] and _is_flask_logins(method))
 
     def sets_key(self, names: Iterable[str]) -> bool:
@@ -388,14 +396,13 @@ class UserDirectory:
     def _to_key(self, user_id: str) -> Key | None:
         return self._keys.from_text(user_id, self._db.engine.dialect)
 
+    def _login_id(self, user: Any) -> str:
+        """Return the result of ``get_id()``.
 
-def _login_id(user: Any) -> str:
-    """Return the result of ``get_id()``.
-
-    :raises ValueError: It is invalid in tokens and tables.
-    """
-    login_id = user.get_id()
-    return check_user_id(str(login_id) if type(login_id) is int else login_id)
+        :raises ValueError: It is invalid in tokens and tables.
+        """
+        login_id = getattr(user, self.id_method)()
+        return check_user_id(str(login_id) if type(login_id) is int else login_id)
 
 
 def _is_flask_logins(method: Any) -> bool:

@@ -50,19 +50,25 @@ class Former:
         return getattr(user, name)
 
 
-def former_login_id(user: Any) -> str | None:
-    """Return the result of ``get_id()`` before the flush, or ``None`` if that cannot be told."""
+def former_login_id(user: Any, id_method: str) -> str | None:
+    """Return the login id before the flush, or ``None`` if that cannot be told.
+
+    :param id_method: The method that returns it, such as ``get_id``.
+    """
     try:
-        return str(type(user).get_id(Former(user)))
+        return str(getattr(type(user), id_method)(Former(user)))
     except Exception:  # the host's code: for example, super() refuses the stand-in
         return None
 
 
-def attributes_of_login_id(user: Any) -> set[str] | None:
-    """Return the attributes that ``get_id()`` reads, or ``None`` if that cannot be told."""
+def attributes_of_login_id(user: Any, id_method: str) -> set[str] | None:
+    """Return the attributes that the login id reads, or ``None`` if that cannot be told.
+
+    :param id_method: The method that returns it, such as ``get_id``.
+    """
     former = Former(user)
     try:
-        type(user).get_id(former)
+        getattr(type(user), id_method)(former)
     except Exception:  # the host's code
         return None
     return former._read

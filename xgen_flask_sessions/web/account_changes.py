@@ -40,7 +40,7 @@ def follow_flush(state: State, session: Session, user: Any) -> None:
     if state.users.has_plain_login_id:
         return
     login_id = state.users.login_id_of(user)
-    if former_login_id(user) == login_id or not is_possible(session):
+    if former_login_id(user, state.users.id_method) == login_id or not is_possible(session):
         return
     user_id = state.users.ids_of_flushed(user)[0]
     if accounts.has_other_login_id(session, user_id, login_id):

@@ -50,9 +50,9 @@ def status_of(port: int, path: str = "/login") -> int:
 
 
 def deleted_files(process: int) -> list[str]:
-    """Return the deleted files that a process has open, such as temporary ones."""
-    found = []
-    for each in Path(f"/proc/{process}/fd").iterdir():
+    """Return the deleted files that a process has open, such as temporary ones; none on macOS."""
+    found: list[str] = []
+    for each in Path(f"/proc/{process}/fd").glob("*"):
         with contextlib.suppress(OSError):
             found.append(str(each.readlink()))
     return [name for name in found if name.endswith("(deleted)")]

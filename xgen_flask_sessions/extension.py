@@ -29,6 +29,7 @@ from .roster.roster import Roster
 from .runtime import has_green_threads
 from .settings import Settings, load_keys, secret_fallbacks
 from .state import State
+from .store import dialects
 from .store.pruning import PiggybackPruning
 from .store.reachability import Reachability
 from .store.tables import copy_tables
@@ -46,6 +47,7 @@ from .web.host_engines import (
     chooses_engines,
     guard_engines,
     require_supported,
+    use_primary,
 )
 from .web.host_extensions import HostExtensions
 from .web.host_routes import require_free_blueprint, require_free_paths
@@ -117,8 +119,11 @@ class XgenSessions:
             require_login_attributes(user_model)
         if admin is not None:
             _check_screen(users, user_model, login_manager, can_view)
+        use_primary(db)
         denylist = StrictDenylist(
-            HostEngine(db).get, lambda: db.session.connection(), settings.deadline.total_seconds()
+            HostEngine(db).get,
+            lambda: dialects.connection_of(db.session()),
+            settings.deadline.total_seconds(),
         )
         keys = load_keys(settings)
         codec = _codec(settings, keys)
@@ -246,7 +251,7 @@ def _relay(settings: Settings, keys: Sequence[Key], denylist: StrictDenylist) ->
 def _transactions(settings: Settings, db: SQLAlchemy, denylist: StrictDenylist) -> Transactions:
     return Transactions(
         get_session=lambda: db.session(),
-        get_engine=lambda: db.engine,
+        get_engine=HostEngine(db).get,
         reachability=Reachability(denylist.require_reachable),
         deadline_s=settings.write_deadline.total_seconds(),
     )

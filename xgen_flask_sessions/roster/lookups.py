@@ -195,7 +195,7 @@ def _matching(listing: Listing, host: HostTable, now: int) -> sa.Subquery:
 
 
 def _joined(host: HostTable) -> Any:
-    return join(host.model, UserLogin, UserLogin.user_id == host.text_id)
+    return join(host.model, UserLogin, host.joins(UserLogin.user_id))
 
 
 def _unknown_to(host: HostTable) -> sa.ColumnElement[bool]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import event
@@ -17,9 +18,27 @@ _NEWS = "xgen_sessions_news"
 _LAST_STEPS = "xgen_sessions_last_steps"
 _COLLECTED = "xgen_sessions_collected"
 _COMMITTING = "xgen_sessions_committing"
+_CHANGING = "xgen_sessions_changing"
 
 _T = TypeVar("_T")
 _Entry = tuple[SessionTransaction | None, _T]
+
+
+@contextmanager
+def changing(session: Session) -> Iterator[None]:
+    """Mark a session while the plugin makes a change in it; see :func:`is_changing`."""
+    outer = session.info.get(_CHANGING)
+    session.info[_CHANGING] = True
+    try:
+        yield
+    finally:
+        if not outer:
+            session.info.pop(_CHANGING, None)
+
+
+def is_changing(session: Session) -> bool:
+    """Return whether the plugin makes a change, all of whose statements need one database."""
+    return bool(session.info.get(_CHANGING))
 
 
 def on_commit(session: Session, send: Callable[[], object]) -> None:
@@ -67,6 +86,11 @@ def take_last_steps(session: Session) -> None:
 
     :raises Exception: The first error of a step. The transaction is not committed.
     """
+    with changing(session):
+        _take_last_steps(session)
+
+
+def _take_last_steps(session: Session) -> None:
     info = session.info
     session.flush()  # it takes locks and adds items, both of which come before the last step
     while _LAST_STEPS in info:

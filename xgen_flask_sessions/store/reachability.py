@@ -15,12 +15,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ..connections.opening import limiting_connects
-from .tables import UserLogin
+from . import dialects
 
 FRESH_S: Final = 1.0
 """Seconds for which an answer counts for the next call."""
 
-_BIND: Final = {"clause": UserLogin.__table__}
+_BIND: Final = {"clause": dialects.PRIMARY}
 
 
 class Reachability:
@@ -39,7 +39,7 @@ class Reachability:
         :raises DenylistUnavailable: The database does not answer in time.
         """
         check: Callable[[], None] | None = self._check
-        engine = session.get_bind(clause=UserLogin.__table__).engine
+        engine = session.get_bind(clause=dialects.PRIMARY).engine
         if not session.in_transaction() and not self._needs_no_check(engine):
             self._check()
             check = None

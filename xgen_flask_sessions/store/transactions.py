@@ -179,6 +179,7 @@ def _changing(
     session: Session, commit: bool, limit: AbstractContextManager[object]
 ) -> Iterator[None]:
     with ExitStack() as limits:
+        limits.enter_context(commit_hooks.changing(session))
         try:
             limits.enter_context(limit)
             with nullcontext() if commit else _savepoint(session):

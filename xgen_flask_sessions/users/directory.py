@@ -16,13 +16,14 @@ from sqlalchemy.orm import Session, lazyload
 
 from ..connections.opening import has_one_connection
 from ..errors import ConfigurationError, UserInactive
+from ..store import dialects
 from ..store.sign_ins import UNKNOWN, Identity
-from ..store.tables import UserLogin
 from ..text import spellings
 from ..tokens.claims import check_user_id
 from .attributes import Flag, is_column
 from .fields import UserAttributes, UserFields, find_blocking_columns
 from .former import attributes_of_login_id, former_value
+from .inheritance import lockable_tables
 from .keys import AccountKeys, Key
 from .marks import mark_of
 from .table import HostTable, find_host_table
@@ -79,8 +80,8 @@ class UserDirectory:
 
         :returns: ``None`` if it is in another database, or its ids cannot be computed in SQL.
         """
-        bind = session.get_bind(mapper=sa.inspect(self._model))
-        if self._keys.is_composite or bind is not session.get_bind(clause=UserLogin.__table__):
+        bind = session.get_bind(**self._primary)
+        if self._keys.is_composite or bind is not session.get_bind(clause=dialects.PRIMARY):
             return None
         names = {name: getattr(self._fields, name) for name in ("username", "name", "department")}
         superuser = self._attributes.superuser.condition(bind.dialect)
@@ -222,19 +223,18 @@ class UserDirectory:
             alone sees the row.
         """
         host = self._db.session()
-        mapper = sa.inspect(self._model)
-        is_one_database = host.get_bind(mapper=mapper) is host.get_bind(clause=UserLogin.__table__)
+        is_one_database = host.get_bind(**self._primary) is host.get_bind(clause=dialects.PRIMARY)
         for each in (session, host) if is_one_database else (host,):
-            row = self.read(each.connection(bind_arguments={"mapper": mapper}), [user_id])
+            row = self.read(each.connection(bind_arguments=self._primary), [user_id])
             if row:
                 return row[user_id].mark
         return None
 
     def reread_mark(self, user_id: str) -> str | None:
         """Read the mark of an account as committed, or ``None`` without its row."""
-        bind = self._db.session().get_bind(mapper=sa.inspect(self._model))
+        bind = self._db.session().get_bind(**self._primary)
         if isinstance(bind, sa.Connection) or has_one_connection(bind):
-            found = self.read(self._db.session().connection({"mapper": self._model}), [user_id])
+            found = self.read(self._db.session().connection(self._primary), [user_id])
         else:
             with bind.connect() as connection:
                 found = self.read(connection, [user_id])
@@ -300,7 +300,7 @@ class UserDirectory:
         for key in sorted(keys, key=_order):
             parameters = dict(zip(_key_names(key), key, strict=True))
             # A case-insensitive database finds further users.
-            for user in self._db.session.scalars(self._locked, parameters):
+            for user in self._found(self._locked, parameters, bind_arguments=self._primary):
                 found[self._keys.text_of(user)] = user
         return found
 
@@ -311,7 +311,7 @@ class UserDirectory:
             sa.select(self._model)
             .where(self._keys.equal(list(map(sa.bindparam, _key_names(self._keys.names)))))
             .options(lazyload("*"))  # outer joins cannot be locked
-            .with_for_update(key_share=True)
+            .with_for_update(key_share=True, of=lockable_tables(sa.inspect(self._model)))
             .execution_options(populate_existing=True)
         )
 
@@ -389,9 +389,25 @@ class UserDirectory:
                     if self.is_superuser(user):
                         yield user_id
 
+    @cached_property
+    def _primary(self) -> dict[str, Any]:
+        """The arguments that find the users' database for changes, rather than a replica."""
+        return {"mapper": sa.inspect(self._model), "clause": sa.update(self._model)}
+
     def _select(self, *where: sa.ColumnElement[bool]) -> Iterable[Any]:
         # unique(): the host's model may load relationships by joins.
-        return self._db.session.scalars(sa.select(self._model).where(*where)).unique().all()
+        return self._found(sa.select(self._model).where(*where))
+
+    def _found(self, query: sa.Select[Any], *args: Any, **options: Any) -> Sequence[Any]:
+        """Return the users that a query finds: none for text that the columns cannot hold."""
+        session = self._db.session
+        try:
+            return session.scalars(query, *args, **options).unique().all()
+        except sa.exc.OperationalError as error:
+            dialect = session().get_bind(mapper=sa.inspect(self._model)).dialect
+            if dialects.of(dialect).is_of_another_charset(error.orig):
+                return ()
+            raise
 
     def _to_key(self, user_id: str) -> Key | None:
         return self._keys.from_text(user_id, self._db.engine.dialect)

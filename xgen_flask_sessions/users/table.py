@@ -37,7 +37,7 @@ class HostTable:
         """The id, as ``get_id()`` returns it."""
         kind = self.key.type
         if isinstance(kind, sa.String):
-            return sa.type_coerce(self.key, kind)
+            return sa.type_coerce(self._database.plain_text(self.key), sa.String())
         if isinstance(kind, sa.Uuid) and not self._has_uuids(kind):  # 32 digits, no hyphens
             digits = sa.type_coerce(self.key, sa.String)
             parts = [sa.func.substr(digits, *part) for part in _UUID_PARTS]
@@ -45,13 +45,18 @@ class HostTable:
         return sa.cast(self.key, sa.String)
 
     def holds(self, user_id: Any) -> sa.ColumnElement[bool]:
-        """Return the condition for the row of *user_id*, for the key's index."""
+        """Return the condition for the row of *user_id*, for the key's index.
+
+        :param user_id: A column of the plugin's.
+        """
         kind = self.key.type
+        if isinstance(kind, sa.String):
+            return self._database.same_text(self.key, user_id)
         same: sa.ColumnElement[bool] = self.text_id == user_id
         if isinstance(kind, sa.Uuid) and not self._has_uuids(kind):
             digits = sa.func.replace(user_id, "-", "")
             return sa.and_(sa.type_coerce(self.key, sa.String) == digits, same)
-        if isinstance(kind, sa.Integer) and dialects.of(self.dialect).compares_text_with_numbers:
+        if isinstance(kind, sa.Integer) and self._database.compares_text_with_numbers:
             return sa.and_(self.key == sa.cast(user_id, sa.BigInteger), same)
         return same
 
@@ -62,10 +67,28 @@ class HostTable:
 
         SQLite ignores case for ASCII letters only.
         """
-        names = [self.columns[name] for name in ("username", "name") if name in self.columns]
+        names = [
+            self._database.searched_text(self.columns[name])
+            for name in ("username", "name")
+            if name in self.columns
+        ]
         return sa.or_(
             *(name.icontains(form, autoescape=True) for name in names for form in spellings(text))
         )
+
+    def joins(self, user_id: Any) -> sa.ColumnElement[bool]:
+        """Return the condition for joins, for the index of either side.
+
+        :param user_id: A column of the plugin's.
+        """
+        if isinstance(self.key.type, sa.String):
+            return self.holds(user_id)
+        joined: sa.ColumnElement[bool] = user_id == self.text_id
+        return joined
+
+    @property
+    def _database(self) -> dialects.Dialect:
+        return dialects.of(self.dialect)
 
     def _has_uuids(self, kind: sa.Uuid[Any]) -> bool:
         return kind.native_uuid and self.dialect.supports_native_uuid

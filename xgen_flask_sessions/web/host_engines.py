@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from flask_sqlalchemy.session import Session as FlaskSession
+from sqlalchemy.orm import Session
 
 from ..connections.closing import close_files_at_forks_and_exit
 from ..connections.engine_guard import guard
 from ..errors import ConfigurationError
 from ..store import dialects
+from ..store.commit_hooks import is_changing
 
 
 def chooses_engines(db: SQLAlchemy) -> bool:
@@ -62,18 +66,51 @@ def guard_engines(app: Flask, db: SQLAlchemy) -> None:
                 guard(engine)
 
 
+def routes_statements(db: SQLAlchemy) -> bool:
+    """Return whether the host's sessions choose an engine for each statement, such as a replica."""
+    session_class: Any = db.session.session_factory.class_
+    return session_class.get_bind is not FlaskSession.get_bind
+
+
+def use_primary(db: SQLAlchemy) -> None:
+    """Let the statements of a change go to one database, where sessions read from replicas.
+
+    A replica is behind, and locks no rows.
+
+    :param db: The host's Flask-SQLAlchemy.
+    """
+    session_class: Any = db.session.session_factory.class_  # a subclass that only *db* uses
+    if not routes_statements(db) or hasattr(session_class, "xgen_sessions_routed"):
+        return
+    choose = session_class.get_bind
+
+    def get_bind(
+        self: Session, mapper: Any = None, clause: Any = None, **options: Any
+    ) -> sa.Engine | sa.Connection:
+        locks = getattr(clause, "_for_update_arg", None) is not None
+        if locks or is_changing(self):
+            clause = dialects.PRIMARY
+        found: sa.Engine | sa.Connection = choose(self, mapper=mapper, clause=clause, **options)
+        return found
+
+    session_class.get_bind = get_bind
+    session_class.xgen_sessions_routed = True
+
+
 class HostEngine:
     """A faster ``db.engine`` for one application.
 
     Flask-SQLAlchemy keeps an application's engines in one mapping as long as the application lives,
-    so the mapping is looked up once. A subclass that chooses engines itself is asked each time.
+    so the mapping is looked up once. A subclass that chooses engines itself is asked each time, and
+    so is a session class: for the engine of changes.
 
     :param db: The host's Flask-SQLAlchemy.
     """
 
     def __init__(self, db: SQLAlchemy) -> None:
         self._db = db
-        self._is_fixed = not chooses_engines(db)
+        self._routes = routes_statements(db)
+        self._is_fixed = not self._routes and not chooses_engines(db)
         self._engines: Mapping[str | None, sa.Engine] | None = None
 
     def get(self) -> sa.Engine:
@@ -81,6 +118,8 @@ class HostEngine:
         engines = self._engines
         if engines is not None:
             return engines[None]
+        if self._routes:
+            return self._db.session().get_bind(clause=dialects.PRIMARY).engine
         if self._is_fixed:
             self._engines = self._db.engines
         return self._db.engine

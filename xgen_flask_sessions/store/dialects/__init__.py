@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ...errors import UnsupportedDatabase
-from .base import LOGINS
+from .base import PRIMARY as PRIMARY
 from .base import Dialect as Dialect
 from .base import connection_of as connection_of
 from .mariadb import MariaDB
@@ -31,7 +31,7 @@ _OTHERS: Final = {
 def of(bind: Session | sa.Connection | sa.Dialect) -> Dialect:
     """Return the dialect of the database that holds the tables."""
     if isinstance(bind, Session):
-        bind = cast("sa.Connection", bind.get_bind(clause=LOGINS))
+        bind = cast("sa.Connection", bind.get_bind(clause=PRIMARY))
     dialect = bind if isinstance(bind, sa.Dialect) else bind.dialect
     return _DIALECTS.get(dialect.name, _DEFAULT)
 

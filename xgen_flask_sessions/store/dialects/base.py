@@ -45,6 +45,9 @@ EVENTS: Final = cast("sa.Table", FeedEvent.__table__)
 _HEAD: Final = cast("sa.Table", FeedHead.__table__)
 _row = LOGINS.c
 
+PRIMARY: Final = sa.update(LOGINS)
+"""The clause that finds the database for changes, where a session reads from replicas."""
+
 SELECT_EVERYONE: Final = sa.select(_row.invalid_before_us).where(_row.user_id == EVERYONE)
 LOCK_SHARED: Final = SELECT_EVERYONE.with_for_update(read=True)
 LOCK_EXCLUSIVELY: Final = SELECT_EVERYONE.with_for_update()
@@ -82,7 +85,7 @@ END_ALL_OF_USER: Final = by_index(
 
 def connection_of(session: Session) -> sa.Connection:
     """Return the session's connection to the database that holds the tables."""
-    return session.connection(bind_arguments={"clause": LOGINS})
+    return session.connection(bind_arguments={"clause": PRIMARY})
 
 
 def new_login(user_id: str, **values: Any) -> dict[str, Any]:
@@ -246,6 +249,26 @@ class Dialect:
         ).scalar_one()
         return found
 
+    def same_text(
+        self, host: sa.ColumnElement[str], own: sa.ColumnElement[str]
+    ) -> sa.ColumnElement[bool]:
+        """Compare text of the host's with the plugin's byte by byte, whatever the host's collation.
+
+        Indexes of both sides stay usable.
+
+        :param host: The host's column.
+        :param own: The plugin's.
+        """
+        return sa.and_(host == own, own == self.plain_text(host))
+
+    def plain_text(self, host: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+        """Return text of the host's that compares byte by byte with the plugin's."""
+        return host
+
+    def searched_text(self, host: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+        """Return text of the host's that can be searched for any text."""
+        return host
+
     def newest_stamp(self, connection: sa.Connection) -> int:
         """Return the newest stamp of all users; the row ``*`` must be locked exclusively."""
         return connection.scalar(sa.select(sa.func.max(_row.last_issued_us))) or 0
@@ -267,6 +290,10 @@ class Dialect:
     def delete_rows(self, connection: sa.Connection, key: sa.Column[str], ids: list[str]) -> int:
         """Delete rows by their key, and return how many there were."""
         return connection.execute(sa.delete(key.table).where(key.in_(ids))).rowcount
+
+    def is_of_another_charset(self, error: BaseException | None) -> bool:  # noqa: ARG002
+        """Return whether a text was looked up that the column's character set does not have."""
+        return False
 
     def is_deadlock(self, error: BaseException | None) -> bool:  # noqa: ARG002
         """Return whether a driver's error means that the database broke a deadlock."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 
 from ..tables import EVERYONE
 from .base import LOGINS, MARIADB, SELECT_EVERYONE, Dialect, first_argument, new_login
@@ -60,6 +61,29 @@ class MariaDB(Dialect):
         finally:
             connection.execute(sa.select(sa.func.release_lock(self._UPGRADE_LOCK)))
 
+    def same_text(
+        self, host: sa.ColumnElement[str], own: sa.ColumnElement[str]
+    ) -> sa.ColumnElement[bool]:
+        """Compare by the host's collation, for its index, and byte by byte; see :meth:`_of_any`."""
+        return sa.and_(host == self._of_any(own), own == self._of_any(host))
+
+    def plain_text(self, host: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+        """Return text that adopts the plugin's collation; see :meth:`_of_any`."""
+        return self._of_any(host)
+
+    def searched_text(self, host: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+        """Return text in UTF-8: text that is not in the column's character set is an error."""
+        return sa.cast(host, mysql.CHAR(charset="utf8mb4"))
+
+    @staticmethod
+    def _of_any(text: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+        """Return the same text, in the collation of the text that it is compared with.
+
+        MariaDB refuses to compare columns of different collations (error 1267), and a ``COLLATE``
+        must name the host's. The text in a JSON document has a collation that yields.
+        """
+        return sa.func.json_unquote(sa.func.json_quote(text), type_=sa.String())
+
     def newest_stamp(self, connection: sa.Connection) -> int:
         """Return the newest stamp, by a locking read: a plain one may read an older snapshot."""
         newest = sa.select(sa.func.max(LOGINS.c.last_issued_us)).with_for_update()
@@ -78,6 +102,10 @@ class MariaDB(Dialect):
     def delete_rows(self, connection: sa.Connection, key: sa.Column[str], ids: list[str]) -> int:
         """Delete rows one by one; see :meth:`_by_key`."""
         return self._by_key(connection, f"DELETE {key.table}", key, ids).rowcount
+
+    def is_of_another_charset(self, error: BaseException | None) -> bool:
+        """Return whether the collations of the column and of a value exclude each other."""
+        return first_argument(error) in (1267, 1270, 1271)
 
     def is_deadlock(self, error: BaseException | None) -> bool:
         """Return whether MariaDB broke a deadlock."""

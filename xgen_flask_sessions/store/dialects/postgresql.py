@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Final, cast
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import CITEXT
 from sqlalchemy.orm import Session
 
 from ...connections.drivers import schema_options
@@ -21,7 +22,7 @@ from .base import (
     LOCK_EXCLUSIVELY,
     LOCK_SHARED,
     LOCK_WAIT,
-    LOGINS,
+    PRIMARY,
     REVOCATIONS,
     SESSIONS,
     Dialect,
@@ -119,7 +120,7 @@ class PostgreSQL(Dialect):
 
     def require_read_committed(self, session: Session) -> None:
         """Begin the transaction as READ COMMITTED, or check the one that the host has begun."""
-        bind = {"clause": LOGINS}
+        bind = {"clause": PRIMARY}
         if not session.in_transaction():
             options = {"isolation_level": "READ COMMITTED"}
             session.connection(bind_arguments=bind, execution_options=options)
@@ -188,6 +189,16 @@ class PostgreSQL(Dialect):
         own = SessionRecord.session_id == session_id
         first = SessionRecord.jti == session_id
         return (own & first) | (own & (SessionRecord.session_id != SessionRecord.jti))
+
+    def plain_text(self, host: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+        """Return text of the default collation: others may ignore case, and ``citext`` does."""
+        if isinstance(host.type, CITEXT) or getattr(host.type, "collation", None):
+            return sa.cast(host, sa.Text).collate("default")
+        return host
+
+    def searched_text(self, host: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+        """Return text of the default collation: some do not allow ``LIKE``."""
+        return self.plain_text(host)
 
     def is_deadlock(self, error: BaseException | None) -> bool:
         """Return whether PostgreSQL broke a deadlock (SQLSTATE 40P01)."""

@@ -95,7 +95,7 @@ def test_a_renewal_is_no_login(host: Host) -> None:
         ("fe80::1%eth0", "fe80::1"),
         ("", None),
         ("unknown", None),
-        ("203.0.113.9:4711", None),
+        ("203.0.113.9:4711", "203.0.113.9"),
         ("203.0.113.256", None),
         ("<script>alert(1)</script>", None),
         ("x" * 100_000, None),

@@ -402,6 +402,27 @@ def test_a_user_may_register_and_sign_in_in_one_request(host: Host) -> None:
     assert who(browser) == (401, None)
 
 
+def test_a_name_that_changes_while_its_user_signs_in_ends_no_session(host: Host) -> None:
+    @host.app.post("/slow-login")
+    def slow_login() -> str:
+        row = host.find_user(user)
+        host.db.session.expunge(row)
+        host.db.session.rollback()
+        with Session(host.db.engine) as other, other.begin():
+            found: Any = other.get(host.model, int(user))
+            found.username = "alicia"
+        login_user(row)
+        return str(row.username)
+
+    user, browser = host.add_user("alice"), host.client()
+    token = host.issue(user)
+
+    assert browser.post("/slow-login").text == "alice"
+
+    assert [who(browser), who(host.client(), token)] == [(200, "alicia"), (200, "alicia")]
+    assert host.rows("xgen_revocations") == []
+
+
 def test_a_sign_in_and_a_new_name_in_one_transaction(host: Host) -> None:
     user = host.add_user("alice")
     host.issue(user)

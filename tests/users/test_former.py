@@ -71,9 +71,9 @@ def test_methods_and_properties_see_the_former_values(session: Session) -> None:
 
     member.token = "new"
 
-    assert former_login_id(member) == "m-old/old/old"
+    assert former_login_id(member, "get_id") == "m-old/old/old"
     assert former_value(member, "alias") == "old"
-    assert attributes_of_login_id(member) == {"prefix", "token"}
+    assert attributes_of_login_id(member, "get_id") == {"prefix", "token"}
 
 
 def test_a_value_that_was_never_loaded_is_unknown(session: Session) -> None:
@@ -82,8 +82,8 @@ def test_a_value_that_was_never_loaded_is_unknown(session: Session) -> None:
 
     member.token = "new"
 
-    assert former_login_id(member) is None
-    assert attributes_of_login_id(member) is None
+    assert former_login_id(member, "get_id") is None
+    assert attributes_of_login_id(member, "get_id") is None
     with pytest.raises(FormerValueUnknown):
         former_value(member, "token")
 
@@ -95,5 +95,5 @@ def test_a_method_that_refuses_the_stand_in_tells_nothing(
     monkeypatch.setattr(type(member), "get_id", lambda self: super(type(member), self).get_id())
     assert member.get_id() == "the parent's"
 
-    assert former_login_id(member) is None
-    assert attributes_of_login_id(member) is None
+    assert former_login_id(member, "get_id") is None
+    assert attributes_of_login_id(member, "get_id") is None

@@ -7,6 +7,7 @@ the write-ahead log into the database: after a clean stop, the file alone holds 
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 import time
 from functools import cache
@@ -19,7 +20,7 @@ from .sqlite_files import open_databases
 
 _OWN_S: Final = 1.0
 """Seconds to wait for the package's own connections that are in use."""
-_HOST_S: Final = 0.2
+_HOST_S: Final = 0.5
 """Seconds to wait for the host's; one that the forking thread itself holds stays in use."""
 _PAUSE_S: Final = 0.002
 
@@ -39,8 +40,9 @@ class _Files:
     def before_fork(self) -> None:
         """Close what is not in use, and let this package open nothing until after the fork."""
         self._forking.acquire(timeout=_OWN_S)
-        forks.begin()
-        self.close()
+        self._close_own()
+        forks.begin()  # now: a connection that the package was opening had to be waited for
+        self._close_hosts()
 
     def in_parent(self) -> None:
         """Let connections be opened again."""
@@ -54,26 +56,32 @@ class _Files:
         """Close what is not in use; what runs later in the exit may open it again."""
         for pool in all_pools():
             pool.checkpoint()
-        self.close()
+        self._close_own()
+        self._close_hosts()
         for pool in all_pools():
             pool.reopen()
 
-    def close(self) -> None:
-        """Close all connections to SQLite files that are not in use within the limits."""
-        guards = guards_of_files()
-        if not guards:
-            return
+    @staticmethod
+    def _close_own() -> None:
         due = time.monotonic() + _OWN_S
         for pool in all_pools():
             pool.close_files(due)
+
+    @staticmethod
+    def _close_hosts() -> None:
+        guards = guards_of_files()
         due = time.monotonic() + _HOST_S
         previous = [used for each in guards if (used := each.dispose()) is not None]
-        while True:
+        collected = False
+        while previous:
             for used in previous:  # connections in use return to the pool that they came from
                 used.dispose()
             files = {file.identity for each in guards if (file := each.last_file()) is not None}
             if files.isdisjoint(open_databases()) or time.monotonic() >= due:
                 return
+            if not collected:  # pools that were replaced earlier may hold connections in cycles
+                gc.collect()
+                collected = True
             time.sleep(_PAUSE_S)
 
 

@@ -1,5 +1,5 @@
 import click
-from flask import Flask, redirect, request
+from flask import Flask, redirect, request, url_for
 from flask_admin import Admin
 from flask_login import LoginManager, UserMixin, current_user, login_required
 from flask_sqlalchemy import SQLAlchemy
@@ -57,7 +57,8 @@ def sign_in():
 @app.get("/")
 @login_required  # Flask-Login's: with the user row
 def home():
-    return f"Hello {current_user.username}! <a href=/admin/admin-active-sessions/>Sessions</a>"
+    screen = url_for("admin-active-sessions.index")
+    return f"Hello {current_user.username}! <a href={screen}>Sessions</a>"
 
 
 @app.get("/api/orders")

@@ -525,7 +525,8 @@ class TestDatabaseTrouble:
     @pytest.mark.parametrize(
         ("url", "reason"),
         [
-            ("sqlite:////nowhere/at/all.db", "unable to open database file"),
+            # By the host's engine, or by the plugin's own check of the file.
+            ("sqlite:////nowhere/at/all.db", "unable to open|No such file"),
             ("postgresql+psycopg://postgres@127.0.0.1:9/test", "refused"),
             ("mysql+pymysql://root@127.0.0.1:9/test", "Can't connect"),
         ],
@@ -535,8 +536,9 @@ class TestDatabaseTrouble:
     ) -> None:
         host = make_host(url, create_all=False)
 
-        assert_failed(run(host, *args), reason)
-        assert_failed(run(host, *args, "--json"), reason)
+        for result in (run(host, *args), run(host, *args, "--json")):
+            reasons = reason.split("|")
+            assert_failed(result, next((each for each in reasons if each in result.stderr), reason))
 
     @pytest.mark.parametrize("args", COMMANDS)
     def test_names_the_command_that_creates_missing_tables(

@@ -235,6 +235,7 @@ class TestCookies:
 class TestTables:
     def test_missing(self, make_host: MakeHost, database_url: str) -> None:
         host = make_host(database_url, create_all=False)
+        execute(host)  # SQLite creates the file
 
         finding = examine(host)["tables-missing"]
 
@@ -281,7 +282,7 @@ class TestTables:
     @pytest.mark.parametrize(
         ("url", "reason"),
         [
-            ("sqlite:////nowhere/at/all.db", "unable to open database file"),
+            ("sqlite:////nowhere/at/all.db", "No such file"),
             ("postgresql+psycopg://postgres:hush@127.0.0.1:9/test", "refused"),
             ("mysql+pymysql://root:hush@127.0.0.1:9/test", "Can't connect"),
         ],

@@ -1,10 +1,11 @@
 """A service without the database: it verifies tokens by a key and the feed in Redis."""
 
 import os
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
@@ -19,7 +20,7 @@ verifier = Verifier(
 
 
 @asynccontextmanager
-async def lifespan(_):
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     with verifier:
         yield
 
@@ -28,7 +29,7 @@ app = FastAPI(lifespan=lifespan)
 
 
 @app.exception_handler(XgenSessionsError)
-async def refuse(_, error):
+async def refuse(_: Request, error: XgenSessionsError) -> JSONResponse:
     headers = {}
     if error.status == 401:  # RFC 6750, section 3
         reason = f', error="{error.oauth_error}"' if error.oauth_error else ""
@@ -41,12 +42,12 @@ async def refuse(_, error):
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
 
 
-async def caller(bearer: Bearer):
+async def caller(bearer: Bearer) -> VerifiedToken:
     if bearer is None:
         raise TokenMissing
     return verifier.verify(bearer.credentials)
 
 
 @app.get("/orders")
-async def orders(token: Annotated[VerifiedToken, Depends(caller)]):
+async def orders(token: Annotated[VerifiedToken, Depends(caller)]) -> dict[str, str]:
     return {"orders_of": token.user_id}

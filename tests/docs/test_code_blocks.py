@@ -52,7 +52,7 @@ def test_all_other_blocks_pass_the_type_check(tmp_path: Path) -> None:
             sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", "--strict",
             "--disable-error-code", "method-assign",  # used to install WSGI middleware
             "--cache-dir", str(tmp_path / "cache"), *map(str, sorted(tmp_path.glob("*.py"))),
-            str(TYPICAL_USES),
+            str(TYPICAL_USES), str(ROOT / "examples/service.py"),
         ],
         cwd=ROOT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip

@@ -20,6 +20,8 @@ from xgen_flask_sessions.standalone import server as standalone_server
 
 LIMIT = 64 * 1024
 """The longest body."""
+LARGE_FILE = "/admin/static/vendor/fontawesome-free-5.1.0-web/metadata/icons.json"
+"""The largest file of Flask-Admin, 2 MB."""
 POST = b"POST /api/login HTTP/1.1\r\nHost: localhost\r\n"
 
 
@@ -78,6 +80,30 @@ def test_connections_held_open_keep_no_other_client_out(
                 connection.sendall(beginning)
 
         assert [status_of(served.port) for _ in range(10)] == [200] * 10
+
+
+def test_clients_that_send_many_requests_and_read_no_answer_keep_no_thread(
+    served: AdminCenter,
+) -> None:
+    """Without the limit, each of them holds a thread until it goes away."""
+    request = f"GET {LARGE_FILE} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    with ExitStack() as held:
+        for _ in range(2 * standalone_server.THREADS):
+            connection = held.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", served.port))
+            connection.sendall(request * 60)
+
+        assert [status_of(served.port) for _ in range(10)] == [200] * 10
+
+
+def test_requests_sent_at_once_are_answered_or_the_connection_ends(served: AdminCenter) -> None:
+    with connect(served.port) as connection:
+        connection.sendall(b"GET /login HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
+        answers = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    assert 1 <= answers.count(b"HTTP/1.1 200 OK") <= 20
+    assert answers.rstrip().endswith(b"</html>")
 
 
 def test_a_long_body_is_refused_before_it_is_sent(served: AdminCenter) -> None:

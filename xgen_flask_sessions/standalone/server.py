@@ -1,8 +1,10 @@
 """The server of the command ``serve``: waitress, with limits against exhausting it.
 
 waitress receives requests without a thread for each connection, but it keeps any connection that
-sends a byte now and then, and accepts no further one at its limit. Here a request has a time
-limit, and at the limit the connection that has waited longest makes room for a new one.
+sends a byte now and then, and accepts no further one at its limit. Its threads wait for a client
+that sends many requests at once and reads no answer. Here a request has a time limit, at the limit
+the connection that has waited longest makes room for a new one, and a connection has one request at
+a time.
 """
 
 from __future__ import annotations
@@ -85,7 +87,8 @@ def _connection_limit() -> int:
     except ImportError:  # Windows
         return MAX_CONNECTIONS
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_CONNECTIONS if files < 0 else min(MAX_CONNECTIONS, max(32, files // 2))
+    # A connection may hold a static file, which its client has not read yet.
+    return MAX_CONNECTIONS if files < 0 else min(MAX_CONNECTIONS, max(32, files // 3))
 
 
 class _Refusal(ErrorTask):  # type: ignore[misc]
@@ -121,6 +124,8 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     refused = False
     """Whether a request was refused before all of it was received."""
 
+    _had_more = False
+    """Whether requests were dropped: the client must send them again (RFC 9112, section 9.3.2)."""
     _partial: object = None
     _began_s = 0.0
     _lingers_since_s: float | None = None
@@ -128,10 +133,25 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     def received(self, data: bytes) -> bool:
         """Take in data, and note the beginning of a request."""
         taken: bool = super().received(data)
+        with self.requests_lock:
+            if len(self.requests) > 1:
+                self._had_more = True
+                for dropped in self.requests[1:]:
+                    dropped.close()
+                del self.requests[1:]
         if self.request is not self._partial:
             self._partial = self.request
             self._began_s = time.time()
         return taken
+
+    def service(self) -> None:
+        """Answer a request; the connection ends after it if further ones were dropped."""
+        super().service()
+        with self.requests_lock:
+            if self._had_more and not self.requests:
+                self.close_when_flushed = True
+        if self._had_more:
+            self.server.pull_trigger()
 
     def send_continue(self) -> None:
         """Ask for the body (RFC 9110, section 10.1.1), unless the request is refused already."""

@@ -15,6 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, mapped_column
 
 from tests.support.hosts import PATIENT, SECRET, bearer
 from xgen_flask_sessions import XgenSessions
+from xgen_flask_sessions.store import dialects
 
 COLLATIONS: dict[str, list[Any]] = {
     "mariadb": [
@@ -136,3 +137,13 @@ def test_an_id_that_differs_in_case_is_another_users(
     users = app.test_client().get("/sessions/users", headers=bearer(token)).get_json()["users"]
 
     assert [user["user_id"] for user in users] == ["anna"]
+
+
+def test_only_mariadb_refuses_to_compare_text_of_other_character_sets() -> None:
+    refused = Exception(1267, "Illegal mix of collations")
+    known = {
+        url: dialects.of(sa.make_url(url).get_dialect()()).is_of_another_charset(refused)
+        for url in ("sqlite://", "postgresql+psycopg://", "mysql+pymysql://")
+    }
+
+    assert list(known.values()) == [False, False, True]

@@ -102,15 +102,9 @@ class PostgreSQL(Dialect):
             # After the commit, another thread may use the connection.
             if info.get(LOCK_WAIT) is pending:
                 del info[LOCK_WAIT]
-            elif not connection.closed and connection.get_transaction() is transaction:
-                self._reset(connection, pending)
-
-    @staticmethod
-    def _reset(connection: sa.Connection, limit: _Pending) -> None:
-        """Set the host's own limit again, unless its transaction has ended or failed."""
-        if limit.former is not None and connection.get_transaction() is not None:
-            with suppress(sa.exc.DBAPIError):
-                connection.execute(_SET_LOCK_WAIT, {"value": limit.former})
+            elif pending.former is not None and connection.get_transaction() is transaction:
+                with suppress(sa.exc.DBAPIError):  # the host's transaction has failed
+                    connection.execute(_SET_LOCK_WAIT, {"value": pending.former})
 
     def begin_write(self, connection: sa.Connection) -> None:
         """Send the limit of the lock wait, if that is still to be done."""

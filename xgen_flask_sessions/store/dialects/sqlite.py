@@ -107,8 +107,8 @@ def _set_busy_timeout(connection: sa.Connection, milliseconds: int) -> None:
     if not event.contains(pool, "checkin", _before_return):
         event.listen(pool, "checkin", _before_return)
     driver: Any = connection.connection.dbapi_connection
-    if _FORMER_WAIT not in connection.info:
-        connection.info[_FORMER_WAIT] = driver.execute("PRAGMA busy_timeout").fetchone()[0]
+    (former,) = driver.execute("PRAGMA busy_timeout").fetchone()
+    connection.info.setdefault(_FORMER_WAIT, former)
     driver.execute(f"PRAGMA busy_timeout = {milliseconds}").close()
 
 

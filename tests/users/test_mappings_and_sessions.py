@@ -17,7 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.sql import Delete, Update
 
 from tests.support.hosts import PATIENT, SECRET, bearer
-from xgen_flask_sessions import SessionRevoked, XgenSessions
+from xgen_flask_sessions import ConfigurationError, SessionRevoked, XgenSessions
 
 
 class Columns(UserMixin):  # type: ignore[misc]
@@ -308,3 +308,8 @@ def test_revoke_on_and_the_screen_work_with_replicas(postgresql_url: str) -> Non
         db.session.remove()
         for engine in db.engines.values():
             engine.dispose()
+
+
+def test_sessions_that_begin_no_transaction_are_refused_at_the_start(sqlite_url: str) -> None:
+    with pytest.raises(ConfigurationError, match="autobegin=False"):
+        make_app(plain, sqlite_url, session={"autobegin": False})

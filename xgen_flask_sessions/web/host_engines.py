@@ -33,6 +33,11 @@ def require_supported(app: Flask, db: SQLAlchemy) -> None:
 
     :raises ConfigurationError: It cannot be used.
     """
+    if db.session.session_factory.kw.get("autobegin") is False:
+        raise ConfigurationError(
+            "The session option autobegin=False leaves no way to begin a transaction for a change; "
+            "leave it out of SQLAlchemy(session_options=…)."
+        )
     if "sqlalchemy" in app.extensions and not chooses_engines(db):
         with app.app_context():
             engine = db.engines.get(None)

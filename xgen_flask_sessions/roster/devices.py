@@ -40,13 +40,14 @@ _MAX_NODE = 100
 """The longest remote address that is read."""
 _NODE = re.compile(
     r"""(?P<quote>"?)
-    (?: \[ (?P<bracketed> [0-9a-f:.]+ ) (?: %[^\]"]* )? \] (?: :\w* )?
-      | (?P<address> [0-9.]+ ) (?: :\w* )?
+    (?: \[ (?P<bracketed> [0-9a-f:.]+ ) (?: %[^\]"]* )? \] (?: :[\w.-]* )?
+      | (?P<address> [0-9.]+ ) (?: :[\w.-]* )?
+      | (?P<full> (?: [0-9a-f]{1,4}: ){7} [0-9a-f]{1,4} ) (?: :[0-9]+ )?
       | (?P<six> [0-9a-f:.]+ ) (?: %[^"]* )?
     )(?P=quote)""",
     re.IGNORECASE | re.VERBOSE | re.ASCII,
 )
-_OBFUSCATED = re.compile(r"(_[A-Za-z0-9._-]+)(?::\w*)?")
+_OBFUSCATED = re.compile(r'(?P<quote>"?)(_[A-Za-z0-9._-]+)(?::[\w.-]*)?(?P=quote)', re.ASCII)
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -118,7 +119,7 @@ def clean_address(value: str | None) -> str | None:
     if match is None:
         return None
     try:
-        address = ipaddress.ip_address(match["bracketed"] or match["address"] or match["six"])
+        address = ipaddress.ip_address(next(filter(None, match.groups()[1:])))
     except ValueError:
         return None
     if isinstance(address, ipaddress.IPv4Address):
@@ -137,4 +138,4 @@ def client_address(value: str | None) -> str | None:
     """
     name = (value or "")[:_MAX_NODE].strip()
     hidden = _OBFUSCATED.fullmatch(name)
-    return clean_address(value) or (hidden[1] if hidden else None)
+    return clean_address(value) or (hidden[2] if hidden else None)

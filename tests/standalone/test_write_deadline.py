@@ -135,6 +135,51 @@ def test_a_change_is_not_made_and_the_form_keeps_its_values(
     assert center.rows("xgen_revocations") == []
 
 
+@contextmanager
+def locked_table(center: Center) -> Iterator[None]:
+    """Lock the table of users against reads, on SQLite the database against writes."""
+    with center.app.app_context():
+        engine = sa.create_engine(db.engine.url, hide_parameters=True)
+    locks = {
+        "sqlite": "BEGIN IMMEDIATE",
+        "postgresql": "LOCK TABLE users IN ACCESS EXCLUSIVE MODE",
+        "mysql": "LOCK TABLES users WRITE",
+    }
+    with engine.connect() as connection:
+        connection.exec_driver_sql(locks[engine.dialect.name])
+        try:
+            yield
+        finally:
+            connection.rollback()
+            if engine.dialect.name == "mysql":
+                connection.exec_driver_sql("UNLOCK TABLES")
+    engine.dispose()
+
+
+def test_reads_of_a_locked_table_wait_no_longer_than_a_change(center: Center) -> None:
+    browser = center.browser("admin")
+
+    with locked_table(center):
+        answers = [browser.get(URL, headers=PAGE), sign_in(center.browser(), "bora")]
+
+    with center.app.app_context():
+        reads_pass = db.engine.dialect.name == "sqlite"
+    assert [answer.status_code for answer in answers] == [200 if reads_pass else 503, 503]
+    assert browser.get(URL, headers=PAGE).status_code == 200
+
+
+def test_the_command_seed_waits_no_longer_for_a_lock(center: Center) -> None:
+    before = center.rows("users")
+
+    with locked_table(center):
+        info = ScriptInfo(create_app=lambda: center.app)
+        result = CliRunner().invoke(cli, ["seed", "--users", "2", "--sessions", "2"], obj=info)
+
+    assert result.exit_code == 1
+    assert "Error: The database" in result.stderr
+    assert center.rows("users") == before
+
+
 def test_a_sign_in_is_not_made_and_the_page_keeps_the_username(center: Center) -> None:
     with locked_users(center):
         page = sign_in(center.browser(), "bora")

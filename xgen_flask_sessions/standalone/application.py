@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -76,6 +79,7 @@ def create_app(
     admin = create_admin()
     admin.init_app(app)
     sessions.init_app(app, db=db, user_model=User, login_manager=login_manager, admin=admin)
+    _limit_lock_waits(app)
     app.register_blueprint(sign_in.blueprint)
     app.register_blueprint(workspace.blueprint)
     error_pages.set_up(app)
@@ -104,3 +108,33 @@ def _tune_sqlite(app: Flask) -> None:
     def tune(connection: Any, _: object) -> None:
         connection.execute("PRAGMA foreign_keys = ON").close()
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}").close()
+
+
+_ON_MARIADB: Final = "SET SESSION lock_wait_timeout = {0}, innodb_lock_wait_timeout = {0}"
+_LOCK_WAITS: Final = {
+    "postgresql": "SET lock_timeout = '{0}s'",
+    "mariadb": _ON_MARIADB,
+    "mysql": _ON_MARIADB,  # a URL may name it so
+}
+_LOCK_WAIT: Final = timedelta(seconds=10)
+
+
+def _limit_lock_waits(app: Flask) -> None:
+    """Limit the wait of each statement for a lock, reads and the command ``seed`` included.
+
+    Otherwise a locked table holds all threads of a server. ``XGEN_SESSIONS_WRITE_DEADLINE`` is the
+    limit, in whole seconds. SQLite's driver waits five seconds.
+    """
+    with app.app_context():
+        engine = db.engine
+    statement = _LOCK_WAITS.get(engine.dialect.name)
+    if statement is None:
+        return
+    wait = app.config.get("XGEN_SESSIONS_WRITE_DEADLINE", _LOCK_WAIT)
+    seconds = math.ceil(wait.total_seconds() if isinstance(wait, timedelta) else wait)
+
+    @sa.event.listens_for(engine, "connect")
+    def limit(connection: Any, _: object) -> None:
+        with contextlib.closing(connection.cursor()) as cursor:
+            cursor.execute(statement.format(seconds))
+        connection.commit()

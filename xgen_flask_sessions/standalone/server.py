@@ -3,8 +3,8 @@
 waitress receives requests without a thread for each connection, but it keeps any connection that
 sends a byte now and then, and accepts no further one at its limit. Its threads wait for a client
 that sends many requests at once and reads no answer. Here a request has a time limit, at the limit
-the connection that has waited longest makes room for a new one, and a connection has one request at
-a time.
+the connection that has waited longest makes room for a new one, and a connection has few requests
+at a time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Final
 from flask import Flask, Response
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import MultiSocketServer, TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher
 
@@ -28,11 +29,14 @@ THREADS: Final = 8
 MAX_CONNECTIONS: Final = 500
 """Fewer if the process may not open that many files."""
 MAX_HEADER_BYTES: Final = 32 * 1024
+MAX_PIPELINED: Final = 4
+"""Requests that a client sends without waiting for an answer (RFC 9112, section 9.3.2)."""
 IDLE_S: Final = 60
 """Seconds for which a connection without a request stays open."""
 REQUEST_S: Final = 20
 """Seconds from the first byte of a request to its last one."""
 _LINGER_S: Final = 5
+_GRACE_S: Final = 1
 _CLEANUP_S: Final = 5
 
 _DETAILS: Final = {
@@ -87,8 +91,12 @@ def _connection_limit() -> int:
     except ImportError:  # Windows
         return MAX_CONNECTIONS
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # A connection may hold a static file, which its client has not read yet.
-    return MAX_CONNECTIONS if files < 0 else min(MAX_CONNECTIONS, max(32, files // 3))
+    # A connection may hold static files, which its client has not read yet.
+    return (
+        MAX_CONNECTIONS
+        if files < 0
+        else min(MAX_CONNECTIONS, max(32, files // (2 + MAX_PIPELINED)))
+    )
 
 
 class _Refusal(ErrorTask):  # type: ignore[misc]
@@ -117,15 +125,27 @@ class _Refusal(ErrorTask):  # type: ignore[misc]
         self.write(body)
 
 
+class _Parser(HTTPRequestParser):  # type: ignore[misc]
+    """One request while it arrives."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Parse the headers; a number that Python does not convert is a bad request."""
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:
+            raise ParsingError("The headers are malformed.") from error
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc]
     """One connection."""
 
+    parser_class = _Parser
     error_task_class = _Refusal
     refused = False
     """Whether a request was refused before all of it was received."""
 
     _had_more = False
-    """Whether requests were dropped: the client must send them again (RFC 9112, section 9.3.2)."""
+    """Whether requests were dropped, which the client must send again."""
     _partial: object = None
     _began_s = 0.0
     _lingers_since_s: float | None = None
@@ -134,18 +154,18 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         """Take in data, and note the beginning of a request."""
         taken: bool = super().received(data)
         with self.requests_lock:
-            if len(self.requests) > 1:
+            if len(self.requests) > MAX_PIPELINED:
                 self._had_more = True
-                for dropped in self.requests[1:]:
+                for dropped in self.requests[MAX_PIPELINED:]:
                     dropped.close()
-                del self.requests[1:]
+                del self.requests[MAX_PIPELINED:]
         if self.request is not self._partial:
             self._partial = self.request
             self._began_s = time.time()
         return taken
 
     def service(self) -> None:
-        """Answer a request; the connection ends after it if further ones were dropped."""
+        """Answer a request; the connection ends after the last one if further ones were dropped."""
         super().service()
         with self.requests_lock:
             if self._had_more and not self.requests:
@@ -173,12 +193,26 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         """Return whether the client has taken too long to send a request or to go away."""
         if self._lingers_since_s is not None:
             return now_s - self._lingers_since_s > _LINGER_S
-        late = self._partial is not None and now_s - self._began_s > REQUEST_S
-        return self.is_waiting and late
+        limit_s = IDLE_S if self._partial is None else REQUEST_S
+        return self.is_waiting and now_s - self.waiting_since_s > limit_s
+
+    def end(self) -> None:
+        """Close the connection now.
+
+        waitress itself closes one at the next write, which never comes if the client does not read.
+        """
+        self.refused = False
+        self.handle_close()
 
     def readable(self) -> bool:
         """Return whether to read; what a refused client still sends is discarded."""
+        if self._fileno is None:  # it was closed within this turn
+            return False
         return self._lingers_since_s is not None or bool(super().readable())
+
+    def writable(self) -> bool:
+        """Return whether to write."""
+        return self._fileno is not None and bool(super().writable())
 
     def handle_read(self) -> None:
         """Take in data, or discard it."""
@@ -217,17 +251,20 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]
         return bool(super().readable())
 
     def _make_room(self, number: int) -> None:
-        """Close the connections that have kept the server waiting longest."""
+        """Close the connections that have kept the server waiting longest.
+
+        A new one may not have had the time to send its request: while all others are being
+        answered, it would be the one that waits longest.
+        """
         channels = [each for each in list(self._map.values()) if isinstance(each, _Channel)]
-        waiting = [each for each in channels if each.is_waiting and not each.will_close]
+        since_s = time.time() - _GRACE_S
+        waiting = [each for each in channels if each.is_waiting and each.waiting_since_s < since_s]
         for channel in sorted(waiting, key=lambda each: each.waiting_since_s)[:number]:
-            channel.refused = False
-            channel.will_close = True
+            channel.end()
 
     def maintenance(self, now: float) -> None:
         """Close connections that are idle, or whose request takes too long to arrive."""
         super().maintenance(now)
         for channel in list(self.active_channels.values()):
             if channel.is_overdue(now):
-                channel.refused = False
-                channel.will_close = True
+                channel.end()

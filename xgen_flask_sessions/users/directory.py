@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import event
 from sqlalchemy.orm import Session, lazyload
+from sqlalchemy.orm.attributes import instance_state
 
 from ..connections.opening import has_one_connection
 from ..errors import ConfigurationError, UserInactive
@@ -108,7 +109,7 @@ class UserDirectory:
             login_id = self._login_id(user)
             row = self.find_by_login(login_id) if self.has_login_ids else None
             return login_id if row is None else self._keys.text_of(row)
-        if sa.inspect(user).pending:
+        if instance_state(user).pending:
             self._db.session.flush()  # it has no id yet
         return self._keys.text_of(user)
 

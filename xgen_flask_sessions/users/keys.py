@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapper, QueryableAttribute
+from sqlalchemy.orm.attributes import instance_state
 
 from ..store import dialects
 from ..tokens.claims import check_user_id, is_user_id
@@ -48,7 +49,7 @@ class AccountKeys:
 
         :raises ValueError: It is not saved yet, or its key is invalid in tokens and tables.
         """
-        identity = sa.inspect(user).identity
+        identity = instance_state(user).identity
         if identity is None:  # not from the database
             identity = tuple(getattr(user, name) for name in self.names)
         if None in identity:
@@ -94,6 +95,8 @@ def _escape(text: str) -> str:
 
 
 def _to_text(part: Any) -> str:
+    if type(part) in (int, str):
+        return str(part)
     if isinstance(part, bytes | bytearray | memoryview):
         return bytes(part).hex()
     if isinstance(part, enum.Enum):

@@ -7,6 +7,7 @@ import decimal
 import enum
 import hashlib
 import uuid
+from functools import lru_cache
 from typing import Any, Final
 
 _LENGTH: Final = 32
@@ -19,9 +20,15 @@ def mark_of(value: Any) -> str | None:
 
     :returns: ``None`` if the value has no text that stays the same.
     """
+    if type(value) is str:
+        return _hash(f"={value.rstrip(' ')}")
     if value is not None and not isinstance(value, _SCALARS):
         return None
-    text = "" if value is None else f"={_to_text(value)}"
+    return _hash("" if value is None else f"={_to_text(value)}")
+
+
+@lru_cache(maxsize=4096)  # each checked request of a user needs it
+def _hash(text: str) -> str:
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:_LENGTH]
 

@@ -2,7 +2,7 @@
 
 ``request.environ`` outlives a request: Flask-SocketIO makes a context from it for each event, and a
 copied context shares it. ``g`` outlives a request if an application context stays open. So the
-state is kept in ``g`` under the request object: an event has a new request, and a copied context a
+state is kept in ``g`` with the request object: an event has a new request, and a copied context a
 ``g`` of its own.
 """
 
@@ -24,7 +24,7 @@ get_request: Callable[[], Request] = request._get_current_object  # type: ignore
 """Return the current request itself instead of its proxy."""
 _get_g: Callable[[], Any] = g._get_current_object
 
-_SCOPES: Final = "_xgen_sessions_scopes"
+_SCOPE: Final = "_xgen_sessions_scope"
 _STATE: Final = "_xgen_sessions_state"
 _LOADED_FOR: Final = "_xgen_sessions_user_loaded_for"
 _LOGIN_USER: Final = "_login_user"
@@ -88,10 +88,11 @@ class RequestState:
 class RequestScope:
     """The state of one request in one context."""
 
-    __slots__ = ("is_asking_host", "outcome", "request")
+    __slots__ = ("is_asking_host", "outcome", "request", "state")
 
-    def __init__(self, state: RequestState) -> None:
-        self.request = state
+    def __init__(self, current: Request, state: RequestState) -> None:
+        self.request = current
+        self.state = state
         self.outcome: Outcome | None = None
         """The outcome of the last check of the token."""
         self.is_asking_host = False
@@ -100,23 +101,24 @@ class RequestScope:
 
 def request_state() -> RequestState:
     """Return the state of the current request."""
-    current = get_request()
+    return _state_of(get_request(), _get_g())
+
+
+def _state_of(current: Request, own: Any) -> RequestState:
     attributes = current.__dict__
     state: RequestState | None = attributes.get(_STATE)
     if state is None:
-        state = attributes[_STATE] = RequestState(current, id(_get_g()))
+        state = attributes[_STATE] = RequestState(current, id(own))
     return state
 
 
 def request_scope() -> RequestScope:
     """Return the state of the current request in the current context."""
-    current, held = get_request(), _get_g().__dict__
-    scopes: dict[Request, RequestScope] | None = held.get(_SCOPES)
-    if scopes is None:
-        scopes = held[_SCOPES] = {}
-    scope = scopes.get(current)
-    if scope is None:
-        scope = scopes[current] = RequestScope(request_state())
+    current, own = get_request(), _get_g()
+    held = own.__dict__
+    scope: RequestScope | None = held.get(_SCOPE)
+    if scope is None or scope.request is not current:
+        scope = held[_SCOPE] = RequestScope(current, _state_of(current, own))
     return scope
 
 
@@ -139,9 +141,9 @@ def _forget(_: BaseException | None) -> None:
         state.outlives_request = True
         state.pending = None
     held = own.__dict__
-    scopes = held.get(_SCOPES)
-    if scopes:
-        scopes.pop(current, None)
+    scope = held.get(_SCOPE)
+    if scope is not None and scope.request is current:
+        del held[_SCOPE]
     if held.get(_LOADED_FOR) is current:
         del held[_LOADED_FOR]
         held.pop(_LOGIN_USER, None)

@@ -44,12 +44,12 @@ def outcome() -> Outcome:
     """Return the outcome for the current request's token, checking it at the first call."""
     scope = request_scope()
     kept = scope.outcome
-    if kept is not None and not (scope.request.outlives_request and _may_change(kept)):
+    if kept is not None and not (scope.state.outlives_request and _may_change(kept)):
         return kept
     state = get_state()
     source = None
     try:
-        tokens, source, login_id = _find_tokens(get_request(), state)
+        tokens, source, login_id = _find_tokens(scope.request, state)
         verified = _verify(state, tokens)
         if login_id is not None:
             _require_login(verified, login_id)

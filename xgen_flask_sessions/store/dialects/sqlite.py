@@ -119,5 +119,6 @@ def _reset_busy_timeout(driver: Any, info: dict[str, Any]) -> None:
 
 
 def _before_return(driver: Any, record: ConnectionPoolEntry) -> None:
-    with suppress(Exception):  # it was closed
-        _reset_busy_timeout(driver, record.info)
+    if _FORMER_WAIT in record.info:
+        with suppress(Exception):  # it was closed
+            _reset_busy_timeout(driver, record.info)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -49,6 +50,16 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the slow modules first: at the end, they would keep one worker busy alone."""
     items.sort(key=lambda item: not hasattr(item.getparent(pytest.Module).obj, "pytestmark"))  # type: ignore[union-attr]
+
+
+@pytest.fixture(autouse=True)
+def audit_log_as_before() -> Iterator[None]:
+    """Undo what an Admin Center of a test did to the process's audit log."""
+    logger = logging.getLogger("xgen_flask_sessions.audit")
+    level, handlers = logger.level, logger.handlers[:]
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -93,7 +93,7 @@ def test_a_running_server_survives_forgeries(tmp_path: Path) -> None:
             finally:
                 connection.close()
 
-        for token in ("x.y.z", forged(), CRAFTED["payload is nesting"], "x" * 200_000):
+        for token in ("x.y.z", forged(), CRAFTED["payload is nesting"], "x" * 20_000):
             assert status(f"Bearer {token}") == 401
             assert status(f"xgen_token={token}", "Cookie") == 401
         for name in ("a megabyte", "payload nested 100,000 deep"):  # the server's limit

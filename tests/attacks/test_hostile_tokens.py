@@ -103,6 +103,7 @@ def send(host: Host, method: str, path: str, place: str, token: str, **headers: 
         "cookie": {"HTTP_COOKIE": f"xgen_token={value}"},
     }
     client = host.app.test_client(use_cookies=False)
+    headers = {"Accept": "application/json", **headers}
     return client.open(path, method=method, headers=headers, environ_overrides=sent[place])
 
 

@@ -151,21 +151,26 @@ def test_after_a_hosts_exit_the_file_alone_holds_all_data(tmp_path: Path, mode: 
     assert (count(cold, "ended_us IS NULL"), count(cold, "ended_us > 0")) == (1, 1)
 
 
-def test_the_log_is_copied_although_another_process_has_the_file_open(tmp_path: Path) -> None:
+def test_the_log_is_copied_although_another_process_has_the_file_open(
+    make_host: MakeHost, tmp_path: Path
+) -> None:
     """As with the master process of a server, which may end without closing it."""
     database = tmp_path / "app.db"
-    script = """
-        import sys
-        from tests.support.hosts import make_app
-
-        host = make_app(sys.argv[1])
-        host.create_tables()
-        print(host.status(host.issue(host.add_user(sys.argv[2]))))
-        """
-    run_script(script, f"sqlite:///{database}", "alice")
+    host = make_host(f"sqlite:///{database}")
+    host.issue(user := host.add_user())
+    host.dispose()
     with closing(sqlite3.connect(database)) as other:
         other.execute("SELECT count(*) FROM users").fetchone()
-        run_script(script, f"sqlite:///{database}", "bob")
+        run_script(
+            """
+            import sys
+            from tests.support.hosts import make_app
+
+            make_app(sys.argv[1], create_all=False).issue(sys.argv[2])
+            """,
+            f"sqlite:///{database}",
+            user,
+        )
 
         assert count(cold_copy(database), "ended_us IS NULL") == 2
 

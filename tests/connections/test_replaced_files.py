@@ -140,13 +140,19 @@ def test_a_write_notices_first(scene: Scene) -> None:
     assert scene.names_in_file() == ["alice"]
 
 
-def test_another_process_revokes_in_the_restored_file(scene: Scene) -> None:
+def test_another_process_revokes_in_the_restored_file(make_host: MakeHost, tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    url = f"sqlite:///{path}"
+    scene = scene_at(make_host(url), path)
+    watching = make_host(url, create_all=False, XGEN_SESSIONS_CONSISTENCY="watch")
+    hosts = (scene.host, watching)
+    assert [host.status(scene.late) for host in hosts] == [200, 200]
     scene.restore()
-    until(lambda: scene.host.status(scene.late) == 401)
+    until(lambda: [host.status(scene.late) for host in hosts] == [401, 401])
 
-    force_logout_elsewhere(f"sqlite:///{scene.path}", scene.user)
+    force_logout_elsewhere(url, scene.user)
 
-    until(lambda: scene.host.status(scene.kept) == 401)
+    until(lambda: [host.status(scene.kept) for host in hosts] == [401, 401])
 
 
 def test_a_deleted_file_is_not_created_anew(scene: Scene) -> None:
@@ -287,24 +293,18 @@ def test_a_function_that_connects_is_understood(make_host: MakeHost, tmp_path: P
     host.dispose()
 
 
-def test_a_relative_path_survives_a_change_of_directory(tmp_path: Path) -> None:
-    result = run_script(
-        """
-        import os, sys
-        from flask import Flask
-        os.chdir(sys.argv[1])
-        from tests.support.hosts import make_app
+def test_a_relative_path_survives_a_change_of_directory(
+    make_host: MakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    host = make_host("sqlite:///app.db", create_all=False)
+    host.create_tables()
+    token = host.issue(host.add_user())
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(elsewhere)
 
-        host = make_app("sqlite:///app.db")
-        host.create_tables()
-        token = host.issue(host.add_user())
-        os.chdir("/")
-        print([host.status(token) for _ in range(3)], os.path.exists("/app.db"))
-        """,
-        str(tmp_path),
-    )
-
-    assert result == "[200, 200, 200] False"
+    assert [host.status(token) for _ in range(3)] == [200, 200, 200]
+    assert not list(elsewhere.iterdir())
 
 
 def test_a_read_only_file_is_checked_and_not_created(make_host: MakeHost, tmp_path: Path) -> None:

@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn, Self
 
 import sqlalchemy as sa
@@ -33,10 +36,11 @@ from xgen_flask_sessions import (
     LedgerUnavailable,
     TokenError,
 )
+from xgen_flask_sessions.connections import closing, deadlines
 from xgen_flask_sessions.connections.deadlines import watchdog
 
 WAIT_S = 60
-"""Time limit of each step, in seconds."""
+"""Seconds after which a step hangs."""
 
 FORKS = ("hook", "daemon", "bare")
 """``hook``: ``os.fork``, and the parent lives. ``daemon``: twice, and the parents end. ``bare``:
@@ -56,24 +60,22 @@ class Forked:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
-        self._end = threading.Timer(WAIT_S, self._process.kill)
-        self._end.start()
         assert self._read() == "ready", self.stop()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self.stop()
+        self.stop()
 
     def stop(self) -> str:
-        """Let the child end by itself, and return the log."""
+        """Let the child end by itself, and return the log. The pipes are closed, too."""
         try:
-            _, log = self._process.communicate(timeout=WAIT_S)
-        finally:
-            self._end.cancel()
-            self._process.kill()
-        return log
+            return self._process.communicate(timeout=WAIT_S)[1]
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)  # also the child, which has the pipes
+            self._process.communicate()
+            raise
 
     def ask(self, *words: str) -> str:
         """Return the child's answer to a command."""
@@ -87,6 +89,7 @@ class Forked:
 
     def _read(self) -> str:
         assert self._process.stdout is not None
+        assert select.select([self._process.stdout], [], [], WAIT_S)[0], "The child hangs."
         return self._process.stdout.readline().strip()
 
 
@@ -119,8 +122,14 @@ def serve(host: Host) -> NoReturn:
     sys.exit(0)
 
 
+def sleeps(thread: threading.Thread) -> bool:
+    """Return whether a thread waits without a limit: not for the interpreter's lock."""
+    call = Path(f"/proc/self/task/{thread.native_id}/syscall").read_text().split()
+    return len(call) > 4 and int(call[4], 16) == 0  # futex(address, operation, value, limit, …)
+
+
 def bare_fork(host: Host) -> int:
-    """Fork without Python's hooks, and return 0 in the child.
+    """Fork without Python's hooks on Linux, and return 0 in the child.
 
     The C library's condition variables keep the threads that did not survive. The child would wait
     for one that waited for the interpreter's lock, so all threads have to sleep.
@@ -129,8 +138,9 @@ def bare_fork(host: Host) -> int:
     if watch is not None:
         watch.stop()
         until(lambda: not watch._follower.is_running)
-    until(lambda: watchdog._thread is None or watchdog._asleep)
-    time.sleep(0.02)  # real time: until the thread sleeps indeed
+    vars(deadlines)["_IDLE_TICKS"] = 0  # it sleeps at once
+    thread = watchdog._thread
+    until(lambda: thread is None or (watchdog._asleep and sleeps(thread)))
     return int(ctypes.PyDLL(None).fork())
 
 
@@ -147,15 +157,19 @@ def fork(how: str, host: Host) -> int:
     return os.fork()
 
 
-def keep_busy(call: Callable[[], object]) -> None:
-    """Call a function again and again in another thread."""
+def keep_busy(call: Callable[[], object]) -> Callable[[], None]:
+    """Call a function again and again in another thread, and return a function that ends it."""
+    begun, over = threading.Event(), threading.Event()
 
     def run() -> None:
-        while True:
+        while not over.is_set():
             with suppress(TokenError):
                 call()
+            begun.set()
 
     threading.Thread(target=run, daemon=True).start()
+    begun.wait()
+    return over.set
 
 
 def main() -> None:
@@ -170,16 +184,21 @@ def main() -> None:
     while watch is not None and not watch.is_fresh():
         host.verify(token)
         time.sleep(0.002)
+    ends = []
     if "busy" in how:
-        keep_busy(lambda: host.verify(token))
+        ends.append(keep_busy(lambda: host.verify(token)))
     if "querying" in how:
-        keep_busy(lambda: answer(host, "query"))
+        ends.append(keep_busy(lambda: answer(host, "query")))
     if "held" in how:  # a session that was not ended
         host.app.app_context().push()
         host.db.session.scalars(sa.select(host.model)).all()
+    else:  # on a busy machine, a thread may stall while it has a connection
+        vars(closing).update(_OWN_S=WAIT_S, _HOST_S=WAIT_S)
     child = fork(how[-1], host)
     if child == 0:
         serve(host)
+    for end in ends:
+        end()
     os.waitpid(child, 0)
 
 

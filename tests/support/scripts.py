@@ -26,19 +26,6 @@ def run_script(script: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def open_and_close(database: Path) -> None:
-    """Read an SQLite file in another process, which may be the last one to close it."""
-    run_script(
-        """
-        import sqlite3, sys
-        connection = sqlite3.connect(sys.argv[1])
-        connection.execute("SELECT count(*) FROM xgen_sessions").fetchall()
-        connection.close()
-        """,
-        str(database),
-    )
-
-
 def force_logout_elsewhere(url: str, user: str) -> None:
     """Force a user out in another process."""
     run_script(

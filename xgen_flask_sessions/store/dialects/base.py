@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any, Final, Literal, NamedTuple, cast
 
@@ -105,6 +105,9 @@ def parameters(table: sa.Table, names: Iterable[str], prefix: str = "new") -> li
 class Dialect:
     """The behaviour that most databases share."""
 
+    lock_out_upgrades: Callable[[sa.Connection], AbstractContextManager[None]]
+    """Make other upgrades wait within the block, or until the transaction ends."""
+
     names: tuple[str, ...] = ()
     title = ""
     """The database's name."""
@@ -166,11 +169,6 @@ class Dialect:
     def integer_bits(self, kind: sa.types.TypeEngine[Any]) -> int:  # noqa: ARG002
         """Return the size of the numbers, with their sign, that a column of this type compares."""
         return 64
-
-    @contextmanager
-    def lock_out_upgrades(self, connection: sa.Connection) -> Iterator[None]:  # noqa: ARG002
-        """Make other upgrades wait within the block, or until the transaction ends."""
-        yield
 
     def lock_everyone(self, connection: sa.Connection, *, exclusively: bool = False) -> int:
         """Lock the row ``*`` and return everyone's invalidation timestamp."""

@@ -114,7 +114,7 @@ def _set_busy_timeout(connection: sa.Connection, milliseconds: int) -> None:
 
 def _reset_busy_timeout(driver: Any, info: dict[str, Any]) -> None:
     former = info.pop(_FORMER_WAIT, None)
-    if former is not None and driver is not None:
+    if former is not None:
         driver.execute(f"PRAGMA busy_timeout = {former}").close()
 
 

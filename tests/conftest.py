@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy.orm import registry
 
 from tests.support.chromium import FLAGS
 from tests.support.databases import (
@@ -256,3 +257,11 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def models() -> Iterator[registry]:
+    """Yield a registry for the models of one test."""
+    mapped = registry()
+    yield mapped
+    mapped.dispose()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -38,13 +37,6 @@ def test_a_table_that_gives_no_id_out_again(
     host = make_host(sqlite_url) if model is None else make_host(sqlite_url, model=model)
 
     assert codes(host.app) == set()
-
-
-@pytest.fixture
-def models() -> Iterator[registry]:
-    mapped = registry()
-    yield mapped
-    mapped.dispose()
 
 
 @pytest.mark.parametrize(

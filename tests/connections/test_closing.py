@@ -5,13 +5,9 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +15,8 @@ import pytest
 
 from tests.support.admin_center import PASSWORD, AdminCenter
 from tests.support.databases import MakeHost
+from tests.support.gunicorn_server import gunicorn
 from tests.support.hosts import bearer
-from tests.support.ports import free_port
 from tests.support.scripts import run_script
 from xgen_flask_sessions import DenylistUnavailable, LedgerUnavailable
 from xgen_flask_sessions.connections import pool, side_engines
@@ -175,20 +171,6 @@ def test_the_log_is_copied_although_another_process_has_the_file_open(
         assert count(cold_copy(database), "ended_us IS NULL") == 2
 
 
-@contextmanager
-def gunicorn(url: str, *options: str) -> Iterator[int]:
-    """Serve in two workers, and yield the port."""
-    port = free_port()
-    command = [sys.executable, "-m", "gunicorn", f"--bind=127.0.0.1:{port}", "--workers=2"]
-    command += ["--log-level=warning", *options, f"tests.support.served:serve({url!r})"]
-    with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as server:
-        try:
-            yield port
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait(PATIENCE_S)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("gunicorn") is None, reason="gunicorn is missing")
 @pytest.mark.parametrize("options", [(), ("--preload",)])
@@ -200,7 +182,8 @@ def test_after_a_stop_of_gunicorn_the_file_alone_holds_all_data(
     user = host.add_user()
     token = host.issue(user)
     host.dispose()
-    with gunicorn(f"sqlite:///{path}", *options) as port:
+    application = f"tests.support.served:serve({f'sqlite:///{path}'!r})"
+    with gunicorn(application, *options, workers=2, patience_s=PATIENCE_S) as port:
         give_up = time.monotonic() + PATIENCE_S
         answers: list[int] = []
         while len(answers) < 20:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -453,13 +453,6 @@ def test_a_check_costs_no_further_query(host: Host) -> None:
 
     assert len([statement for statement in sent if "users" in statement]) == 1
     assert len(sent) == 1
-
-
-@pytest.fixture
-def models() -> Iterator[registry]:
-    mapped = registry()
-    yield mapped
-    mapped.dispose()
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import http.client
 import importlib.util
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import pytest
 
 from tests.support.databases import MakeHost
+from tests.support.gunicorn_server import gunicorn
 from tests.support.hosts import bearer
 from xgen_flask_sessions import IssuedToken
 
@@ -41,21 +37,10 @@ class Answer(NamedTuple):
     begun_s: float
 
 
-@contextmanager
-def serving(database_url: str, token: str) -> Iterator[int]:
-    """Serve in workers forked from one process, and yield the port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    command = [sys.executable, "-m", "gunicorn", "--preload", f"--workers={WORKERS}"]
-    command += [f"--bind=127.0.0.1:{port}", "--log-level=warning"]
-    command.append(f"tests.support.preloaded:warm({database_url!r}, {token!r})")
-    with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as server:
-        try:
-            yield port
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait(PATIENCE_S)
+def serving(database_url: str, token: str) -> AbstractContextManager[int]:
+    """Serve in workers forked from one process; the value is the port."""
+    application = f"tests.support.preloaded:warm({database_url!r}, {token!r})"
+    return gunicorn(application, "--preload", workers=WORKERS, patience_s=PATIENCE_S)
 
 
 def ask(port: int, token: IssuedToken) -> Answer | None:

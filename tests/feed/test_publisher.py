@@ -20,7 +20,7 @@ from xgen_flask_sessions.clock import now_us
 from xgen_flask_sessions.errors import ConfigurationError
 from xgen_flask_sessions.feed import publisher as relay_module
 from xgen_flask_sessions.feed.publisher import Publisher
-from xgen_flask_sessions.feed.redis_stream import Keys, RedisFeed, RedisUnavailable
+from xgen_flask_sessions.feed.redis_stream import Keys, RedisFeed, RedisUnavailable, connect
 from xgen_flask_sessions.feed.revoked import RevokedTokens
 from xgen_flask_sessions.feed.signed_state import FeedRefused, StateSigner
 from xgen_flask_sessions.feed.snapshot import Snapshot
@@ -267,6 +267,11 @@ def test_a_wrong_url_is_reported_without_its_password() -> None:
         Publisher("http://:secret@host", "xgen", SIGNER)
 
     assert "secret" not in str(refused.value)
+
+
+def test_answers_are_bytes_whatever_the_url_says() -> None:
+    with connect(f"{REDIS}?decode_responses=True") as client:
+        assert client.echo("text") == b"text"
 
 
 @pytest.mark.parametrize("issuer", ["xgen", "https://id.example/{a}*?[x]", "}", "회사"])

@@ -102,6 +102,21 @@ def test_an_entry_that_is_forged_between_look_and_publication_is_noticed(
     assert deployment.positions() == [1]
 
 
+def test_a_stream_that_takes_no_more_entries_is_replaced(deployment: Deployment) -> None:
+    (relayer,) = begun(deployment, 1)
+    service = deployment.verifier()
+    assert service.step()
+    token = deployment.sign_in("ada")
+    deployment.force_out("ada")
+    greatest = f"{2**64 - 1}-{2**64 - 1}"
+    deployment.redis.execute_command("XSETID", deployment.keys.stream, greatest)
+
+    relayer.beat()
+
+    assert service.step()
+    assert answer(service, token) == "forced out"
+
+
 def test_a_full_redis_is_no_forgery(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -265,7 +265,7 @@ def test_sqlite_in_memory_has_no_feed_for_services(make_host: MakeHost, redis_is
     assert (result.exit_code, "in memory" in result.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("url", ["", "localhost", "http://x", 5, "redis://x:port"])
+@pytest.mark.parametrize("url", ["", "localhost", "http://x", 5, "redis://x:port", "redis://x?a=b"])
 def test_an_invalid_redis_url_is_refused_at_the_start(
     make_host: MakeHost, sqlite_url: str, url: object
 ) -> None:

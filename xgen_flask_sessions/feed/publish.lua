@@ -24,8 +24,12 @@ for i = 6, #ARGV, FIELDS_PER_EVENT do
                             'id', ARGV[i + 1], 'kind', ARGV[i + 2], 'user', ARGV[i + 3],
                             'session', ARGV[i + 4], 'cut', ARGV[i + 5], 'until', ARGV[i + 6])
   if type(added) == 'table' and added.err then
-    -- A forged entry was there and was deleted: the stream takes greater ids only.
-    if string.find(added.err, 'equal or smaller', 1, true) then return {'altered', '', now} end
+    -- A forged entry was there and was deleted, or XSETID was called: the stream takes greater ids
+    -- only, and none after the greatest one.
+    if string.find(added.err, 'equal or smaller', 1, true)
+      or string.find(added.err, 'exhausted', 1, true) then
+      return {'altered', '', now}
+    end
     return added
   end
 end

@@ -86,7 +86,7 @@ class Keys(NamedTuple):
 def connect(redis_url: str) -> Any:
     """Return a client that waits at most :data:`~.redis_client.TIMEOUT_S` for Redis.
 
-    Its answers are bytes: not all that is in Redis need be text.
+    Its answers are bytes, whatever the URL's options are: not all that is in Redis need be text.
 
     :raises ConfigurationError: The driver is not installed, or the URL is invalid.
     """
@@ -100,12 +100,17 @@ def connect(redis_url: str) -> Any:
             "with the extra 'redis': pip install 'xgen-flask-sessions[redis]'"
         ) from error
     try:
-        return redis.Redis.from_url(redis_url, **options)
-    except ValueError:
+        client = redis.Redis.from_url(redis_url, **options)
+        pool = client.connection_pool
+        pool.connection_kwargs["decode_responses"] = False
+        pool.connection_class(**pool.connection_kwargs)  # raises for unknown options of the URL
+    except (ValueError, TypeError):
         # The value is not repeated: it may hold a password.
         raise ConfigurationError(
-            "The feed's Redis must be a URL such as 'redis://host:6379/0'."
+            "The feed's Redis must be a URL such as 'redis://host:6379/0', with options that "
+            "redis-py knows."
         ) from None
+    return client
 
 
 @contextmanager

@@ -39,7 +39,8 @@ class SQLite(Dialect):
         try:
             yield
         finally:
-            if not connection.closed:  # otherwise it has been returned, and another may use it
+            # A connection that was returned meanwhile may be another caller's now.
+            if not (connection.closed or connection.invalidated):
                 _reset_busy_timeout(connection.connection.dbapi_connection, connection.info)
 
     def begin_write(self, connection: sa.Connection) -> None:
@@ -113,9 +114,7 @@ def _set_busy_timeout(connection: sa.Connection, milliseconds: int) -> None:
 
 
 def _reset_busy_timeout(driver: Any, info: dict[str, Any]) -> None:
-    former = info.pop(_FORMER_WAIT, None)
-    if former is not None:
-        driver.execute(f"PRAGMA busy_timeout = {former}").close()
+    driver.execute(f"PRAGMA busy_timeout = {info.pop(_FORMER_WAIT)}").close()
 
 
 def _before_return(driver: Any, record: ConnectionPoolEntry) -> None:

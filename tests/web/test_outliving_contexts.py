@@ -146,6 +146,80 @@ def test_a_background_task_with_a_copied_context_is_checked(host: Host) -> None:
     assert seen == [IN, IN, OUT, OUT]
 
 
+def test_a_copied_context_that_checks_first_keeps_no_answer(host: Host) -> None:
+    """The request itself never asks for its user; the task in its context lasts longer."""
+    seen: list[Any] = []
+    begun, go_on = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def loop() -> None:
+        seen.append(who())
+        begun.set()
+        assert go_on.wait(20)
+        seen.append(who())
+
+    @host.app.get("/task")
+    def start() -> str:
+        threads.append(threading.Thread(target=copy_current_request_context(loop)))
+        threads[0].start()
+        assert begun.wait(20)
+        return "started"
+
+    user = host.add_user()
+    assert host.client().get("/task", headers=bearer(host.issue(user))).status_code == 200
+    host.force_logout(user)
+    go_on.set()
+    threads[0].join(20)
+
+    assert seen == [IN, OUT]
+
+
+def test_a_copied_context_of_an_event_keeps_no_answer(host: Host) -> None:
+    user = host.add_user()
+    seen: list[Any] = []
+
+    def loop() -> None:
+        seen.append(who())
+        host.force_logout(user)
+        seen.append(who())
+
+    with host.app.test_request_context(headers=bearer(host.issue(user))):
+        task: Callable[[], None] = copy_current_request_context(loop)
+    task()
+    assert seen == [IN, OUT]
+
+
+def test_a_sign_in_of_an_event_does_not_count_in_a_copied_context(host: Host) -> None:
+    user = host.add_user()
+    with host.app.test_request_context():
+        login_user(host.find_user(user))
+        assert current_user.is_authenticated
+        task = copy_current_request_context(who)
+    assert task() == OUT
+
+
+def test_a_context_that_is_kept_after_a_response_keeps_no_answer(host: Host) -> None:
+    """A host's function after the response, such as one of ``call_on_close``, asks again."""
+    user = host.add_user()
+    seen: list[Any] = []
+
+    @host.app.get("/late")
+    @token_required
+    def late() -> Response:
+        response = Response("in")
+
+        @copy_current_request_context
+        def close() -> None:
+            host.force_logout(user)
+            seen.append(who())
+
+        response.call_on_close(close)
+        return response
+
+    host.client().get("/late", headers=bearer(host.issue(user)), buffered=True)
+    assert seen == [OUT]
+
+
 @pytest.mark.parametrize("check", CHECKS)
 def test_a_stream_with_the_request_s_context_is_checked(
     host: Host, check: Callable[[Any], Any]

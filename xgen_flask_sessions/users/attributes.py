@@ -185,7 +185,7 @@ def to_flag(value: Any) -> bool | None:
     :returns: ``None`` for any other value. Python's ``bool()`` is true for a method, a coroutine,
         the text "N" and a list of roles.
     """
-    if isinstance(value, bool):
+    if value is True or value is False:
         return value
     if value is None:
         return False

@@ -72,6 +72,7 @@ class UserDirectory:
         self._keys = AccountKeys(model)
         self.targets: Final = Targets(model)
         """Finds the users that statements of the host will match."""
+        self._mark_name: Final = user_fields.account or user_fields.username
         self._login_attributes: set[str] | None = None
         """The attributes that ``get_id()`` read of the first user; ``None`` if unknown."""
         self._inserted: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -143,6 +144,15 @@ class UserDirectory:
         user = unwrap(user)
         return self._login_id(user) if hasattr(user, self.id_method) else self.id_of(user)
 
+    def account_of(self, user: Any) -> tuple[str, str | None]:
+        """Return the id and the mark of a row's account.
+
+        :param user: A row of the host's user table.
+        """
+        user = unwrap(user)
+        user_id = self._keys.find_text_of(user) or self.id_of(user)
+        return user_id, mark_of(getattr(user, self._mark_name))
+
     def mark_of(self, user: Any) -> str | None:
         """Return the mark of a user object's account; ``None`` for one that is no row."""
         if not isinstance(user, self._model):
@@ -212,10 +222,6 @@ class UserDirectory:
                 event.listen(
                     attribute, "set", _keep_former_value, active_history=True, propagate=True
                 )
-
-    @property
-    def _mark_name(self) -> str:
-        return self._fields.account or self._fields.username
 
     def read_mark(self, session: Session, user_id: str) -> str | None:
         """Return the mark in the database of an account, or ``None`` without its row.

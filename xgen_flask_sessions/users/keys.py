@@ -35,14 +35,18 @@ class AccountKeys:
         self.names: Final = [
             mapper.get_property_by_column(column).key for column in mapper.primary_key
         ]
+        self.is_composite: Final = len(self.names) > 1
+        """Whether the primary key has several columns."""
         self.attributes: Final[list[QueryableAttribute[Any]]] = [
             getattr(model, name) for name in self.names
         ]
 
-    @property
-    def is_composite(self) -> bool:
-        """Whether the primary key has several columns."""
-        return len(self.names) > 1
+    def find_text_of(self, user: Any) -> str | None:
+        """Return the account of a user object with a usual key, fast; ``None`` for any other."""
+        identity = instance_state(user).identity
+        if identity is None or self.is_composite:
+            return None
+        return str(identity[0]) if type(identity[0]) in (int, str) else None
 
     def text_of(self, user: Any) -> str:
         """Return the account of a user object.

@@ -36,8 +36,7 @@ class _Update(NamedTuple):
 def watch() -> None:
     """Watch the statements of every connection."""
     if not event.contains(sa.Engine, "before_execute", _before_execute):
-        event.listen(sa.Engine, "before_execute", _before_execute)
-        event.listen(sa.Engine, "after_execute", _after_execute)
+        event.listen(sa.Engine, "before_execute", _before_execute, retval=True)
 
 
 def _before_execute(
@@ -46,13 +45,20 @@ def _before_execute(
     rows: Any,
     row: Any,
     options: Mapping[str, Any],
+) -> tuple[Any, Any, Any]:
+    # With the return value, SQLAlchemy calls this function without a wrapper.
+    if getattr(statement, "is_update", False) or getattr(statement, "is_delete", False):
+        _note_change(connection, statement, rows or row or None, options)
+    return statement, rows, row
+
+
+def _note_change(
+    connection: sa.Connection, statement: Any, rows: Any, options: Mapping[str, Any]
 ) -> None:
-    if not (getattr(statement, "is_update", False) or getattr(statement, "is_delete", False)):
-        return
     state = find_state()
     if state is None or HANDLED in options or _is_of_flush(state, options):
         return
-    change = change_of(state, statement, rows or row or None)
+    change = change_of(state, statement, rows)
     if change is None or not _is_users_database(state, connection):
         return
     if not _holds_tables(state, connection):
@@ -66,6 +72,8 @@ def _before_execute(
         if statement.is_delete:
             change.finish(state, session, user_ids, before)
             return
+    if not event.contains(connection, "after_execute", _after_execute):
+        event.listen(connection, "after_execute", _after_execute)
     connection.info[_PENDING] = _Update(statement, change, user_ids, before)
 
 

@@ -27,7 +27,8 @@ def find(token: VerifiedToken, load: Loader | None) -> Any:
     :raises DenylistUnavailable: The database does not answer.
     """
     state = get_state()
-    _require_database(state)
+    if state.watch is not None:  # otherwise the database just checked the token
+        state.transactions.reachability.require()
     if load is None:
         user = state.users.get(token.user_id)
         if user is not None and state.users.login_id_of(user) != token.login_id:
@@ -41,7 +42,7 @@ def find(token: VerifiedToken, load: Loader | None) -> Any:
         raise UserInactive
     if not state.users.is_active(user):
         raise UserInactive
-    if state.users.is_row(user) and not is_account(user, token):
+    if state.users.is_row(user) and not _is_row_of(state, user, token):
         raise SessionRevoked(user_id=token.user_id)
     return user
 
@@ -54,7 +55,8 @@ def require_active(user_id: str, load: Loader | None) -> None:
     :raises DenylistUnavailable: The database does not answer.
     """
     state = get_state()
-    _require_database(state)
+    if state.watch is not None:
+        state.transactions.reachability.require()
     user = state.users.get(user_id)
     if user is None and load is not None:  # it may know users that are in no table
         user = load(user_id)
@@ -68,11 +70,15 @@ def is_account(user: Any, token: VerifiedToken) -> bool:
     :raises DenylistUnavailable: The database does not answer.
     """
     state = get_state()
-    if not state.users.is_row(user):
-        return state.users.login_id_of(user) == token.login_id
-    if state.users.id_of(user) != token.user_id:
+    if state.users.is_row(user):
+        return _is_row_of(state, user, token)
+    return state.users.login_id_of(user) == token.login_id
+
+
+def _is_row_of(state: State, user: Any, token: VerifiedToken) -> bool:
+    user_id, mark = state.users.account_of(user)
+    if user_id != token.user_id:
         return False
-    mark = state.users.mark_of(user)
     return mark == token.account_mark or None in (mark, token.account_mark) or _is_same(token)
 
 
@@ -88,8 +94,3 @@ def _is_same(token: VerifiedToken) -> bool:
     except SQLAlchemyError as error:
         raise DenylistUnavailable from error
     return status is not None and mark is not None and status.account_mark in (None, mark)
-
-
-def _require_database(state: State) -> None:
-    if state.watch is not None:  # otherwise the database just checked the token
-        state.transactions.reachability.require()

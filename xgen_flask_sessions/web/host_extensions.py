@@ -6,15 +6,15 @@ import importlib.util
 import threading
 from collections.abc import Iterable
 
-from flask import Flask
+from flask import Flask, Response
 
 from ..runtime import notice_fork, reset_after_fork
 from ..state import get_state
-from . import refusals, request_scope
+from . import login_browser, login_recorder, refusals, request_scope
 from .host_header import require_usable_host
 from .host_routes import require_free_paths, warn_of_paths
 from .host_set_up import require_set_up
-from .login_bridge import LoginBridge, begin_request
+from .login_bridge import LoginBridge
 from .login_views import warn_of_wrong
 
 
@@ -50,16 +50,24 @@ class HostExtensions:
         """Adapt now, and register the second time."""
         self._adapt()
         refusals.watch(self._app)
-        request_scope.watch(self._app)
         # Before the host's functions, which may read current_user.
         self._app.before_request_funcs.setdefault(None, []).insert(0, self._before_request)
+        self._app.after_request(self._after_request)
+
+    def _after_request(self, response: Response) -> Response:
+        noted = request_scope.end()
+        if noted is not None and self._login is not None:
+            return login_recorder.record(noted, response)
+        return response
 
     def _before_request(self) -> None:
-        require_usable_host()
+        current = request_scope.get_request()
+        request_scope.begin(current)
+        require_usable_host(current)
         if not self._is_complete:
             self._complete()
-        if self._login is not None:
-            begin_request()
+        if self._login is not None and "HTTP_COOKIE" in current.environ:
+            login_browser.drop_unreadable_remember_cookie()
 
     def _complete(self) -> None:
         notice_fork()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flask import Request
 from werkzeug.exceptions import BadHost, SecurityError
 
 from .request_scope import get_request
@@ -15,12 +16,12 @@ def is_host_usable() -> bool:
     return not isinstance(get_request().routing_exception, BadHost | SecurityError)
 
 
-def require_usable_host() -> None:
-    """Refuse the current request before a function of the application makes a URL for its host.
+def require_usable_host(current: Request) -> None:
+    """Refuse a request before a function of the application makes a URL for its host.
 
+    :param current: The current request.
     :raises BadRequest: The ``Host`` header is malformed, or not trusted.
     """
-    current = get_request()
     error = current.routing_exception
     if error is not None and isinstance(error, BadHost | SecurityError):
         raise error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Flask, Request, current_app, g, request
+from flask import Flask, Request, current_app, request
 from flask_login import AUTH_HEADER_NAME, LoginManager, current_user, user_unauthorized
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -198,17 +198,6 @@ def require_user() -> Any:
     if result.token is not None and not holders.is_account(user, result.token):
         raise TokenInvalid("The token is another user's than the session.")
     return user
-
-
-def begin_request() -> None:
-    """Make Flask-Login look for the current request's user, in all ways.
-
-    It caches the user in ``g``, which outlives a request if a context stays open. With a remember
-    cookie, even an unreadable one, it does not call the request loader.
-    """
-    g._get_current_object().pop("_login_user", None)
-    if "HTTP_COOKIE" in request.environ:
-        login_browser.drop_unreadable_remember_cookie()
 
 
 def _user_of_token(load: holders.Loader | None) -> Any | None:

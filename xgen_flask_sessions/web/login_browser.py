@@ -84,8 +84,9 @@ def tokens_held() -> list[str]:
 def drop_unreadable_remember_cookie() -> None:
     """Make Flask-Login ignore and remove a remember cookie that cannot be decoded.
 
-    It may be from another application on this host. One that is signed with a key of
-    ``SECRET_KEY_FALLBACKS``, which Flask-Login does not read, is signed anew instead.
+    Flask-Login calls no request loader if there is one. It may be from another application on this
+    host. One that is signed with a key of ``SECRET_KEY_FALLBACKS``, which Flask-Login does not
+    read, is signed anew instead.
     """
     name = _remember_cookie_name()
     cookie = request.cookies.get(name)

@@ -38,7 +38,14 @@ from . import login_browser
 from .cookie import unset_cookie
 from .failures import note_failure
 from .problems import refuse
-from .request_scope import PendingLogin, note_user_loaded, request_state
+from .request_scope import (
+    PendingLogin,
+    RequestState,
+    find_request_state,
+    note_user_loaded,
+    request_scope,
+    request_state,
+)
 
 _ONLY_HERE: Final = "You are signed out in this browser, but that could not be recorded."
 
@@ -47,14 +54,17 @@ def watch(app: Flask) -> None:
     """Record the sign-ins and sign-outs of Flask-Login in *app*."""
     user_logged_in.connect(_note_login, app)
     user_logged_out.connect(_note_logout, app)
-    app.after_request(_record)
 
 
 def is_signing_in(login_id: str) -> bool:
     """Return whether the current request signed that user in by ``login_user()``."""
-    pending = request_state().pending
-    if pending is None or pending.user_id is None:
+    current = find_request_state()
+    if current is None or current.pending is None or current.pending.user_id is None:
         return False
+    # Without a dispatch, it is never recorded: a copy of the context must not rely on it.
+    if not (current.is_dispatched or request_scope().has_pending):
+        return False
+    pending = current.pending
     return (pending.identity.login_id or pending.user_id) == login_id
 
 
@@ -103,12 +113,16 @@ def _get_pending() -> PendingLogin:
     current = request_state()
     if current.pending is None:
         current.pending = PendingLogin(get_state())
+    request_scope().has_pending = True
     return current.pending
 
 
-def _record(response: Response) -> Response:
-    """Record the request's sign-in and sign-outs; undo a sign-in that cannot be recorded."""
-    current = request_state()
+def record(current: RequestState, response: Response) -> Response:
+    """Record the request's sign-in and sign-outs; undo a sign-in that cannot be recorded.
+
+    :param current: The state of the current request.
+    :returns: The response to send.
+    """
     if current.pending is not None:
         pending, current.pending = current.pending, None
         return _settle(pending, response)

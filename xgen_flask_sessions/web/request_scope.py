@@ -69,16 +69,11 @@ class PendingLogin:
 class RequestState:
     """The state of one request, which copies of its context share."""
 
-    __slots__ = ("forgotten", "home", "outlives_request", "pending")
+    __slots__ = ("forgotten", "is_dispatched", "pending")
 
-    def __init__(self, current: Request, home: int) -> None:
-        self.home = home
-        """The identity of the ``g`` of the request's own context."""
-        self.outlives_request = current.environ.get("HTTP_UPGRADE", "").lower() == "websocket"
-        """Whether its contexts serve more than one request, so that no answer may be kept.
-
-        They do for a web socket, and after the request's end: in a stream and a background task.
-        """
+    def __init__(self, *, is_dispatched: bool) -> None:
+        self.is_dispatched = is_dispatched
+        """Whether Flask dispatches the request, so that :attr:`pending` is recorded at its end."""
         self.pending: PendingLogin | None = None
         """The sign-in and sign-outs to record at the end of the request."""
         self.forgotten = False
@@ -88,65 +83,85 @@ class RequestState:
 class RequestScope:
     """The state of one request in one context."""
 
-    __slots__ = ("is_asking_host", "outcome", "request", "state")
+    __slots__ = (
+        "has_pending",
+        "is_asking_host",
+        "is_dispatched",
+        "keeps_outcome",
+        "outcome",
+        "request",
+    )
 
-    def __init__(self, current: Request, state: RequestState) -> None:
+    def __init__(self, current: Request, *, is_dispatched: bool) -> None:
         self.request = current
-        self.state = state
+        self.is_dispatched = is_dispatched
+        """Whether Flask dispatches the request in this context, not in a copy of it."""
+        self.keeps_outcome = is_dispatched and not _is_web_socket(current)
+        """Whether the context serves one request only: until the response, if Flask dispatches it.
+
+        A web socket serves many events. A stream, a background task with a copied context, and a
+        context that the host pushed itself may last for any time.
+        """
         self.outcome: Outcome | None = None
         """The outcome of the last check of the token."""
+        self.has_pending = False
+        """Whether ``login_user()`` or ``logout_user()`` was called in this context."""
         self.is_asking_host = False
         """Whether a callback of the host is running."""
 
 
+def _is_web_socket(current: Request) -> bool:
+    environ = current.environ
+    return "HTTP_UPGRADE" in environ and environ["HTTP_UPGRADE"].lower() == "websocket"
+
+
+def find_request_state() -> RequestState | None:
+    """Return the state of the current request, or ``None`` if nothing was noted in it."""
+    return get_request().__dict__.get(_STATE)
+
+
 def request_state() -> RequestState:
     """Return the state of the current request."""
-    return _state_of(get_request(), _get_g())
-
-
-def _state_of(current: Request, own: Any) -> RequestState:
-    attributes = current.__dict__
+    scope = request_scope()
+    attributes = scope.request.__dict__
     state: RequestState | None = attributes.get(_STATE)
     if state is None:
-        state = attributes[_STATE] = RequestState(current, id(own))
+        state = attributes[_STATE] = RequestState(is_dispatched=scope.is_dispatched)
     return state
 
 
 def request_scope() -> RequestScope:
     """Return the state of the current request in the current context."""
-    current, own = get_request(), _get_g()
-    held = own.__dict__
+    current, held = get_request(), _get_g().__dict__
     scope: RequestScope | None = held.get(_SCOPE)
     if scope is None or scope.request is not current:
-        scope = held[_SCOPE] = RequestScope(current, _state_of(current, own))
+        scope = held[_SCOPE] = RequestScope(current, is_dispatched=False)
     return scope
+
+
+def begin(current: Request) -> None:
+    """Begin the state of a request that Flask dispatches, in its own context.
+
+    Flask-Login shall look its user up anew: ``g`` outlives a request if a context stays open.
+    """
+    held = _get_g().__dict__
+    held[_SCOPE] = RequestScope(current, is_dispatched=True)
+    held.pop(_LOGIN_USER, None)
+
+
+def end() -> RequestState | None:
+    """Keep no outcome from now on: the response is made.
+
+    :returns: The state of the current request, if anything was noted in it.
+    """
+    scope = request_scope()
+    scope.keeps_outcome = False
+    return scope.request.__dict__.get(_STATE)
 
 
 def note_user_loaded() -> None:
     """Note that Flask-Login's cached user is the current request's."""
     _get_g().__dict__[_LOADED_FOR] = get_request()
-
-
-def watch(app: Flask) -> None:
-    """Forget the state of each request of *app* at the request's end."""
-    app.teardown_request(_forget)
-
-
-def _forget(_: BaseException | None) -> None:
-    current, own = get_request(), _get_g()
-    state: RequestState | None = current.__dict__.get(_STATE)
-    if state is None:
-        return
-    if state.home == id(own):
-        state.outlives_request = True
-        state.pending = None
-    held = own.__dict__
-    scope = held.get(_SCOPE)
-    if scope is not None and scope.request is current:
-        del held[_SCOPE]
-    if held.get(_LOADED_FOR) is current:
-        del held[_LOADED_FOR]
-        held.pop(_LOGIN_USER, None)
 
 
 def refresh_current_user(app: Flask) -> None:
@@ -174,4 +189,5 @@ def _is_current(held: Any) -> bool:
     loaded_for = held.__dict__.get(_LOADED_FOR)
     if loaded_for is None:  # set by the host
         return True
-    return loaded_for is get_request() and not request_state().outlives_request
+    scope = request_scope()
+    return loaded_for is scope.request and scope.keeps_outcome

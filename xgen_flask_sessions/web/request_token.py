@@ -44,13 +44,14 @@ def outcome() -> Outcome:
     """Return the outcome for the current request's token, checking it at the first call."""
     scope = request_scope()
     kept = scope.outcome
-    if kept is not None and not (scope.state.outlives_request and _may_change(kept)):
+    if kept is not None and (scope.keeps_outcome or not _may_change(kept)):
         return kept
     state = get_state()
     source = None
     try:
         tokens, source, login_id = _find_tokens(scope.request, state)
-        verified = _verify(state, tokens)
+        verify = state.checker.verify
+        verified = verify(tokens[0]) if len(tokens) == 1 else _verify_one_of(verify, tokens)
         if login_id is not None:
             _require_login(verified, login_id)
         result = Outcome(verified, None, source)
@@ -123,7 +124,7 @@ def _require_login(verified: VerifiedToken, login_id: str) -> None:
         raise TokenInvalid("The sign-in is another user's.")
 
 
-def _verify(state: State, tokens: list[str]) -> VerifiedToken:
+def _verify_one_of(verify: Callable[[str], VerifiedToken], tokens: list[str]) -> VerifiedToken:
     """Return the valid one of the tokens in cookies of one name.
 
     Another site on the same domain can set a cookie of the same name, for a path or for the whole
@@ -132,14 +133,12 @@ def _verify(state: State, tokens: list[str]) -> VerifiedToken:
     :raises TokenAmbiguous: There are tokens of several users.
     :raises XgenSessionsError: No token is valid.
     """
-    if len(tokens) == 1:
-        return state.checker.verify(tokens[0])
     if len(tokens) > _MOST_COOKIES:
         raise TokenAmbiguous(_SEVERAL_COOKIES)
     valid, refusals = [], []
     for token in tokens:
         try:
-            valid.append(state.checker.verify(token))
+            valid.append(verify(token))
         except AuthenticationError as error:
             refusals.append(error)
     if len({token.user_id for token in valid}) > 1:

@@ -18,6 +18,7 @@ from flask import (
     current_app,
     flash,
     g,
+    has_request_context,
     jsonify,
     redirect,
     request,
@@ -26,7 +27,9 @@ from flask import (
 )
 from flask.views import MethodView, View
 from flask_admin import Admin, AdminIndexView, BaseView, expose
+from flask_caching import Cache
 from flask_login import current_user, logout_user
+from werkzeug.local import LocalProxy
 
 from tests.support.databases import MakeHost
 from tests.support.doctor import examine, paths
@@ -141,6 +144,48 @@ def by_login_required_within(function: Any) -> Any:
         return flask_login.login_required(function)(*args, **kwargs)
 
     return decorated
+
+
+def _signed_in_user() -> Any:
+    return current_user if has_request_context() and current_user.is_authenticated else None
+
+
+signed_in_user: Any = LocalProxy(_signed_in_user)
+
+
+def by_a_proxy_without_an_object_now(function: Any) -> Any:
+    @wraps(function)
+    def decorated(*args: Any, **kwargs: Any) -> Any:
+        if not signed_in_user:
+            abort(401)
+        return function(*args, **kwargs)
+
+    return decorated
+
+
+def by_an_own_decorator_within(function: Any) -> Any:
+    """As where a header chooses one of several checks."""
+
+    @wraps(function)
+    def decorated(*args: Any, **kwargs: Any) -> Any:
+        if request.headers.get("X-Verify"):
+            return by_verify(function)(*args, **kwargs)
+        return require_role("any")(function)(*args, **kwargs)
+
+    return decorated
+
+
+def by_a_function_that_calls_the_view(function: Any) -> Any:
+    @wraps(function)
+    def decorated(*args: Any, **kwargs: Any) -> Any:
+        return _run_for_user(function, *args, **kwargs)
+
+    return decorated
+
+
+def _run_for_user(function: Any, *args: Any, **kwargs: Any) -> Any:
+    _require_user()
+    return function(*args, **kwargs)
 
 
 class RequireUser:
@@ -295,6 +340,9 @@ GUARDED: list[Add] = [
     decorated(by_a_function_it_calls),
     decorated(by_an_attribute_that_anonymous_users_lack),
     decorated(by_login_required_within),
+    decorated(by_a_proxy_without_an_object_now),
+    decorated(by_an_own_decorator_within),
+    decorated(by_a_function_that_calls_the_view),
     decorated(RequireUser),
     before(except_public_endpoints),
     before(except_public_paths),
@@ -444,6 +492,16 @@ def that_calls_first(function: Any) -> Any:
     return wrapper
 
 
+def that_applies_one_which_only_notes(function: Any) -> Any:
+    @wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if request.headers.get("X-Verify"):
+            return by_verify(function)(*args, **kwargs)
+        return that_only_notes(function)(*args, **kwargs)
+
+    return wrapper
+
+
 def with_an_open_rule(app: Flask) -> dict[str, Any]:
     class Page(BaseView):  # type: ignore[misc]
         @expose("/")  # type: ignore[untyped-decorator]
@@ -470,6 +528,7 @@ UNGUARDED: list[Add] = [
     decorated(that_only_notes),
     decorated(that_refuses_users),
     decorated(that_calls_first),
+    decorated(that_applies_one_which_only_notes),
     with_an_open_rule,
 ]
 
@@ -671,6 +730,21 @@ class TestNames:
         assert all("/x" not in paths(findings, code) for code in findings)
         assert full in findings["routes-guarded"]["meaning"]
         assert "guards-unknown" not in findings
+
+    def test_may_be_those_of_decorators_of_other_packages_which_are_not_read(
+        self, make_host: MakeHost, sqlite_url: str
+    ) -> None:
+        def add(app: Flask) -> None:
+            cached = Cache(app, config={"CACHE_TYPE": "SimpleCache"}).cached()
+            app.add_url_rule("/x", "x", cached(view))
+
+        name = "flask_caching.Cache.cached"
+        unnamed = examine(made(make_host, sqlite_url, add))["routes-unchecked"]
+        named = examine(made(make_host, sqlite_url, add, XGEN_SESSIONS_GUARDS=[name]))
+
+        assert unnamed["meaning"].endswith(f"may check the caller: {name} (1).")
+        assert name in named["routes-guarded"]["meaning"]
+        assert "/x" not in paths(named, "routes-unchecked")
 
     def test_that_are_in_front_of_no_route_are_reported(
         self, make_host: MakeHost, sqlite_url: str

@@ -15,8 +15,9 @@ from types import FunctionType, MethodType
 from typing import Any, Final, Literal
 
 from xgen_flask_sessions.cli.doctor import known
-from xgen_flask_sessions.cli.doctor.following import Admitted, Foreign, Reader, tree_of
-from xgen_flask_sessions.cli.doctor.known import Caller, Raised, TooMuch
+from xgen_flask_sessions.cli.doctor.following import Foreign, Reader, tree_of
+from xgen_flask_sessions.cli.doctor.known import Caller, Raised
+from xgen_flask_sessions.cli.doctor.statements import Local
 
 Role = Literal["wrapper", "before", "predicate", "view"]
 
@@ -88,13 +89,17 @@ def _unbound(function: Any) -> tuple[FunctionType | None, tuple[Any, ...]]:
 def _is_admitted(reader: Reader, plain: FunctionType, bound: tuple[Any, ...], role: Role) -> bool:
     """Follow one path; return whether it admits the caller."""
     try:
-        value = reader.call(plain, bound)
-    except (Admitted, TooMuch, RecursionError):
-        return True
+        return _admits(reader, reader.call(plain, bound), role)
     except Raised:
         return False
+    except Exception:  # it calls the decorated function, or cannot be followed to its end
+        return True
+
+
+def _admits(reader: Reader, value: Any, role: Role) -> bool:
+    """Return whether a function that returns *value* admits the caller."""
     if role == "wrapper":
-        return value is known.INNER
+        return value is known.INNER or isinstance(value, Local)
     if role == "before":
         return value is None or value is known.UNKNOWN
     if role == "predicate":

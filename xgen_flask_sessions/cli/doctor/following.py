@@ -25,7 +25,7 @@ from werkzeug.local import LocalProxy
 
 from xgen_flask_sessions.cli.doctor import known
 from xgen_flask_sessions.cli.doctor.known import UNKNOWN, Caller, Raised, TooMuch, is_known
-from xgen_flask_sessions.cli.doctor.statements import Frame, Function
+from xgen_flask_sessions.cli.doctor.statements import Frame, Function, Local
 from xgen_flask_sessions.errors import TokenMissing
 from xgen_flask_sessions.web import request_token
 
@@ -148,9 +148,12 @@ class Reader:
         names.update(zip(positional, arguments, strict=False))
         given = keywords or {}
         names.update((name, given[name]) for name in parameters if name in given)
+        return self._within(lambda: Frame(self, names, function.__globals__).run(tree))
+
+    def _within(self, follow: Callable[[], Any]) -> Any:
         self._depth += 1
         try:
-            return Frame(self, names, function.__globals__).run(tree)
+            return follow()
         finally:
             self._depth -= 1
 
@@ -176,7 +179,7 @@ class Reader:
         return value
 
     def _proxied(self, proxy: Any) -> Any:
-        target = object.__getattribute__(proxy, "__wrapped__")
+        target = object.__getattribute__(proxy, "_LocalProxy__wrapped")  # without calling it
         return self._call_host(target, ()) if isinstance(target, FunctionType) else UNKNOWN
 
     def attribute(self, owner: Any, name: str) -> Any:
@@ -236,9 +239,10 @@ class Reader:
         if known.is_one_of(function, known.VERIFYING):
             self.asks = True
             raise Raised(TokenMissing)
-        if known.is_one_of(known.INNER, [*arguments, *keywords.values()]):
+        result = self._result(function, arguments, keywords)
+        if result is UNKNOWN and known.is_one_of(known.INNER, [*arguments, *keywords.values()]):
             return known.INNER  # such as current_app.ensure_sync(view)
-        return self._result(function, arguments, keywords)
+        return result
 
     def _note_foreign(self, function: Any) -> None:
         name = self._foreign(function)
@@ -247,6 +251,10 @@ class Reader:
             raise Raised(None)
 
     def _result(self, function: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        if isinstance(function, Local):
+            if self._depth >= _MOST_DEPTH:
+                raise TooMuch
+            return self._within(lambda: function.call(self, arguments, keywords))
         plain = getattr(function, "__func__", function)
         try:
             answer = known.ANSWERS.get(plain)
@@ -304,6 +312,8 @@ class Reader:
         if value is known.TOKEN:
             return False
         if known.is_one_of(value, (known.INNER, known.ANSWER, known.REDIRECT, known.CHECKED)):
+            return True
+        if isinstance(value, Local):
             return True
         if isinstance(value, known.Mark):
             return self.decisions.take()

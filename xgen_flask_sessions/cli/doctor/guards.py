@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,6 +35,8 @@ Strength = Literal["checked", "guarded", "door", "none"]
 
 _STRENGTHS: Final[tuple[Strength, ...]] = ("checked", "guarded", "door", "none")
 _LOGIN_CHECKS: Final = (login_required, flask_login.fresh_login_required)
+_NO_GUARDS: Final = ("flask", "flask_admin", "flask_login", __name__.partition(".")[0])
+"""Packages whose decorators are known."""
 _VIEW_NAMES: Final = ("f", "fn", "func", "function", "view", "view_func", "wrapped", "method")
 
 
@@ -199,6 +202,18 @@ def layers_of(function: Any) -> Iterator[Any]:
             function = function.func
         else:
             function = getattr(function, "__wrapped__", None) or _wrapped_unnamed(function)
+
+
+def unread_decorators(view: Any, app: Flask) -> Iterator[str]:
+    """Yield the names of a view's decorators that other packages made and that are not read."""
+    for layer in layers_of(view):
+        plain = getattr(layer, "__func__", layer)
+        if not isinstance(plain, FunctionType) or is_of_the_host(plain, app):
+            continue
+        package = str(plain.__globals__.get("__name__", "")).partition(".")[0]
+        is_wrapper = "<locals>" in plain.__code__.co_qualname
+        if is_wrapper and package not in _NO_GUARDS and package not in sys.stdlib_module_names:
+            yield _name(layer)
 
 
 def _as_function(layer: Any) -> Any:

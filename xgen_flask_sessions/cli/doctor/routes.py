@@ -9,6 +9,7 @@ view's blueprint. A check does not count for ``OPTIONS`` if it admits preflights
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -28,6 +29,7 @@ from xgen_flask_sessions.cli.doctor.guards import (
     Place,
     layers_of,
     strongest,
+    unread_decorators,
 )
 from xgen_flask_sessions.cli.terminal import counted
 from xgen_flask_sessions.web.login_bridge import LoginBridge
@@ -57,6 +59,7 @@ def examine_routes(
     routes: dict[RouteStatus, list[Route]] = {status: [] for status in get_args(RouteStatus)}
     doors: dict[Door, list[Route]] = {}
     names: set[str] = set()
+    unread: Counter[str] = Counter()
     for rule in app.url_map.iter_rules():
         view = app.view_functions.get(rule.endpoint)
         if view is None or rule.build_only:
@@ -69,7 +72,9 @@ def examine_routes(
                 doors.setdefault(check.door, []).append(found)
             if status == "guarded":
                 names.add(check.name)
-    yield from _report(routes, sorted(names))
+            if status == "unchecked":
+                unread.update(set(unread_decorators(view, app)))
+    yield from _report(routes, sorted(names), unread)
     yield from map(_report_door, doors, doors.values())
     yield from _report_unused(set(guards) - survey.guards.used_names)
 
@@ -132,7 +137,9 @@ def _report_unused(names: Collection[str]) -> Iterator[Finding]:
         )
 
 
-def _report(routes: dict[RouteStatus, list[Route]], guards: list[str]) -> Iterator[Finding]:
+def _report(
+    routes: dict[RouteStatus, list[Route]], guards: list[str], unread: Counter[str]
+) -> Iterator[Finding]:
     yield Finding(
         level="ok",
         code="routes-checked",
@@ -166,13 +173,22 @@ def _report(routes: dict[RouteStatus, list[Route]], guards: list[str]) -> Iterat
             level="warning",
             code="routes-unchecked",
             meaning=f"{counted(len(routes['unchecked']), 'route')} without a check: every caller "
-            "gets in, even after a force logout.",
+            f"gets in, even after a force logout.{_describe_unread(unread)}",
             mend="Put @token_required or @login_required (which admit OPTIONS) directly above the "
             "function, or give the view of Flask-Admin an is_accessible(). If it is meant to be "
             "open, mark it with @open_to_all or name it with --open; if it has a check that "
-            "doctor does not recognize, mark the check with @guarded_by.",
+            "doctor does not recognize, mark the check with @guarded_by, or name it in "
+            "XGEN_SESSIONS_GUARDS.",
             routes=_sorted(routes["unchecked"]),
         )
+
+
+def _describe_unread(unread: Counter[str]) -> str:
+    """Return a sentence about decorators of other packages, each with the number of its routes."""
+    if not unread:
+        return ""
+    names = ", ".join(f"{name} ({number})" for name, number in unread.most_common())
+    return f" Decorators of other packages were not read, and may check the caller: {names}."
 
 
 def _sorted(routes: list[Route]) -> tuple[Route, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from xgen_flask_sessions.cli.doctor import known
@@ -27,6 +28,23 @@ class _Break(Exception):
 
 class _Continue(Exception):
     """``continue``."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Local:
+    """A function that another one defines, with the names around it."""
+
+    tree: ast.FunctionDef | ast.AsyncFunctionDef
+    names: dict[str, Any]
+    module: dict[str, Any]
+
+    def call(self, values: Values, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """Follow one path through the function, and return its value."""
+        positional = [each.arg for each in (*self.tree.args.posonlyargs, *self.tree.args.args)]
+        parameters = [*positional, *(each.arg for each in self.tree.args.kwonlyargs)]
+        given = dict(zip(positional, arguments, strict=False)) | dict(keywords)
+        own = {name: given.get(name, UNKNOWN) for name in parameters}
+        return Frame(values, {**self.names, **own}, self.module).run(self.tree)
 
 
 class Values(Protocol):
@@ -190,10 +208,18 @@ class Frame:
 
     _trystar = _match
 
-    def _functiondef(self, statement: ast.stmt) -> None:
-        self._names[statement.name] = UNKNOWN  # type: ignore[attr-defined]
+    def _functiondef(self, statement: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        function: Any = Local(statement, self._names, self._module)
+        for decorator in reversed(statement.decorator_list):
+            if not isinstance(decorator, ast.Call):  # such as @wraps(function)
+                made = self._values.called(self._value(decorator), [function], {})
+                function = function if made is UNKNOWN else made
+        self._names[statement.name] = function
 
-    _asyncfunctiondef = _classdef = _functiondef
+    _asyncfunctiondef = _functiondef
+
+    def _classdef(self, statement: ast.ClassDef) -> None:
+        self._names[statement.name] = UNKNOWN
 
     def _import(self, statement: ast.Import) -> None:
         for alias in statement.names:

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.docs.blocks import PYTHON, ROOT
+from tests.support.databases import require_service
 from tests.support.eventually import eventually
 from tests.support.hosts import PATIENT
 from tests.support.ports import free_port
@@ -143,8 +144,8 @@ def test_the_guide_has_a_command_of_each_server() -> None:
 
 def test_nginx_accepts_the_configuration(tmp_path: Path) -> None:
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if nginx is None:
-        pytest.skip("nginx is not installed")
+    require_service(None if nginx else "nginx is not installed")
+    assert nginx
     (server,) = re.findall(r"```nginx\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     (tmp_path / "server.conf").write_text(server.replace("443 ssl", str(free_port())))
     (tmp_path / "nginx.conf").write_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -25,9 +26,9 @@ from tests.support.databases import (
     require_service,
 )
 from tests.support.hosts import Account, Host, User, make_app
+from tests.support.kept import keep_compiled
 from tests.support.private_server import PrivateServer
 from tests.support.server_kinds import KINDS
-from tests.support.templates import keep_compiled
 from tests.support.tracing import install_in_turn
 from xgen_flask_sessions.connections import redis_client
 
@@ -51,6 +52,12 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the slow modules first: at the end, they would keep one worker busy alone."""
     items.sort(key=lambda item: not hasattr(item.getparent(pytest.Module).obj, "pytestmark"))  # type: ignore[union-attr]
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from searching all that the imports made, time and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

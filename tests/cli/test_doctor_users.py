@@ -150,11 +150,31 @@ def test_a_property_that_says_neither_yes_nor_no_is_a_problem(database_url: str)
 
 
 @on_sqlite
-@pytest.mark.parametrize("fields", [None, UserFields(active=None)])
-def test_a_column_that_blocks_users_and_is_not_read_is_a_warning(
-    database_url: str, fields: UserFields | None
+@pytest.mark.parametrize("constant", [True, property(lambda self: True)])
+def test_a_constant_that_makes_every_user_a_superuser_is_a_warning(
+    database_url: str, constant: Any
 ) -> None:
-    model = make_model(disabled=mapped_column(sa.Boolean))
+    with make_member_host(database_url, make_model(is_superuser=constant)) as host:
+        host.add_user()
+
+        assert examine(host.app)["superuser-constant"]["level"] == "warning"
+
+
+@on_sqlite
+def test_a_user_that_is_never_authenticated_is_a_problem(database_url: str) -> None:
+    with make_member_host(database_url, make_model(is_authenticated=False), screen=False) as host:
+        host.add_user()
+
+        assert "authenticated-false" in problems(host)
+
+
+@on_sqlite
+@pytest.mark.parametrize("fields", [None, UserFields(active=None)])
+@pytest.mark.parametrize("column", ["disabled", "deleted_at", "status"])
+def test_a_column_that_blocks_users_and_is_not_read_is_a_warning(
+    database_url: str, column: str, fields: UserFields | None
+) -> None:
+    model = make_model(**{column: mapped_column(sa.Boolean)})
     with make_member_host(database_url, model, fields, screen=False) as host:
         found = examine(host.app)
 

@@ -17,7 +17,9 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.ext.associationproxy import association_proxy
 from sqlalchemy.ext.hybrid import hybrid_method, hybrid_property
 from sqlalchemy.orm import (
+    Mapped,
     column_property,
+    declared_attr,
     deferred,
     mapped_column,
     query_expression,
@@ -281,6 +283,78 @@ def test_a_constant_is_active_hides_a_column_as_well(database_url: str, constant
 
     with (
         pytest.raises(ConfigurationError, match=r"UserFields\(active='active'\)"),
+        make_member_host(database_url, model, screen=False),
+    ):
+        pass
+
+
+HIDDEN: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
+    "text": (lambda: {"active": mapped_column(sa.String(1))}, "define is_active as a property"),
+    "enum": (lambda: {"enabled": mapped_column(sa.Enum(Rank))}, "define is_active as a property"),
+    "numeric": (lambda: {"active": mapped_column(sa.Numeric(1))}, r"UserFields\(active='active'"),
+    "type decorator": (lambda: {"active": mapped_column(YesNo)}, r"UserFields\(active='active'"),
+    "hybrid": (
+        lambda: {"level": level(), "active": hybrid_property(is_boss)},
+        r"UserFields\(active='active'",
+    ),
+    "renamed": (
+        lambda: {"usable": mapped_column("is_active", sa.Boolean)},
+        r"UserFields\(active='usable'",
+    ),
+    "cached constant": (
+        lambda: {
+            "active": mapped_column(sa.Boolean),
+            "is_active": functools.cached_property(lambda self: True),
+        },
+        r"UserFields\(active='active'",
+    ),
+}
+"""Attributes that a constant ``is_active`` hides, and a part of the message."""
+
+
+@on_sqlite
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_an_attribute_of_any_kind_that_is_active_hides_stops_the_start(
+    database_url: str, kind: str
+) -> None:
+    make, advice = HIDDEN[kind]
+    with (
+        pytest.raises(ConfigurationError, match=advice),
+        make_member_host(database_url, make_model(**make()), screen=False),
+    ):
+        pass
+
+
+@on_sqlite
+def test_a_time_called_active_is_no_answer(database_url: str) -> None:
+    model = make_model(active=mapped_column(sa.DateTime))
+
+    with make_member_host(database_url, model, screen=False) as host:
+        host.issue(host.add_user())
+
+
+class OnlyAnnotated:
+    is_active: Mapped[bool]
+
+
+class ByFunction:
+    @declared_attr
+    def is_active(self) -> Mapped[bool]:
+        return mapped_column(sa.Boolean)
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "mixin", [type("Plain", (), {"is_active": level()}), OnlyAnnotated, ByFunction]
+)
+def test_a_mixin_s_column_behind_flask_login_s_mixin_stops_the_start(
+    database_url: str, mixin: type[Any]
+) -> None:
+    model = make_model(UserMixin, mixin)
+    assert "is_active" not in model.__table__.columns  # SQLAlchemy leaves it out
+
+    with (
+        pytest.raises(ConfigurationError, match=f"{mixin.__name__} declares the column"),
         make_member_host(database_url, model, screen=False),
     ):
         pass

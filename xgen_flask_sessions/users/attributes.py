@@ -18,14 +18,16 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.ext.associationproxy import AssociationProxy
-from sqlalchemy.ext.hybrid import hybrid_method
+from sqlalchemy.ext.hybrid import hybrid_method, hybrid_property
 from sqlalchemy.orm import (
     ColumnProperty,
     CompositeProperty,
+    MappedColumn,
     MapperProperty,
     QueryableAttribute,
     RelationshipProperty,
     SynonymProperty,
+    declared_attr,
 )
 
 from ..errors import ConfigurationError
@@ -63,7 +65,7 @@ class Flag:
         self.exists = name is not None and find(model, name) is not MISSING
         if name is None or not self.exists:
             return
-        fault = _fault_of_flag(model, name)
+        fault = fault_of_flag(model, name)
         if fault is not None:
             raise ConfigurationError(f"{model.__name__}.{name} {fault}; {fix}.")
         kind = column_type(model, name)
@@ -206,13 +208,37 @@ def is_constant(kind: type[Any], name: str) -> bool:
     found = find(kind, name)
     if isinstance(found, bool):
         return True
-    code = getattr(getattr(found, "fget", None), "__code__", None)
+    read = getattr(found, "fget", None) or getattr(found, "func", None)
+    code = getattr(read, "__code__", None)
     return code is not None and not (code.co_names or code.co_freevars)
 
 
 def is_missing(kind: type[Any], name: str) -> bool:
     """Return whether the objects of a class lack an attribute; ``__getattr__`` may add any."""
     return find(kind, name) is MISSING and find(kind, "__getattr__") is MISSING
+
+
+def is_stored(model: type[Any], name: str) -> bool:
+    """Return whether an attribute's values are in the database, or a hybrid computes them."""
+    mapped = mapped_property(model, name)
+    return isinstance(mapped, ColumnProperty) or isinstance(find(model, name), hybrid_property)
+
+
+def find_hidden_column(model: type[Any], name: str) -> type[Any] | None:
+    """Return the class that declares a column which another base class keeps unmapped.
+
+    SQLAlchemy does not map a mixin's column if an earlier base class has an attribute of its name,
+    nor one that the mixin only annotates if any base class has.
+    """
+    if mapped_property(model, name) is not None:
+        return None
+    for kind in model.__mro__:
+        declared = vars(kind).get(name)
+        if isinstance(declared, sa.Column | MappedColumn | declared_attr):
+            return kind
+        if declared is None and "Mapped[" in str(inspect.get_annotations(kind).get(name)):
+            return kind
+    return None
 
 
 def column_type(model: type[Any], name: str) -> sa.types.TypeEngine[Any] | None:
@@ -269,7 +295,7 @@ def _only_renames(synonym: SynonymProperty[Any]) -> bool:
     return synonym.descriptor is None or getattr(read, "__module__", "").startswith("sqlalchemy.")
 
 
-def _fault_of_flag(model: type[Any], name: str) -> str | None:
+def fault_of_flag(model: type[Any], name: str) -> str | None:
     """Return the fault of an attribute that cannot say yes or no, or ``None``."""
     found, mapped = find(model, name), mapped_property(model, name)
     if isinstance(mapped, ColumnProperty):

@@ -13,19 +13,25 @@ from .attributes import (
     Flag,
     Label,
     column_type,
+    fault_of_flag,
     fault_of_method,
     find,
+    find_hidden_column,
     is_constant,
     is_missing,
+    is_stored,
     mapped_property,
 )
 
 _ACTIVE_COLUMNS: Final = ("active", "enabled", "is_enabled")
 """Columns that say whether a user is active."""
+_NO_FLAGS: Final = (sa.Date, sa.DateTime, sa.Time, sa.Interval, sa.LargeBinary, sa.JSON)
+"""Types of columns that do not say whether a user is active, whatever their names."""
 _BLOCKING_COLUMNS: Final = (
     "disabled", "is_disabled", "inactive", "is_inactive", "blocked", "is_blocked", "banned",
     "is_banned", "suspended", "is_suspended", "locked", "is_locked", "deactivated",
-    "deactivated_at", "disabled_at", "blocked_at", "banned_at", "suspended_at",
+    "deactivated_at", "disabled_at", "blocked_at", "banned_at", "suspended_at", "deleted",
+    "is_deleted", "deleted_at", "status", "account_status", "activated", "is_activated", "isActive",
 )  # fmt: skip
 """Columns that may say that a user is inactive."""
 
@@ -105,14 +111,40 @@ def _require_own_active(model: type[Any], user_fields: UserFields) -> None:
 
     :raises ConfigurationError: It does.
     """
-    for name in _ACTIVE_COLUMNS if is_never_inactive(model, user_fields) else ():
-        if isinstance(column_type(model, name), sa.Boolean | sa.Integer):
-            raise ConfigurationError(
-                f"{model.__name__} has the column {name!r}, but its is_active, such as that of "
-                "Flask-Login's UserMixin, is the same for every user; pass "
-                f"user_fields=UserFields(active={name!r}), or active=None if no user is ever "
-                "inactive."
-            )
+    if not is_never_inactive(model, user_fields):
+        return
+    hidden = find_hidden_column(model, "is_active")
+    if hidden is not None:
+        raise ConfigurationError(
+            f"{hidden.__name__} declares the column 'is_active', but SQLAlchemy did not map it: "
+            f"another base class of {model.__name__}, such as Flask-Login's UserMixin, has an "
+            "is_active, which is the same for every user; declare the column on "
+            f"{model.__name__} itself, with mapped_column()."
+        )
+    name = _find_own_active(model)
+    if name is not None:
+        instead = f"pass user_fields=UserFields(active={name!r})"
+        if fault_of_flag(model, name) is not None:
+            instead = f"define is_active as a property that reads {name!r}"
+        raise ConfigurationError(
+            f"{model.__name__} has {name!r}, but its is_active, such as that of Flask-Login's "
+            f"UserMixin, is the same for every user; {instead}, or pass "
+            "user_fields=UserFields(active=None) if no user is ever inactive."
+        )
+
+
+def _find_own_active(model: type[Any]) -> str | None:
+    """Return a column or hybrid property that seems to say whether a user is active, or ``None``.
+
+    A column may have that name in the database only.
+    """
+    columns = sa.inspect(model).columns.items()
+    own_names = (*_ACTIVE_COLUMNS, "is_active")
+    renamed: list[str] = [key for key, column in columns if column.name in own_names]
+    for name in (*_ACTIVE_COLUMNS, *renamed):
+        if is_stored(model, name) and not isinstance(column_type(model, name), _NO_FLAGS):
+            return name
+    return None
 
 
 def is_never_inactive(model: type[Any], user_fields: UserFields) -> bool:

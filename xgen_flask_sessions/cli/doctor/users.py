@@ -16,7 +16,7 @@ from xgen_flask_sessions.errors import ConfigurationError, XgenSessionsError
 from xgen_flask_sessions.state import State
 from xgen_flask_sessions.text import cause_of
 from xgen_flask_sessions.users import diagnosis
-from xgen_flask_sessions.users.attributes import Flag
+from xgen_flask_sessions.users.attributes import Flag, is_constant
 from xgen_flask_sessions.web.host_set_up import require_set_up
 from xgen_flask_sessions.web.login_bridge import LoginBridge
 
@@ -51,8 +51,8 @@ def examine_model(state: State) -> Iterator[Finding]:
             code="active-constant",
             meaning=f"{model}.is_active is the same for every user, so no user is inactive, but "
             f"{model} has a column {columns[0]!r}.",
-            mend="Define is_active on the model as a property, such as: return not "
-            f"self.{columns[0]}; or pass user_fields=UserFields(active=None).",
+            mend=f"Define is_active on the model as a property that reads self.{columns[0]}, or "
+            "pass user_fields=UserFields(active=None).",
         )
 
 
@@ -124,7 +124,26 @@ def _examine_login(state: State, user: Any) -> Iterator[Finding]:
 
 
 def _examine_flag(state: State, flag: Flag, user: Any) -> Iterator[Finding]:
-    if flag.read(user) is None:
+    value = flag.read(user)
+    superuser, _, authenticated = state.users.flags
+    if flag is superuser and value and is_constant(flag.model, str(flag.name)):
+        yield Finding(
+            level="warning",
+            code="superuser-constant",
+            meaning=f"{type(user).__name__}.{flag.name} is the same for every user: every user is "
+            "a SuperUser.",
+            mend="Name the column that tells SuperUsers with user_fields=UserFields(superuser=…), "
+            "or pass can_view=.",
+        )
+    if flag is authenticated and value is False:
+        yield Finding(
+            level="problem",
+            code="authenticated-false",
+            meaning=f"{type(user).__name__}.is_authenticated is false, so each request of that "
+            "user is refused.",
+            mend="Inherit from flask_login.UserMixin, or let it be true for every user object.",
+        )
+    if value is None:
         yield Finding(
             level="problem",
             code="attribute-unclear",

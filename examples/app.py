@@ -1,30 +1,43 @@
 import click
 from flask import Flask, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_admin import Admin
-from flask_login import LoginManager, UserMixin, current_user, login_required
+from flask_login import LoginManager, current_user, login_required
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from xgen_flask_sessions import XgenSessions, current_token, token_required
+
+
+class Base(DeclarativeBase):
+    pass
+
 
 app = Flask(__name__)
 app.config.update(SQLALCHEMY_DATABASE_URI="sqlite:///app.db", XGEN_SESSIONS_COOKIE_SECURE=False)
 app.config["MAX_CONTENT_LENGTH"] = 64 * 1024  # no form here is longer
 app.config.from_prefixed_env()  # FLASK_SECRET_KEY: the same for every worker and machine
-db, admin, login_manager, sessions = SQLAlchemy(app), Admin(app), LoginManager(app), XgenSessions()
-login_manager.login_view = "sign_in"
+db, admin, sessions = SQLAlchemy(app, model_class=Base), Admin(app), XgenSessions()
+login_manager = LoginManager(app)
+login_manager.login_view = "sign_in"  # pyright: ignore[reportAttributeAccessIssue]
 UNKNOWN_USER = generate_password_hash("an unknown username takes as long to refuse")
 FORM = """<p>{}</p><form method=post><input name=username> <input name=password type=password>
 <button>Sign in</button></form>"""
 
 
-class User(UserMixin, db.Model):
+class User(Base):
+    __tablename__ = "user"
     __table_args__ = {"sqlite_autoincrement": True}  # no id is given out twice
-    id = db.Column(db.Integer, primary_key=True)
-    username = db.Column(db.String(80), unique=True, nullable=False)
-    password_hash = db.Column(db.String(255), nullable=False)
-    is_superuser = db.Column(db.Boolean, nullable=False, default=False)
-    is_active = db.Column(db.Boolean, nullable=False, default=True)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    username: Mapped[str] = mapped_column(db.String(80), unique=True)
+    password_hash: Mapped[str] = mapped_column(db.String(255))
+    is_superuser: Mapped[bool] = mapped_column(default=False)
+    is_active: Mapped[bool] = mapped_column(default=True)
+    is_authenticated, is_anonymous = True, False  # for Flask-Login, as get_id() is
+
+    def get_id(self) -> str:
+        return str(self.id)
 
 
 sessions.init_app(
@@ -34,7 +47,7 @@ sessions.init_app(
 
 
 @app.route("/sign-in", methods=["GET", "POST"])
-def sign_in():
+def sign_in() -> ResponseReturnValue:
     if request.method == "GET" or not sessions.is_same_site():
         return FORM.format(sessions.rejection() or "Please sign in.")  # or the reason of the end
     username, password = request.form["username"], request.form["password"]
@@ -55,21 +68,21 @@ def sign_in():
 
 
 @app.get("/")
-@login_required  # Flask-Login's: with the user row
-def home():
+@login_required  # type: ignore[untyped-decorator]  # Flask-Login's: with the user row
+def home() -> str:
     screen = url_for("admin-active-sessions.index")
     return f"Hello {current_user.username}! <a href={screen}>Sessions</a>"
 
 
 @app.get("/api/orders")
 @token_required  # the token alone: no user row is read
-def orders():
+def orders() -> dict[str, object]:
     return {"orders": [], "for_user": current_token.user_id}
 
 
 @app.cli.command("create-admin")
 @click.password_option()
-def create_admin(password):
+def create_admin(password: str) -> None:
     """Create the tables, and the SuperUser "admin"."""
     db.create_all()
     if db.session.scalar(db.select(User).filter_by(username="admin")):

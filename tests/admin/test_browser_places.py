@@ -101,3 +101,9 @@ def test_a_screen_on_a_subdomain(
         page.click(".xs-count")
         page.wait_for_selector(".xs-sessions")
         assert "expand=" not in page.url, "the script expanded the row"
+
+        host.force_logout(user_id)
+        page.evaluate("() => fetch(location.href, {redirect: 'error'})")
+        page.wait_for_url("**/sign-in*")
+        # Its own site has no such path.
+        assert page.url == f"http://xgen.localhost:{port}/sign-in"

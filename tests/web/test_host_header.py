@@ -15,8 +15,12 @@ from tests.support.hosts import Host, bearer
 from tests.support.screen import SCREEN, with_screen
 from tests.support.standalone import MakeCenter
 
-MALFORMED = ["a..b", ".", "a" * 70 + ".com", "xn--a", "XN--A", "xn--" + "9" * 30, "a..b:80"]
-ODD = ["my_host", "", " ", "é", "[::1", "a b", "*.b", "a:b", "a%00b", "@evil", "u@a", "１.com"]  # noqa: RUF001
+MALFORMED = [
+    "a..b", ".", "a" * 70 + ".com", "xn--a", "XN--A", "xn--" + "9" * 30, "a..b:80",
+    " ", "a b", "a\tb", "@evil", "u@a", "[", "]", "[]", "[::1", "::1", "a:b", "a:-1", "a:123456",
+    "a/b", "a\\b", "a?b", "a#b", "<a>", '"', "a, b", "%", "a%0", "http://a", "é",
+]  # fmt: skip
+ODD = ["my_host", "", "[::1]", "[::1]:80", "*.b", "a:", "a%00b", "a!b", "a.", "-a", "127.0.0.1"]
 
 
 def call(app: Flask, host: str, path: str, **options: Any) -> tuple[int, str]:
@@ -123,7 +127,7 @@ def test_the_origin_of_the_site_itself_is_accepted(
     assert posts(sqlite_host, name, own) == [200] * len(own)
 
 
-@pytest.mark.parametrize("name", ["my_host", "", "é", "a b", "localhost"])
+@pytest.mark.parametrize("name", ["my_host", "", "a!b", "a:", "localhost"])
 def test_an_opaque_origin_is_never_the_site_s_own(sqlite_host: Host, name: str) -> None:
     sqlite_host.add_user()
 

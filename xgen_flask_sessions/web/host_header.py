@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from flask import Request
 from werkzeug.exceptions import BadHost, SecurityError
 
 from .request_scope import get_request
+
+_NAME: Final = r"[\w.~!$&'()*+,;=-]"
+_HOST: Final = re.compile(
+    rf"(?:\[[\w.:%-]+\]|{_NAME}*(?:%[0-9A-Fa-f]{{2}}{_NAME}*)*)(?::[0-9]{{0,5}})?", re.ASCII
+)
+"""RFC 9110, section 7.2, and RFC 3986, section 3.2.2."""
 
 
 def is_host_usable() -> bool:
@@ -25,7 +34,10 @@ def require_usable_host(current: Request) -> None:
     error = current.routing_exception
     if error is not None and isinstance(error, BadHost | SecurityError):
         raise error
-    if "xn--" in current.environ.get("HTTP_HOST", "").lower():
+    host = current.environ.get("HTTP_HOST", "")
+    if _HOST.fullmatch(host) is None:
+        raise BadHost
+    if "xn--" in host.lower():
         try:
             current.url  # noqa: B018 - Werkzeug decodes the name in it
         except UnicodeError:

@@ -13,7 +13,10 @@
     if (leaving) return;
     leaving = true;
     const target = new URL(signIn, location.href);
-    target.searchParams.set("next", location.pathname + location.search);
+    // The sign-in page of another origin would lead to this path on its own.
+    if (target.origin === location.origin) {
+      target.searchParams.set("next", location.pathname + location.search);
+    }
     location.assign(target);
   };
 

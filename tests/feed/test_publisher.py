@@ -124,12 +124,13 @@ def test_a_process_that_was_down_for_long_begins_a_new_feed(deployment: Deployme
     heartbeat = deployment.state.heartbeat_us
 
     late.beat()
-    assert (
-        deployment.state.heartbeat_us == heartbeat
-    )  # another relay may have the events in between
+    # Another relay may have the events in between.
+    assert deployment.state.heartbeat_us == heartbeat
+    deployment.age_state(seconds=2)
     late.beat()
 
     assert deployment.positions() == [3]
+    assert not deployment.state.is_disputed
 
 
 def test_events_that_could_not_be_sent_are_sent_later(
@@ -194,6 +195,7 @@ def test_a_restored_database_begins_a_new_feed(
         shutil.copy(backup, path)
         if goes_on:  # to the same position
             deployment.force_out("eve")
+        deployment.age_state(seconds=6)  # the application was stopped
         relayer.beat()
         verifier.step()
 

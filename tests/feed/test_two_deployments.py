@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,6 +129,66 @@ def test_a_deployment_that_no_longer_exists_can_be_removed(
     service = left.verifier(secret_key=left.signing_keys[0].signing)
     assert service.step()
     assert answer(service, token) == "good"
+
+
+@pytest.fixture
+def copies(tmp_path: Path, redis_issuer: str) -> Iterator[tuple[Deployment, Deployment, str]]:
+    """Yield a deployment, a copy of it, and a token that only the original has revoked."""
+    with deployed(f"sqlite:///{tmp_path}/original.db", redis_issuer) as original:
+        token = original.sign_in("ada")
+        original.force_out("bob")
+        original.engine.dispose()
+        shutil.copy(tmp_path / "original.db", tmp_path / "copy.db")
+        with deployed(f"sqlite:///{tmp_path}/copy.db", redis_issuer) as copy:
+            assert copy.id == original.id
+            original.force_out("ada")
+            yield original, copy, token
+
+
+def test_no_token_passes_while_a_copy_of_the_database_publishes_too(
+    copies: tuple[Deployment, Deployment, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    original, copy, token = copies
+    copy.force_out("eve")
+    relayer, other, second = original.relayer(), copy.relayer(), copy.relayer()
+    relayer.beat()
+    services = [original.verifier()]
+    for each in (other, second, relayer, other, relayer):
+        each.beat()
+        services.append(original.verifier())
+        for service in services:
+            service.step()
+            assert answer(service, token) == "unavailable"
+    assert "id publishes it" in caplog.text
+    assert "two databases with one deployment's id" in caplog.text
+
+    original.age_state(seconds=6)  # the copy was stopped
+    relayer.beat()
+
+    for service in services:
+        service.step()
+        assert answer(service, token) == "forced out"
+
+
+def test_a_copy_with_more_events_waits_for_the_original(
+    copies: tuple[Deployment, Deployment, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, copy, token = copies
+    for user in ("eve", "mallory"):
+        copy.force_out(user)
+    relayer, other = original.relayer(), copy.relayer()
+    relayer.beat()
+    service = original.verifier()
+
+    for each in (other, relayer, other):
+        each.beat()
+        service.step()
+        assert answer(service, token) == "forced out"
+    monkeypatch.setattr("xgen_flask_sessions.feed.publisher.DISPUTED_US", 0)  # time passes
+    other.beat()
+
+    service.step()
+    assert answer(service, token) == "unavailable"
 
 
 def test_the_command_prints_json(make_host: MakeHost, sqlite_url: str, redis_issuer: str) -> None:

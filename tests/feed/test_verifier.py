@@ -50,6 +50,7 @@ def test_it_agrees_with_the_database(each_deployment: Deployment, seed: int) -> 
     relayers = [deployment.relayer() for _ in range(3)]
     verifiers = [deployment.verifier() for _ in range(2)]
     with freeze_time(NOON) as clock, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relay_module, "GAP_US", 0)  # the other relayers are stopped meanwhile
         tokens = [deployment.sign_in(user) for user in "abc"]
         for turn in range(50):
             clock.tick(timedelta(microseconds=chance.choice((1, 1, 20_000_000, 100_000_000))))
@@ -73,7 +74,6 @@ def test_it_agrees_with_the_database(each_deployment: Deployment, seed: int) -> 
             patch.setattr(relay_module, "COMPACT_AFTER_US", 0 if compacts else 10**15)
             relayer = chance.choice(relayers)
             relayer.beat()
-            relayer.beat()  # a relay that is behind may need the second call
             for verifier in verifiers:
                 assert verifier.step()
                 found = {token: answer(verifier, token) for token in tokens}
@@ -211,7 +211,7 @@ def test_the_reason_for_refusing_every_token_is_logged_once(
             RedisFeed,
             "read",
             lambda _, place: Read(
-                3_600_000_000, deployment.state._replace(heartbeat_us=0), place, []
+                3_600_000_000, deployment.state._replace(heartbeat_us=1), place, []
             ),
         )
         (reason,) = said("WARNING")

@@ -150,6 +150,12 @@ class Deployment:
         """Replace values of the signed state, and sign it again."""
         self.redis.set(self.keys.meta, self.signer.sign(self.state._replace(**changes)))
 
+    def age_state(self, seconds: int) -> None:
+        """Let the signed state have been written earlier, as after a pause of all relayers."""
+        state, us = self.state, seconds * SECOND_US
+        snapshot = state.snapshot._replace(made_us=state.snapshot.made_us - us)
+        self.change_state(heartbeat_us=max(state.heartbeat_us - us, 0), snapshot=snapshot)
+
     def redis_time_us(self) -> int:
         seconds, micros = self.redis.time()
         return int(seconds) * SECOND_US + int(micros)

@@ -28,13 +28,19 @@ class Installer:
         self._signer = signer
 
     def replace(
-        self, seen: Look, deployment: str, snapshot: Callable[[], Snapshot]
+        self,
+        seen: Look,
+        deployment: str,
+        snapshot: Callable[[], Snapshot],
+        *,
+        is_disputed: bool = False,
     ) -> FeedState | None:
         """Install a new snapshot and begin a new stream.
 
         :param seen: What there was when the fault was seen.
         :param deployment: The deployment's id.
         :param snapshot: Reads a snapshot.
+        :param is_disputed: Whether to leave out the heartbeat.
         :returns: The new state; ``None`` if another process was faster.
         :raises RedisUnavailable: Redis does not answer.
         """
@@ -43,12 +49,13 @@ class Installer:
         if self._version_of(look.text) != version or not self._take_turn(look.now_us):
             return None
         try:
-            return self._replace(look, version, deployment, snapshot())
+            beat_us = 0 if is_disputed else look.now_us
+            return self._replace(look, version, deployment, snapshot(), beat_us)
         finally:
             self._writer.end_turn()
 
     def _replace(
-        self, look: Look, version: object, deployment: str, found: Snapshot
+        self, look: Look, version: object, deployment: str, found: Snapshot, beat_us: int
     ) -> FeedState | None:
         history = uuid.uuid4().hex
         chain = first_chain(history, found.position, found.id)
@@ -59,7 +66,7 @@ class Installer:
             position=found.position,
             id=found.id,
             chain=chain,
-            heartbeat_us=look.now_us,
+            heartbeat_us=beat_us,
             audited_us=0,
             snapshot=_snapshot_state(content, found.position, found.id, chain, look.now_us),
         )

@@ -42,6 +42,25 @@ COMPACT_AFTER_US: Final = 3600 * SECOND_US
 COMPACT_AFTER_EVENTS: Final = KEPT // 2
 """Number of events after which it does so: the stream must reach back to the snapshot."""
 
+DISPUTED_US: Final = 5 * SECOND_US
+"""Time for which a feed has no heartbeat after it replaced one that another database may publish.
+
+While two databases with one id replace each other's feed, services accept no token.
+"""
+
+GAP_US: Final = SECOND_US
+"""Age of the last heartbeat at which no other process is taken to fill a gap in the stream."""
+
+DISPUTED: Final = (
+    "The feed in Redis was written a moment ago and does not continue into this database: another "
+    "database with this deployment's id publishes it, or this one was restored just now. Services "
+    "accept no token until one database has published alone for 5 seconds."
+)
+DISPUTED_MEND: Final = (
+    "If a copy of the database runs beside the original, stop it. Give it an id of its own (UPDATE "
+    "xgen_feed_head SET deployment_id = NULL), and another XGEN_SESSIONS_ISSUER or another Redis."
+)
+
 _MAX_RECENT: Final = 2000
 _UNKNOWN_KEY_S: Final = 0.7
 """Seconds between two replacements of a feed with an unknown key: during a rotation of keys, two
@@ -51,7 +70,15 @@ _ENTRY_ID: Final = re.compile(rb"(\d{1,18})-1")
 
 
 class _Discontinued(FeedRefused):
-    """The feed in Redis does not continue into the database's."""
+    """The feed in Redis does not continue into the database's.
+
+    :param reason: A clause.
+    :param is_disputed: Whether another database with the deployment's id may still publish it.
+    """
+
+    def __init__(self, reason: str, *, is_disputed: bool) -> None:
+        super().__init__(reason)
+        self.is_disputed = is_disputed
 
 
 class Publisher:
@@ -86,7 +113,8 @@ class Publisher:
         self._audited_us = 0
         self._recent: list[Event] = []
         """The last events that were read, without a gap."""
-        self._gap_at: int | None = None
+        self._gap: tuple[int, float] | None = None
+        """The end of a stream that lacks events, and the time at which it was first seen."""
         self._own: FeedState | None = None
         """The last state of the deployment's own feed that was in Redis."""
         self._replaced_s = float("-inf")
@@ -136,7 +164,8 @@ class Publisher:
             self._log_damage(refused)
             is_due = str(refused) != UNKNOWN_KEY or self._is_replacement_due()
             if is_due:
-                self._replace(look, deployment, snapshot)
+                is_disputed = isinstance(refused, _Discontinued) and refused.is_disputed
+                self._replace(look, deployment, snapshot, is_disputed=is_disputed)
             return
         if _is_compaction_due(state, now_us):
             # The stream may grow meanwhile; install.lua allows for that.
@@ -168,8 +197,10 @@ class Publisher:
                 raise
             raise FeedRefused(ALTERED) from None
 
-    def _replace(self, look: Look, deployment: str, snapshot: Callable[[], Snapshot]) -> None:
-        made = self._installer.replace(look, deployment, snapshot)
+    def _replace(
+        self, look: Look, deployment: str, snapshot: Callable[[], Snapshot], *, is_disputed: bool
+    ) -> None:
+        made = self._installer.replace(look, deployment, snapshot, is_disputed=is_disputed)
         if made is not None:
             self._own = made
             self._replaced_s = time.monotonic()
@@ -191,13 +222,13 @@ class Publisher:
         """Append the missing events, a page at a time; return the state and Redis's time."""
         text, now_us, attempts = look.text, look.now_us, 0
         while True:
-            missing = self._missing(state, is_current=not attempts)
+            missing = self._missing(state, look.now_us, is_current=not attempts)
             if missing is None or self._is_recent(look, state, missing):
                 return state, now_us
             page = missing[:EVENTS_PER_CALL]
             is_last = len(page) == len(missing)
             changed, values = self._advanced(state, page, now_us)
-            if is_last:
+            if is_last and not _is_held(state, now_us):
                 beat_us = max(changed.heartbeat_us, look.now_us)
                 changed = changed._replace(heartbeat_us=beat_us)
             signed = self._signer.sign(changed)
@@ -221,9 +252,12 @@ class Publisher:
         """Return whether another process's heartbeat is enough."""
         return not missing and 0 <= look.now_us - state.heartbeat_us < self._recent_us
 
-    def _missing(self, state: FeedState, is_current: bool) -> Sequence[Event] | None:
+    def _missing(
+        self, state: FeedState, now_us: int, *, is_current: bool
+    ) -> Sequence[Event] | None:
         """Return the events that the stream lacks; ``None`` if another process appends them.
 
+        :param now_us: Redis's time at the look.
         :param is_current: Whether the state was read before the database, which then has all of
             its events.
         :raises _Discontinued: The stream is not the beginning of the database's feed.
@@ -231,17 +265,24 @@ class Publisher:
         recent = self._recent
         at = state.position - recent[0].position
         if at < 0:
-            if is_current and state.position == self._gap_at:
-                raise _Discontinued("ends before the events that are known")
-            # Another process may be about to fill the gap.
-            self._gap_at = state.position
+            if is_current:
+                self._require_filling(state, now_us)
             return None
-        self._gap_at = None
         if at < len(recent) and recent[at].id == state.id:
             return recent[at + 1 :]
         if is_current:
-            raise _Discontinued("does not continue into the database's")
+            is_disputed = _is_written_since(state, now_us, now_us - DISPUTED_US)
+            raise _Discontinued("does not continue into the database's", is_disputed=is_disputed)
         return None
+
+    def _require_filling(self, state: FeedState, now_us: int) -> None:
+        """Raise an error if no process of this database is about to fill a gap in the stream."""
+        now_s = time.monotonic()
+        if self._gap is None or self._gap[0] != state.position:
+            self._gap = (state.position, now_s)
+        is_disputed = now_s - self._gap[1] >= DISPUTED_US / SECOND_US
+        if is_disputed or not _is_written_since(state, now_us, now_us - GAP_US):
+            raise _Discontinued("ends before the events that are known", is_disputed=is_disputed)
 
     def _advanced(
         self, state: FeedState, page: Sequence[Event], now_us: int
@@ -268,13 +309,25 @@ class Publisher:
         return time.monotonic() - self._replaced_s >= _UNKNOWN_KEY_S
 
     def _log_damage(self, refused: FeedRefused) -> None:
-        reason = str(refused)
-        if reason == ABSENT or isinstance(refused, _Discontinued):
+        message = f"The feed in Redis {refused}; it is replaced."
+        if isinstance(refused, _Discontinued):
+            message = f"{DISPUTED} {DISPUTED_MEND}" if refused.is_disputed else ""
+        if str(refused) == ABSENT or not message:
             return
         now_s = time.monotonic()
-        if now_s - self._logged.get(reason, float("-inf")) >= _LOG_EVERY_S:
-            self._logged[reason] = now_s
-            _log.warning("The feed in Redis %s; it is replaced.", reason)
+        if now_s - self._logged.get(message, float("-inf")) >= _LOG_EVERY_S:
+            self._logged[message] = now_s
+            _log.warning("%s", message)
+
+
+def _is_held(state: FeedState, now_us: int) -> bool:
+    """Return whether the feed must not have its first heartbeat yet."""
+    return state.is_disputed and 0 <= now_us - state.snapshot.made_us < DISPUTED_US
+
+
+def _is_written_since(state: FeedState, now_us: int, since_us: int) -> bool:
+    """Return whether the state was written after *since_us*, and not in the future."""
+    return since_us < max(state.heartbeat_us, state.snapshot.made_us) <= now_us
 
 
 def _is_compaction_due(state: FeedState, now_us: int) -> bool:

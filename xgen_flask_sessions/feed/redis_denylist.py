@@ -214,6 +214,8 @@ class RedisDenylist:
             if self._logged is not None:
                 _log.info("The feed can be followed again.")
             self._logged = None
+        elif read.state.is_disputed:
+            self._log_once("disputed", "two databases with one deployment's id publish a feed.")
         elif heartbeat.at_s == float("-inf"):
             self._log_once("ahead", "the last heartbeat is in the future, by Redis's clock.")
         else:

@@ -83,10 +83,15 @@ class FeedState(NamedTuple):
     chain: str
     """The id and the chain of the last event."""
     heartbeat_us: int
-    """Every event committed before it is in the stream."""
+    """Every event committed before it is in the stream; 0 if there was none yet."""
     audited_us: int
     """The time at which a process last compared the whole feed with the state."""
     snapshot: SnapshotState
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether it has no heartbeat, because two databases may publish under one id."""
+        return self.heartbeat_us == 0
 
 
 class StateSigner:

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 from flask_login import login_user
-from sqlalchemy.orm import Session, registry
+from sqlalchemy.orm import Session, aliased, registry
 
 from tests.support.databases import MakeHost
 from tests.support.hosts import Host, bearer
@@ -185,6 +185,62 @@ def fail_on_users(fail: Callable[..., None]) -> Callable[..., None]:
             fail()
 
     return listen
+
+
+@pytest.mark.parametrize("of", ["the table", "the model"])
+def test_a_deletion_by_an_alias_ends_the_sessions_of_its_user(host: Host, of: str) -> None:
+    if host.dialect in ("mysql", "mariadb"):
+        pytest.skip("it deletes from no alias")
+    user, other = host.add_user("alice"), host.add_user("bob")
+    token, others = host.issue(user), host.issue(other)
+
+    with host.app.app_context():
+        if of == "the table":
+            alias = host.model.__table__.alias("leavers")
+            with host.db.engine.begin() as connection:
+                connection.execute(sa.delete(alias).where(alias.c.id == int(user)))
+        else:
+            leaver = aliased(host.model)
+            host.db.session.execute(sa.delete(leaver).where(leaver.id == int(user)))
+            host.db.session.commit()
+
+    assert (host.status(token), host.status(others)) == (401, 200)
+
+
+def test_a_new_user_object_may_replace_a_deleted_one_in_one_flush(host: Host) -> None:
+    user = host.add_user("alice")
+    token = host.issue(user)
+
+    with host.app.app_context():
+        host.db.session.delete(host.find_user(user))
+        host.db.session.add(host.model(id=int(user), username="mallory"))
+        host.db.session.commit()  # one UPDATE
+
+    assert host.status(token) == 401
+    assert who(host.client(), host.issue(user)) == (200, "mallory")
+
+
+def test_a_deletion_in_a_savepoint_that_is_rolled_back_is_not_announced(host: Host) -> None:
+    users = [host.add_user("alice"), host.add_user("bob")]
+    tokens = [host.issue(user) for user in users]
+    heard: list[str | None] = []
+
+    def listen(_: object, revocation: Revocation) -> None:
+        heard.append(revocation.user_id)
+
+    table = host.model.__table__
+    with (
+        host.app.app_context(),
+        user_forced_out.connected_to(listen),
+        host.db.engine.begin() as connection,
+    ):
+        connection.execute(table.delete().where(table.c.id == int(users[0])))
+        savepoint = connection.begin_nested()
+        connection.execute(table.delete().where(table.c.id == int(users[1])))
+        savepoint.rollback()
+
+    assert heard == users[:1]
+    assert [host.status(token) for token in tokens] == [401, 200]
 
 
 def test_a_deletion_on_a_connection_is_announced_once_it_is_committed(host: Host) -> None:

@@ -353,6 +353,19 @@ def test_a_user_who_changes_the_password_is_told_so(host: Host) -> None:
     assert why(host, token) == FORCED
 
 
+def test_a_token_renewed_before_a_change_of_the_account_blames_no_administrator(
+    host: Host,
+) -> None:
+    user = host.add_user()
+    old = host.issue(user)
+    new = host.renew(old)
+
+    host.change_user(user, password="another")
+
+    assert why(host, new) == CHANGED
+    assert (why(host, old)["forced"], why(host, old)["account_changed"]) == (False, False)
+
+
 def test_a_command_that_changes_the_password_is_no_administrator(host: Host) -> None:
     user = host.add_user()
     token = host.issue(user)

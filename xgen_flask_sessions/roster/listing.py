@@ -84,7 +84,11 @@ def parse_listing(query: Mapping[str, str], offered: Sequence[Column]) -> tuple[
         order = None
     text, longest = query.get("q", ""), MAX_TEXT if "username" in offered else 0
     if len(text) > longest:
-        faults.append(f"q has at most {longest} characters.")
+        faults.append(
+            f"q has at most {MAX_TEXT} characters."
+            if longest
+            else "The users of this application cannot be searched by name."
+        )
     return Listing.of(sort or DEFAULT, order, text[:longest]), faults
 
 

@@ -30,12 +30,13 @@ class Targets:
             if isinstance(table, sa.Table)
         }
 
-    def table_of(self, statement: Any) -> sa.Table | None:
-        """Return the user table that a statement of SQLAlchemy Core changes, or ``None``."""
-        table = getattr(statement, "table", None)
-        if not isinstance(table, sa.Table):
+    def table_of(self, statement: Any) -> sa.Table | sa.Alias | None:
+        """Return the user table that a statement changes, or its alias; ``None`` for others."""
+        source = getattr(statement, "table", None)
+        table = source.element if isinstance(source, sa.Alias) else source
+        if not isinstance(table, sa.Table) or (table.name, table.schema) not in self._tables:
             return None
-        return table if (table.name, table.schema) in self._tables else None
+        return cast("sa.Table | sa.Alias", source)
 
     def of_orm(self, execution: ORMExecuteState) -> list[str]:
         """Return the accounts that a statement for the model will match.
@@ -57,7 +58,7 @@ class Targets:
     def of_core(
         self,
         session: Session,
-        table: sa.Table | None,
+        table: sa.Table | sa.Alias | None,
         statement: Any,
         rows: Rows,
         *,
@@ -70,11 +71,9 @@ class Targets:
         """
         if table is None:
             return []
-        columns = [
-            next(each for each in table.primary_key if each.name == column.name)
-            for column in self._mapper.primary_key
-            if column.name in table.primary_key.columns
-        ] or list(table.primary_key)
+        own = {column.name: column for column in table.primary_key}
+        names = [column.name for column in self._mapper.primary_key]
+        columns = [own[name] for name in names if name in own] or list(own.values())
         each = rows if isinstance(rows, list | tuple) else [rows]
         queries = [(sa.select(*columns), row) for row in each]
         return self._find(session, queries, statement, lock=lock)

@@ -145,15 +145,24 @@ def _call_after_commit(connection: sa.Connection, news: list[Callable[[], object
     if not waiting:
         event.listen(connection, "commit", _send)
         event.listen(connection, "rollback", _drop)
-    waiting += news
+        event.listen(connection, "rollback_savepoint", _drop_since)
+    savepoint = connection.get_nested_transaction()
+    waiting += [(savepoint, send) for send in news]
 
 
 def _send(connection: sa.Connection) -> None:
-    for send in connection.info.pop(_NEWS, ()):
+    for _, send in connection.info.pop(_NEWS, ()):
         try:
             send()
         except Exception as error:  # the change is committed: the other receivers must still run
             _log.error("A receiver of a signal failed.\n%s", traceback_of(error))
+
+
+def _drop_since(connection: sa.Connection, *_: Any) -> None:
+    waiting = connection.info.get(_NEWS, [])
+    savepoint = connection.get_nested_transaction()
+    begun = [index for index, (each, _) in enumerate(waiting) if each is savepoint]
+    del waiting[min(begun, default=len(waiting)) :]
 
 
 def _drop(connection: sa.Connection) -> None:

@@ -73,9 +73,12 @@ def _after_delete(_: Mapper[Any], __: sa.Connection, user: Any) -> None:
         end_sessions(state, _session_of(user), state.users.ids_of_flushed(user), DELETED)
 
 
-def _after_update(_: Mapper[Any], __: sa.Connection, user: Any) -> None:
+def _after_update(mapper: Mapper[Any], connection: sa.Connection, user: Any) -> None:
     state = _state_of(user)
     if state is None:
+        return
+    if sa.inspect(user).key is None:  # a new user takes the row of one that the flush deletes
+        _after_insert(mapper, connection, user)
         return
     session, ids = _session_of(user), state.users.ids_of_flushed(user)
     if len(ids) > 1 and is_possible(session):
@@ -119,7 +122,7 @@ def _do_orm_execute(execution: ORMExecuteState) -> Any:
     if state is None or change is None or not is_possible(execution.session):
         return None
     session = execution.session
-    if execution.bind_mapper is not None:
+    if change.table is None:
         user_ids = state.users.targets.of_orm(execution)
     else:
         user_ids = change.find(state, session)
@@ -133,23 +136,23 @@ def _change_of(state: State, execution: ORMExecuteState) -> StatementChange | No
     mapper, own = execution.bind_mapper, state.triggers.mapper
     if mapper is not None and not (mapper.isa(own) or own.isa(mapper)):
         return None
-    return change_of(
-        state, execution.statement, execution.parameters, is_of_model=mapper is not None
-    )
+    statement: Any = execution.statement
+    is_of_model = mapper is not None and not isinstance(statement.table, sa.Alias)
+    return change_of(state, statement, execution.parameters, is_of_model=is_of_model)
 
 
 @dataclass(frozen=True, slots=True)
 class StatementChange:
     """The change that an ``UPDATE`` or ``DELETE`` of users makes.
 
-    :param table: The user table, for a statement of SQLAlchemy Core.
+    :param table: The user table or its alias, for a statement that is not for the model.
     :param reason: The reason to end the users' sessions, or ``None``.
     :param may_rename: Whether marks or login ids may change.
     """
 
     statement: Any
     rows: Rows
-    table: sa.Table | None
+    table: sa.Table | sa.Alias | None
     reason: str | None
     may_rename: bool
 

@@ -25,11 +25,13 @@ _getpid: Final = os.getpid
 process_id: int = _getpid()
 """The process that the state in memory belongs to."""
 
-fork_was_prepared: bool = True
-"""Whether Python's hooks ran before the fork that made this process, if one did."""
-
 is_exiting: bool = False
 """Whether the interpreter is shutting down, so that threads should end."""
+
+_is_forking = False
+"""Whether Python's hooks have run for a fork that is about to happen."""
+_prepared_process: int | None = None
+"""The process, if Python's hooks ran before the fork that made it."""
 
 _PHASES: Final = 3
 _resets: Final = tuple(
@@ -72,13 +74,20 @@ def reset_after_fork(reset: Callable[[], object], *, phase: int = 0) -> None:
     _resets[phase][method.__self__] = method.__func__
 
 
-def reset_all(*, prepared: bool = True) -> None:
-    """Call every method that :func:`reset_after_fork` registered; runs in a forked child.
+def fork_was_prepared() -> bool:
+    """Return whether Python's hooks ran before the fork that made this process.
 
-    :param prepared: Whether Python's hooks ran before the fork.
+    uWSGI runs none, or only those after the fork.
     """
-    global process_id, fork_was_prepared
-    fork_was_prepared = prepared
+    return _prepared_process == _getpid()
+
+
+def reset_all() -> None:
+    """Call every method that :func:`reset_after_fork` registered; runs in a forked child."""
+    global process_id, _is_forking, _prepared_process
+    if _is_forking:
+        _is_forking = False
+        _prepared_process = _getpid()
     try:
         for phase in _resets:
             for owner, reset in list(phase.items()):
@@ -103,7 +112,7 @@ def _reset_once(process: int) -> None:
         return  # a reset itself came here
     if _resetting.setdefault(process, thread) == thread:
         try:
-            reset_all(prepared=False)
+            reset_all()
         finally:
             del _resetting[process]
     while process_id != process:
@@ -130,5 +139,14 @@ def at_exit(close: Callable[[], object]) -> None:
     atexit.register(begin_exit)
 
 
+def _set_forking(is_forking: bool) -> None:
+    global _is_forking
+    _is_forking = is_forking
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=reset_all)
+    os.register_at_fork(
+        before=partial(_set_forking, True),
+        after_in_parent=partial(_set_forking, False),
+        after_in_child=reset_all,
+    )

@@ -60,7 +60,6 @@ def scene(make_host: MakeHost, tmp_path: Path) -> Iterator[Scene]:
     ("mode", "how"),
     [
         ("strict", "daemon"),
-        pytest.param("strict", "bare", marks=on_linux),
         ("strict", "busy+hook"),
         ("watch", "daemon"),
         pytest.param("watch", "bare", marks=on_linux),
@@ -162,6 +161,40 @@ def test_the_parent_goes_on_after_a_fork(scene: Scene) -> None:
 
 
 @on_linux
+def test_a_child_may_use_the_file_whatever_it_does_first(scene: Scene) -> None:
+    """Without Python's hooks, or with those after the fork only, as in uWSGI."""
+    result = run_script(
+        """
+        import ctypes, os, sys
+        from tests.support.forked import answer, bare_fork
+        from tests.support.hosts import make_app
+
+        url, token = sys.argv[1:]
+        host = make_app(url, create_all=False)
+
+        def first(step):
+            assert host.status(token, "/api/user") == 200
+            if step == "open a connection":
+                with host.app.app_context():
+                    host.db.engine.pool.dispose()
+            if (child := bare_fork(host)) == 0:
+                if step == "run the hooks":
+                    ctypes.pythonapi.PyOS_AfterFork_Child()
+                elif step != "check":
+                    assert answer(host, "query") == "2"
+                os._exit(host.status(token) // 4)
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) * 4
+
+        print(*map(first, ["check", "run the hooks", "use a connection", "open a connection"]))
+        """,
+        scene.url,
+        scene.token,
+    )
+
+    assert result == "200 200 200 200"
+
+
+@on_linux
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 def test_workers_forked_without_hooks_share_no_connection(
     kind: str, request: pytest.FixtureRequest, make_host: MakeHost
@@ -228,7 +261,7 @@ def test_one_thread_resets_the_state_of_a_process(monkeypatch: pytest.MonkeyPatc
 
     class Owner:
         def reset(self) -> None:
-            resets.append(runtime.fork_was_prepared)
+            resets.append(runtime.fork_was_prepared())
             runtime.notice_fork()  # a reset may use what notices forks
 
     owner = Owner()

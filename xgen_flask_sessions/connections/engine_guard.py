@@ -19,7 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 
 from .. import runtime
-from ..runtime import notice_fork, reset_after_fork
+from ..runtime import fork_was_prepared, notice_fork, reset_after_fork
 from .sqlite_files import DatabaseFile, OpenFile, UnusableFile, may_close_inherited
 
 _PROCESS: Final = "xgen_sessions_process"
@@ -102,6 +102,7 @@ class EngineGuard:
 
         :raises UnusableFile: It does not, or did not.
         """
+        notice_fork()
         if self.file is not None:
             self.file.require_usable()
 
@@ -129,6 +130,7 @@ class EngineGuard:
             self.file.may_create = True  # the host may begin with a new file
 
     def _connecting(self, dialect: sa.Dialect, *_: object) -> None:
+        notice_fork()  # first: a new connection would keep the inherited state of SQLite
         if self.file is None:
             return
         forks.wait()
@@ -233,4 +235,4 @@ def keep_for_parent(inherited: object) -> None:
 def _may_close(file: OpenFile | None) -> bool:
     # After a prepared fork, the connections that could be closed are, and a thread that did not
     # survive may have held SQLite's locks in memory.
-    return not runtime.fork_was_prepared and may_close_inherited(file)
+    return not fork_was_prepared() and may_close_inherited(file)

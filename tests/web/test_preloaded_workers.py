@@ -1,4 +1,7 @@
-"""gunicorn with ``--preload``: the application follows the feed before the workers are forked."""
+"""An application that follows the feed before its server forks the workers.
+
+gunicorn with ``--preload`` runs Python's hooks then; uWSGI without an option runs none.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import importlib.util
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -14,18 +18,16 @@ import pytest
 from tests.support.databases import MakeHost
 from tests.support.gunicorn_server import gunicorn
 from tests.support.hosts import bearer
+from tests.support.uwsgi_server import UWSGI, uwsgi
 from xgen_flask_sessions import IssuedToken
 
 WORKERS = 3
 PATIENCE_S = 120.0
 BOUND_S = 2.0
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("gunicorn") is None, reason="gunicorn is not installed"
-    ),
-]
+pytestmark = pytest.mark.slow
+
+HAS_GUNICORN = importlib.util.find_spec("gunicorn") is not None
 
 
 class Answer(NamedTuple):
@@ -37,10 +39,16 @@ class Answer(NamedTuple):
     begun_s: float
 
 
-def serving(database_url: str, token: str) -> AbstractContextManager[int]:
+def serving(program: str, place: Path, url: str, token: str) -> AbstractContextManager[int]:
     """Serve in workers forked from one process; the value is the port."""
-    application = f"tests.support.preloaded:warm({database_url!r}, {token!r})"
-    return gunicorn(application, "--preload", workers=WORKERS, patience_s=PATIENCE_S)
+    if program == "gunicorn":
+        application = f"tests.support.preloaded:warm({url!r}, {token!r})"
+        return gunicorn(application, "--preload", workers=WORKERS, patience_s=PATIENCE_S)
+    file = place / "app.py"
+    file.write_text(
+        f"from tests.support.preloaded import warm\napplication = warm({url!r}, {token!r})\n"
+    )
+    return uwsgi(file, workers=WORKERS, patience_s=PATIENCE_S)
 
 
 def ask(port: int, token: IssuedToken) -> Answer | None:
@@ -75,15 +83,21 @@ def ask_until_all(
     return answers
 
 
+@pytest.mark.parametrize(
+    ("program", "database"),
+    [("gunicorn", "sqlite"), ("gunicorn", "mariadb"), ("uwsgi", "postgresql")],
+)
 def test_every_forked_worker_follows_the_feed_by_itself(
-    make_host: MakeHost, database_url: str
+    request: pytest.FixtureRequest, make_host: MakeHost, tmp_path: Path, program: str, database: str
 ) -> None:
-    host = make_host(database_url)
+    if not (HAS_GUNICORN if program == "gunicorn" else UWSGI):
+        pytest.skip(f"{program} is not installed")
+    host = make_host(request.getfixturevalue(f"{database}_url"))
     user = host.add_user()
     token = host.issue(user)
     with host.app.app_context():
         url = host.db.engine.url.render_as_string(hide_password=False)
-    with serving(url, token.token) as port:
+    with serving(program, tmp_path, url, token.token) as port:
         ask_until_all(port, token, lambda _: True)
         # From then on, no answer rests on the memory from before the fork.
         since_s = time.monotonic() + BOUND_S

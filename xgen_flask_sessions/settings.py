@@ -350,18 +350,10 @@ class _Reader:
             if not is_pem(key) and len(key) < MIN_SECRET_BYTES:
                 self._fail(name, f"has a key of under {MIN_SECRET_BYTES} bytes; remove it.")
         if algorithm == "HS256" and self._get("SECRET_KEY") is None:
-            keys += self._fallbacks()
+            # A shorter secret signs Flask's sessions, and has never signed a token.
+            earlier = secret_fallbacks(self._config)
+            keys += [key for key in earlier if len(key) >= MIN_SECRET_BYTES]
         return tuple(dict.fromkeys(keys))
-
-    def _fallbacks(self) -> tuple[bytes, ...]:
-        """Return the application's earlier secrets, which signed tokens as its secret does now."""
-        fallbacks = secret_fallbacks(self._config)
-        if any(len(key) < MIN_SECRET_BYTES for key in fallbacks):
-            raise ConfigurationError(
-                f"SECRET_KEY_FALLBACKS has a key of under {MIN_SECRET_BYTES} bytes, which HS256 "
-                "needs. Remove it, or set XGEN_SESSIONS_SECRET_KEY to a key for tokens alone."
-            )
-        return fallbacks
 
     def locations(self) -> tuple[Literal["headers", "cookies"], ...]:
         value = self._get("TOKEN_LOCATIONS")

@@ -115,12 +115,25 @@ def test_a_form_of_the_old_secret_can_be_sent(
     assert [row["user_id"] for row in new.rows("xgen_revocations")] == [user]
 
 
-@pytest.mark.parametrize("fallbacks", [["short"], [NEW, b"x" * 31], NEW, [7], {NEW}])
+@pytest.mark.parametrize("fallbacks", [NEW, [7], {NEW}])
 def test_a_fallback_that_cannot_be_a_key_stops_the_start(
     make_host: MakeHost, sqlite_url: str, fallbacks: Any
 ) -> None:
     with pytest.raises(ConfigurationError, match="SECRET_KEY_FALLBACKS"):
         make_host(sqlite_url, SECRET_KEY_FALLBACKS=fallbacks)
+
+
+@pytest.mark.parametrize("fallbacks", [["short", OLD], [OLD, b"x" * 31]])
+def test_a_fallback_that_is_too_short_for_tokens_serves_flask_only(
+    old: Host, make_host: MakeHost, sqlite_url: str, fallbacks: list[str | bytes]
+) -> None:
+    token = old.issue(old.add_user())
+
+    new = rotated(make_host, sqlite_url, SECRET_KEY_FALLBACKS=fallbacks)
+
+    assert new.status(token) == 200
+    kept = new.app.extensions["xgen_sessions"].settings.previous_keys
+    assert kept == (OLD.encode(),)
 
 
 @pytest.mark.parametrize("fallbacks", [None, [], (), [OLD], [OLD.encode()]])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.support.databases import REDIS, MakeHost
-from tests.support.hosts import Host
+from tests.support.hosts import SECRET, Host
 from tests.support.patience import until
+from tests.support.relaying import Deployment, deployed
 from xgen_flask_sessions.cli.doctor.feed import examine_feed
 from xgen_flask_sessions.cli.doctor.findings import Finding
+from xgen_flask_sessions.tokens.keys import load_key
 
 
 def find(host: Host) -> list[Finding]:
@@ -41,6 +44,32 @@ def test_a_feed_is_this_deployments(
     until(lambda: "is that of this deployment" in find(host)[0].meaning)
     assert before.code == "feed"
     assert "no feed yet" in before.meaning
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "code"),
+    [
+        (lambda deployment: deployment.age_state(20), "warning", "feed-stalled"),
+        (lambda deployment: deployment.change_state(heartbeat_us=0), "problem", "feed-disputed"),
+        (lambda deployment: deployment.redis.set(deployment.keys.meta, "x"),
+         "warning", "feed-unusable"),
+    ],
+)  # fmt: skip
+def test_a_feed_that_services_cannot_use_is_reported(
+    make_host: MakeHost,
+    sqlite_url: str,
+    redis_issuer: str,
+    change: Callable[[Deployment], object],
+    level: str,
+    code: str,
+) -> None:
+    with deployed(sqlite_url, redis_issuer, [load_key(SECRET.encode())]) as deployment:
+        deployment.relayer().beat()
+        change(deployment)
+
+        (finding,) = find(make(make_host, sqlite_url, redis_issuer))
+
+    assert (finding.level, finding.code) == (level, code)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from tests.support.databases import MakeHost
+from tests.support.databases import REDIS, MakeHost
 from tests.support.hosts import Host
-from tests.support.patience import at_once
+from tests.support.patience import at_once, until
 from xgen_flask_sessions import IssuedToken
 from xgen_flask_sessions.changes import Change
 from xgen_flask_sessions.store.deployments import (
@@ -167,3 +167,24 @@ def test_the_id_is_read_again_after_the_file_was_replaced(
     assert host.status(token) == 401  # a check notices it
 
     assert carried(host) == expected != before
+
+
+def test_the_id_is_read_again_after_the_database_was_replaced(
+    make_host: MakeHost, database_url: str, redis_issuer: str
+) -> None:
+    host = make_host(database_url, XGEN_SESSIONS_REDIS_URL=REDIS, XGEN_SESSIONS_ISSUER=redis_issuer)
+    user = host.add_user()
+    host.force_logout(user)
+    with host.app.app_context():
+        host.sessions.start_relay()
+    relay = host.app.extensions["xgen_sessions"].relay
+    until(lambda: relay.follower.is_running and bool(relay._deployment))
+
+    with host.app.app_context(), host.db.engine.begin() as connection:
+        for statement in (
+            "UPDATE xgen_feed_head SET deployment_id = 'another'",
+            "DELETE FROM xgen_feed",
+        ):
+            connection.exec_driver_sql(statement)
+
+    until(lambda: deployment_in(host.issue(user)) == "another")

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -17,12 +18,12 @@ from ..connections.deadlines import watchdog
 from ..connections.side_engines import unpooled_engine
 from ..errors import ConfigurationError
 from ..runtime import notice_fork, start
-from ..store.deployments import find_deployment, make_deployment
+from ..store.deployments import find_deployment, forget_deployments, make_deployment
 from ..text import cause_of
 from .follower import FeedReader, FeedSource, Follower
 from .publisher import Publisher
 from .redis_stream import SHORTEST_STALENESS_S
-from .signed_state import FeedRefused, FeedState, ForeignFeed, StateSigner
+from .signed_state import FeedRefused, ForeignFeed, StateSigner
 from .snapshot import Snapshot, read_snapshot
 from .wakeups import DatabaseWakeup, LocalCommits
 
@@ -57,6 +58,19 @@ class FeedTaken(ConfigurationError):
             f"remove-feed {foreign}"
         )
         super().__init__(f"{self.meaning} {self.mend}")
+
+
+class FeedStatus(NamedTuple):
+    """The status of a deployment's feed in Redis."""
+
+    deployment: str
+    """The deployment's id."""
+    fault: str | None
+    """A clause that says why the feed cannot be used; ``None`` if it can."""
+    is_disputed: bool = False
+    """Whether two databases with the deployment's id publish it."""
+    age_s: float = 0.0
+    """The age of the last heartbeat, in seconds."""
 
 
 class Relay:
@@ -121,8 +135,8 @@ class Relay:
         """
         self.follower.run(self._require_source())
 
-    def inspect(self) -> FeedState | None:
-        """Return the state of this deployment's feed in Redis; ``None`` if there is none.
+    def inspect(self) -> FeedStatus:
+        """Return the status of this deployment's feed in Redis.
 
         Call it within an application context.
 
@@ -131,12 +145,15 @@ class Relay:
         :raises RedisUnavailable: Redis does not answer.
         """
         deployment = _deployment_of(self._require_source().engine)
+        look = self._publisher.look()
         try:
-            return self._signer.open_own(self._publisher.look().text, deployment)
-        except FeedRefused:
-            return None
+            state = self._signer.open_own(look.text, deployment)
+        except FeedRefused as refused:
+            return FeedStatus(deployment, str(refused))
         except ForeignFeed as foreign:
             raise FeedTaken(foreign.deployment, deployment, self._issuer) from None
+        age_s = (look.now_us - state.heartbeat_us) / SECOND_US
+        return FeedStatus(deployment, None, state.is_disputed, age_s)
 
     def remove(self, deployment: str) -> bool:
         """Delete the feed of a deployment from Redis; return whether it was there.
@@ -166,6 +183,7 @@ class Relay:
         batch = reader.read()
         engine = reader.source.engine
         if batch.resync:  # the database may be another one
+            forget_deployments()
             self._deployment = _deployment_of(engine)
         read = partial(_read_snapshot, engine)
         foreign = None

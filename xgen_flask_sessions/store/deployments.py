@@ -37,6 +37,10 @@ class _KnownIds:
     def _forget(self, engine: sa.Engine) -> None:
         self._ids.pop(engine, None)
 
+    def clear(self) -> None:
+        """Forget all ids."""
+        self._ids.clear()
+
 
 _known: Final = _KnownIds()
 
@@ -59,6 +63,11 @@ def deployment_of(session: Session) -> str:
     made = make_deployment(connection)
     commit_hooks.on_commit(session, partial(_known.add, engine, made))
     return made
+
+
+def forget_deployments() -> None:
+    """Let the next transaction read the id again: the database may have been replaced."""
+    _known.clear()
 
 
 def find_deployment(connection: sa.Connection) -> str | None:

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 keep_compiled()
 install_in_turn()
+# Processes that tests start would compile the package each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -50,8 +53,17 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slow modules first: at the end, they would keep one worker busy alone."""
-    items.sort(key=lambda item: not hasattr(item.getparent(pytest.Module).obj, "pytestmark"))  # type: ignore[union-attr]
+    """Run the slow modules first, then the long ones: at the end, they would keep one worker busy.
+
+    A worker runs a module's tests alone.
+    """
+    lengths = Counter(item.path for item in items)
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        module = item.getparent(pytest.Module)
+        return not hasattr(module and module.obj, "pytestmark"), -lengths[item.path]
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish() -> None:

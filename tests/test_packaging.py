@@ -42,7 +42,10 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "venv", home], check=True, timeout=120)
     python = home / "bin" / "python"
     install = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--retries", "10", f"{wheel}[standalone]"],
+        [
+            python, "-m", "pip", "install", "--quiet", "--no-compile", "--retries", "10",
+            f"{wheel}[standalone]",
+        ],
         capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     if install.returncode != 0:

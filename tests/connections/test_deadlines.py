@@ -220,9 +220,13 @@ def test_a_change_in_the_hosts_transaction_has_a_deadline(
 def test_a_foreign_writer_blocks_sign_ins_but_no_verification(
     make_host: MakeHost, sqlite_url: str
 ) -> None:
-    host = make_host(sqlite_url, SQLALCHEMY_ENGINE_OPTIONS={"connect_args": {"timeout": 0.2}})
+    host = make_host(
+        sqlite_url,
+        XGEN_SESSIONS_WRITE_DEADLINE=timedelta(seconds=WRITE_DEADLINE_S),
+        SQLALCHEMY_ENGINE_OPTIONS={"connect_args": {"timeout": 0.2}},
+    )
     user = host.add_user()
-    token = host.issue(user)
+    token = issued_to(host, user)
 
     foreign = sa.create_engine(sqlite_url, isolation_level="AUTOCOMMIT")
     with foreign.connect() as connection:
@@ -234,7 +238,7 @@ def test_a_foreign_writer_blocks_sign_ins_but_no_verification(
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     foreign.dispose()
 
-    assert host.verify(host.issue(user))
+    assert host.verify(issued_to(host, user))
 
 
 def test_a_reader_that_prevents_wal_mode_blocks_no_verification(

@@ -337,3 +337,44 @@ def config_of(connection: sa.Connection) -> Config:
     config.set_main_option("script_location", str(ROOT / "migrations"))
     config.attributes["connection"] = connection
     return config
+
+
+class Person(UserMixin, Base):  # type: ignore[misc]
+    __tablename__ = "persons"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(sa.String(20), default="person")
+    username: Mapped[str] = mapped_column(sa.String(80))
+    is_superuser: Mapped[bool] = mapped_column(default=False)
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}
+
+
+class Employee(Person):
+    badge: Mapped[str | None] = mapped_column(sa.String(20))
+    __mapper_args__ = {"polymorphic_identity": "employee"}
+
+    def get_id(self) -> str:
+        return f"badge:{self.badge}"
+
+
+@pytest.mark.parametrize("by", ["attribute", "statement"])
+def test_a_subclass_may_have_a_get_id_of_its_own(sqlite_url: str, by: str) -> None:
+    site = Site(sqlite_url, Person)
+    try:
+        person = site.add(username="alice")
+        with site.app.app_context():
+            site.db.session.add(Employee(username="bob", badge="1"))
+            site.db.session.commit()
+        employee = str(int(person) + 1)
+        tokens = [site.issue(person), site.issue(employee)]
+
+        with site.app.app_context():
+            if by == "attribute":
+                site.find(employee).badge = "2"
+            else:
+                site.db.session.execute(sa.update(Employee).values(badge="2"))
+            site.db.session.commit()
+
+        assert [site.status(token) for token in tokens] == [200, 401]
+    finally:
+        site.dispose()

@@ -74,7 +74,7 @@ class UserDirectory:
         """Finds the users that statements of the host will match."""
         self._mark_name: Final = user_fields.account or user_fields.username
         self._login_attributes: set[str] | None = None
-        """The attributes that ``get_id()`` read of the first user; ``None`` if unknown."""
+        """The attributes that ``get_id()`` may read; ``None`` until the first user is seen."""
         self._inserted: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def table(self, session: Session) -> HostTable | None:
@@ -174,8 +174,9 @@ class UserDirectory:
     @cached_property
     def has_plain_login_id(self) -> bool:
         """Whether ``get_id()`` plainly is the primary key, Flask-Login's own method."""
-        method = getattr(self._model, self.id_method, None)
-        return method is None or (self._keys.names == ["id"] and _is_flask_logins(method))
+        mappers = sa.inspect(self._model).self_and_descendants
+        methods = {getattr(each.class_, self.id_method, None) for each in mappers} - {None}
+        return not methods or (self._keys.names == ["id"] and all(map(_is_flask_logins, methods)))
 
     def sets_key(self, names: Iterable[str]) -> bool:
         """Return whether an ``UPDATE`` that sets these attributes or columns changes ids."""

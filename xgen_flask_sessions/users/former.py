@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from functools import cached_property
-from types import FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.orm import Mapper
 
 
 class FormerValueUnknown(Exception):
@@ -62,7 +64,10 @@ def former_login_id(user: Any, id_method: str) -> str | None:
 
 
 def attributes_of_login_id(user: Any, id_method: str) -> set[str] | None:
-    """Return the attributes that the login id reads, or ``None`` if that cannot be told.
+    """Return the attributes that login ids may read, or ``None`` if that cannot be told.
+
+    They are those that the user's own login id reads, and each name in the code of the method: for
+    other users it may take another branch, and a subclass of the model may override it.
 
     :param id_method: The method that returns it, such as ``get_id``.
     """
@@ -71,7 +76,32 @@ def attributes_of_login_id(user: Any, id_method: str) -> set[str] | None:
         getattr(type(user), id_method)(former)
     except Exception:  # the host's code
         return None
-    return former._read
+    names = set(former._read)
+    for mapper in sa.inspect(type(user)).base_mapper.self_and_descendants:
+        names |= _names_in_code(mapper, id_method, set())
+    return names
+
+
+def _names_in_code(mapper: Mapper[Any], name: str, found: set[str]) -> set[str]:
+    """Add a name to *found*, and the names in the code of that method or property; return them."""
+    if name in found:
+        return found
+    found.add(name)
+    if name in mapper.synonyms:
+        return _names_in_code(mapper, mapper.synonyms[name].name, found)
+    static = inspect.getattr_static(mapper.class_, name, None)
+    function = getattr(static, "fget", None) or getattr(static, "func", static)
+    if isinstance(function, FunctionType):
+        for each in _names_of(inspect.unwrap(function).__code__):
+            _names_in_code(mapper, each, found)
+    return found
+
+
+def _names_of(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names_of(inner)
 
 
 def former_value(user: Any, name: str) -> Any:

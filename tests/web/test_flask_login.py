@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, get_flashed_messages, jsonify, redirect, request, session
+from flask import Blueprint, Flask, abort, get_flashed_messages, jsonify, redirect, request, session
 from flask.testing import FlaskClient
 from flask_login import (
     AnonymousUserMixin,
@@ -102,6 +102,27 @@ def test_the_message_and_its_category_are_the_host_s(make_host: MakeHost, sqlite
     client.get("/page")
 
     assert client.get("/flashes").get_json() == [["warning", "SIGN IN FIRST"]]
+
+
+@pytest.mark.parametrize("headers", [{}, PAGE, JSON, {"Authorization": "Bearer nonsense"}])
+def test_an_error_handler_may_answer_as_flask_login_does(
+    make_host: MakeHost, sqlite_url: str, headers: dict[str, str]
+) -> None:
+    def prepare(manager: LoginManager, app: Flask) -> None:
+        @app.get("/forbidden")
+        def forbidden() -> str:
+            abort(403)
+
+        @app.errorhandler(403)
+        def answer(_: Exception) -> Any:
+            return manager.unauthorized()
+
+    host = prepared(make_host, sqlite_url, prepare, TESTING=False)
+
+    answer = plain(host).get("/forbidden", headers=headers)
+
+    expected = 302 if headers in UNSPOKEN else 401
+    assert answer.status_code == expected, answer.text
 
 
 def test_no_message_is_flashed_without_one(make_host: MakeHost, sqlite_url: str) -> None:

@@ -41,7 +41,7 @@ def convert_errors(app: Flask) -> None:
     if getattr(handle, _CONVERTS, False):
         return
 
-    def handle_converted(error: Exception) -> Any:
+    def convert(error: Exception) -> Any:
         if isinstance(error, HTTPException) or not isinstance(error, XgenSessionsError):
             return handle(error)
         note_failure(error)
@@ -50,6 +50,15 @@ def convert_errors(app: Flask) -> None:
         if own is not None:
             return current_app.ensure_sync(own)(error)
         return handle(_to_http(error))
+
+    def handle_converted(error: Exception) -> Any:
+        try:
+            return convert(error)
+        except (Answer, XgenSessionsError) as raised:
+            if raised is error:
+                raise
+            # By a handler of the application, such as one that calls LoginManager.unauthorized().
+            return convert(raised)
 
     setattr(handle_converted, _CONVERTS, True)
     vars(app)["handle_user_exception"] = handle_converted

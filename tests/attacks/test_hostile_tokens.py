@@ -200,12 +200,14 @@ def test_hostile_tokens_are_refused_on_a_database_server(
 ) -> None:
     url: str = request.getfixturevalue(f"{database}_url")
     with host_with_recorded_token(url) as host:
-        bad = [*CRAFTED.values(), *bent(host.issue("2").token).values()][::3]
+        genuine = host.issue("2").token
+        bad = [*CRAFTED.values(), *bent(genuine).values()][::3]
         before = rows(host)
         for number, token in enumerate(bad):
             method, path = ENDPOINTS[number % len(ENDPOINTS)]
             for place in ("header", "cookie"):
-                assert_refused(send(host, method, path, place, token), token, place)
+                if token_in(place, token) != genuine:
+                    assert_refused(send(host, method, path, place, token), token, place)
 
         assert rows(host) == before
         assert send(host, "GET", "/api/user", "header", forged()).status_code == 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
@@ -81,6 +81,7 @@ class ConnectionSource:
         self.guard.require_usable()
         made: list[Any] = []
         with (
+            closing_on_error(made),  # SQLAlchemy 2.0 leaves one open that it cannot prepare
             limiting_connects(self._engine, timeout_s=timeout_s, made=made),
             refusing_unknown_servers(),
         ):
@@ -90,7 +91,7 @@ class ConnectionSource:
         is_shared = not is_own and borrowed.info.get(_CAME_IN_TRANSACTION, False)
         borrowed.detach()
         if not is_shared:
-            with closing_on_error(dbapi_connection):
+            with closing_on_error([dbapi_connection]):
                 dbapi_connection.commit()  # a listener of the host's may have begun a transaction
         return Opened(dbapi_connection, is_own, is_shared)
 
@@ -146,13 +147,14 @@ def refusing_unknown_servers() -> Iterator[None]:
 
 
 @contextmanager
-def closing_on_error(dbapi_connection: Any) -> Iterator[None]:
-    """Close a driver's connection if the block fails."""
+def closing_on_error(dbapi_connections: Iterable[Any]) -> Iterator[None]:
+    """Close a driver's connections if the block fails."""
     try:
         yield
     except BaseException:
-        with suppress(Exception):
-            dbapi_connection.close()
+        for each in dbapi_connections:
+            with suppress(Exception):
+                each.close()
         raise
 
 

@@ -323,7 +323,7 @@ class DeadlinePool:
         dialect = self._engine.dialect
         try:
             opened = self._source.open(timeout_s=self.deadline_s)
-            with closing_on_error(opened.dbapi_connection):
+            with closing_on_error([opened.dbapi_connection]):
                 self._check(dialect)
                 if opened.is_own:
                     configure(opened.dbapi_connection, dialect, self.deadline_s)

@@ -69,7 +69,7 @@ def _engine_like(engine: sa.Engine, **pooling: Any) -> sa.Engine:
 
     def connect(record: ConnectionPoolEntry) -> Any:
         opened = source.open()
-        with closing_on_error(opened.dbapi_connection):
+        with closing_on_error([opened.dbapi_connection]):
             record.info[_FOREIGN] = not opened.is_own
             _prepare(opened, engine.dialect, record)
         return opened.dbapi_connection

@@ -14,7 +14,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ..connections.opening import refusing_unknown_servers
+from ..connections.opening import (
+    closing_on_error,
+    limiting_connects,
+    refusing_unknown_servers,
+)
 from ..errors import ConfigurationError
 from . import commit_hooks, dialects, revocations
 from .revocations import Cause
@@ -118,7 +122,12 @@ def pending(engine: sa.Engine) -> bool:
 @contextmanager
 def _connected(engine: sa.Engine) -> Iterator[sa.Connection]:
     dialects.require_supported(engine.dialect)
-    with refusing_unknown_servers():
+    made: list[Any] = []
+    with (
+        closing_on_error(made),
+        limiting_connects(engine, made=made),
+        refusing_unknown_servers(),
+    ):
         connection = engine.connect()
     with connection:
         dialects.require_supported(engine.dialect)  # the server's version is known now

@@ -116,7 +116,7 @@ class XgenSessions:
         id_method = "get_id" if login_manager is None else str(login_manager.id_attribute)
         users = UserDirectory(db, user_model, fields, id_method)
         if login_manager is not None:
-            require_login_attributes(user_model)
+            require_login_attributes(user_model, id_method)
         if admin is not None:
             _check_screen(users, user_model, login_manager, can_view)
         use_primary(db)

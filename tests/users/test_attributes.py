@@ -601,6 +601,33 @@ def test_a_model_without_flask_login_s_attributes_stops_the_start(database_url: 
             pass
 
 
+def test_the_method_that_flask_login_is_told_to_call_is_checked() -> None:
+    app, model = Flask("host"), make_model()
+    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI="sqlite://")
+    manager = LoginManager(app)
+    manager.id_attribute = "get_uid"
+
+    with pytest.raises(ConfigurationError, match=r"Member\.get_uid does not exist"):
+        XgenSessions().init_app(
+            app,
+            db=SQLAlchemy(app, metadata=model.metadata),
+            user_model=model,
+            login_manager=manager,
+        )
+
+
+def test_a_primary_key_s_value_is_an_id_and_other_objects_are_none(sqlite_host: Host) -> None:
+    user = int(sqlite_host.add_user())
+    with sqlite_host.app.app_context():
+        sessions = sqlite_host.sessions
+        sessions.issue(user)
+        assert len(sessions.active_sessions(user)) == 1
+        assert sessions.force_logout(user).sessions_ended == 1
+        for wrong in (None, True, 1.0, b"1", ("1",), object()):
+            with pytest.raises(TypeError, match="A user object or an id is needed"):
+                sessions.force_logout(wrong)
+
+
 @on_sqlite
 def test_changes_of_several_rows_at_once_end_the_sessions_of_the_inactive(
     database_url: str,

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from flask import Response
 from flask_login import login_user, logout_user
 from freezegun import freeze_time
+from sqlalchemy.orm import mapped_column
 
 from tests.support.databases import MakeHost
-from tests.support.hosts import Host, bearer
+from tests.support.hosts import BROWSER, Host, bearer
+from tests.support.models import make_member_host, make_model
 from tests.support.ports import free_port
 from xgen_flask_sessions import (
     DenylistUnavailable,
@@ -190,6 +193,31 @@ def test_a_database_that_is_down_is_logged_without_its_password(
     (report,) = reports(caplog)
     assert "POST /sign-in: 503 ledger_unavailable. OperationalError: " in report
     assert "s3cret" not in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["postgresql", "mariadb"])
+def test_a_column_that_is_too_short_is_a_refusal_that_is_logged(
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    model = make_model(id=mapped_column(sa.String(40), primary_key=True))
+    url = request.getfixturevalue(f"{name}_url")
+    with make_member_host(url, model, screen=False) as host:
+        change = "MODIFY user_agent" if name == "mariadb" else "ALTER COLUMN user_agent TYPE"
+        host.execute(
+            "INSERT INTO own_users (id, username) VALUES ('alice', 'alice')",
+            f"ALTER TABLE xgen_sessions {change} VARCHAR(5)",
+        )
+
+        @host.app.post("/in")
+        def sign_in() -> str:
+            return host.sessions.issue("alice").token
+
+        assert host.client().post("/in", headers={"User-Agent": BROWSER}).status_code == 503
+
+    (report,) = reports(caplog)
+    assert "POST /in: 503 ledger_unavailable. ConfigurationError: xgen_sessions" in report
+    assert "Mozilla" not in report
 
 
 def test_other_refusals_are_not_logged(host: Host, caplog: pytest.LogCaptureFixture) -> None:

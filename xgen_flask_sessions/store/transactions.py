@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -17,9 +18,11 @@ from ..connections.engine_guard import require_own_connection
 from ..connections.opening import has_one_connection
 from ..connections.side_engines import side_engine
 from ..connections.sqlite_files import UnusableFile
-from ..errors import DenylistUnavailable, LedgerUnavailable
+from ..errors import ConfigurationError, DenylistUnavailable, LedgerUnavailable
+from ..text import cause_of
 from . import commit_hooks, dialects
 from .reachability import Reachability
+from .tables import TABLES
 
 _T = TypeVar("_T")
 
@@ -191,6 +194,9 @@ def _changing(
                 _roll_back(session)
             if isinstance(error, UNREACHABLE):
                 raise LedgerUnavailable(_ALL_UNDONE if lost else None) from error
+            misfit = _misfit_of(error)
+            if misfit is not None:
+                raise LedgerUnavailable(_ALL_UNDONE if lost else None) from misfit
             raise
         if commit:
             _commit(session)
@@ -216,6 +222,23 @@ def _commit(session: Session) -> None:
     except BaseException:
         _roll_back(session)
         raise
+
+
+def _misfit_of(error: BaseException) -> ConfigurationError | None:
+    """Return the fault of the plugin's tables if they refused a value, or ``None``.
+
+    A column may be too short, or of another type, after a migration that was changed by hand.
+    """
+    if not isinstance(error, sa_exc.DataError | sa_exc.IntegrityError):
+        return None
+    named = set(re.findall(r"\w+", error.statement or ""))
+    own = [name for name in TABLES if name in named]
+    if not own:
+        return None
+    return ConfigurationError(
+        f"{' or '.join(own)} does not take a value ({cause_of(error)}); compare the table with "
+        "this release's migrations."
+    )
 
 
 def _hide_parameters(error: BaseException) -> None:

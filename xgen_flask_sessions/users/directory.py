@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from ..store import dialects
 from ..store.sign_ins import UNKNOWN, Identity
 from ..text import spellings
 from ..tokens.claims import check_user_id
-from .attributes import Flag, is_column
+from .attributes import Flag, describe_value, is_column
 from .fields import UserAttributes, UserFields, find_blocking_columns
 from .former import attributes_of_login_id, former_value
 from .inheritance import lockable_tables
@@ -97,15 +98,18 @@ class UserDirectory:
         return self._attributes.superuser.exists
 
     def id_of(self, user: Any) -> str:
-        """Return the account of a user object, or a string that is an account.
+        """Return the account of a user object, or of an id: a string, an integer or a UUID.
 
         Another object than a row of the user model is found by its ``get_id()``.
 
         :raises ValueError: The account is invalid in tokens and tables.
+        :raises TypeError: It is neither.
         """
         user = unwrap(user)
         if isinstance(user, str):
             return check_user_id(user)
+        if isinstance(user, int | uuid.UUID) and not isinstance(user, bool):
+            return check_user_id(str(user))  # the value of a primary key
         if not isinstance(user, self._model):
             login_id = self._login_id(user)
             row = self.find_by_login(login_id) if self.has_login_ids else None
@@ -424,7 +428,10 @@ class UserDirectory:
         """Return the result of ``get_id()``.
 
         :raises ValueError: It is invalid in tokens and tables.
+        :raises TypeError: It is no user object.
         """
+        if not hasattr(user, self.id_method):
+            raise TypeError(f"A user object or an id is needed, not {describe_value(user)}.")
         login_id = getattr(user, self.id_method)()
         return check_user_id(str(login_id) if type(login_id) is int else login_id)
 

@@ -161,19 +161,20 @@ def find_blocking_columns(model: type[Any], user_fields: UserFields) -> list[str
     return [name for name in _BLOCKING_COLUMNS if column_type(model, name) is not None]
 
 
-def require_login_attributes(model: type[Any]) -> None:
+def require_login_attributes(model: type[Any], id_method: str) -> None:
     """Check that the model has what Flask-Login reads of a user.
 
+    :param id_method: The method for the id of a user; Flask-Login's ``id_attribute``.
     :raises ConfigurationError: It lacks something, or has something else under that name.
     """
     if mapped_property(model, "id") is None and find(model, "id") is MISSING:
-        module = getattr(find(model, "get_id"), "__module__", "")
+        module = getattr(find(model, id_method), "__module__", "")
         if module.startswith("flask_login"):
             raise ConfigurationError(
                 f"{model.__name__} has no attribute 'id', which Flask-Login's get_id() returns; "
                 "define get_id() on the model."
             )
-    fault = fault_of_method(model, "get_id")
+    fault = fault_of_method(model, id_method)
     if fault is None and is_missing(model, "is_authenticated"):
         raise ConfigurationError(
             f"{model.__name__} has no attribute 'is_authenticated', which Flask-Login reads; "
@@ -181,6 +182,6 @@ def require_login_attributes(model: type[Any]) -> None:
         )
     if fault is not None:
         raise ConfigurationError(
-            f"{model.__name__}.get_id {fault}; Flask-Login calls it for the id of a user: inherit "
-            "from flask_login.UserMixin, or define it as a method."
+            f"{model.__name__}.{id_method} {fault}; Flask-Login calls it for the id of a user: "
+            "inherit from flask_login.UserMixin, or define it as a method."
         )

@@ -74,6 +74,24 @@ def test_no_value_of_a_failed_statement_is_in_its_cause(database_url: str) -> No
         assert "\n" not in cause_of(error)
 
 
+@pytest.mark.parametrize("driver", ["postgresql+psycopg", "mariadb+pymysql"])
+def test_a_password_with_an_at_sign_is_not_in_the_cause(driver: str) -> None:
+    engine = sa.create_engine(f"{driver}://someone:s3@cr3t@127.0.0.1/none")
+
+    with pytest.raises(sa.exc.OperationalError) as caught:
+        engine.connect()
+
+    assert "cr3t" in str(caught.value)
+    assert "cr3t" not in cause_of(caught.value) + traceback_of(caught.value)
+    assert "@127.0.0.1" in cause_of(caught.value)
+
+
+def test_the_user_of_a_refused_connection_is_named() -> None:
+    message = "Access denied for user 'someone'@'10.0.0.7' (using password: YES)"
+
+    assert cause_of(RuntimeError(message)) == message
+
+
 def test_the_cause_still_says_which_constraint_or_table(database_url: str) -> None:
     told = " ".join(map(cause_of, failures(database_url)))
 

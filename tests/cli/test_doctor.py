@@ -704,14 +704,22 @@ def call(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedPr
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, False), (0o600, False)])
+@pytest.mark.parametrize(
+    ("mode", "warned", "url"),
+    [
+        (0o644, True, "sqlite:///{}"),
+        (0o644, True, "sqlite:///file:{}?uri=true"),
+        (0o640, False, "sqlite:///{}"),
+        (0o600, False, "sqlite:///{}"),
+    ],
+)
 def test_a_database_file_that_all_users_can_read_is_a_warning(
-    make_host: MakeHost, mode: int, warned: bool
+    make_host: MakeHost, mode: int, warned: bool, url: str
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         place.chmod(0o755)
-        host = make_sound(make_host, f"sqlite:///{place / 'open.db'}")
+        host = make_sound(make_host, url.format(place / "open.db"))
         (place / "open.db").chmod(mode)
 
         assert ("database-readable" in complaints(host)) == warned

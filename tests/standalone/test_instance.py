@@ -83,17 +83,30 @@ class TestInstance:
         center.dispose()
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///{place}/other.db",
+        "sqlite:///file:{place}/other.db?uri=true",
+        "sqlite:///file://{place}/other.db?uri=true",
+        "sqlite:///other.db",
+        "sqlite:///file:other.db?uri=true",
+    ],
+)
 def test_a_sqlite_database_elsewhere_is_closed_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
-    monkeypatch.setenv("XGEN_DATABASE_URL", f"sqlite:///{tmp_path / 'other.db'}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XGEN_DATABASE_URL", url.format(place=tmp_path))
+    place = tmp_path if "{place}" in url else tmp_path / "instance"
 
     center = Center(app=create_app(tmp_path / "instance", CONFIG))
 
     center.token("admin")
-    assert {
-        path.name for path in tmp_path.glob("other.db*") if path.stat().st_mode & 0o077
-    } == set()
+    files = list(tmp_path.rglob("other.db*"))
+    assert {path.parent for path in files} == {place}
+    assert {path.name for path in files} >= {"other.db", "other.db-wal"}
+    assert {path.name for path in files if path.stat().st_mode & 0o077} == set()
     center.dispose()
 
 

@@ -65,13 +65,14 @@ def create_app(
     app.config.setdefault(
         "SQLALCHEMY_ENGINE_OPTIONS", engine_options(app.config["SQLALCHEMY_DATABASE_URI"])
     )
-    protect_database(sa.make_url(app.config["SQLALCHEMY_DATABASE_URI"]))
     proxies = app.config["TRUSTED_PROXIES"]
     if proxies:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies, x_prefix=proxies
         )
     db.init_app(app)
+    with app.app_context():
+        protect_database(db.engine.url)  # a relative path is one in the instance directory
     _tune_sqlite(app)
     language.set_up(app)
     login_manager = LoginManager(app)

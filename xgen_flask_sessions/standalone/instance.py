@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 import sqlalchemy as sa
 
@@ -60,16 +61,27 @@ def protect_database(url: sa.URL) -> None:
 
     A no-op for other databases and for one in memory.
 
-    :param url: The database.
+    :param url: The database, with an absolute path.
     """
-    name = url.database or ""
-    if url.get_backend_name() != "sqlite" or name in ("", ":memory:") or name.startswith("file:"):
+    name = _path_of(url) if url.get_backend_name() == "sqlite" else ""
+    if name in ("", ":memory:"):
         return
     with contextlib.suppress(OSError):  # SQLite reports a path that cannot be used
         # Before SQLite creates it with the permissions that the umask leaves.
         os.close(os.open(name, os.O_CREAT | os.O_RDWR, 0o600))
     for ending in _SIDECARS:
         _close(Path(name + ending))
+
+
+def _path_of(url: sa.URL) -> str:
+    """Return the path of a SQLite database, which may be a URI (SQLite's "URI Filenames")."""
+    name = url.database or ""
+    if not name.startswith("file:"):
+        return name
+    if url.query.get("mode", "rwc") != "rwc" or url.query.get("vfs") == "memdb":
+        return ""  # in memory, or not to be created
+    name = unquote(name.removeprefix("file:").partition("?")[0])
+    return "/" + name[2:].partition("/")[2] if name.startswith("//") else name
 
 
 def secret_key(instance: Path) -> str:

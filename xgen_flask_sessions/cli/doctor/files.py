@@ -10,6 +10,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from xgen_flask_sessions.cli.doctor.findings import Finding
+from xgen_flask_sessions.connections.sqlite_files import DatabaseFile
 
 
 def examine_files(engine: sa.Engine) -> Iterator[Finding]:
@@ -17,10 +18,10 @@ def examine_files(engine: sa.Engine) -> Iterator[Finding]:
 
     :param engine: The database.
     """
-    name = engine.url.database or ""
-    if engine.dialect.name != "sqlite" or name in ("", ":memory:") or name.startswith("file:"):
+    name = DatabaseFile(engine.url).path if engine.dialect.name == "sqlite" else None
+    if name is None:
         return
-    path = Path(name).absolute()
+    path = Path(name)
     try:
         readable = os.name == "posix" and _is_readable_by_all(path)
     except OSError:  # it does not exist yet

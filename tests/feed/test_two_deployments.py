@@ -110,7 +110,7 @@ def test_a_token_of_an_earlier_release_is_judged_by_the_feed(
 
 
 def test_a_deployment_that_no_longer_exists_can_be_removed(
-    pair: tuple[Deployment, Deployment],
+    pair: tuple[Deployment, Deployment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone, left = pair
     gone.relayer().beat()
@@ -125,10 +125,29 @@ def test_a_deployment_that_no_longer_exists_can_be_removed(
     assert relayer.relay.remove(gone.id)
     assert not relayer.relay.remove(gone.id)
     relayer.beat()
+    assert not left.redis.exists(left.keys.meta)  # the other one may publish it again
+    monkeypatch.setattr("xgen_flask_sessions.feed.publisher._FOREIGN_S", 0)  # time passes
+    relayer.beat()
 
     service = left.verifier(secret_key=left.signing_keys[0].signing)
     assert service.step()
     assert answer(service, token) == "good"
+
+
+def test_a_deployment_keeps_its_place_when_redis_loses_the_feed(
+    pair: tuple[Deployment, Deployment],
+) -> None:
+    first, second = pair
+    relayer, late = first.relayer(), second.relayer()
+    relayer.beat()
+    with pytest.raises(ForeignFeed):
+        late.beat()
+
+    first.lose_feed()
+    late.beat()
+    relayer.beat()
+
+    assert first.state.deployment == first.id
 
 
 @pytest.fixture

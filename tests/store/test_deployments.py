@@ -174,6 +174,7 @@ def test_the_id_is_read_again_after_the_database_was_replaced(
 ) -> None:
     host = make_host(database_url, XGEN_SESSIONS_REDIS_URL=REDIS, XGEN_SESSIONS_ISSUER=redis_issuer)
     user = host.add_user()
+    host.issue(user)
     host.force_logout(user)
     with host.app.app_context():
         host.sessions.start_relay()

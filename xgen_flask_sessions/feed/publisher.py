@@ -65,6 +65,8 @@ _MAX_RECENT: Final = 2000
 _UNKNOWN_KEY_S: Final = 0.7
 """Seconds between two replacements of a feed with an unknown key: during a rotation of keys, two
 processes may know different ones."""
+_FOREIGN_S: Final = 1.0
+"""Seconds for which another deployment may publish its lost feed again before this one does."""
 _LOG_EVERY_S: Final = 60.0
 _ENTRY_ID: Final = re.compile(rb"(\d{1,18})-1")
 
@@ -117,7 +119,7 @@ class Publisher:
         """The end of a stream that lacks events, and the time at which it was first seen."""
         self._own: FeedState | None = None
         """The last state of the deployment's own feed that was in Redis."""
-        self._replaced_s = float("-inf")
+        self._replaced_s = self._foreign_s = float("-inf")
         self._logged: dict[str, float] = {}
 
     def close(self) -> None:
@@ -162,8 +164,7 @@ class Publisher:
             self._audited_us = self._audit.step(now_us, max(state.audited_us, self._audited_us))
         except FeedRefused as refused:
             self._log_damage(refused)
-            is_due = str(refused) != UNKNOWN_KEY or self._is_replacement_due()
-            if is_due:
+            if self._is_replacement_due(refused):
                 is_disputed = isinstance(refused, _Discontinued) and refused.is_disputed
                 self._replace(look, deployment, snapshot, is_disputed=is_disputed)
             return
@@ -194,6 +195,7 @@ class Publisher:
             # Another deployment's relay would have replaced the stream, too.
             own = self._own
             if own is None or own.deployment != deployment or not self._source.holds(own):
+                self._foreign_s = time.monotonic()
                 raise
             raise FeedRefused(ALTERED) from None
 
@@ -305,8 +307,11 @@ class Publisher:
         )
         return changed, values
 
-    def _is_replacement_due(self) -> bool:
-        return time.monotonic() - self._replaced_s >= _UNKNOWN_KEY_S
+    def _is_replacement_due(self, refused: FeedRefused) -> bool:
+        now_s = time.monotonic()
+        if now_s - self._foreign_s < _FOREIGN_S:
+            return False
+        return str(refused) != UNKNOWN_KEY or now_s - self._replaced_s >= _UNKNOWN_KEY_S
 
     def _log_damage(self, refused: FeedRefused) -> None:
         message = f"The feed in Redis {refused}; it is replaced."

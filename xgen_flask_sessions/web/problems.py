@@ -24,6 +24,7 @@ from ..store.transactions import UNREACHABLE
 from .failures import note_failure
 from .login_views import expand
 from .page_policy import DATA_POLICY, page_policy
+from .request_scope import has_bearer
 from .same_site import is_local_path
 
 _Response = TypeVar("_Response", bound=BaseResponse)
@@ -176,8 +177,8 @@ def wants_data() -> bool:
 
 def _sends_token() -> bool:
     """Return whether the request's ``Authorization`` header is for the plugin, not for a proxy."""
-    scheme = request.headers.get("Authorization", "").partition(" ")[0]
-    return scheme.lower() == "bearer" and "headers" in get_state().settings.token_locations
+    header = request.headers.get("Authorization", "")
+    return has_bearer(header) and "headers" in get_state().settings.token_locations
 
 
 def _is_by_script() -> bool | None:

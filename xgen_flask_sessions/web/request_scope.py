@@ -30,6 +30,8 @@ _LOADED_FOR: Final = "_xgen_sessions_user_loaded_for"
 _LOGIN_USER: Final = "_login_user"
 """Flask-Login's key in ``g`` for ``current_user``."""
 
+BEARER: Final = "bearer"
+"""The authentication scheme of tokens (RFC 6750), in lower case."""
 
 TokenLocation = Literal["header", "cookie", "login"]
 """The place of a token; ``login`` is a session of Flask-Login."""
@@ -113,6 +115,16 @@ class RequestScope:
 def _is_web_socket(current: Request) -> bool:
     environ = current.environ
     return "HTTP_UPGRADE" in environ and environ["HTTP_UPGRADE"].lower() == "websocket"
+
+
+def has_bearer(header: str) -> bool:
+    """Return whether an ``Authorization`` header has the scheme ``Bearer``, well-formed or not.
+
+    Case does not matter (RFC 9110, section 11.1). With a tab in place of a space, the credentials
+    are malformed, and still this scheme's: a request loader of the host may read them.
+    """
+    end = len(BEARER)
+    return header[:end].lower() == BEARER and not header[end : end + 1].strip()
 
 
 def find_request_state() -> RequestState | None:

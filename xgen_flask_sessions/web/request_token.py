@@ -29,7 +29,7 @@ from ..tokens.claims import VerifiedToken
 from . import login_browser
 from .failures import note_failure
 from .marks import PREFLIGHT, admits_preflights, checks_caller
-from .request_scope import Outcome, TokenLocation, get_request, request_scope
+from .request_scope import BEARER, Outcome, TokenLocation, get_request, has_bearer, request_scope
 from .same_site import is_same_site
 
 _P = ParamSpec("_P")
@@ -153,9 +153,8 @@ def _find_tokens(request: Request, state: State) -> tuple[list[str], TokenLocati
     """Return the current request's tokens, their place, and the login id that they must have."""
     settings = state.settings
     locations = settings.token_locations
-    scheme, _, token = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-    # RFC 9110, section 11.1: case does not matter
-    in_header = "headers" in locations and scheme.lower() == "bearer"
+    header = request.environ.get("HTTP_AUTHORIZATION", "")
+    in_header = "headers" in locations and has_bearer(header)
     cookies: list[str] = []
     if "cookies" in locations and "HTTP_COOKIE" in request.environ:
         cookies = request.cookies.getlist(settings.cookie_name)
@@ -164,7 +163,7 @@ def _find_tokens(request: Request, state: State) -> tuple[list[str], TokenLocati
     if in_header and cookies:
         raise TokenAmbiguous
     if in_header:
-        token = token.strip(" ")
+        token = header[len(BEARER) :].strip(" ")
         if not token:
             raise TokenInvalid("The Authorization header has no token.")
         return [token], "header", None

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
+import pytest
+from babel import Locale
 from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
+from flask import Flask
 
 import xgen_flask_sessions
+from xgen_flask_sessions.web import i18n
 
 PACKAGE = Path(xgen_flask_sessions.__file__).parent
 KEYWORDS = {
@@ -59,3 +65,19 @@ def test_translations_have_the_placeholders_of_their_source() -> None:
 
     for source, text in translations():
         assert sorted(placeholders.findall(text)) == sorted(placeholders.findall(source)), source
+
+
+@pytest.mark.parametrize(("has_locale", "expected"), [(True, "ko"), (False, "en")])
+def test_a_fork_of_flask_babel_gives_the_language(
+    monkeypatch: pytest.MonkeyPatch, has_locale: bool, expected: str
+) -> None:
+    fork = ModuleType("flask_babelplus")
+    if has_locale:
+        fork.__dict__["get_locale"] = lambda: Locale("ko", "KR")
+    monkeypatch.setitem(sys.modules, fork.__name__, fork)
+    app = Flask(__name__)
+    state = type("State", (), {"__module__": f"{fork.__name__}.core"})
+    app.extensions["babel"] = state()
+
+    with app.test_request_context():
+        assert i18n.language() == expected

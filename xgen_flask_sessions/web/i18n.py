@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import sys
 from functools import lru_cache
 from pathlib import Path
 
+from babel import Locale
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
@@ -22,12 +24,17 @@ _DOMAIN = "xgen_sessions"
 def language() -> str:
     """Return the language of the current request, ``en`` or ``ko``; English outside one."""
     if has_request_context() and "babel" in current_app.extensions:
-        from flask_babel import get_locale
-
-        locale = get_locale()
+        locale = _locale_of(current_app.extensions["babel"])
         if locale is not None and _is_translated(locale.language):
             return str(locale.language)
     return "en"
+
+
+def _locale_of(extension: object) -> Locale | None:
+    """Return the locale of Flask-Babel, or of one of its forks, such as Flask-BabelPlus."""
+    package = sys.modules.get(type(extension).__module__.partition(".")[0])
+    get_locale = getattr(package, "get_locale", None)
+    return get_locale() if get_locale is not None else None
 
 
 def gettext(message: str, **variables: object) -> str:

@@ -246,7 +246,10 @@ def test_an_end_and_a_renewal_find_the_session_by_an_index(host: Host) -> None:
         assert "SCAN xgen_sessions" not in plan
 
 
-def test_the_benchmark_of_writes(database_url: str) -> None:
+def test_the_benchmark_of_writes(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ROUNDS", "TIMES", "SIGNING_IN"):
+        monkeypatch.setattr(writes, name, 2)
+
     figures = writes.measure(database_url, seconds=0.3, clients=(2,), sessions=(1, 20))
 
     assert figures["sign-in per second, clients: 2"] > 0

@@ -30,7 +30,7 @@ NAME = "보라 é · Ω 😀"
 @pytest.fixture
 def center(tmp_path: Path) -> Center:
     """Return an Admin Center with a user whose names no narrow encoding has."""
-    with center_maker(tmp_path / "instance") as make:
+    with center_maker(tmp_path / "보라 é") as make:
         center = make()
         center.add_user(NAME, name=NAME, department=NAME, roles=NAME)
         center.token(NAME)
@@ -82,13 +82,35 @@ def test_a_process_writes_to_any_terminal(
     place = center.app.instance_path
     paths = os.pathsep.join(sys.path)
     done = subprocess.run(
-        [sys.executable, "-m", "xgen_flask_sessions", "users", "list"],
+        [sys.executable, "-m", "xgen_flask_sessions", "users", "list", "--search", NAME],
         cwd=tmp_path, env={**variables, "XGEN_INSTANCE_PATH": place, "PYTHONPATH": paths},
         capture_output=True, check=False, timeout=60,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
-    assert b"2 users. Page 1 of 1." in done.stdout
+    assert b"1 user. Page 1 of 1." in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("users", "create", "보라2", "--password", ADMIN_PASSWORD, "--name", "é"),
+        ("users", "set-password", NAME, "--password", "비밀번호비밀번호"),
+        ("xgen-sessions", "show", NAME),
+        ("xgen-sessions", "list", "--search", NAME),
+        ("xgen-sessions", "force-logout", NAME, "--reason", "가" * 400),
+    ],
+)
+def test_arguments_in_utf_8_are_read_in_any_locale(
+    center: Center, arguments: tuple[str, ...]
+) -> None:
+    kept = [each.encode().decode("ascii", "surrogateescape") for each in arguments]
+
+    result = run(center, "utf-8", *kept)
+    assert result.exit_code == 0, result.output
+
+    kept = [f"{each}\udcff" if each == kept[2] else each for each in kept]
+    assert run(center, "utf-8", *kept).exit_code == 2
 
 
 # --- Times -----------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from ..users.directory import Profile
 from ..web.i18n import format_zone
 from .terminal import (
     counted,
+    decode_argument,
     escape_unencodable,
     print_json,
     print_table,
@@ -75,22 +76,23 @@ def cli_errors(*expected: type[Exception]) -> Iterator[None]:
 
 def _text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     try:
-        (value or "").encode()
-    except UnicodeEncodeError:
+        return value and decode_argument(value)
+    except UnicodeError:
         raise click.BadParameter("It is not valid UTF-8.") from None
-    return value
 
 
 def _reason(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    if value is not None and len(value) > MAX_REASON:
+    text = _text(context, parameter, value)
+    if text is not None and len(text) > MAX_REASON:
         raise click.BadParameter(f"A reason has at most {MAX_REASON} characters.")
-    return _text(context, parameter, value)
+    return text
 
 
 def _search(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    if value is not None and len(value) > MAX_TEXT:
+    text = _text(context, parameter, value)
+    if text is not None and len(text) > MAX_TEXT:
         raise click.BadParameter(f"A text to search for has at most {MAX_TEXT} characters.")
-    return _text(context, parameter, value)
+    return text
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from ..errors import ConfigurationError
 from ..text import clean_text
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def escape_unencodable() -> None:
@@ -22,6 +26,16 @@ def escape_unencodable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def decode_argument(value: str) -> str:
+    """Return an argument of a command that was typed in UTF-8, in whatever locale.
+
+    Python keeps the bytes that the locale's encoding lacks as lone surrogates (PEP 383).
+
+    :raises UnicodeError: It is not valid UTF-8.
+    """
+    return os.fsencode(value).decode() if _SURROGATE.search(value) else value
 
 
 def shown(text: str | None) -> str:

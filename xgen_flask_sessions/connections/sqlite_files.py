@@ -243,10 +243,10 @@ def _path_in_use(dbapi_connection: Any) -> str | None:
     """Return the path of the file that a connection has open, with links resolved."""
     cursor = dbapi_connection.cursor()
     try:
-        cursor.execute("PRAGMA database_list")
-        for _, name, path in cursor.fetchall():
-            if name == "main":
-                return str(path) if path else None
+        # As bytes: the driver decodes text as UTF-8, whatever the encoding of file names is.
+        cursor.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'")
+        for (path,) in cursor.fetchall():
+            return os.fsdecode(path) if path else None
     finally:
         cursor.close()
     return None

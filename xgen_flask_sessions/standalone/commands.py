@@ -30,6 +30,7 @@ from xgen_flask_sessions.standalone.terminal import (
     print_table,
     printable,
     search_option,
+    utf8_text,
 )
 
 
@@ -108,6 +109,7 @@ _password_option = click.option(
     prompt=True,
     hide_input=True,
     confirmation_prompt=True,
+    callback=utf8_text,
     help="Asked for if left out: other users of this machine may see it here.",
 )
 
@@ -118,11 +120,11 @@ def users() -> None:
 
 
 @users.command("create")
-@click.argument("username")
+@click.argument("username", callback=utf8_text)
 @_password_option
-@click.option("--name", default="", help="The display name.")
-@click.option("--department", default="")
-@click.option("--roles", default="", help="Separated by commas.")
+@click.option("--name", default="", callback=utf8_text, help="The display name.")
+@click.option("--department", default="", callback=utf8_text)
+@click.option("--roles", default="", callback=utf8_text, help="Separated by commas.")
 @click.option("--superuser", is_flag=True)
 @json_option
 @cli_errors(AccountError)
@@ -166,7 +168,7 @@ def list_users(text: str, page: int, as_json: bool) -> None:
 
 
 @users.command("set-password")
-@click.argument("username")
+@click.argument("username", callback=utf8_text)
 @_password_option
 @click.option("--keep-sessions", is_flag=True, help="Leave the user's sessions as they are.")
 @json_option

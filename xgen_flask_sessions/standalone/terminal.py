@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 
-def _text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    if value and not _is_encodable(value):
-        raise click.BadParameter("It is not valid UTF-8.")
-    return value
+def utf8_text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Return an argument that was typed in UTF-8, in whatever locale (PEP 383)."""
+    try:
+        return value if not value or _is_encodable(value) else os.fsencode(value).decode()
+    except UnicodeError:
+        raise click.BadParameter("It is not valid UTF-8.") from None
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -21,7 +24,7 @@ page_option = click.option(
     "--page", type=click.IntRange(1, 999_999_999), default=1, help="Counted from 1."
 )
 search_option = click.option(
-    "--search", "text", default="", callback=_text, help="Part of a username or a name."
+    "--search", "text", default="", callback=utf8_text, help="Part of a username or a name."
 )
 
 

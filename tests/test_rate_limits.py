@@ -575,6 +575,7 @@ def test_expired_keys_are_removed_from_memory() -> None:
         ("RATE_LIMIT_STORAGE", "redis://127.0.0.1:port/0"),
         ("RATE_LIMIT_STORAGE", ""),
         ("RATE_LIMIT_STORAGE", 6379),
+        ("RATE_LIMIT_STORAGE", "redis://127.0.0.1/0?bogus=1"),
     ],
 )  # fmt: skip
 def test_the_error_for_a_wrong_limit_or_storage_names_the_setting(name: str, value: object) -> None:

@@ -121,17 +121,30 @@ def _open(url: str, key_prefix: str) -> Storage:
     try:
         options: dict[str, Any] = {"key_prefix": key_prefix, "wrap_exceptions": True}
         options |= client_options()
-        return cast("Storage", storage_from_string(url, **options))
+        storage = cast("Storage", storage_from_string(url, **options))
+        _require_known_options(storage)
     except (ImportError, StorageMisfit) as error:
         raise ConfigurationError(
             f"{PREFIX}RATE_LIMIT_STORAGE needs a driver that cannot be used ({error}); install "
             "xgen-flask-sessions with the extra 'redis'."
         ) from error
-    except ValueError:
+    except (ValueError, TypeError):
         # The value is not repeated: it may hold a password.
         raise ConfigurationError(
-            f"{PREFIX}RATE_LIMIT_STORAGE must be a URL such as 'redis://host:6379/0'."
+            f"{PREFIX}RATE_LIMIT_STORAGE must be a URL such as 'redis://host:6379/0', with options "
+            "that redis-py knows."
         ) from None
+    return storage
+
+
+def _require_known_options(storage: Storage) -> None:
+    """Check the options of a Redis URL, which are used at the first connection only.
+
+    :raises TypeError: One of them is unknown.
+    """
+    pool = getattr(getattr(storage, "storage", None), "connection_pool", None)
+    if pool is not None:
+        pool.connection_class(**pool.connection_kwargs)  # does not connect
 
 
 class RateLimit:

@@ -363,7 +363,14 @@ def test_a_token_renewed_before_a_change_of_the_account_blames_no_administrator(
     host.change_user(user, password="another")
 
     assert why(host, new) == CHANGED
-    assert (why(host, old)["forced"], why(host, old)["account_changed"]) == (False, False)
+    assert why(host, old) == CHANGED
+    with (
+        host.app.app_context(),
+        Session(host.db.engine) as session,
+        pytest.raises(SessionRevoked) as caught,
+    ):
+        sign_ins.renew(session, old.jti, lifetime_us=1)
+    assert (caught.value.forced, caught.value.account_changed) == (False, True)
 
 
 def test_a_command_that_changes_the_password_is_no_administrator(host: Host) -> None:

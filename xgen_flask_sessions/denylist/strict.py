@@ -64,8 +64,8 @@ class TokenStatus(NamedTuple):
 
     @property
     def forced(self) -> bool:
-        """Whether a force logout ended it, not the user; false if the record does not tell."""
-        if self.end_reason is None:
+        """Whether a force logout ended it, not the user."""
+        if self.end_reason in (None, RENEWED):
             return self.issued_us <= self.invalid_before_us
         return self.end_reason == FORCE_LOGOUT
 

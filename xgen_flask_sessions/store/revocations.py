@@ -6,7 +6,7 @@ taken in the order that :mod:`.sign_ins` states.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
@@ -83,6 +83,8 @@ def force_logout(
     ended = dialects.of(connection).end_sessions(
         connection, user_id, values | asdict(cause), end_reason
     )
+    if end_reason != FORCE_LOGOUT:
+        _end_renewed(session, user_id, now, end_reason)
     return Revocation(**values, **asdict(cause), sessions_ended=ended)
 
 
@@ -119,9 +121,27 @@ def force_logout_except(
     )
     end = by_index(older, _sessions, "ix_xgen_sessions_user")
     ended = _rowcount(session.execute(end.values(ended_us=now, end_reason=ACCOUNT_CHANGED)))
+    _end_renewed(session, user_id, now, ACCOUNT_CHANGED, kept)
     _update_login(session, user_id, invalid_before_us=cut_us)
     values = _revocation_values("user", now, user_id=user_id, invalid_before_us=cut_us)
     return _audit(session, cause, values, ended)
+
+
+def _end_renewed(
+    session: Session, user_id: str, now: int, end_reason: str, kept: Collection[str] = ()
+) -> None:
+    """End a user's renewed tokens that are still accepted, so that they tell the reason, too.
+
+    :param kept: The sessions to leave.
+    """
+    renewed = sa.update(_sessions).where(
+        _sessions.c.user_id == user_id,
+        _sessions.c.end_reason == RENEWED,
+        _sessions.c.ended_us + 0 > now,
+        _sessions.c.session_id.not_in(kept),
+    )
+    end = by_index(renewed, _sessions, "ix_xgen_sessions_user")
+    session.execute(end.values(ended_us=now, end_reason=end_reason))
 
 
 def force_logout_everyone(

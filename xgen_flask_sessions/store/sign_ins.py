@@ -101,7 +101,7 @@ def issue(
     :param confirm_mark: Reads the account's mark from the database, if *identify* did not.
     :param unless_forced_out_since: The user's and everyone's invalidation timestamps at the time of
         the sign-in, if it is recorded later.
-    :raises SessionRevoked: There was a force logout in between.
+    :raises SessionRevoked: The user's sessions were ended in between.
     """
     everyone_us = lock_everyone(session)
     identity = identify()
@@ -121,7 +121,7 @@ def issue(
     if unless_forced_out_since is not None:
         now_us = (state.invalid_before_us, everyone_us)
         if any(now > then for now, then in zip(now_us, unless_forced_out_since, strict=True)):
-            raise SessionRevoked(forced=True)
+            raise SessionRevoked  # by a force logout, or by a change of the account
     ended = None
     if identity.mark is not None and state.account_mark != identity.mark:
         mark = identity.mark if confirm_mark is None else confirm_mark()

@@ -115,7 +115,7 @@ class UserInactive(AuthenticationError):
 class TokenAmbiguous(XgenSessionsError):
     """The request carried a token in the header and in the cookie (RFC 6750, section 2).
 
-    Or it carried several cookies of one name, with the tokens of several users.
+    Or its cookies hold valid sessions of several users.
     """
 
     status = 400

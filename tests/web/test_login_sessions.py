@@ -636,6 +636,23 @@ def test_a_token_in_the_header_of_another_user_than_the_session_s_is_refused(old
     assert status(client) == 200
 
 
+@pytest.mark.parametrize("remember", ["", "1"])
+def test_a_cookie_of_another_user_than_the_session_s_is_refused(old: Host, remember: str) -> None:
+    alice, bora = old.add_user("alice"), old.add_user("bora")
+    client = sign_in(old, alice, remember=remember)
+    token = old.issue(bora)
+    client.set_cookie("xgen_token", token.token)
+
+    for path in ("/api/user", "/api/token"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.get_json()["code"]) == (400, "token_ambiguous"), path
+    old.force_logout(alice)  # now the session is none
+    for path in ("/api/token", "/api/user"):
+        assert client.get(path).get_json()["user_id"] == bora, path
+    client.set_cookie("xgen_token", old.issue(alice).token)
+    assert status(client) == 200
+
+
 def test_a_refused_session_sends_one_signal(old: Host) -> None:
     user = old.add_user()
     client = sign_in(old, user)

@@ -216,9 +216,9 @@ def _user_of_token(load: holders.Loader | None) -> Any | None:
 
 
 def _is_held_against(login_id: str) -> bool:
-    """Return whether a token in the header overrides a Flask-Login session.
+    """Return whether a token overrides a Flask-Login session.
 
-    It does if it is refused, or if it is another user's.
+    It does if it is another user's, and a token in the header also if it is refused.
     """
     result = outcome()
     if result.source == "header":
@@ -227,4 +227,6 @@ def _is_held_against(login_id: str) -> bool:
             reject(TokenAmbiguous(), "header")
             return True
         return token is None and isinstance(result.error, AuthenticationError)
-    return isinstance(result.error, TokenAmbiguous | TokenInvalid) and result.source is None
+    if isinstance(result.error, TokenAmbiguous):
+        return True
+    return isinstance(result.error, TokenInvalid) and result.source is None

@@ -37,7 +37,7 @@ _R = TypeVar("_R")
 
 _MOST_COOKIES: Final = 8
 """Cookies of one name that are checked, with a query each."""
-_SEVERAL_COOKIES: Final = "The request has cookies of one name with the sessions of several users."
+_SEVERAL_USERS: Final = "The cookies of the request hold the sessions of several users."
 
 
 def outcome() -> Outcome:
@@ -54,6 +54,8 @@ def outcome() -> Outcome:
         verified = verify(tokens[0]) if len(tokens) == 1 else _verify_one_of(verify, tokens)
         if login_id is not None:
             _require_login(verified, login_id)
+        elif source == "cookie" and len(scope.request.cookies) > 1 and state.records_logins:
+            _require_no_other_user(state, verified)
         result = Outcome(verified, None, source)
     except XgenSessionsError as error:
         return reject(error, source)
@@ -119,6 +121,24 @@ def verify_login() -> VerifiedToken:
     return verified
 
 
+def _require_no_other_user(state: State, verified: VerifiedToken) -> None:
+    """Check that the browser has no valid Flask-Login session of another user.
+
+    ``current_user`` would be one user and ``current_token`` the other's.
+
+    :raises TokenAmbiguous: It has one.
+    :raises DenylistUnavailable: The database cannot be asked.
+    """
+    found = login_browser.find_token()
+    if found is None or found[1] == verified.login_id:
+        return
+    try:
+        _require_login(state.checker.verify(found[0]), found[1])
+    except AuthenticationError:
+        return
+    raise TokenAmbiguous(_SEVERAL_USERS)
+
+
 def _require_login(verified: VerifiedToken, login_id: str) -> None:
     if verified.login_id != login_id:
         raise TokenInvalid("The sign-in is another user's.")
@@ -134,7 +154,7 @@ def _verify_one_of(verify: Callable[[str], VerifiedToken], tokens: list[str]) ->
     :raises XgenSessionsError: No token is valid.
     """
     if len(tokens) > _MOST_COOKIES:
-        raise TokenAmbiguous(_SEVERAL_COOKIES)
+        raise TokenAmbiguous(_SEVERAL_USERS)
     valid, refusals = [], []
     for token in tokens:
         try:
@@ -142,7 +162,7 @@ def _verify_one_of(verify: Callable[[str], VerifiedToken], tokens: list[str]) ->
         except AuthenticationError as error:
             refusals.append(error)
     if len({token.user_id for token in valid}) > 1:
-        raise TokenAmbiguous(_SEVERAL_COOKIES)
+        raise TokenAmbiguous(_SEVERAL_USERS)
     if not valid:
         # The end of a session explains more than an invalid token.
         raise min(refusals, key=lambda error: isinstance(error, TokenInvalid))

@@ -244,10 +244,17 @@ def test_sessions(database_url: str, options: dict[str, Any]) -> None:
         {"use_insertmanyvalues": False},
         {"enable_from_linting": False, "hide_parameters": True, "query_cache_size": 0},
         {"poolclass": sa.NullPool},
+        {"paramstyle": "named"},
+        {"connect_args": {"check_same_thread": True}, "poolclass": sa.NullPool},
     ],
     ids=str,
 )
 def test_engines(database_url: str, options: dict[str, Any]) -> None:
+    if not database_url.startswith("sqlite"):
+        if "connect_args" in options:
+            pytest.skip("an option of sqlite3")
+        if "paramstyle" in options:
+            options = {"paramstyle": "format"}
     walk_through(*make_app(plain, database_url, SQLALCHEMY_ENGINE_OPTIONS=options))
 
 
@@ -313,3 +320,16 @@ def test_revoke_on_and_the_screen_work_with_replicas(postgresql_url: str) -> Non
 def test_sessions_that_begin_no_transaction_are_refused_at_the_start(sqlite_url: str) -> None:
     with pytest.raises(ConfigurationError, match="autobegin=False"):
         make_app(plain, sqlite_url, session={"autobegin": False})
+
+
+@pytest.mark.parametrize(("name", "field"), [("username", "username"), ("is_active", "active")])
+def test_attributes_that_no_query_may_load_are_refused_at_the_start(
+    sqlite_url: str, name: str, field: str
+) -> None:
+    def guarded(base: type[DeclarativeBase]) -> type[Any]:
+        kind: Any = sa.String(80) if name == "username" else sa.Boolean
+        column = mapped_column(kind, deferred=True, deferred_raiseload=True)
+        return type("User", (Columns, base), {"__tablename__": "users", name: column})
+
+    with pytest.raises(ConfigurationError, match=rf"raiseload.*UserFields\({field}="):
+        make_app(guarded, sqlite_url)

@@ -9,6 +9,7 @@ last answer. Any other driver is used through a cursor.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import re
 import sqlite3
@@ -44,13 +45,24 @@ def compile_statement(statement: sa.Select[Any], engine: sa.Engine) -> tuple[str
 
     :returns: The SQL, and the function that makes the driver's parameters.
     """
-    compiled = statement.compile(dialect=engine.dialect, **schema_options(engine))
+    dialect = _with_drivers_parameters(engine.dialect)
+    compiled = statement.compile(dialect=dialect, **schema_options(engine))
     if not compiled.params:
         return str(compiled), lambda _: ()
     (name,) = compiled.params
     if compiled.positional:
         return str(compiled), lambda value: (value,)
     return str(compiled), lambda value: {name: value}
+
+
+def _with_drivers_parameters(dialect: sa.Dialect) -> sa.Dialect:
+    """Return the dialect with the driver's parameter style instead of the option ``paramstyle``."""
+    style = dialect.loaded_dbapi.paramstyle
+    if dialect.paramstyle == style:
+        return dialect
+    own = copy.copy(dialect)
+    own.paramstyle, own.positional = style, style in ("qmark", "format")
+    return own
 
 
 def compile_lookup(statement: sa.Select[Any], engine: sa.Engine) -> tuple[str, MakeParameters]:

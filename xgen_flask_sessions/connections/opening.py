@@ -204,6 +204,8 @@ def _do_connect(dialect: sa.Dialect, _: object, args: Any, options: Any) -> Any:
     options = _with_timeout(dialect, options, limits.timeout_s)
     if limits.made is None:
         return None if limits.timeout_s is None else dialect.connect(*args, **options)
+    if dialect.name == "sqlite":  # the thread that opens it is not the one that uses it
+        options = {**options, "check_same_thread": False}
     limits.made.append(dialect.connect(*args, **options))
     return limits.made[-1]
 

@@ -257,6 +257,12 @@ def is_column(model: type[Any], name: str) -> bool:
     return isinstance(mapped, ColumnProperty) and isinstance(mapped.columns[0], sa.Column)
 
 
+def raises_at_load(model: type[Any], name: str) -> bool:
+    """Return whether an attribute is deferred with raiseload: only a query's own option reads it."""
+    strategy = getattr(mapped_property(model, name), "strategy_key", None)
+    return bool(dict(strategy or ()).get("raiseload"))
+
+
 def sql_expression(model: type[Any], name: str | None) -> Any | None:
     """Return an attribute's SQL expression, or ``None`` if Python alone can compute it."""
     try:

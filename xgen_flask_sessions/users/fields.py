@@ -21,6 +21,7 @@ from .attributes import (
     is_missing,
     is_stored,
     mapped_property,
+    raises_at_load,
 )
 
 _ACTIVE_COLUMNS: Final = ("active", "enabled", "is_enabled")
@@ -101,6 +102,12 @@ def _require_attributes(model: type[Any], user_fields: UserFields) -> None:
             raise ConfigurationError(
                 f"{model.__name__} has no attribute {name!r}; "
                 f"pass user_fields=UserFields({field.name}=…) with the one it has."
+            )
+        if name is not None and raises_at_load(model, name):
+            raise ConfigurationError(
+                f"{model.__name__}.{name} is deferred with raiseload, so it cannot be read of a "
+                "user that your queries load; leave raiseload out, or pass "
+                f"user_fields=UserFields({field.name}=…) with another attribute."
             )
 
 

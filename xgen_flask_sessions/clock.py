@@ -51,12 +51,6 @@ def unusual_offset_of(at_us: int, zone: tzinfo) -> str:
     return "" if offset == offset_of(now_us(), zone) else f" ({offset})"
 
 
-def from_datetime(at: datetime) -> int:
-    """Return *at* in microseconds since the epoch; a naive one is taken for UTC."""
-    aware = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // timedelta(microseconds=1)
-
-
 def to_rfc3339(at_us: int) -> str:
     """Return *at_us* as an RFC 3339 timestamp in UTC with all six decimals (section 5.6)."""
     return to_datetime(at_us).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -29,7 +29,9 @@ from tests.support.databases import MakeHost
 from tests.support.hosts import SECRET, Host
 from tests.support.pems import pems
 from tests.support.standalone import MakeCenter
+from xgen_flask_sessions import clock
 from xgen_flask_sessions.cli.doctor.secrecy import weakness
+from xgen_flask_sessions.roster.diagnostics import database_now_us
 from xgen_flask_sessions.store.tables import VERSION_TABLE
 
 RANDOM = "9d1f0c6be2a84375f0b7c1d8e6a95432c7d0e1f2a3b4958677d8e9fa0b1c2d3e"
@@ -393,6 +395,15 @@ class TestClock:
         assert 3 < float(told[1]) <= 5.3
         assert ("behind" if apart_s < 0 else "ahead of") in meaning
         assert findings["revocation"]["level"] == "ok", "a force logout depends on no clock"
+
+    def test_whatever_the_style_of_dates(self, make_host: MakeHost, postgresql_url: str) -> None:
+        host = make_host(f"{postgresql_url}?options=-cDateStyle%3DGerman", create_all=False)
+
+        with host.app.app_context():
+            told = database_now_us(host.db.session())
+
+        assert told is not None
+        assert abs(told - clock.now_us()) < 60_000_000
 
     def test_that_agrees(self, make_host: MakeHost, database_url: str) -> None:
         host = make_sound(make_host, database_url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,53 @@ def test_the_start_refuses_an_engine_that_cannot_work(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make_host(url, create_all=False, SQLALCHEMY_ENGINE_OPTIONS=options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "option", "message"),
+    [
+        ("postgresql", "client_encoding=latin1", "character set LATIN1.*client_encoding=utf8"),
+        ("mariadb", "charset=latin1", "character set latin1.*charset=utf8mb4"),
+        ("mariadb", "charset=utf8", "character set utf8mb3.*charset=utf8mb4"),
+    ],
+)
+def test_a_connection_that_lacks_letters_is_refused(
+    request: pytest.FixtureRequest,
+    make_host: MakeHost,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+    option: str,
+    message: str,
+) -> None:
+    url = f"{request.getfixturevalue(f'{kind}_url')}?{option}"
+    host = make_host(url, create_all=False)
+
+    assert_refused(host, message.partition(".*")[0], caplog)
+
+    assert re.search(message, caplog.text)
+
+
+@pytest.mark.slow
+def test_a_postgresql_database_in_another_encoding_is_refused(
+    make_host: MakeHost, postgresql_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    admin = sa.create_engine(postgresql_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    name = f"{sa.make_url(postgresql_url).database}_latin"
+    with admin.connect() as connection:
+        connection.exec_driver_sql(
+            f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 "
+            "LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
+    url = (
+        sa.make_url(postgresql_url)
+        .set(database=name)
+        .update_query_dict({"client_encoding": "utf8"})
+    )
+    host = make_host(url.render_as_string(hide_password=False), create_all=False)
+    try:
+        assert_refused(host, "character set LATIN1", caplog)
+    finally:
+        host.dispose()
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE {name}")

@@ -13,6 +13,7 @@ from flask_login import LoginManager, UserMixin
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy.session import Session as FlaskSession
 from sqlalchemy import orm
+from sqlalchemy.ext.declarative import ConcreteBase
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.sql import Delete, Update
 
@@ -333,3 +334,53 @@ def test_attributes_that_no_query_may_load_are_refused_at_the_start(
 
     with pytest.raises(ConfigurationError, match=rf"raiseload.*UserFields\({field}="):
         make_app(guarded, sqlite_url)
+
+
+def with_union(base: type[DeclarativeBase]) -> type[Any]:
+    """Concrete table inheritance, loaded by a union."""
+
+    class User(Columns, ConcreteBase, base):  # type: ignore[misc, valid-type]
+        __tablename__ = "users"
+        __mapper_args__ = {"polymorphic_identity": "user", "concrete": True}
+
+    return User
+
+
+def add_concrete_subclass(model: type[Any]) -> type[Any]:
+    own = {
+        "__tablename__": "managers",
+        "__mapper_args__": {"concrete": True},
+        "id": mapped_column(sa.Integer, primary_key=True),
+        "username": mapped_column(sa.String(80)),
+        "is_active": mapped_column(sa.Boolean),
+        "is_superuser": mapped_column(sa.Boolean),
+    }
+    return type("Manager", (model,), own)
+
+
+def with_concrete_subclass(base: type[DeclarativeBase]) -> type[Any]:
+    """Concrete table inheritance, without a union."""
+    user = plain(base)
+    add_concrete_subclass(user)
+    return user
+
+
+@pytest.mark.parametrize("model", [with_union, with_concrete_subclass])
+def test_users_of_one_id_in_several_tables_are_refused_at_the_start(
+    sqlite_url: str, model: Callable[[type[DeclarativeBase]], type[Any]]
+) -> None:
+    with pytest.raises(ConfigurationError, match="concrete table inheritance"):
+        make_app(model, sqlite_url)
+
+
+def test_a_concrete_subclass_that_is_defined_later_cannot_sign_in(sqlite_url: str) -> None:
+    app, db, sessions, model = make_app(plain, sqlite_url)
+    manager: Any = add_concrete_subclass(model)
+    with app.app_context():
+        db.create_all()
+        db.session.add_all([model(username="anna"), manager(username="bob", is_active=True)])
+        db.session.commit()
+        with pytest.raises(ConfigurationError, match="concrete table inheritance"):
+            sessions.issue(db.session.get(manager, 1))
+        db.session.remove()
+        db.engine.dispose()

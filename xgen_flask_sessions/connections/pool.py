@@ -178,18 +178,20 @@ class DeadlinePool:
 
     :param engine: The host's engine.
     :param deadline_s: Seconds that a call may take, including the opening of a connection.
-    :param check: Called with the dialect of each new connection; raises ``UnsupportedDatabase`` for
-        a server that cannot be used.
+    :param check: Called with the dialect of each new connection and, until one is in use, a
+        function that reads a row on it; raises ``UnsupportedDatabase`` for a server that cannot be
+        used.
     """
 
     def __init__(
         self,
         engine: sa.Engine,
         deadline_s: float,
-        check: Callable[[sa.Dialect], object] = lambda _: None,
+        check: Callable[[sa.Dialect, BorrowedReader | None], object] = lambda *_: None,
     ) -> None:
         self._engine = engine
         self._check = check
+        self._is_checked = False
         self._warned = False
         self._source = ConnectionSource(engine)
         self._guard = self._source.guard
@@ -324,7 +326,9 @@ class DeadlinePool:
         try:
             opened = self._source.open(timeout_s=self.deadline_s)
             with closing_on_error([opened.dbapi_connection]):
-                self._check(dialect)
+                reader = BorrowedReader(opened.dbapi_connection, in_json=False)
+                self._check(dialect, None if self._is_checked else reader)
+                self._is_checked = True
                 if opened.is_own:
                     configure(opened.dbapi_connection, dialect, self.deadline_s)
                 connection = self._wrap(opened, dialect)

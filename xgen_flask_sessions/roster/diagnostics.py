@@ -8,7 +8,6 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from .. import clock
-from ..clock import from_datetime
 from ..store import dialects
 from ..store.tables import UserLogin
 from .lookups import active_users
@@ -49,5 +48,5 @@ def active_ids(session: Session, most: int) -> list[str]:
 
 def database_now_us(session: Session) -> int | None:
     """Return the database server's time in microseconds; ``None`` for SQLite."""
-    time = dialects.of(session).current_time
-    return None if time is None else from_datetime(session.execute(sa.select(time)).scalar_one())
+    time = dialects.of(session).current_time_us
+    return None if time is None else session.execute(sa.select(time)).scalar_one()

@@ -130,7 +130,11 @@ def _connected(engine: sa.Engine) -> Iterator[sa.Connection]:
     ):
         connection = engine.connect()
     with connection:
-        dialects.require_supported(engine.dialect)  # the server's version is known now
+        # The server's version is known now.
+        dialects.require_supported(
+            engine.dialect, lambda sql, _: connection.exec_driver_sql(sql).one()
+        )
+        connection.rollback()
         yield connection
 
 

@@ -258,7 +258,7 @@ def is_column(model: type[Any], name: str) -> bool:
 
 
 def raises_at_load(model: type[Any], name: str) -> bool:
-    """Return whether an attribute is deferred with raiseload: only a query's own option reads it."""
+    """Return whether an attribute is deferred with raiseload, so that only some queries load it."""
     strategy = getattr(mapped_property(model, name), "strategy_key", None)
     return bool(dict(strategy or ()).get("raiseload"))
 

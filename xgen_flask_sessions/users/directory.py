@@ -25,7 +25,7 @@ from ..tokens.claims import check_user_id
 from .attributes import Flag, describe_value, is_column
 from .fields import UserAttributes, UserFields, find_blocking_columns
 from .former import attributes_of_login_id, former_value
-from .inheritance import lockable_tables
+from .inheritance import lockable_tables, require_one_identity
 from .keys import AccountKeys, Key
 from .marks import mark_of
 from .table import HostTable, find_host_table
@@ -69,6 +69,7 @@ class UserDirectory:
         mapper = sa.inspect(model, raiseerr=False)
         if mapper is None:
             raise ConfigurationError("user_model must be a mapped SQLAlchemy class.")
+        require_one_identity(model)
         self._attributes = UserAttributes(model, user_fields)
         self._keys = AccountKeys(model)
         self.targets: Final = Targets(model)
@@ -319,6 +320,7 @@ class UserDirectory:
     @cached_property
     def _locked(self) -> sa.Select[Any]:
         """Locks and reads one user's row; built when all of the host's models are configured."""
+        require_one_identity(self._model)
         return (
             sa.select(self._model)
             .where(self._keys.equal(list(map(sa.bindparam, _key_names(self._keys.names)))))

@@ -6,9 +6,26 @@ from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.declarative import AbstractConcreteBase, ConcreteBase
 from sqlalchemy.orm import Mapper
 
 from ..errors import ConfigurationError
+
+
+def require_one_identity(model: type[Any]) -> None:
+    """Check that no two users of a model can have the same primary key, in different tables.
+
+    :param model: The host's user model. Its subclasses count as far as they are defined.
+    :raises ConfigurationError: Concrete table inheritance allows it.
+    """
+    mapper: Mapper[Any] = sa.inspect(model)
+    is_union = issubclass(model, ConcreteBase) and not issubclass(model, AbstractConcreteBase)
+    if is_union or any(each.concrete for each in mapper.self_and_descendants if each is not mapper):
+        raise ConfigurationError(
+            f"{model.__name__} and its subclasses have tables of their own (concrete table "
+            "inheritance), so two users may have the same id; use joined or single table "
+            "inheritance, or pass a user_model= without concrete subclasses."
+        )
 
 
 def lockable_tables(mapper: Mapper[Any]) -> list[sa.Table] | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, NoReturn, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn, cast
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -36,10 +37,13 @@ def of(bind: Session | sa.Connection | sa.Dialect) -> Dialect:
     return _DIALECTS.get(dialect.name, _DEFAULT)
 
 
-def require_supported(dialect: sa.Dialect) -> None:
+def require_supported(
+    dialect: sa.Dialect, read: Callable[[str, Any], Sequence[Any] | None] | None = None
+) -> None:
     """Refuse a database that cannot hold the tables, or a driver that cannot be used.
 
     :param dialect: The dialect of an engine. The server's version counts once it is connected.
+    :param read: Reads one row on a connection, whose character sets are checked, too.
     :raises UnsupportedDatabase: The message names the database, and the supported ones.
     """
     supported = _DIALECTS.get(dialect.name)
@@ -53,6 +57,17 @@ def require_supported(dialect: sa.Dialect) -> None:
     refused = supported.find_unsupported(dialect)
     if refused is not None:
         _refuse(refused)
+    if read is not None and supported.character_sets:
+        _require_unicode(supported, read(supported.character_sets, ()) or ())
+
+
+def _require_unicode(supported: Dialect, found: Sequence[Any]) -> None:
+    refused = [each for each in found if each != supported.unicode]
+    if refused:
+        raise UnsupportedDatabase(
+            f"{supported.title} is reached in the character set {refused[0]}, which lacks letters "
+            f"that names, reasons and browsers may have; {supported.unicode_fix}."
+        )
 
 
 def _refuse(database: str) -> NoReturn:

@@ -115,8 +115,14 @@ class Dialect:
     """The oldest version that is supported."""
     driver = ""
     """The driver to use, as an SQLAlchemy URL names it."""
-    current_time: sa.ColumnElement[Any] | None = None
-    """The server's own time; ``None`` if the database has no clock of its own."""
+    character_sets = ""
+    """The query for the character sets of a connection; empty if all texts pass."""
+    unicode = ""
+    """The only character set that holds all texts."""
+    unicode_fix = ""
+    """The advice for another character set."""
+    current_time_us: sa.ColumnElement[int] | None = None
+    """The server's own time in microseconds; ``None`` if the database has no clock of its own."""
     hashes_tables = False
     """Whether the planner hashes whole tables, so that one grouped query beats a look-up by index
     for each row."""

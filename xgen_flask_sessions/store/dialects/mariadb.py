@@ -22,7 +22,12 @@ class MariaDB(Dialect):
     title = "MariaDB"
     oldest = (10, 6)  # SKIP LOCKED, JSON_TABLE
     driver = "pymysql"
-    current_time = sa.func.utc_timestamp(6)
+    character_sets = "SELECT @@character_set_client"
+    unicode = "utf8mb4"
+    unicode_fix = "add ?charset=utf8mb4 to SQLALCHEMY_DATABASE_URI"
+    current_time_us = sa.func.timestampdiff(
+        sa.text("MICROSECOND"), "1970-01-01", sa.func.utc_timestamp(6), type_=sa.BigInteger()
+    )
     _UPGRADE_LOCK: Final = "xgen_sessions_upgrade"
     _DEADLOCK: Final = 1213
     _NO_SAVEPOINT: Final = 1305

@@ -75,7 +75,13 @@ class PostgreSQL(Dialect):
     title = "PostgreSQL"
     oldest = (12,)
     driver = "psycopg"
-    current_time = sa.func.clock_timestamp()  # now() is the start of the transaction
+    character_sets = "SELECT current_setting('client_encoding'), current_setting('server_encoding')"
+    unicode = "UTF8"
+    unicode_fix = "use a database with the encoding UTF8, and client_encoding=utf8"
+    # now() is the start of the transaction
+    current_time_us = sa.cast(
+        sa.extract("epoch", sa.func.clock_timestamp()) * 1_000_000, sa.BigInteger
+    )
     hashes_tables = True
     compares_text_with_numbers = False
     _key = sa.literal(_EVERYONE_KEY, sa.BigInteger)

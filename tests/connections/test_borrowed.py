@@ -23,6 +23,7 @@ from tests.support.databases import MakeHost
 from tests.support.hosts import Host
 from tests.support.patience import until, within
 from tests.support.wire import wire_to
+from xgen_flask_sessions import LedgerUnavailable
 from xgen_flask_sessions.connections.wrappers import unwrap
 from xgen_flask_sessions.store.migrate import upgrade
 
@@ -236,16 +237,22 @@ def test_a_connection_that_was_cut_off_serves_no_one(
             create_all=False,
             SQLALCHEMY_ENGINE_OPTIONS=options,
             XGEN_SESSIONS_DEADLINE=1,
+            XGEN_SESSIONS_WRITE_DEADLINE=1,
         )
-        token = host.issue(host.add_user())
+        user_id = host.add_user()
+        token = host.issue(user_id)
         assert host.status(token) == 200
         before = states(pool, host.dialect)
 
-        wire.hold_up()
-        try:
-            assert within(1, lambda: host.status(token)) == 503
-        finally:
-            wire.let_go()
+        with host.app.app_context():
+            host.db.session.execute(sa.select(sa.literal(1)))
+            wire.hold_up()
+            try:
+                assert within(1, lambda: host.status(token)) == 503
+                with pytest.raises(LedgerUnavailable):
+                    host.sessions.issue(user_id, commit=False)
+            finally:
+                wire.let_go()
 
         until(lambda: host.status(token) == 200)
         assert states(pool, host.dialect) == before

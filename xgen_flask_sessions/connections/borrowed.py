@@ -34,15 +34,19 @@ def in_transaction(dbapi_connection: Any) -> bool:
 
 
 def give_back(dbapi_connection: Any) -> None:
-    """Close a connection, which gives it back to the pool that it came from.
+    """Close a connection, which gives it back to the pool that it came from."""
+    give_back_broken(dbapi_connection)
+    dbapi_connection.close()
 
-    The ``close()`` of psycopg does so only while the connection is open.
+
+def give_back_broken(dbapi_connection: Any) -> None:
+    """Give a broken connection of psycopg back to the pool that it came from.
+
+    Its ``close()`` does so only while the connection is open, and the pool would wait for it.
     """
     pool: Any = getattr(dbapi_connection, "_pool", None)
     if getattr(dbapi_connection, "closed", False) is True and hasattr(pool, "putconn"):
         pool.putconn(dbapi_connection)
-    else:
-        dbapi_connection.close()
 
 
 class BorrowedReader:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 
 from .. import runtime
 from ..runtime import fork_was_prepared, notice_fork, reset_after_fork
+from .borrowed import give_back_broken
 from .sqlite_files import DatabaseFile, OpenFile, UnusableFile, may_close_inherited
 
 _PROCESS: Final = "xgen_sessions_process"
@@ -84,6 +85,7 @@ class EngineGuard:
         event.listen(engine, "do_connect", self._connecting)
         event.listen(engine, "connect", self._connected)
         event.listen(engine, "checkout", self._checked_out)
+        event.listen(engine, "close", _closing)
         event.listen(engine, "engine_disposed", self._disposed)
         # The engines beside the host's first: the host's disposes of them.
         reset_after_fork(self._reset, phase=1 if beside is None else 0)
@@ -179,6 +181,10 @@ class EngineGuard:
         if not may_close:
             keep_for_parent(engine.pool)
         self._dispose(engine, close=may_close)
+
+
+def _closing(dbapi_connection: Any, _: object) -> None:
+    give_back_broken(dbapi_connection)
 
 
 _guards: Final[weakref.WeakKeyDictionary[sa.Engine, EngineGuard]] = weakref.WeakKeyDictionary()

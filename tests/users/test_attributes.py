@@ -382,6 +382,17 @@ def test_numbers_other_than_0_and_1_count_alike_in_python_and_sql(database_url: 
         assert host.client().post(path, headers=bearer(tokens["bob"]), json={}).status_code == 403
 
 
+@on_sqlite
+@pytest.mark.parametrize("stored", [sa.Integer(), sa.String(5)])
+def test_the_type_of_the_column_is_that_of_the_database(database_url: str, stored: Any) -> None:
+    model = make_model(flag=mapped_column(sa.Boolean().with_variant(stored, "sqlite")))
+    with make_member_host(database_url, model, SUPERUSER, can_view=lambda _: True) as host:
+        bob = host.add_user("bob")
+        host.execute("UPDATE own_users SET flag = 2")
+
+        assert badges(host, host.issue(bob)) == (set(), 0)
+
+
 @pytest.mark.parametrize("value", ["2", "-1", "0", "''", "'N'"])
 def test_a_boolean_column_with_another_value_counts_alike(database_url: str, value: str) -> None:
     if database_url.startswith("postgresql") or (value[0] == "'" and "sqlite" not in database_url):

@@ -99,11 +99,12 @@ class Flag:
 
         :returns: ``None`` if Python alone can tell.
         """
-        if self._column is None:
+        kind = None if self._column is None else self._column.dialect_impl(dialect)  # a variant
+        if not isinstance(kind, sa.Boolean | sa.Integer | sa.Numeric):
             return None
         attribute = getattr(self.model, str(self.name))
         condition: sa.ColumnElement[bool]
-        if not isinstance(self._column, sa.Boolean):
+        if not isinstance(kind, sa.Boolean):
             condition = attribute == 1
         elif dialect.name != "sqlite":
             condition = attribute.is_(True)

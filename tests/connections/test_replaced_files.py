@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -153,6 +156,51 @@ def test_another_process_revokes_in_the_restored_file(make_host: MakeHost, tmp_p
     force_logout_elsewhere(url, scene.user)
 
     until(lambda: [host.status(scene.kept) for host in hosts] == [401, 401])
+
+
+def let_the_log_be_deleted(scene: Scene) -> None:
+    """Copy the file within this process, which ends SQLite's locks; let another one close it."""
+    shutil.copy(scene.path, scene.path.with_name("copy.db"))
+    subprocess.run(
+        [sys.executable, "-c", CLOSE.replace("PATH", repr(str(scene.path)))], check=True, timeout=60
+    )
+    assert not scene.log.exists()
+
+
+CLOSE = """
+import sqlite3
+connection = sqlite3.connect(PATH)
+connection.execute("SELECT count(*) FROM users").fetchall()
+connection.close()
+"""
+
+
+def test_a_log_deleted_under_a_connection_is_noticed(scene: Scene) -> None:
+    let_the_log_be_deleted(scene)
+
+    force_logout_elsewhere(f"sqlite:///{scene.path}", scene.user)
+
+    until(lambda: scene.host.status(scene.kept) == 401)
+    assert scene.host.status(scene.host.issue(scene.user).token) == 200
+
+
+def test_no_token_passes_while_a_connection_has_a_deleted_log(
+    make_host: MakeHost, tmp_path: Path
+) -> None:
+    path = tmp_path / "app.db"
+    scene = scene_at(host := make_host(f"sqlite:///{path}"), path)
+    with host.app.app_context():
+        assert host.db.session.get(host.model, int(scene.user)) is not None
+        let_the_log_be_deleted(scene)
+        until(lambda: host.status(scene.kept) == 503)
+        assert [host.status(scene.kept) for _ in range(3)] == [503, 503, 503]
+        with pytest.raises(LedgerUnavailable):
+            host.issue(scene.user)
+
+    until(lambda: host.status(scene.kept, "/api/user") == 200)
+    host.force_logout(scene.user)
+    assert host.status(scene.kept) == 401
+    host.dispose()
 
 
 def test_a_deleted_file_is_not_created_anew(scene: Scene) -> None:

@@ -82,6 +82,8 @@ class EngineGuard:
             self.file = DatabaseFile(engine.url) if engine.dialect.name == "sqlite" else None
         self._expected = threading.local()
         self._disposing = False
+        self._replaced: weakref.WeakSet[sa.Pool] = weakref.WeakSet()
+        """Pools that get back the connections that were in use at a disposal."""
         event.listen(engine, "do_connect", self._connecting)
         event.listen(engine, "connect", self._connected)
         event.listen(engine, "checkout", self._checked_out)
@@ -106,6 +108,7 @@ class EngineGuard:
         """
         notice_fork()
         if self.file is not None:
+            self._close_replaced()
             self.file.require_usable()
 
     def dispose(self) -> sa.Pool | None:
@@ -117,8 +120,17 @@ class EngineGuard:
         if engine is None:
             return None
         previous = engine.pool
+        self._replaced.add(previous)
         self._dispose(engine, close=True)
         return previous
+
+    def _close_replaced(self) -> None:
+        """Close what came back to the replaced pools, if a log was deleted under it."""
+        if self.file is not None and self.file.has_lost_log:
+            for each in guards_of_files():
+                if each.file is self.file:
+                    for pool in list(each._replaced):
+                        pool.dispose()
 
     def _dispose(self, engine: sa.Engine, *, close: bool) -> None:
         self._disposing = True
@@ -136,6 +148,7 @@ class EngineGuard:
         if self.file is None:
             return
         forks.wait()
+        self._close_replaced()
         try:
             self._expected.identity = self.file.prepare()
         except UnusableFile as error:
@@ -163,6 +176,8 @@ class EngineGuard:
         if file is not None:
             try:
                 file.require_current()
+                if self.file.has_lost_log:
+                    raise UnusableFile(f"The write-ahead log of {file.path} was deleted.")
             except UnusableFile as error:
                 with contextlib.suppress(UnusableFile):
                     self.file.prepare()

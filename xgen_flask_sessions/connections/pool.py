@@ -28,7 +28,7 @@ from .deadlines import can_break, watchdog
 from .drivers import CachingSQLite, configure, fast_lookup, reads_json, require_autocommit
 from .engine_guard import keep_for_parent, leave_to_parent
 from .opening import ConnectionSource, Opened, closing_on_error
-from .sqlite_files import OpenFile, UnusableFile
+from .sqlite_files import OpenFile, UnusableFile, WriteAheadLog
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ _TURN_S: Final = 0.01
 """Seconds to wait for a turn to open a connection before checking for a returned one."""
 _EXIT_S: Final = 1.0
 """Seconds that a checkpoint at the exit may take."""
+_LOG_S: Final = 0.05
+"""Seconds between two checks of whether an SQLite file's write-ahead log is still there."""
 _PAUSE_S: Final = 0.001
 """Seconds between two checks of whether the connections in use were returned."""
 
@@ -70,6 +72,9 @@ class Connection:
         self.file = file
         self.is_own = is_own
         self._is_shared = is_shared
+        self.log: WriteAheadLog | None = None
+        """The write-ahead log, with SQLite."""
+        self._log_due = 0.0
         self.is_open = True
         self.is_kept = False
         """Whether it is not of the pool: its user keeps it, and :attr:`in_use` tells when."""
@@ -83,6 +88,9 @@ class Connection:
         """Return the first row, or ``None``; raise the driver's error once *due* has passed."""
         if self.file is not None:
             self.file.require_current()
+            if due >= self._log_due and self.log is not None:
+                self.log.require_current()
+                self._log_due = due + _LOG_S
         if self._cached is not None:
             row = self._cached(sql, parameters)
             if row is not None:
@@ -132,6 +140,8 @@ class Connection:
                 raise UnusableFile("The connection was closed for a fork.")
             if self.file is not None:
                 self.file.require_usable()
+            if self.log is not None:
+                self.log.require_current()
             yield
 
     def is_lost(self, error: BaseException, dialect: sa.Dialect) -> bool:
@@ -353,7 +363,7 @@ class DeadlinePool:
             is_shared=opened.is_shared,
         )
         if file is not None and open_file is not None:
-            file.note_log(opened.dbapi_connection)
+            connection.log = file.note_log(opened.dbapi_connection)
             self._live.add(connection)
         return connection
 

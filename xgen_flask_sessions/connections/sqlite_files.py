@@ -111,6 +111,8 @@ class DatabaseFile:
         self._last: Identity | None = None
         self._log: Identity | None = None
         """The identity of the write-ahead log of the file that was open last."""
+        self.has_lost_log = False
+        """Whether the write-ahead log was deleted under a connection of this process."""
 
     def require_usable(self) -> None:
         """Check before a connection is opened that the file exists, and that a fork closed it.
@@ -169,17 +171,22 @@ class DatabaseFile:
         self.may_create = False
         return file
 
-    def note_log(self, dbapi_connection: Any) -> None:
-        """Remember the write-ahead log of a connection, which stays while the connection is open.
+    def note_log(self, dbapi_connection: Any) -> WriteAheadLog | None:
+        """Return the write-ahead log of a connection; ``None`` if it has none.
 
         :param dbapi_connection: The driver's own connection object.
         """
-        if self.path is not None:
-            cursor = dbapi_connection.cursor()
-            cursor.execute("PRAGMA schema_version")  # the first read makes the log
-            cursor.close()
-            with contextlib.suppress(OSError):
-                self._log = identity(f"{self.path}-wal")
+        if self.path is None:
+            return None
+        cursor = dbapi_connection.cursor()
+        cursor.execute("PRAGMA schema_version")  # the first read makes the log
+        cursor.close()
+        name = f"{self.path}-wal"
+        try:
+            self._log = identity(name)
+        except OSError:
+            return None
+        return WriteAheadLog(self, OpenFile(name, self._log))
 
     def _confirm(self, used: str | None) -> None:
         if not used:
@@ -189,6 +196,11 @@ class DatabaseFile:
         self._is_confirmed = True
 
     def _begin(self, path: str, found: Identity) -> None:
+        if self.has_lost_log:
+            # A new connection would share the index of the deleted log with those that are open.
+            if found in open_databases():
+                raise UnusableFile(f"A connection has a deleted log of the database {path} open.")
+            self.has_lost_log = False
         if self._last not in (None, found):
             self._set_log_aside(path)
 
@@ -208,6 +220,40 @@ class DatabaseFile:
                     path,
                     aside,
                 )
+
+
+class WriteAheadLog:
+    """The write-ahead log of a connection, which stays while the connection is open.
+
+    If it does not, the connection reads the deleted one for ever. SQLite's locks are lost as soon
+    as other code of the process closes the file, such as a copy of it; then the next process that
+    closes the database deletes the log.
+
+    :param database: The database.
+    :param file: The log.
+    """
+
+    def __init__(self, database: DatabaseFile, file: OpenFile) -> None:
+        self._database = database
+        self._file = file
+
+    def require_current(self) -> None:
+        """Check that the log is still there.
+
+        :raises UnusableFile: It was deleted.
+        """
+        try:
+            self._file.require_current()
+        except UnusableFile as error:
+            if not self._database.has_lost_log:
+                self._database.has_lost_log = True
+                _log.error(
+                    "%s was deleted while it was in use. Connections are opened anew. Delete no "
+                    "such file, and copy a database by SQLite's own backup: any other reading of "
+                    "the file within this process ends its locks.",
+                    self._file.path,
+                )
+            raise UnusableFile(f"{self._file.path} was deleted.") from error
 
 
 @contextmanager

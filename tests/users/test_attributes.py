@@ -682,6 +682,8 @@ def test_init_app_may_precede_the_definition_of_other_models(sqlite_url: str) ->
         db.session.add(model(username="ann"))
         db.session.commit()
         assert sessions.issue("1").token
+        db.session.remove()
+        db.engine.dispose()
 
 
 @on_sqlite

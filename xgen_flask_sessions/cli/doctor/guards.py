@@ -35,7 +35,10 @@ Strength = Literal["checked", "guarded", "door", "none"]
 
 _STRENGTHS: Final[tuple[Strength, ...]] = ("checked", "guarded", "door", "none")
 _LOGIN_CHECKS: Final = (login_required, flask_login.fresh_login_required)
-_NO_GUARDS: Final = ("flask", "flask_admin", "flask_login", __name__.partition(".")[0])
+_READ: Final = (
+    *("flask", "flask_admin", "flask_login", __name__.partition(".")[0]),
+    *("flask_jwt_extended", "flask_security", "flask_httpauth", "authlib"),
+)
 """Packages whose decorators are known."""
 _VIEW_NAMES: Final = ("f", "fn", "func", "function", "view", "view_func", "wrapped", "method")
 
@@ -212,7 +215,7 @@ def unread_decorators(view: Any, app: Flask) -> Iterator[str]:
             continue
         package = str(plain.__globals__.get("__name__", "")).partition(".")[0]
         is_wrapper = "<locals>" in plain.__code__.co_qualname
-        if is_wrapper and package not in _NO_GUARDS and package not in sys.stdlib_module_names:
+        if is_wrapper and package not in _READ and package not in sys.stdlib_module_names:
             yield _name(layer)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -318,6 +319,44 @@ def test_revoke_on_and_the_screen_work_with_replicas(postgresql_url: str) -> Non
             engine.dispose()
 
 
+def test_the_screens_read_sessions_from_the_primary(sqlite_url: str, tmp_path: Path) -> None:
+    class RoutingSession(FlaskSession):
+        def get_bind(  # type: ignore[override]
+            self, mapper: Any = None, clause: Any = None, **kwargs: Any
+        ) -> Any:
+            is_write = self._flushing or isinstance(clause, Update | Delete)
+            return db.engines[None if is_write else "behind"]
+
+    app, db, sessions, model = make_app(
+        plain,
+        sqlite_url,
+        session={"class_": RoutingSession},
+        SQLALCHEMY_BINDS={"behind": f"sqlite:///{tmp_path / 'behind.db'}"},
+    )
+    with app.app_context():
+        db.metadata.create_all(db.engines["behind"])
+        for engine in db.engines.values():
+            with engine.begin() as connection:
+                connection.execute(
+                    sa.insert(model.__table__).values(username="anna", is_superuser=True)
+                )
+        token = sessions.issue(db.session.get(model, 1))
+    client = app.test_client()
+
+    users = client.get("/sessions/users?q=ann&sort=username", headers=bearer(token)).get_json()
+    own = client.get("/sessions/users/1", headers=bearer(token)).get_json()
+    listed = app.test_cli_runner().invoke(args=["xgen-sessions", "list"]).output
+
+    assert [each["username"] for each in users["users"]] == ["anna"]
+    assert users["summary"] == {"active_users": 1, "active_sessions": 1, "superusers": 1}
+    assert len(own["sessions"]) == 1
+    assert "anna" in listed
+    with app.app_context():
+        db.session.remove()
+        for engine in db.engines.values():
+            engine.dispose()
+
+
 def test_sessions_that_begin_no_transaction_are_refused_at_the_start(sqlite_url: str) -> None:
     with pytest.raises(ConfigurationError, match="autobegin=False"):
         make_app(plain, sqlite_url, session={"autobegin": False})
@@ -361,7 +400,7 @@ def add_concrete_subclass(model: type[Any]) -> type[Any]:
 def with_concrete_subclass(base: type[DeclarativeBase]) -> type[Any]:
     """Concrete table inheritance, without a union."""
     user = plain(base)
-    add_concrete_subclass(user)
+    user.subclass = add_concrete_subclass(user)  # SQLAlchemy itself keeps no reference
     return user
 
 

@@ -10,12 +10,14 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy.session import Session as FlaskSession
 from sqlalchemy.orm import Session
+from sqlalchemy.sql import visitors
 
 from ..connections.closing import close_files_at_forks_and_exit
 from ..connections.engine_guard import guard
 from ..errors import ConfigurationError
 from ..store import dialects
 from ..store.commit_hooks import is_changing
+from ..store.tables import Base
 
 
 def chooses_engines(db: SQLAlchemy) -> bool:
@@ -78,9 +80,9 @@ def routes_statements(db: SQLAlchemy) -> bool:
 
 
 def use_primary(db: SQLAlchemy) -> None:
-    """Let the statements of a change go to one database, where sessions read from replicas.
+    """Let changes, and reads of the plugin's tables, go to one database in spite of replicas.
 
-    A replica is behind, and locks no rows.
+    A replica is behind, and locks no rows: a list would still show a session that was just ended.
 
     :param db: The host's Flask-SQLAlchemy.
     """
@@ -93,13 +95,21 @@ def use_primary(db: SQLAlchemy) -> None:
         self: Session, mapper: Any = None, clause: Any = None, **options: Any
     ) -> sa.Engine | sa.Connection:
         locks = getattr(clause, "_for_update_arg", None) is not None
-        if locks or is_changing(self):
+        if locks or is_changing(self) or _reads_sessions(clause):
             clause = dialects.PRIMARY
         found: sa.Engine | sa.Connection = choose(self, mapper=mapper, clause=clause, **options)
         return found
 
     session_class.get_bind = get_bind
     session_class.xgen_sessions_routed = True
+
+
+def _reads_sessions(clause: Any) -> bool:
+    """Return whether a statement reads the plugin's tables."""
+    own = Base.metadata
+    return isinstance(clause, sa.ClauseElement) and any(
+        getattr(each, "metadata", None) is own for each in visitors.iterate(clause)
+    )
 
 
 class HostEngine:

@@ -28,7 +28,7 @@ from xgen_flask_sessions import IssuedToken, TokenError, UserInactive
 from xgen_flask_sessions.clock import now_us
 from xgen_flask_sessions.state import get_state
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 
 USERS = ["alice", "ALICE", "alicé"]
 GRACE_US = 60_000_000

@@ -140,6 +140,7 @@ def read(host: Host, listing: Listing, size: int) -> Iterator[Row]:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("database_url", "model"),
     [

@@ -61,6 +61,7 @@ def live_a_day(host: Host, users: list[str], choose: random.Random) -> None:
                 pass
 
 
+@pytest.mark.unmeasured
 def test_the_number_of_rows_over_a_year_depends_on_the_retention_only(
     make_host: MakeHost, database_url: str
 ) -> None:

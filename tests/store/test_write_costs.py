@@ -246,6 +246,7 @@ def test_an_end_and_a_renewal_find_the_session_by_an_index(host: Host) -> None:
         assert "SCAN xgen_sessions" not in plan
 
 
+@pytest.mark.unmeasured
 def test_the_benchmark_of_writes(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ROUNDS", "TIMES", "SIGNING_IN"):
         monkeypatch.setattr(writes, name, 2)
@@ -257,6 +258,7 @@ def test_the_benchmark_of_writes(database_url: str, monkeypatch: pytest.MonkeyPa
     assert figures["sign-in meanwhile, 99th percentile (ms)"] > 0
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
 def test_the_benchmark_of_growth(
     kind: str, tmp_path: Path, server: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch

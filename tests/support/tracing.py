@@ -1,7 +1,11 @@
-"""Coverage in threads that start at the same moment.
+"""Coverage in threads that start at the same moment, and tests that need no coverage.
 
 CPython installs one trace function at a time: a second thread that installs one meanwhile ends
 with a RuntimeError before it runs its target. A lock makes the threads wait for each other.
+
+A trace function makes a test take up to twice the time. A test that reaches the same lines as
+others runs without one: it has the mark ``unmeasured``, or it repeats on PostgreSQL or MariaDB
+what SQLite's run has measured.
 """
 
 from __future__ import annotations
@@ -9,9 +13,20 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 from typing import ParamSpec, TypeVar
+
+import pytest
+
+TESTS = Path(__file__).parent.parent
+DIFFERS = {
+    *("cli", "connections", "denylist", "feed", "lifecycle", "roster", "store", "users"),
+    *("test_failures.py", "test_write_deadline.py"),
+}
+"""Rooms and modules whose tests reach other lines on other databases: measured on all of them."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -39,3 +54,32 @@ def install_in_turn() -> None:
     os.register_at_fork(
         before=_turn.acquire, after_in_parent=_turn.release, after_in_child=_turn.release
     )
+
+
+def adds_to_coverage(item: pytest.Item) -> bool:
+    """Return whether a test may reach lines that no other test reaches."""
+    if item.get_closest_marker("unmeasured"):
+        return False
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    if parameters.get("database_url", "sqlite") == "sqlite":
+        return True
+    if not DIFFERS.isdisjoint(item.path.relative_to(TESTS).parts):
+        return True
+    # The test itself may choose the databases, without SQLite.
+    return any("database_url" in str(mark.args[:1]) for mark in item.iter_markers("parametrize"))
+
+
+@contextmanager
+def without_coverage() -> Iterator[None]:
+    """Pause the measurement of coverage, if there is one."""
+    from coverage import Coverage
+
+    measurement = Coverage.current()
+    if measurement is None:
+        yield
+        return
+    measurement.stop()
+    try:
+        yield
+    finally:
+        measurement.start()

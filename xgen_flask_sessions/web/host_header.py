@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from flask import Request
@@ -35,7 +36,7 @@ def require_usable_host(current: Request) -> None:
     if error is not None and isinstance(error, BadHost | SecurityError):
         raise error
     host = current.environ.get("HTTP_HOST", "")
-    if _HOST.fullmatch(host) is None:
+    if not _is_well_formed(host):
         raise BadHost
     name = host.lower()
     if "xn--" in name:
@@ -43,3 +44,8 @@ def require_usable_host(current: Request) -> None:
             name.partition(":")[0].encode().decode("idna")
         except UnicodeError:
             raise BadHost from None
+
+
+@lru_cache(maxsize=64)
+def _is_well_formed(host: str) -> bool:
+    return _HOST.fullmatch(host) is not None

@@ -174,7 +174,7 @@ def _find_tokens(request: Request, state: State) -> tuple[list[str], TokenLocati
     settings = state.settings
     locations = settings.token_locations
     header = request.environ.get("HTTP_AUTHORIZATION", "")
-    in_header = "headers" in locations and has_bearer(header)
+    in_header = "headers" in locations and (header[:7] == "Bearer " or has_bearer(header))
     cookies: list[str] = []
     if "cookies" in locations and "HTTP_COOKIE" in request.environ:
         cookies = request.cookies.getlist(settings.cookie_name)

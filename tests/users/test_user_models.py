@@ -21,6 +21,7 @@ from xgen_flask_sessions import (
     UserInactive,
     XgenSessions,
 )
+from xgen_flask_sessions.users.fields import UserAttributes
 
 
 class Base(DeclarativeBase):
@@ -268,3 +269,24 @@ def test_a_user_added_in_the_same_transaction_can_sign_in(
         db.session.commit()
 
         assert sessions.verify(issued.token).user_id == "4"
+
+
+def test_a_column_may_have_a_domain_of_postgresql() -> None:
+    class DomainBase(DeclarativeBase):
+        pass
+
+    class Member(UserMixin, DomainBase):  # type: ignore[misc]
+        __tablename__ = "members"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        username = mapped_column(postgresql.DOMAIN("member_name", sa.String(60)))
+        is_superuser = mapped_column(postgresql.DOMAIN("yes_or_no", sa.Boolean()))
+
+    class Wrong(UserMixin, DomainBase):  # type: ignore[misc]
+        __tablename__ = "wrong"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        username = mapped_column(sa.String(60))
+        is_superuser = mapped_column(postgresql.DOMAIN("letter", sa.String(1)))
+
+    UserAttributes(Member, UserFields())
+    with pytest.raises(ConfigurationError, match="is_superuser is a column of the type"):
+        UserAttributes(Wrong, UserFields())

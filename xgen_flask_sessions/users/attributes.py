@@ -245,7 +245,7 @@ def find_hidden_column(model: type[Any], name: str) -> type[Any] | None:
 def column_type(model: type[Any], name: str) -> sa.types.TypeEngine[Any] | None:
     """Return the type of a mapped column; ``None`` if the attribute is something else."""
     mapped = mapped_property(model, name)
-    return mapped.columns[0].type if isinstance(mapped, ColumnProperty) else None
+    return _stored_type(mapped) if isinstance(mapped, ColumnProperty) else None
 
 
 def is_column(model: type[Any], name: str) -> bool:
@@ -325,7 +325,7 @@ def fault_of_flag(model: type[Any], name: str) -> str | None:
 def _fault_of_column(mapped: ColumnProperty[Any]) -> str | None:
     if dict(mapped.strategy_key or ()).get("query_expression"):
         return "is a query expression, which is empty unless a query sets it"
-    kind = mapped.columns[0].type
+    kind = _stored_type(mapped)
     if isinstance(kind, sa.Boolean | sa.Integer | sa.Numeric | sa.types.TypeDecorator):
         return None
     if isinstance(kind, sa.types.NullType):
@@ -334,6 +334,13 @@ def _fault_of_column(mapped: ColumnProperty[Any]) -> str | None:
         f"is a column of the type {kind!r}, and Python takes any text or date for true; "
         "make it a Boolean column, or add a property that returns True or False"
     )
+
+
+def _stored_type(mapped: ColumnProperty[Any]) -> sa.types.TypeEngine[Any]:
+    """Return the type of a column's values: of a domain of PostgreSQL, the type below it."""
+    kind: Any = mapped.columns[0].type
+    inner: sa.types.TypeEngine[Any] = kind.data_type if kind.__visit_name__ == "DOMAIN" else kind
+    return inner
 
 
 def _fault_of_label(model: type[Any], name: str, *, searched: bool) -> str | None:
@@ -346,7 +353,7 @@ def _fault_of_label(model: type[Any], name: str, *, searched: bool) -> str | Non
     if not searched or found is MISSING:
         return None
     if isinstance(mapped, ColumnProperty):
-        kind = mapped.columns[0].type
+        kind = _stored_type(mapped)
         texts = (sa.String, sa.Integer, sa.Uuid, sa.types.TypeDecorator, sa.types.NullType)
         if isinstance(kind, texts) and not isinstance(kind, sa.Enum):
             return None

@@ -646,6 +646,8 @@ def test_a_cookie_of_another_user_than_the_session_s_is_refused(old: Host, remem
     for path in ("/api/user", "/api/token"):
         answer = client.get(path)
         assert (answer.status_code, answer.get_json()["code"]) == (400, "token_ambiguous"), path
+    page = client.get("/api/user", headers={"Accept": "text/html"})
+    assert (page.status_code, page.location) == (302, "/sign-in?next=%2Fapi%2Fuser")
     old.force_logout(alice)  # now the session is none
     for path in ("/api/token", "/api/user"):
         assert client.get(path).get_json()["user_id"] == bora, path

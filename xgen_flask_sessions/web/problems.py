@@ -17,6 +17,7 @@ from ..errors import (
     AuthenticationError,
     DatabaseUnavailable,
     SessionRevoked,
+    TokenAmbiguous,
     XgenSessionsError,
 )
 from ..state import get_state
@@ -123,8 +124,11 @@ def answer_errors(app: Flask) -> None:
 
 
 def refuse(error: XgenSessionsError) -> Response:
-    """Answer the current request with *error*; a page navigation goes to the sign-in page."""
-    if isinstance(error, AuthenticationError) and is_page_navigation():
+    """Answer the current request with *error*; a page navigation goes to the sign-in page.
+
+    A sign-in there also replaces cookies of several users.
+    """
+    if isinstance(error, AuthenticationError | TokenAmbiguous) and is_page_navigation():
         url = _sign_in_url_back_here()
         if url is not None:
             return with_security_headers(current_app.make_response(redirect(url)))

@@ -1,6 +1,8 @@
-"""An application that follows the feed before its server forks the workers.
+"""An application that checks tokens before its server forks the workers.
 
-gunicorn with ``--preload`` runs Python's hooks then; uWSGI without an option runs none.
+gunicorn with ``--preload`` runs Python's hooks then; uWSGI without an option runs none. Where a
+thread of Python's is busy at such a fork, CPython itself hangs in the child. So that application
+does not watch: no thread of it is busy.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import http.client
 import importlib.util
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,18 +39,6 @@ class Answer(NamedTuple):
     worker: str
     fresh: bool
     begun_s: float
-
-
-def serving(program: str, place: Path, url: str, token: str) -> AbstractContextManager[int]:
-    """Serve in workers forked from one process; the value is the port."""
-    if program == "gunicorn":
-        application = f"tests.support.preloaded:warm({url!r}, {token!r})"
-        return gunicorn(application, "--preload", workers=WORKERS, patience_s=PATIENCE_S)
-    file = place / "app.py"
-    file.write_text(
-        f"from tests.support.preloaded import warm\napplication = warm({url!r}, {token!r})\n"
-    )
-    return uwsgi(file, workers=WORKERS, patience_s=PATIENCE_S)
 
 
 def ask(port: int, token: IssuedToken) -> Answer | None:
@@ -83,21 +73,17 @@ def ask_until_all(
     return answers
 
 
-@pytest.mark.parametrize(
-    ("program", "database"),
-    [("gunicorn", "sqlite"), ("gunicorn", "mariadb"), ("uwsgi", "postgresql")],
-)
+@pytest.mark.skipif(not HAS_GUNICORN, reason="gunicorn is not installed")
 def test_every_forked_worker_follows_the_feed_by_itself(
-    request: pytest.FixtureRequest, make_host: MakeHost, tmp_path: Path, program: str, database: str
+    make_host: MakeHost, database_url: str
 ) -> None:
-    if not (HAS_GUNICORN if program == "gunicorn" else UWSGI):
-        pytest.skip(f"{program} is not installed")
-    host = make_host(request.getfixturevalue(f"{database}_url"))
+    host = make_host(database_url)
     user = host.add_user()
     token = host.issue(user)
     with host.app.app_context():
         url = host.db.engine.url.render_as_string(hide_password=False)
-    with serving(program, tmp_path, url, token.token) as port:
+    application = f"tests.support.preloaded:warm({url!r}, {token.token!r})"
+    with gunicorn(application, "--preload", workers=WORKERS, patience_s=PATIENCE_S) as port:
         ask_until_all(port, token, lambda _: True)
         # From then on, no answer rests on the memory from before the fork.
         since_s = time.monotonic() + BOUND_S
@@ -116,3 +102,33 @@ def test_every_forked_worker_follows_the_feed_by_itself(
         assert each.status == 401 or each.worker not in refused
         if each.status == 401:
             refused.add(each.worker)
+
+
+@pytest.mark.skipif(not UWSGI, reason="uWSGI is not installed")
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"])
+def test_workers_that_know_of_no_fork_share_no_connection(
+    request: pytest.FixtureRequest, make_host: MakeHost, tmp_path: Path, database: str
+) -> None:
+    host = make_host(request.getfixturevalue(f"{database}_url"))
+    user = host.add_user()
+    token = host.issue(user)
+    with host.app.app_context():
+        url = host.db.engine.url.render_as_string(hide_password=False)
+    file = tmp_path / "app.py"
+    file.write_text(
+        "from tests.support.preloaded import warm\n"
+        f"application = warm({url!r}, {token.token!r}, 'strict')\n"
+    )
+    with uwsgi(file, workers=WORKERS, patience_s=PATIENCE_S) as port, ThreadPoolExecutor(8) as pool:
+
+        def ask_often() -> list[Answer]:
+            return [each for each in pool.map(lambda _: ask(port, token), range(300)) if each]
+
+        ask_until_all(port, token, lambda _: True)
+        before = ask_often()
+        host.force_logout(user)
+        after = ask_often()
+
+    assert {each.status for each in before} == {200}
+    assert {each.status for each in after} == {401}
+    assert len({each.worker for each in before}) > 1

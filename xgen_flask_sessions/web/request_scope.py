@@ -94,11 +94,14 @@ class RequestScope:
         "request",
     )
 
-    def __init__(self, current: Request, *, is_dispatched: bool) -> None:
+    def __init__(self, current: Request, is_dispatched: bool) -> None:
         self.request = current
         self.is_dispatched = is_dispatched
         """Whether Flask dispatches the request in this context, not in a copy of it."""
-        self.keeps_outcome = is_dispatched and not _is_web_socket(current)
+        self.keeps_outcome = is_dispatched and (
+            "HTTP_UPGRADE" not in current.environ
+            or current.environ["HTTP_UPGRADE"].lower() != "websocket"
+        )
         """Whether the context serves one request only: until the response, if Flask dispatches it.
 
         A web socket serves many events. A stream, a background task with a copied context, and a
@@ -110,11 +113,6 @@ class RequestScope:
         """Whether ``login_user()`` or ``logout_user()`` was called in this context."""
         self.is_asking_host = False
         """Whether a callback of the host is running."""
-
-
-def _is_web_socket(current: Request) -> bool:
-    environ = current.environ
-    return "HTTP_UPGRADE" in environ and environ["HTTP_UPGRADE"].lower() == "websocket"
 
 
 def has_bearer(header: str) -> bool:
@@ -147,7 +145,7 @@ def request_scope() -> RequestScope:
     current, held = get_request(), _get_g().__dict__
     scope: RequestScope | None = held.get(_SCOPE)
     if scope is None or scope.request is not current:
-        scope = held[_SCOPE] = RequestScope(current, is_dispatched=False)
+        scope = held[_SCOPE] = RequestScope(current, False)
     return scope
 
 
@@ -157,7 +155,7 @@ def begin(current: Request) -> None:
     Flask-Login shall look its user up anew: ``g`` outlives a request if a context stays open.
     """
     held = _get_g().__dict__
-    held[_SCOPE] = RequestScope(current, is_dispatched=True)
+    held[_SCOPE] = RequestScope(current, True)
     held.pop(_LOGIN_USER, None)
 
 

@@ -29,7 +29,14 @@ from ..tokens.claims import VerifiedToken
 from . import login_browser
 from .failures import note_failure
 from .marks import PREFLIGHT, admits_preflights, checks_caller
-from .request_scope import BEARER, Outcome, TokenLocation, get_request, has_bearer, request_scope
+from .request_scope import (
+    BEARER,
+    Outcome,
+    RequestScope,
+    TokenLocation,
+    has_bearer,
+    request_scope,
+)
 from .same_site import is_same_site
 
 _P = ParamSpec("_P")
@@ -42,7 +49,10 @@ _SEVERAL_USERS: Final = "The cookies of the request hold the sessions of several
 
 def outcome() -> Outcome:
     """Return the outcome for the current request's token, checking it at the first call."""
-    scope = request_scope()
+    return _outcome_in(request_scope())
+
+
+def _outcome_in(scope: RequestScope) -> Outcome:
     kept = scope.outcome
     if kept is not None and (scope.keeps_outcome or not _may_change(kept)):
         return kept
@@ -217,8 +227,9 @@ def token_required(view: Callable[_P, Any]) -> Callable[_P, Any]:
     @checks_caller
     @wraps(view)
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> Any:
-        if get_request().method != PREFLIGHT:
-            error = outcome().error
+        scope = request_scope()
+        if scope.request.method != PREFLIGHT:
+            error = _outcome_in(scope).error
             if error is not None:
                 raise error
         if is_async:

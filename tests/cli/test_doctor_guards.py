@@ -742,7 +742,7 @@ class TestNames:
         unnamed = examine(made(make_host, sqlite_url, add))["routes-unchecked"]
         named = examine(made(make_host, sqlite_url, add, XGEN_SESSIONS_GUARDS=[name]))
 
-        assert unnamed["meaning"].endswith(f"may check the caller: {name} (1).")
+        assert unnamed["meaning"].endswith(f"which was not read: {name} (1).")
         assert name in named["routes-guarded"]["meaning"]
         assert "/x" not in paths(named, "routes-unchecked")
 

@@ -173,7 +173,7 @@ def _report(
             level="warning",
             code="routes-unchecked",
             meaning=f"{counted(len(routes['unchecked']), 'route')} without a check: every caller "
-            f"gets in, even after a force logout.{_describe_unread(unread)}",
+            f"gets in, even after a force logout{_describe_unread(unread)}.",
             mend="Put @token_required or @login_required (which admit OPTIONS) directly above the "
             "function, or give the view of Flask-Admin an is_accessible(). If it is meant to be "
             "open, mark it with @open_to_all or name it with --open; if it has a check that "
@@ -184,11 +184,11 @@ def _report(
 
 
 def _describe_unread(unread: Counter[str]) -> str:
-    """Return a sentence about decorators of other packages, each with the number of its routes."""
+    """Return a clause about decorators of other packages, each with the number of its routes."""
     if not unread:
         return ""
     names = ", ".join(f"{name} ({number})" for name, number in unread.most_common())
-    return f" Decorators of other packages were not read, and may check the caller: {names}."
+    return f", unless a decorator of another package guards them, which was not read: {names}"
 
 
 def _sorted(routes: list[Route]) -> tuple[Route, ...]:

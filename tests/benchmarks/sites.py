@@ -49,6 +49,8 @@ class Site:
     app: Flask
     db: SQLAlchemy
     sign_in: Callable[[], Caller]
+    clean_up: Callable[[], object] = lambda: None
+    """Removes what the site has outside of its database."""
 
     def create_tables(self) -> None:
         with self.app.app_context():
@@ -56,6 +58,7 @@ class Site:
 
     def dispose(self) -> None:
         """Close every connection."""
+        self.clean_up()
         with self.app.app_context():
             self.db.session.remove()
             self.db.engine.dispose()
@@ -172,6 +175,7 @@ def jwt_extended_redis(url: str) -> Site:
 
     app, db, _, _ = _host(url)
     blocklist = redis.Redis.from_url(REDIS, decode_responses=True)
+    blocked: list[str] = []
 
     def is_revoked(_: Any, payload: Mapping[str, Any]) -> bool:
         return blocklist.get(payload["jti"]) is not None
@@ -182,9 +186,15 @@ def jwt_extended_redis(url: str) -> Site:
         token, _ = _jwt_extended_token(app)
         revoked, jti = _jwt_extended_token(app)
         blocklist.set(jti, "", ex=LIFETIME)
+        blocked.append(jti)
         return Caller(_bearer(token), _bearer(revoked))
 
-    return Site(app, db, sign_in)
+    def clean_up() -> None:
+        if blocked:
+            blocklist.delete(*blocked)
+        blocklist.close()
+
+    return Site(app, db, sign_in, clean_up)
 
 
 def jwt_extended_sql(url: str) -> Site:

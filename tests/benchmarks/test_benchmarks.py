@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import jwt
 import pytest
 import redis
 
@@ -20,7 +21,7 @@ from tests.benchmarks.measuring import in_turn, ratios
 from tests.benchmarks.sites import Caller
 from tests.benchmarks.verification import checked_requests
 from tests.support import databases
-from tests.support.databases import Server, reason_against_redis, require_service
+from tests.support.databases import REDIS, Server, reason_against_redis, require_service
 from tests.support.redis_place import RedisPlace, redis_place
 
 pytestmark = pytest.mark.slow
@@ -48,6 +49,20 @@ def test_the_table_and_the_json_have_every_case(
             assert figure["left_out"] in line
     assert document["cases"][BASE]["ratio"] == 1
     assert document["machine"]["cores"] >= 1
+
+
+def test_a_case_leaves_nothing_in_redis() -> None:
+    require_service(reason_against_redis())
+    case = CASES["Flask-JWT-Extended, blocklist in redis"]
+    try:
+        with cases.places() as lent, cases.ready(case, lent) as (site, caller, _):
+            checked_requests(site, caller)
+            token = (caller.revoked or {})["Authorization"].partition(" ")[2]
+    except cases.Unavailable as error:
+        pytest.skip(str(error))
+    key = jwt.decode(token, options={"verify_signature": False})["jti"]
+    with redis.Redis.from_url(REDIS) as client:
+        assert not client.exists(key)
 
 
 def test_only_the_named_cases_and_the_base_are_measured(capsys: pytest.CaptureFixture[str]) -> None:

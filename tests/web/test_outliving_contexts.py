@@ -220,6 +220,25 @@ def test_a_context_that_is_kept_after_a_response_keeps_no_answer(host: Host) -> 
     assert seen == [OUT]
 
 
+@pytest.mark.parametrize("protocols", ["websocket", "WebSocket", "h2c, websocket"])
+def test_a_request_for_another_protocol_keeps_no_answer(host: Host, protocols: str) -> None:
+    user = host.add_user()
+    seen: list[Any] = []
+
+    @host.app.get("/socket")
+    @token_required
+    def socket() -> str:
+        seen.append(who())
+        host.force_logout(user)
+        seen.append(who())
+        return "closed"
+
+    headers = bearer(host.issue(user)) | {"Upgrade": protocols}
+    host.client().get("/socket", headers=headers)
+
+    assert seen == [IN, OUT]
+
+
 @pytest.mark.parametrize("check", CHECKS)
 def test_a_stream_with_the_request_s_context_is_checked(
     host: Host, check: Callable[[Any], Any]

@@ -98,14 +98,12 @@ class RequestScope:
         self.request = current
         self.is_dispatched = is_dispatched
         """Whether Flask dispatches the request in this context, not in a copy of it."""
-        self.keeps_outcome = is_dispatched and (
-            "HTTP_UPGRADE" not in current.environ
-            or current.environ["HTTP_UPGRADE"].lower() != "websocket"
-        )
+        self.keeps_outcome = is_dispatched and "HTTP_UPGRADE" not in current.environ
         """Whether the context serves one request only: until the response, if Flask dispatches it.
 
-        A web socket serves many events. A stream, a background task with a copied context, and a
-        context that the host pushed itself may last for any time.
+        A web socket, for which a client asks by ``Upgrade``, serves many events. A stream, a
+        background task with a copied context, and a context that the host pushed itself may last
+        for any time.
         """
         self.outcome: Outcome | None = None
         """The outcome of the last check of the token."""

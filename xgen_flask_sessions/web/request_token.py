@@ -1,7 +1,7 @@
 """The token of the current request, and ``token_required`` for APIs that need no user row.
 
-The token is checked once in a request, at the first use. In a context that outlives its request, it
-is checked at every use; see :mod:`.request_scope`.
+The token is checked once in a request, at the first use. In a context that may outlive its request,
+such as a copy, it is checked at every use; see :mod:`.request_scope`.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from limits.errors import StorageError
 from limits.storage import MemoryStorage, Storage, storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 
-from .connections.redis_client import client_options
+from .connections.redis_client import client_options, require_known_options
 from .errors import ConfigurationError, RateLimited
 from .runtime import notice_fork, reset_after_fork
 from .settings import PREFIX, Settings
@@ -122,7 +122,9 @@ def _open(url: str, key_prefix: str) -> Storage:
         options: dict[str, Any] = {"key_prefix": key_prefix, "wrap_exceptions": True}
         options |= client_options()
         storage = cast("Storage", storage_from_string(url, **options))
-        _require_known_options(storage)
+        pool = getattr(getattr(storage, "storage", None), "connection_pool", None)
+        if pool is not None:  # it is in Redis
+            require_known_options(pool)
     except (ImportError, StorageMisfit) as error:
         raise ConfigurationError(
             f"{PREFIX}RATE_LIMIT_STORAGE needs a driver that cannot be used ({error}); install "
@@ -135,16 +137,6 @@ def _open(url: str, key_prefix: str) -> Storage:
             "that redis-py knows."
         ) from None
     return storage
-
-
-def _require_known_options(storage: Storage) -> None:
-    """Check the options of a Redis URL, which are used at the first connection only.
-
-    :raises TypeError: One of them is unknown.
-    """
-    pool = getattr(getattr(storage, "storage", None), "connection_pool", None)
-    if pool is not None:
-        pool.connection_class(**pool.connection_kwargs)  # does not connect
 
 
 class RateLimit:

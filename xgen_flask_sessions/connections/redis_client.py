@@ -21,3 +21,12 @@ def client_options() -> dict[str, Any]:
         "socket_connect_timeout": TIMEOUT_S,
         "retry": Retry(NoBackoff(), 1),  # once: an idle connection may have been closed
     }
+
+
+def require_known_options(pool: Any) -> None:
+    """Check the options of a Redis URL, which are used at the first connection only.
+
+    :param pool: The client's pool, which opens no connection here.
+    :raises TypeError: One of them is unknown to redis-py.
+    """
+    pool.connection_class(**pool.connection_kwargs)

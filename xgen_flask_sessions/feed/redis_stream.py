@@ -29,7 +29,7 @@ from urllib.parse import quote
 
 from ..changes import Change, Event
 from ..clock import SECOND_US
-from ..connections.redis_client import client_options
+from ..connections.redis_client import client_options, require_known_options
 from ..errors import ConfigurationError
 from .signed_state import (
     ABSENT,
@@ -103,7 +103,7 @@ def connect(redis_url: str) -> Any:
         client = redis.Redis.from_url(redis_url, **options)
         pool = client.connection_pool
         pool.connection_kwargs["decode_responses"] = False
-        pool.connection_class(**pool.connection_kwargs)  # raises for unknown options of the URL
+        require_known_options(pool)
     except (ValueError, TypeError):
         # The value is not repeated: it may hold a password.
         raise ConfigurationError(

@@ -27,8 +27,7 @@ def find(token: VerifiedToken, load: Loader | None) -> Any:
     :raises DenylistUnavailable: The database does not answer.
     """
     state = get_state()
-    if state.watch is not None:  # otherwise the database just checked the token
-        state.transactions.reachability.require()
+    _require_database(state)
     if load is None:
         user = state.users.get(token.user_id)
         if user is not None and state.users.login_id_of(user) != token.login_id:
@@ -55,8 +54,7 @@ def require_active(user_id: str, load: Loader | None) -> None:
     :raises DenylistUnavailable: The database does not answer.
     """
     state = get_state()
-    if state.watch is not None:
-        state.transactions.reachability.require()
+    _require_database(state)
     user = state.users.get(user_id)
     if user is None and load is not None:  # it may know users that are in no table
         user = load(user_id)
@@ -94,3 +92,8 @@ def _is_same(token: VerifiedToken) -> bool:
     except SQLAlchemyError as error:
         raise DenylistUnavailable from error
     return status is not None and mark is not None and status.account_mark in (None, mark)
+
+
+def _require_database(state: State) -> None:
+    if state.watch is not None:  # otherwise the database just checked the token
+        state.transactions.reachability.require()

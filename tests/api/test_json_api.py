@@ -423,7 +423,9 @@ def test_a_body_of_unknown_length_is_not_read_to_its_end(host: Host) -> None:
     assert answer.status_code in (400, 413)
 
 
-@pytest.mark.parametrize("user_id", ["4711", "nobody", "*", "%00", "%F0%9F%92%A9", "x" * 300])
+@pytest.mark.parametrize(
+    "user_id", ["4711", "nobody", "*", "%00", "%0Aa", "a%0Ab", "a%0A", "%F0%9F%92%A9", "x" * 300]
+)
 def test_an_unknown_user_is_not_found(host: Host, user_id: str) -> None:
     admin = add_admin(host)
 

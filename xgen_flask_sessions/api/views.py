@@ -88,9 +88,9 @@ def create_blueprint(url_prefix: str, assets: Path) -> Blueprint:
 
 
 class _UserIdConverter(BaseConverter):
-    """Any text, slashes included."""
+    """Any text, slashes and line breaks included."""
 
-    regex = ".+?"
+    regex = r"[\s\S]+?"
     part_isolating = False
 
 

@@ -81,10 +81,16 @@ def scene_at(host: Host, path: Path) -> Scene:
     return Scene(host, path, backup, user, kept, late)
 
 
-@pytest.fixture(params=["strict", "watch"])
+@pytest.fixture(params=["strict", "watch", "link"])
 def scene(request: pytest.FixtureRequest, make_host: MakeHost, tmp_path: Path) -> Iterator[Scene]:
-    path = tmp_path / "app.db"
-    host = make_host(f"sqlite:///{path}", XGEN_SESSIONS_CONSISTENCY=request.param)
+    path = opened = tmp_path / "app.db"
+    mode = request.param
+    if mode == "link":  # SQLite puts the journals beside the file, not beside the link to it
+        mode, opened = "strict", tmp_path / "links" / "linked.db"
+        opened.parent.mkdir()
+        path.touch()
+        opened.symlink_to(path)
+    host = make_host(f"sqlite:///{opened}", XGEN_SESSIONS_CONSISTENCY=mode)
     yield scene_at(host, path)
     host.dispose()
 

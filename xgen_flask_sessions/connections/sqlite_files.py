@@ -181,7 +181,7 @@ class DatabaseFile:
         cursor = dbapi_connection.cursor()
         cursor.execute("PRAGMA schema_version")  # the first read makes the log
         cursor.close()
-        name = f"{self.path}-wal"
+        name = str(_log_of(self.path))
         try:
             self._log = identity(name)
         except OSError:
@@ -208,12 +208,12 @@ class DatabaseFile:
         """Rename the journals of the replaced file, which SQLite would apply to the new one."""
         if self._log is None:
             return
-        log = Path(f"{path}-wal")
+        log = _log_of(path)
         aside = log.with_name(f"{log.name}.{self._log.inode}")
         with contextlib.suppress(OSError), _directory_lock(log.parent):
             if identity(str(log)) == self._log:
                 log.rename(aside)
-                Path(f"{path}-shm").unlink()
+                log.with_name(f"{log.name.removesuffix('-wal')}-shm").unlink()
                 _log.warning(
                     "The database %s was replaced while it was in use. The write-ahead log of the "
                     "old file was renamed to %s.",
@@ -283,6 +283,11 @@ def _path_of(url: sa.URL) -> str | None:
         if name == ":memory:":
             return None
     return os.path.abspath(name)  # noqa: PTH100 - a link stays one: it may be changed
+
+
+def _log_of(path: str) -> Path:
+    """Return the path of a database's write-ahead log: SQLite puts it beside the linked file."""
+    return Path(f"{os.path.realpath(path)}-wal")
 
 
 def _path_in_use(dbapi_connection: Any) -> str | None:
@@ -356,7 +361,7 @@ def may_close_inherited(file: OpenFile | None) -> bool:
     The close is not noticed by the parent's connections, unless SQLite takes it for the last one:
     then it deletes the write-ahead log. So another process must hold its lock.
     """
-    if file is None or fcntl is None or not Path(f"{file.path}-wal").exists():
+    if file is None or fcntl is None or not _log_of(file.path).exists():
         return file is not None
     try:
         if identity(file.path) != file.identity:

@@ -24,7 +24,9 @@ _QUOTED: Final = re.compile(
     r"(?P<quote>['\"])(?P<value>.*?)(?P=quote)(?!\w)",
     re.IGNORECASE,
 )
-_IN_HOST: Final = re.compile(r"""(?P<quote>['"])[^'"\s]+@(?=[^'"@\s]*(?P=quote))""")
+_IN_HOST: Final = re.compile(
+    r"""(?P<before>(?P<quote>['"])|\bhost )[^'"\s]+@(?=[^'"@\s]*(?(quote)(?P=quote)|(?:\s|$)))"""
+)
 """The end of a password with an ``@``, which a URL takes for the beginning of the host."""
 _UNCLOSED: Final = re.compile(r"(?<!\w)(['\"])(?!.*['\"]).*$")
 """A quotation that goes on in the next line."""
@@ -109,7 +111,7 @@ def _describe(error: BaseException) -> str:
             getattr(error, "statement", None),
             getattr(error, "params", None),
         )
-    message = _IN_HOST.sub(rf"\g<quote>{_HIDDEN}@", message)
+    message = _IN_HOST.sub(rf"\g<before>{_HIDDEN}@", message)
     return clean_text(message, _LONGEST_CAUSE) or type(error).__name__
 
 

@@ -74,16 +74,21 @@ def test_no_value_of_a_failed_statement_is_in_its_cause(database_url: str) -> No
         assert "\n" not in cause_of(error)
 
 
-@pytest.mark.parametrize("driver", ["postgresql+psycopg", "mariadb+pymysql"])
+@pytest.mark.parametrize(
+    "driver",
+    ["postgresql+psycopg", "postgresql+psycopg2", "postgresql+pg8000", "mariadb+pymysql",
+     "mariadb+mysqlconnector"],
+)  # fmt: skip
 def test_a_password_with_an_at_sign_is_not_in_the_cause(driver: str) -> None:
     engine = sa.create_engine(f"{driver}://someone:s3@cr3t@127.0.0.1/none")
 
-    with pytest.raises(sa.exc.OperationalError) as caught:
+    with pytest.raises(sa.exc.DBAPIError) as caught:
         engine.connect()
 
-    assert "cr3t" in str(caught.value)
+    names_host = "cr3t" in str(caught.value)  # older releases of psycopg do not
+    assert names_host or driver == "postgresql+psycopg"
     assert "cr3t" not in cause_of(caught.value) + traceback_of(caught.value)
-    assert "@127.0.0.1" in cause_of(caught.value)
+    assert ("@127.0.0.1" in cause_of(caught.value)) == names_host
 
 
 def test_the_user_of_a_refused_connection_is_named() -> None:

@@ -80,6 +80,21 @@ def test_a_request_that_asks_for_nothing_is_redirected_with_a_message(
     assert client.get("/flashes").get_json() == [["message", "Please log in to access this page."]]
 
 
+@pytest.mark.parametrize("headers", UNSPOKEN)
+def test_a_session_from_before_the_plugin_is_answered_as_no_session(
+    sqlite_host: Host, headers: dict[str, str]
+) -> None:
+    add_flashes(sqlite_host.app)
+    client = plain(sqlite_host)
+    with client.session_transaction() as kept:
+        kept["_user_id"], kept["_fresh"] = sqlite_host.add_user(), True
+
+    answer = client.get("/api/user?a=1", headers=headers)
+
+    assert (answer.status_code, answer.location) == (302, "/sign-in?next=%2Fapi%2Fuser%3Fa%3D1")
+    assert client.get("/flashes").get_json() == [["message", "Please log in to access this page."]]
+
+
 @pytest.mark.parametrize("headers", PROGRAMS)
 def test_a_program_is_answered_with_401(sqlite_host: Host, headers: dict[str, str]) -> None:
     add_flashes(sqlite_host.app)

@@ -25,7 +25,7 @@ from .login_views import expand
 from .problems import wants_data, with_security_headers
 from .refusals import Answer
 from .request_scope import note_user_loaded, refresh_current_user, request_scope
-from .request_token import outcome, reject, verify_login
+from .request_token import SignInNotRecorded, outcome, reject, verify_login
 
 _BRIDGE = "_xgen_sessions_bridge"
 
@@ -152,7 +152,8 @@ class LoginBridge:
         views = self._manager.blueprint_login_views
         view = views.get(request.blueprint, self._manager.login_view)
         has_page = bool(view) and expand(view) is not None
-        return has_page and isinstance(error, TokenMissing) and not wants_data()
+        has_no_token = isinstance(error, TokenMissing | SignInNotRecorded)
+        return has_page and has_no_token and not wants_data()
 
     def _is_session_unprotected(self) -> bool:
         """Return whether Flask-Login's session protection refuses the request.

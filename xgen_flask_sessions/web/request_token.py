@@ -47,6 +47,10 @@ _MOST_COOKIES: Final = 8
 _SEVERAL_USERS: Final = "The cookies of the request hold the sessions of several users."
 
 
+class SignInNotRecorded(TokenInvalid):
+    """A session of Flask-Login has no token, such as one from before the plugin was added."""
+
+
 def outcome() -> Outcome:
     """Return the outcome for the current request's token, checking it at the first call."""
     return _outcome_in(request_scope())
@@ -124,7 +128,7 @@ def verify_login() -> VerifiedToken:
         raise result.error or TokenMissing()
     found = login_browser.find_token()
     if found is None:
-        raise TokenInvalid("The sign-in is not on record.")
+        raise SignInNotRecorded("The sign-in is not on record.")
     token, login_id = found
     verified = get_state().checker.verify(token)
     _require_login(verified, login_id)

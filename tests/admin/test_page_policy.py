@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import flask
@@ -71,6 +72,28 @@ def test_a_subdomain_loads_its_files_from_the_domain(
         SCREEN, base_url="http://admin.xgen.test", headers={"Accept": "text/html"}
     )
     assert refused.location == "http://xgen.test/sign-in", "there, the path is another page's"
+
+
+def test_a_url_for_that_reads_the_file_gets_one_that_exists(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    def extras(app: Flask) -> Any:
+        make: Callable[..., str] = app.jinja_env.globals["url_for"]
+
+        def with_time(endpoint: str, **values: Any) -> str:
+            if endpoint.endswith(".static"):
+                folder = app.blueprints[endpoint.rpartition(".")[0]].static_folder
+                values["v"] = int((Path(str(folder)) / values["filename"]).stat().st_mtime)
+            return f"{CDN}{make(endpoint, **values)}"
+
+        app.jinja_env.globals["url_for"] = with_time
+        return {"admin": Admin(app)}
+
+    host = make_host(sqlite_url, extras=extras)
+
+    _, sources = page_and_sources(host, "http://xgen.test")
+
+    assert CDN in sources["script-src"]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

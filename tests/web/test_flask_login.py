@@ -15,11 +15,12 @@ from flask_login import (
     fresh_login_required,
     login_required,
     login_user,
+    logout_user,
     user_unauthorized,
 )
 
 from tests.support.databases import MakeHost
-from tests.support.hosts import BROWSER, Host, User, bearer
+from tests.support.hosts import BROWSER, SECRET, Host, User, bearer
 from xgen_flask_sessions import token_required
 
 JSON = {"Accept": "application/json"}
@@ -464,3 +465,46 @@ def test_the_method_for_the_login_id_is_the_host_s(
     assert set(own.values()) == {200}
     assert (remembered, by_token) == (200, 200)
     assert client.get("/api/user", headers=JSON).get_json()["code"] == "session_revoked"
+
+
+# --- No SECRET_KEY ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secretless(make_host: MakeHost, sqlite_url: str) -> Host:
+    """Return a host without a session of Flask's: tokens have a key of their own."""
+    host = make_host(sqlite_url, SECRET_KEY=None, XGEN_SESSIONS_SECRET_KEY=SECRET)
+
+    @host.app.post("/out")
+    def out() -> str:
+        logout_user()
+        return "out"
+
+    host.app.add_url_rule("/fresh", "fresh", fresh_login_required(view))
+    return host
+
+
+def test_without_a_secret_a_sign_out_ends_the_session_of_the_cookie(secretless: Host) -> None:
+    client = secretless.cookie_client(secretless.issue(secretless.add_user()))
+
+    assert client.get("/fresh").status_code == 200
+    answer = client.post("/out")
+    assert (answer.status_code, answer.text) == (200, "out")
+    assert client.post("/out").status_code == 200
+    assert [row["end_reason"] for row in secretless.rows("xgen_sessions")] == ["signed out"]
+
+
+def test_without_a_secret_a_page_leads_to_the_sign_in_page(secretless: Host) -> None:
+    answer = plain(secretless).get("/page", headers=PAGE)
+
+    assert (answer.status_code, answer.location) == (302, "/sign-in?next=%2Fpage")
+
+
+def test_without_a_secret_a_remember_cookie_of_another_application_does_not_matter(
+    secretless: Host,
+) -> None:
+    client = secretless.cookie_client(secretless.issue(secretless.add_user()))
+    client.set_cookie("remember_token", "1|0123")
+
+    assert client.get("/api/user").status_code == 200
+    assert client.post("/out").status_code == 200

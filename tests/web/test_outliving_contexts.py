@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from flask import (
     Response,
     copy_current_request_context,
     request,
+    request_started,
     session,
     stream_with_context,
 )
@@ -95,6 +97,37 @@ def test_a_context_within_a_request_does_not_lose_the_request_s_own_state(host: 
     assert client.get("/api/user").get_json()["user_id"] == user
 
 
+def test_a_sign_in_within_an_application_context_of_a_request_counts(host: Host) -> None:
+    @host.app.post("/nested")
+    def nested() -> str:
+        with host.app.app_context():
+            login_user(host.find_user("1"))
+        return str(current_user.get_id())
+
+    user = host.add_user()
+    client = host.client()
+
+    assert client.post("/nested").text == user
+    assert client.get("/api/user").get_json()["user_id"] == user
+
+
+@pytest.mark.parametrize("place", ["signal", "url_value_preprocessor"])
+def test_a_sign_in_before_the_request_s_own_functions_counts(host: Host, place: str) -> None:
+    def sign_in(*_: object, **__: object) -> None:
+        if "sign_in" in request.args:
+            login_user(host.find_user("1"))
+
+    user = host.add_user()
+    client = host.client()
+    if place == "url_value_preprocessor":
+        host.app.url_value_preprocessor(sign_in)
+        assert client.get("/api/user?sign_in").get_json()["user_id"] == user
+    else:
+        with request_started.connected_to(sign_in, host.app):
+            assert client.get("/api/user?sign_in").get_json()["user_id"] == user
+    assert client.get("/api/user").get_json()["user_id"] == user
+
+
 def test_a_sign_in_of_one_event_does_not_count_in_the_next(host: Host) -> None:
     user = host.add_user()
     with host.app.test_request_context():
@@ -170,6 +203,42 @@ def test_a_copied_context_that_checks_first_keeps_no_answer(host: Host) -> None:
     host.force_logout(user)
     go_on.set()
     threads[0].join(20)
+
+    assert seen == [IN, OUT]
+
+
+@pytest.mark.parametrize("testing", [True, False])
+@pytest.mark.parametrize("fails", ["view", "after_request"])
+def test_a_task_of_a_request_that_fails_keeps_no_answer(
+    host: Host, fails: str, testing: bool
+) -> None:
+    """A thread pool that copies context variables shares ``g`` with the request."""
+    seen: list[Any] = []
+    tasks: list[contextvars.Context] = []
+    host.app.config["TESTING"] = testing
+
+    @host.app.get("/task")
+    @login_required  # type: ignore[untyped-decorator]
+    def start() -> str:
+        tasks.append(contextvars.copy_context())
+        seen.append(tasks[0].run(who))
+        if fails == "view":
+            raise ZeroDivisionError
+        return "started"
+
+    @host.app.after_request
+    def fail(response: Response) -> Response:
+        if fails == "after_request":
+            raise ZeroDivisionError
+        return response
+
+    user = host.add_user()
+    try:
+        assert host.status(host.issue(user), "/task") == 500
+    except ZeroDivisionError:
+        assert testing
+    host.force_logout(user)
+    seen.append(tasks[0].run(who))
 
     assert seen == [IN, OUT]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import flask_restful.fields
 import flask_restx
 import pytest
 from flask import Blueprint, Flask, Response, jsonify, make_response
+from flask.json.provider import DefaultJSONProvider
 from flask.views import MethodView
 from flask_caching import Cache
 from flask_login import login_required
@@ -228,6 +231,38 @@ def test_a_generic_handler_does_not_turn_a_refusal_into_500(
     assert answer.status_code == 401
     assert answer.get_json()["code"] == "session_revoked"
     assert made.client().get("/inner", headers=PAGE).status_code == 302
+
+
+@pytest.mark.parametrize("kind", [Exception, HTTPException])
+def test_a_generic_handler_answers_calls_and_not_redirects(
+    made: Host, kind: type[Exception]
+) -> None:
+    blueprint = Blueprint("inner", __name__)
+    blueprint.add_url_rule("/inner", "view", token_required(view))
+
+    @blueprint.errorhandler(kind)  # type: ignore[untyped-decorator]
+    def generic(error: Any) -> Any:
+        return jsonify(own=error.name), error.code
+
+    made.app.register_blueprint(blueprint)
+    browser = made.cookie_client(revoked(made)["Authorization"].removeprefix("Bearer "))
+
+    call = browser.get("/inner")
+    assert (call.status_code, call.get_json()) == (401, {"own": "Unauthorized"})
+    page = browser.get("/inner", headers=PAGE)
+    assert (page.status_code, page.location) == (302, "/sign-in?next=%2Finner")
+
+
+def test_the_application_s_own_reading_of_json_does_not_matter(made: Host) -> None:
+    class Objects(DefaultJSONProvider):
+        def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+            return json.loads(s, object_hook=lambda members: SimpleNamespace(**members))
+
+    made.app.json = Objects(made.app)
+
+    answer = made.client().get("/api/token")
+
+    assert (answer.status_code, json.loads(answer.data)["code"]) == (401, "token_missing")
 
 
 def test_a_handler_of_the_blueprint_comes_first(made: Host) -> None:

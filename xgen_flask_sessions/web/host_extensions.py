@@ -6,7 +6,7 @@ import importlib.util
 import threading
 from collections.abc import Iterable
 
-from flask import Flask, Response
+from flask import Flask, Response, got_request_exception
 
 from ..runtime import notice_fork, reset_after_fork
 from ..state import get_state
@@ -53,6 +53,8 @@ class HostExtensions:
         # Before the host's functions, which may read current_user.
         self._app.before_request_funcs.setdefault(None, []).insert(0, self._before_request)
         self._app.after_request(self._after_request)
+        # After an unhandled error, functions after the request may not be called.
+        got_request_exception.connect(_end, self._app)
 
     def _after_request(self, response: Response) -> Response:
         noted = request_scope.end()
@@ -88,6 +90,10 @@ class HostExtensions:
         self._not_exempt = [each for each in self._not_exempt if not _exempt(self._app, each)]
         if self._login is not None:
             self._login.attach(complete=complete)
+
+
+def _end(_: Flask, **__: object) -> None:
+    request_scope.end()
 
 
 def _exempt(app: Flask, name: str) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Flask, Request, current_app, request
+from flask import Flask, Request, current_app, request, session
+from flask.sessions import NullSession
 from flask_login import AUTH_HEADER_NAME, LoginManager, current_user, user_unauthorized
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -149,6 +150,8 @@ class LoginBridge:
     def _is_left_to_flask_login(self, error: AuthenticationError) -> bool:
         if self._manager.unauthorized_callback is not None:
             return True
+        if isinstance(session._get_current_object(), NullSession):  # type: ignore[attr-defined]
+            return False  # its message needs a session
         views = self._manager.blueprint_login_views
         view = views.get(request.blueprint, self._manager.login_view)
         has_page = bool(view) and expand(view) is not None

@@ -8,10 +8,11 @@ token is refused; so is a token without one of them.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from flask import Response, current_app, request, session
-from flask.sessions import SecureCookieSessionInterface
+from flask.sessions import NullSession, SecureCookieSessionInterface
 from flask_login import COOKIE_NAME, decode_cookie, encode_cookie
 from flask_login.config import COOKIE_HTTPONLY, COOKIE_SAMESITE, COOKIE_SECURE
 from werkzeug.datastructures import ImmutableMultiDict, MultiDict
@@ -73,6 +74,8 @@ def make_fresh() -> None:
     current = session._get_current_object()  # type: ignore[attr-defined]
     if "_user_id" not in current and isinstance(current, dict):
         dict.__setitem__(current, "_fresh", True)
+        if isinstance(current, NullSession):  # without a secret; logout_user() takes it out
+            vars(current)["pop"] = partial(dict.pop, current)
 
 
 def tokens_held() -> list[str]:
@@ -90,12 +93,18 @@ def drop_unreadable_remember_cookie() -> None:
     """
     name = _remember_cookie_name()
     cookie = request.cookies.get(name)
-    if cookie is None or not current_app.secret_key or _decoded(cookie) is not None:
+    if cookie is None:
+        return
+    cookies = MultiDict(request.cookies)
+    if not current_app.secret_key:  # Flask-Login has no key to decode it
+        del cookies[name]
+        vars(get_request())["cookies"] = ImmutableMultiDict(cookies)
+        return
+    if _decoded(cookie) is not None:
         return
     for key in secret_fallbacks(current_app.config):
         user_id = _decoded(cookie, key)
         if user_id is not None:
-            cookies = MultiDict(request.cookies)
             cookies[name] = encode_cookie(user_id)
             vars(get_request())["cookies"] = ImmutableMultiDict(cookies)
             session["_remember"] = "set"
@@ -168,7 +177,8 @@ def keep(response: Response, issued: IssuedToken) -> None:
 
 def drop_token() -> None:
     """Remove the token from Flask's session."""
-    session.pop(_TOKEN, None)
+    if _TOKEN in session:
+        del session[_TOKEN]
     request_state().forgotten = True
 
 

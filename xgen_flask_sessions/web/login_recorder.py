@@ -42,6 +42,7 @@ from .request_scope import (
     PendingLogin,
     RequestState,
     find_request_state,
+    is_recorded_at_end,
     note_user_loaded,
     request_scope,
     request_state,
@@ -62,7 +63,7 @@ def is_signing_in(login_id: str) -> bool:
     if current is None or current.pending is None or current.pending.user_id is None:
         return False
     # Without a dispatch, it is never recorded: a copy of the context must not rely on it.
-    if not (current.is_dispatched or request_scope().has_pending):
+    if not (is_recorded_at_end() or request_scope().has_pending):
         return False
     pending = current.pending
     return (pending.identity.login_id or pending.user_id) == login_id

@@ -62,13 +62,17 @@ def _other_origins() -> set[str]:
 
 
 def _file_urls() -> Iterator[str]:
-    """Yield one URL of each folder of static files, as the code and as the templates make it."""
+    """Yield one URL of each folder of static files, as the code and as the templates make it.
+
+    The files exist: the host's own ``url_for`` may add their time or their hash.
+    """
     admins = current_app.extensions.get("admin", ())
-    endpoints = ["xgen_sessions.static", *(f"{admin.endpoint}.static" for admin in admins)]
+    files = {"xgen_sessions.static": "xgen-sessions.css"}
+    files |= {f"{admin.endpoint}.static": "vendor/jquery.min.js" for admin in admins}
     by_templates = cast("Callable[..., str]", current_app.jinja_env.globals["url_for"])
     for make in (url_for, by_templates):
-        for endpoint in endpoints:
+        for endpoint, name in files.items():
             try:
-                yield make(endpoint, filename="x")
+                yield make(endpoint, filename=name)
             except BuildError:  # an index view of the host's that serves no files
                 continue

@@ -7,6 +7,7 @@ error with 500 that is no ``HTTPException``, so each error becomes one, with its
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import Any, Final
 
@@ -49,7 +50,10 @@ def convert_errors(app: Flask) -> None:
         own = _handler_of(error)
         if own is not None:
             return current_app.ensure_sync(own)(error)
-        return handle(_to_http(error))
+        response = refuse(error)
+        if response.status_code != error.status:
+            return response  # a redirect, which a handler would answer as an error
+        return handle(_to_http(error, response))
 
     def handle_converted(error: Exception) -> Any:
         try:
@@ -81,17 +85,15 @@ def _handler_of(error: XgenSessionsError) -> Any | None:
     return None
 
 
-def _to_http(error: XgenSessionsError) -> Any:
+def _to_http(error: XgenSessionsError, response: Response) -> Any:
     """Return *error* as an ``HTTPException`` of its status, which is also one of its own class."""
-    response = refuse(error)
     of: Any = type(error)
-    kind = _http_class(of, response.status_code)
+    kind = _http_class(of, error.status)
     converted = kind.__new__(kind)
     converted.args = error.args
     vars(converted).update(vars(error), description=error.detail, response=response)
-    if response.status_code == error.status:
-        # Flask-RESTX answers with a body of its own; it takes the members from here.
-        vars(converted)["data"] = {"message": error.detail, **(response.get_json() or {})}
+    # Flask-RESTX answers with a body of its own; it takes the members from here.
+    vars(converted)["data"] = {"message": error.detail, **json.loads(response.get_data())}
     return converted.with_traceback(error.__traceback__)
 
 

@@ -26,6 +26,7 @@ _get_g: Callable[[], Any] = g._get_current_object
 
 _SCOPE: Final = "_xgen_sessions_scope"
 _STATE: Final = "_xgen_sessions_state"
+_DISPATCHED: Final = "_xgen_sessions_dispatched"
 _LOADED_FOR: Final = "_xgen_sessions_user_loaded_for"
 _LOGIN_USER: Final = "_login_user"
 """Flask-Login's key in ``g`` for ``current_user``."""
@@ -71,11 +72,9 @@ class PendingLogin:
 class RequestState:
     """The state of one request, which copies of its context share."""
 
-    __slots__ = ("forgotten", "is_dispatched", "pending")
+    __slots__ = ("forgotten", "pending")
 
-    def __init__(self, *, is_dispatched: bool) -> None:
-        self.is_dispatched = is_dispatched
-        """Whether Flask dispatches the request, so that :attr:`pending` is recorded at its end."""
+    def __init__(self) -> None:
         self.pending: PendingLogin | None = None
         """The sign-in and sign-outs to record at the end of the request."""
         self.forgotten = False
@@ -88,7 +87,6 @@ class RequestScope:
     __slots__ = (
         "has_pending",
         "is_asking_host",
-        "is_dispatched",
         "keeps_outcome",
         "outcome",
         "request",
@@ -96,8 +94,6 @@ class RequestScope:
 
     def __init__(self, current: Request, is_dispatched: bool) -> None:
         self.request = current
-        self.is_dispatched = is_dispatched
-        """Whether Flask dispatches the request in this context, not in a copy of it."""
         self.keeps_outcome = is_dispatched and "HTTP_UPGRADE" not in current.environ
         """Whether the context serves one request only: until the response, if Flask dispatches it.
 
@@ -130,12 +126,16 @@ def find_request_state() -> RequestState | None:
 
 def request_state() -> RequestState:
     """Return the state of the current request."""
-    scope = request_scope()
-    attributes = scope.request.__dict__
+    attributes = get_request().__dict__
     state: RequestState | None = attributes.get(_STATE)
     if state is None:
-        state = attributes[_STATE] = RequestState(is_dispatched=scope.is_dispatched)
+        state = attributes[_STATE] = RequestState()
     return state
+
+
+def is_recorded_at_end() -> bool:
+    """Return whether Flask dispatches the current request, so that its sign-in is recorded."""
+    return _DISPATCHED in get_request().__dict__
 
 
 def request_scope() -> RequestScope:
@@ -152,19 +152,22 @@ def begin(current: Request) -> None:
 
     Flask-Login shall look its user up anew: ``g`` outlives a request if a context stays open.
     """
+    current.__dict__[_DISPATCHED] = True
     held = _get_g().__dict__
     held[_SCOPE] = RequestScope(current, True)
     held.pop(_LOGIN_USER, None)
 
 
 def end() -> RequestState | None:
-    """Keep no outcome from now on: the response is made.
+    """Keep no outcome from now on: the response is made, or making it failed.
 
     :returns: The state of the current request, if anything was noted in it.
     """
     scope = request_scope()
     scope.keeps_outcome = False
-    return scope.request.__dict__.get(_STATE)
+    attributes = scope.request.__dict__
+    attributes.pop(_DISPATCHED, None)
+    return attributes.get(_STATE)
 
 
 def note_user_loaded() -> None:

@@ -128,6 +128,45 @@ def test_a_sign_in_before_the_request_s_own_functions_counts(host: Host, place: 
     assert client.get("/api/user").get_json()["user_id"] == user
 
 
+def test_a_user_that_is_set_is_current_in_a_context_that_stays_open(host: Host) -> None:
+    """As tests of hosts do: one ``g`` serves several requests, and knows the last one's user."""
+
+    @host.app.post("/enter/<user_id>")
+    def enter(user_id: str) -> str:
+        login_user(host.find_user(user_id))
+        return str(current_user.get_id())
+
+    @host.app.get("/own-check/<user_id>")
+    def own_check(user_id: str) -> str:
+        host.login_manager._update_request_context_with_user(host.find_user(user_id))
+        return str(current_user.get_id())
+
+    alice, bob = host.add_user(), host.add_user("bob")
+    client = host.client()
+    with host.app.app_context():
+        assert client.get("/open").get_json() == {"user_id": None}
+        for user in (alice, bob, bob):
+            assert client.post(f"/enter/{user}").text == user
+            assert client.get("/api/user").get_json()["user_id"] == user
+            assert client.get(f"/own-check/{alice}").text == alice
+
+
+def test_a_request_within_a_request_does_not_change_its_user(host: Host) -> None:
+    @host.app.post("/outer")
+    def outer() -> list[Any]:
+        host.client().get("/open")
+        login_user(host.find_user("1"))
+        before = current_user.get_id()
+        host.client().get("/open")
+        return [before, current_user.get_id()]
+
+    user = host.add_user()
+    client = host.client()
+
+    assert client.post("/outer").get_json() == [user, user]
+    assert client.get("/api/user").get_json()["user_id"] == user
+
+
 def test_a_sign_in_of_one_event_does_not_count_in_the_next(host: Host) -> None:
     user = host.add_user()
     with host.app.test_request_context():

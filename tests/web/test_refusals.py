@@ -240,7 +240,7 @@ def test_a_generic_handler_answers_calls_and_not_redirects(
     blueprint = Blueprint("inner", __name__)
     blueprint.add_url_rule("/inner", "view", token_required(view))
 
-    @blueprint.errorhandler(kind)  # type: ignore[untyped-decorator]
+    @blueprint.errorhandler(kind)
     def generic(error: Any) -> Any:
         return jsonify(own=error.name), error.code
 

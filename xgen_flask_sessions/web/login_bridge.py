@@ -25,7 +25,12 @@ from . import holders, login_browser, login_recorder
 from .login_views import expand
 from .problems import wants_data, with_security_headers
 from .refusals import Answer
-from .request_scope import note_user_loaded, refresh_current_user, request_scope
+from .request_scope import (
+    note_user_loaded,
+    note_user_set,
+    refresh_current_user,
+    request_scope,
+)
 from .request_token import SignInNotRecorded, outcome, reject, verify_login
 
 _BRIDGE = "_xgen_sessions_bridge"
@@ -46,7 +51,11 @@ class LoginBridge:
         self._host_loader: Any = None
         self._answer_unauthorized = login_manager.unauthorized
         self._session_protection_failed = login_manager._session_protection_failed
+        self._load_into_g = login_manager._load_user
+        self._set_in_g = login_manager._update_request_context_with_user
         login_manager.unauthorized = self._unauthorized
+        login_manager._load_user = self._load_current_user
+        login_manager._update_request_context_with_user = self._set_current_user
         login_manager._session_protection_failed = self._is_session_unprotected
 
     @classmethod
@@ -87,11 +96,20 @@ class LoginBridge:
         """Return a user by the host's own loader."""
         return (self._host_user_loader or get_state().users.find_by_login)(login_id)
 
+    def _load_current_user(self) -> None:
+        """Load ``current_user``, in place of ``LoginManager._load_user()``."""
+        self._load_into_g()
+        note_user_loaded()
+
+    def _set_current_user(self, user: Any = None) -> None:
+        """Set ``current_user``, as ``login_user()`` and a host's own check of the caller do."""
+        note_user_set()
+        self._set_in_g(user)
+
     def _load_session_user(self, login_id: str) -> Any | None:
         """Return the user of a Flask-Login session or remember cookie, if it is valid."""
         if find_state() is None:
             return self._host_user_loader(login_id) if self._host_user_loader else None
-        note_user_loaded()
         if login_recorder.is_signing_in(str(login_id)):
             return self.find_user(login_id)
         if _is_held_against(str(login_id)):
@@ -119,7 +137,6 @@ class LoginBridge:
     def _load_user(self, request: Request) -> Any | None:
         if find_state() is None:
             return self._host_loader(request) if self._host_loader else None
-        note_user_loaded()
         user = _user_of_token(self._host_user_loader)
         if user is not None:
             login_browser.make_fresh()

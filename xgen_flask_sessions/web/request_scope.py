@@ -155,7 +155,8 @@ def begin(current: Request) -> None:
     current.__dict__[_DISPATCHED] = True
     held = _get_g().__dict__
     held[_SCOPE] = RequestScope(current, True)
-    held.pop(_LOGIN_USER, None)
+    if held.pop(_LOGIN_USER, None) is not None:
+        held.pop(_LOADED_FOR, None)
 
 
 def end() -> RequestState | None:
@@ -171,8 +172,13 @@ def end() -> RequestState | None:
 
 
 def note_user_loaded() -> None:
-    """Note that Flask-Login's cached user is the current request's."""
+    """Note that Flask-Login's cached user was loaded for the current request."""
     _get_g().__dict__[_LOADED_FOR] = get_request()
+
+
+def note_user_set() -> None:
+    """Note that Flask-Login's cached user is set now, whoever it was loaded for before."""
+    _get_g().__dict__.pop(_LOADED_FOR, None)
 
 
 def refresh_current_user(app: Flask) -> None:

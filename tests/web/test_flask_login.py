@@ -467,6 +467,25 @@ def test_the_method_for_the_login_id_is_the_host_s(
     assert client.get("/api/user", headers=JSON).get_json()["code"] == "session_revoked"
 
 
+def test_the_answer_of_a_subclass_of_the_login_manager_stays(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    class Own(LoginManager):
+        def unauthorized(self) -> Any:
+            return jsonify(own=True), 418
+
+    host = make_host(sqlite_url, login_manager=Own())
+    user = host.add_user()
+    browser = host.cookie_client(host.issue(user))
+    host.force_logout(user)
+
+    for client in (host.client(), browser):
+        for headers in (JSON, PAGE):
+            answer = client.get("/api/user", headers=headers)
+            assert (answer.status_code, answer.get_json()) == (418, {"own": True})
+    assert host.client().get("/api/token").status_code == 401
+
+
 # --- No SECRET_KEY ---------------------------------------------------------------------------
 
 

@@ -158,14 +158,14 @@ class LoginBridge:
         error = outcome().error or TokenMissing()
         if isinstance(error, AuthenticationError) and self._is_left_to_flask_login(error):
             response = current_app.make_response(self._answer_unauthorized())
-            if self._manager.unauthorized_callback is None:
+            if not self._has_own_answer():
                 response = with_security_headers(response)
             raise Answer(response)
         user_unauthorized.send(get_app())
         raise error
 
     def _is_left_to_flask_login(self, error: AuthenticationError) -> bool:
-        if self._manager.unauthorized_callback is not None:
+        if self._has_own_answer():
             return True
         if isinstance(session._get_current_object(), NullSession):  # type: ignore[attr-defined]
             return False  # its message needs a session
@@ -174,6 +174,13 @@ class LoginBridge:
         has_page = bool(view) and expand(view) is not None
         has_no_token = isinstance(error, TokenMissing | SignInNotRecorded)
         return has_page and has_no_token and not wants_data()
+
+    def _has_own_answer(self) -> bool:
+        """Return whether the host replaced Flask-Login's answer by a handler or in a subclass."""
+        own = getattr(self._answer_unauthorized, "__func__", None)
+        return own is not LoginManager.unauthorized or (
+            self._manager.unauthorized_callback is not None
+        )
 
     def _is_session_unprotected(self) -> bool:
         """Return whether Flask-Login's session protection refuses the request.

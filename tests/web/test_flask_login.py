@@ -470,7 +470,7 @@ def test_the_method_for_the_login_id_is_the_host_s(
 def test_the_answer_of_a_subclass_of_the_login_manager_stays(
     make_host: MakeHost, sqlite_url: str
 ) -> None:
-    class Own(LoginManager):
+    class Own(LoginManager):  # type: ignore[misc]
         def unauthorized(self) -> Any:
             return jsonify(own=True), 418
 

@@ -99,9 +99,9 @@ class Settings:
     cookie_name: str = _setting(
         "The name of the cookie that holds the token. Its domain and path are those of Flask's "
         "session cookie: ``SESSION_COOKIE_DOMAIN``, and ``SESSION_COOKIE_PATH`` or "
-        "``APPLICATION_ROOT``. A name such as ``__Host-xgen_token`` keeps other sites on the same "
-        "domain from setting it; it needs ``XGEN_SESSIONS_COOKIE_SECURE``, the path ``/`` and no "
-        "domain.",
+        "``APPLICATION_ROOT``. ``SESSION_COOKIE_PARTITIONED`` holds for it, too. A name such as "
+        "``__Host-xgen_token`` keeps other sites on the same domain from setting it; it needs "
+        "``XGEN_SESSIONS_COOKIE_SECURE``, the path ``/`` and no domain.",
         "xgen_token",
     )
     cookie_secure: bool = _setting(

@@ -188,6 +188,20 @@ def test_a_prefix_whose_rules_are_broken_stops_the_start(
         make_host(sqlite_url, XGEN_SESSIONS_COOKIE_NAME=name, **config)
 
 
+def test_the_cookie_is_partitioned_as_flask_s_is(make_host: MakeHost, sqlite_url: str) -> None:
+    """Browsers drop other cookies of a page that another site embeds."""
+    host = make_host(sqlite_url, SESSION_COOKIE_PARTITIONED=True, XGEN_SESSIONS_COOKIE_SECURE=True)
+    token = host.issue(host.add_user())
+
+    with host.app.test_request_context():
+        response = Response()
+        host.sessions.set_cookie(response, token)
+        host.sessions.unset_cookie(response)
+
+    cookies = response.headers.getlist("Set-Cookie")
+    assert ["Partitioned" in cookie for cookie in cookies] == [True, True]
+
+
 def test_the_admin_center_over_https_uses_the_prefix(tmp_path: Any) -> None:
     def name(**environ: str) -> Any:
         environ = {"XGEN_ADMIN_PASSWORD": ADMIN_PASSWORD, **environ}

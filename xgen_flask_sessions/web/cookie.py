@@ -45,11 +45,12 @@ def put_token(
 
 
 def _attributes(settings: Settings) -> dict[str, Any]:
-    """Return the cookie's attributes; domain and path are those of Flask's session cookie."""
+    """Return the cookie's attributes; its place is that of Flask's session cookie."""
     app = get_app()
     return {
         "domain": app.session_interface.get_cookie_domain(app),
         "path": app.session_interface.get_cookie_path(app),
+        "partitioned": app.session_interface.get_cookie_partitioned(app),
         "httponly": True,
         "secure": settings.cookie_secure,
         "samesite": settings.cookie_samesite,

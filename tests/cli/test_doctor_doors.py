@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from authlib.integrations.flask_oauth2 import ResourceProtector
-from flask import Flask
+from flask import Flask, Request, current_app
 from flask.views import MethodView
 from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth, MultiAuth
 from flask_jwt_extended import JWTManager, create_access_token, jwt_required, verify_jwt_in_request
@@ -18,11 +18,12 @@ from flask_security.decorators import (
     http_auth_required,
     roles_required,
 )
+from sqlalchemy import select
 
 from tests.support.databases import MakeHost
 from tests.support.doctor import examine, paths
-from tests.support.hosts import Host, bearer
-from xgen_flask_sessions import TokenError, XgenSessions, token_required
+from tests.support.hosts import Host, User, bearer
+from xgen_flask_sessions import TokenError, XgenSessions, guarded_by, token_required
 
 Add = Callable[[Flask], object]
 sessions = XgenSessions()
@@ -227,3 +228,76 @@ def test_flask_security_by_flask_logins_session_is_a_guard(
     findings = examine(made(make_host, sqlite_url, under(decorator)))
 
     assert all("/x" not in paths(findings, code) for code in findings)
+
+
+# --- A request loader of the application's own ------------------------------------------------
+
+
+def find(name: str | None) -> User | None:
+    session = current_app.extensions["sqlalchemy"].session
+    return session.scalar(select(User).filter_by(username=name))  # type: ignore[no-any-return]
+
+
+def by_key(request: Request) -> User | None:
+    return find(request.args.get("key"))
+
+
+def by_header(header: str) -> User | None:
+    return find(header)
+
+
+@guarded_by
+def by_key_that_is_deleted(request: Request) -> User | None:
+    return by_key(request)
+
+
+def by_our_token(request: Request) -> User | None:
+    return find(str(sessions.verify(request.args["token"]).claims["name"]))
+
+
+def loads_by(set_loader: str, function: Any) -> Add:
+    def add(app: Flask) -> None:
+        manager = app.login_manager  # type: ignore[attr-defined]
+        getattr(manager, set_loader)(function)
+
+    return add
+
+
+@pytest.mark.filterwarnings("ignore:'header_loader' is deprecated")
+@pytest.mark.parametrize("loader", [("request_loader", by_key), ("header_loader", by_header)])
+@pytest.mark.parametrize("locations", [["headers", "cookies"], ["cookies"]])
+def test_a_loader_of_the_application_is_a_door(
+    make_host: MakeHost, sqlite_url: str, loader: tuple[str, Any], locations: list[str]
+) -> None:
+    config = {"XGEN_SESSIONS_TOKEN_LOCATIONS": locations}
+    host = made(make_host, sqlite_url, loads_by(*loader), **config)
+
+    finding = examine(host)["request-loader"]
+
+    assert finding["level"] == "warning"
+    assert f"{__name__}.{loader[1].__name__} signs callers in" in finding["meaning"]
+    assert ("Bearer" in finding["meaning"]) is ("headers" in locations)
+
+
+def test_it_is_true_of_a_request_loader(make_host: MakeHost, sqlite_url: str) -> None:
+    host = made(make_host, sqlite_url, loads_by("request_loader", by_key))
+    user_id = host.add_user("alice")
+    host.force_logout(user_id)
+
+    assert host.client().get("/api/user?key=alice").status_code == 200
+
+
+@pytest.mark.parametrize("loader", [by_key_that_is_deleted, by_our_token, None])
+def test_a_loader_that_knows_the_sessions_is_none(
+    make_host: MakeHost, sqlite_url: str, loader: Any
+) -> None:
+    host = made(make_host, sqlite_url, loads_by("request_loader", loader))
+
+    assert "request-loader" not in examine(host)
+
+
+def test_a_loader_can_be_named_as_a_guard(make_host: MakeHost, sqlite_url: str) -> None:
+    config = {"XGEN_SESSIONS_GUARDS": [f"{__name__}.by_key"]}
+    findings = examine(made(make_host, sqlite_url, loads_by("request_loader", by_key), **config))
+
+    assert {"request-loader", "guards-unknown"}.isdisjoint(findings)

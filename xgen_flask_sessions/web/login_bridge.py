@@ -92,6 +92,10 @@ class LoginBridge:
             self._host_loader = self._manager.request_callback
             self._manager.request_loader(self._load_user)
 
+    def loader_of_requests(self) -> Any | None:
+        """Return the host's own request loader, or header loader, if it has one."""
+        return self._host_loader or self._manager._header_callback
+
     def find_user(self, login_id: str) -> Any | None:
         """Return a user by the host's own loader."""
         return (self._host_user_loader or get_state().users.find_by_login)(login_id)

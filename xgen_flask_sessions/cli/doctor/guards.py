@@ -122,6 +122,10 @@ class Guards:
             return NONE
         return self.strongest(wrapper, place, "view")
 
+    def knows_sessions(self, callback: Any) -> bool:
+        """Return whether a callback of the host verifies these sessions, or is a named guard."""
+        return self._named_guard(callback) is not None or self._asks(callback)
+
     def _check(self, layer: Any, place: Place, role: Role, inner: Any) -> Check:
         if is_checking_caller(layer, place.method):
             return CHECKED
@@ -145,7 +149,7 @@ class Guards:
         marked = guard_of(layer) or guard_of(_maker(layer))
         if marked is not None:
             return marked
-        own = _name(layer)
+        own = name_of(layer)
         for name in self._names:
             if f"{own}.".startswith(f"{name}."):
                 self.used_names.add(name)
@@ -160,7 +164,7 @@ class Guards:
         found = read(layer, self._caller(place), role, inner=inner, foreign=called_door)
         if found is None or found.admits:
             return NONE
-        return self._weighed(found, role, _name(layer))
+        return self._weighed(found, role, name_of(layer))
 
     def _weighed(self, found: Reading, role: Role, name: str) -> Check:
         if found.asks and self._login_counts:
@@ -216,7 +220,7 @@ def unread_decorators(view: Any, app: Flask) -> Iterator[str]:
         package = str(plain.__globals__.get("__name__", "")).partition(".")[0]
         is_wrapper = "<locals>" in plain.__code__.co_qualname
         if is_wrapper and package not in _READ and package not in sys.stdlib_module_names:
-            yield _name(layer)
+            yield name_of(layer)
 
 
 def _as_function(layer: Any) -> Any:
@@ -241,7 +245,7 @@ def _wrapped_unnamed(function: Any) -> Any:
     return next(iter(functions.values())) if len(functions) == 1 else None
 
 
-def _name(layer: Any) -> str:
+def name_of(layer: Any) -> str:
     """Return the name of a function, or of the decorator that made it, as it was written."""
     plain = getattr(layer, "__func__", layer)
     code = getattr(plain, "__code__", None)

@@ -28,10 +28,12 @@ from xgen_flask_sessions.cli.doctor.guards import (
     Guards,
     Place,
     layers_of,
+    name_of,
     strongest,
     unread_decorators,
 )
 from xgen_flask_sessions.cli.terminal import counted
+from xgen_flask_sessions.state import get_state
 from xgen_flask_sessions.web.login_bridge import LoginBridge
 from xgen_flask_sessions.web.login_views import HOW_TO_MEND, find_wrong
 from xgen_flask_sessions.web.marks import guard_of, is_open_to_all
@@ -76,6 +78,7 @@ def examine_routes(
                 unread.update(set(unread_decorators(view, app)))
     yield from _report(routes, sorted(names), unread)
     yield from map(_report_door, doors, doors.values())
+    yield from _examine_loader(app, survey.guards)
     yield from _report_unused(set(guards) - survey.guards.used_names)
 
 
@@ -111,6 +114,25 @@ def _examine_login_views(app: Flask, manager: LoginManager) -> Iterator[Finding]
             "session get a bare 401.",
             mend=HOW_TO_MEND,
         )
+
+
+def _examine_loader(app: Flask, guards: Guards) -> Iterator[Finding]:
+    bridge = LoginBridge.find(getattr(app, "login_manager", None))
+    loader = bridge.loader_of_requests() if bridge is not None else None
+    if loader is None or guards.knows_sessions(loader):
+        return
+    meaning = (
+        f"{name_of(loader)} signs callers in by what it reads from the request: a force logout "
+        "does not end that, so login_required admits a user who was forced out."
+    )
+    mend = (
+        "Have it refuse such users, for example by deleting their keys at the signal "
+        "user_forced_out, and mark it with @guarded_by."
+    )
+    if "headers" in get_state().settings.token_locations:
+        meaning += " It is not called for a request with a Bearer token."
+        mend += " If it reads Bearer tokens, set XGEN_SESSIONS_TOKEN_LOCATIONS to ['cookies']."
+    yield Finding(level="warning", code="request-loader", meaning=meaning, mend=mend)
 
 
 def _report_door(door: Door, routes: list[Route]) -> Finding:

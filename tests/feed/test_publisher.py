@@ -239,13 +239,13 @@ def test_a_missing_redis_causes_no_delay(
     with pytest.raises(RedisUnavailable, match="a moment ago"):
         relay.look()
     with pytest.raises(RedisUnavailable):
-        within(1, lambda: RedisFeed(NOWHERE, redis_issuer, SIGNER.open).wait(0, 1))
+        within(1, lambda: RedisFeed(connect(NOWHERE), redis_issuer, SIGNER.open).wait(0, 1))
 
 
 def test_a_wait_ends_as_soon_as_the_stream_grows(deployment: Deployment, redis_issuer: str) -> None:
     relayer = deployment.relayer()
     relayer.beat()
-    reader = RedisFeed(REDIS, redis_issuer, deployment.signer.open)
+    reader = RedisFeed(connect(REDIS), redis_issuer, deployment.signer.open)
     deployment.force_out("ada")
     beat = threading.Timer(0.1, relayer.beat)
     beat.start()
@@ -412,7 +412,7 @@ def test_a_look_from_before_the_clock_was_set_back_is_no_heartbeat(deployment: D
 def test_events_that_do_not_follow_are_not_read(deployment: Deployment) -> None:
     relayer = deployment.relayer()
     relayer.beat()
-    begun = RedisFeed(REDIS, deployment.issuer, deployment.signer.open)
+    begun = RedisFeed(connect(REDIS), deployment.issuer, deployment.signer.open)
     place, _ = begun.find_snapshot()
     for user in "abc":
         deployment.force_out(user)

@@ -21,6 +21,7 @@ from xgen_flask_sessions.feed.redis_stream import (
     Read,
     RedisFeed,
     RedisUnavailable,
+    connect,
 )
 from xgen_flask_sessions.runtime import elapsed
 from xgen_flask_sessions.verifier import Verifier
@@ -440,7 +441,7 @@ def test_a_fault_of_the_thread_is_logged_and_the_thread_goes_on(
 
 
 def test_an_error_of_redis_is_not_taken_for_an_altered_feed(deployment: Deployment) -> None:
-    feed = RedisFeed(REDIS, deployment.issuer, deployment.signer.open)
+    feed = RedisFeed(connect(REDIS), deployment.issuer, deployment.signer.open)
 
     with pytest.raises(RedisUnavailable, match="unknown command"):
         feed._query(("TIME",), ("NO SUCH COMMAND",))

@@ -39,6 +39,10 @@ class Wire:
         """Forward again, beginning with the messages that were held up."""
         self._flowing.set()
 
+    def redirect(self, target: tuple[str, int]) -> None:
+        """Forward new connections to another server; the open ones stay, as after a fail-over."""
+        self._target = target
+
     def close(self) -> None:
         """Close every connection, and accept no more."""
         self._closed = True
@@ -95,7 +99,7 @@ _TICK_S = 0.05
 def wire_to(url: str) -> Iterator[tuple[Wire, str]]:
     """Yield a wire to a database server, and the URL that leads through it."""
     parsed = sa.make_url(url)
-    default = 5432 if parsed.get_backend_name() == "postgresql" else 3306
+    default = {"postgresql": 5432, "redis": 6379}.get(parsed.get_backend_name(), 3306)
     wire = Wire((parsed.host or "127.0.0.1", parsed.port or default))
     threading.Thread(target=wire.forward, daemon=True).start()
     try:

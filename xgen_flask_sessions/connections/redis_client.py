@@ -14,12 +14,14 @@ def client_options() -> dict[str, Any]:
     :raises ImportError: The driver is not installed.
     """
     from redis.backoff import NoBackoff
+    from redis.exceptions import ReadOnlyError
     from redis.retry import Retry
 
     return {
         "socket_timeout": TIMEOUT_S,
         "socket_connect_timeout": TIMEOUT_S,
         "retry": Retry(NoBackoff(), 1),  # once: an idle connection may have been closed
+        "retry_on_error": [ReadOnlyError],  # on a new connection: the address has a new primary
     }
 
 

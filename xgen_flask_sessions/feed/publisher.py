@@ -20,7 +20,7 @@ from ..changes import KEPT, Event
 from ..clock import SECOND_US
 from .audit import Audit
 from .installer import ATTEMPTS, Installer
-from .redis_stream import ALTERED, EVENTS_PER_CALL, INCOMPLETE, RedisFeed
+from .redis_stream import ALTERED, EVENTS_PER_CALL, INCOMPLETE, RedisFeed, connect
 from .redis_writer import Look, RedisWriter
 from .signed_state import (
     ABSENT,
@@ -108,9 +108,11 @@ class Publisher:
         self._signer = signer
         self._background = background
         self._recent_us = recent_us
-        self._writer = RedisWriter(redis_url, issuer)
+        self._redis = connect(redis_url)
+        self._writer = RedisWriter(self._redis, issuer)
         self._installer = Installer(self._writer, signer)
-        self._source = RedisFeed(redis_url, issuer, signer.open)
+        # By the same connection: during a fail-over, another one may be to another server.
+        self._source = RedisFeed(self._redis, issuer, signer.open)
         self._audit = Audit(self._source)
         self._audited_us = 0
         self._recent: list[Event] = []
@@ -124,8 +126,7 @@ class Publisher:
 
     def close(self) -> None:
         """Close the connections."""
-        self._writer.close()
-        self._source.close()
+        self._redis.close()
 
     def look(self) -> Look:
         """Return what there is in Redis, for :meth:`publish`; call it before reading the database.

@@ -11,13 +11,15 @@ from ..clock import SECOND_US
 from ..errors import ConfigurationError, DenylistUnavailable
 from ..runtime import elapsed, has_green_threads, notice_fork, reset_after_fork, start
 from ..text import traceback_of
-from .redis_stream import Place, Read, RedisFeed, RedisUnavailable, unpack
+from .redis_stream import Place, Read, RedisFeed, RedisUnavailable, connect, unpack
 from .revoked import RevokedTokens
 from .signed_state import FeedRefused, FeedState
 
 _log = logging.getLogger(__name__)
 
 _PAUSE_S: Final = 0.1
+_CONNECT_S: Final = 1.0
+"""Seconds between two new connections while no token can be checked."""
 _POLLS: Final = 8
 """Polls of Redis, at least, while its last answer is still valid."""
 _CHECK_THE_RELAY: Final = (
@@ -155,12 +157,16 @@ class RedisDenylist:
         self.view = self._reading = self._logged = None
 
     def _connect(self) -> RedisFeed:
-        return RedisFeed(self._redis_url, self._issuer, self._open_state)
+        return RedisFeed(connect(self._redis_url), self._issuer, self._open_state)
 
     def _run(self, stopped: threading.Event) -> None:
         source = self._connect()
+        connect_due_s = 0.0
         try:
             while not stopped.is_set():
+                if not self._is_fresh() and elapsed() >= connect_due_s:
+                    source.close()  # the address may be another server's now
+                    connect_due_s = elapsed() + _CONNECT_S
                 try:
                     self._poll(source, stopped)
                 except RedisUnavailable as error:

@@ -172,23 +172,20 @@ class Page(NamedTuple):
 class RedisFeed:
     """Reads the feed.
 
-    :param redis_url: Redis's URL.
+    :param client: The result of :func:`connect`.
     :param issuer: The deployment's ``iss``.
     :param open_state: Checks a signed state; raises :class:`FeedRefused`.
-    :raises ConfigurationError: The driver is not installed, or the URL is invalid.
     """
 
-    def __init__(
-        self, redis_url: str, issuer: str, open_state: Callable[[bytes], FeedState]
-    ) -> None:
+    def __init__(self, client: Any, issuer: str, open_state: Callable[[bytes], FeedState]) -> None:
         self._keys = Keys.of(issuer)
         self._open_state = open_state
-        self._redis = connect(redis_url)
+        self._redis = client
         self._newest = ("", 0)
         """The history and the position of the newest state."""
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; the next call opens a new one."""
         self._redis.close()
 
     def read(self, place: Place) -> Read | None:

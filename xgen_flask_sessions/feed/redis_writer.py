@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ..changes import KEPT
-from .redis_stream import PAGE_BYTES, Keys, RedisUnavailable, connect, translated_errors
+from .redis_stream import PAGE_BYTES, Keys, RedisUnavailable, translated_errors
 from .signed_state import TURN_US, FeedState
 
 _PAUSE_S: Final = 1.0
@@ -46,23 +46,18 @@ class RedisWriter:
 
     For a second after such an error, calls fail at once.
 
-    :param redis_url: Redis's URL.
+    :param client: The result of :func:`~.redis_stream.connect`.
     :param issuer: The deployment's ``iss``.
-    :raises ConfigurationError: The driver is not installed, or the URL is invalid.
     """
 
-    def __init__(self, redis_url: str, issuer: str) -> None:
+    def __init__(self, client: Any, issuer: str) -> None:
         self._keys = Keys.of(issuer)
-        self._redis = connect(redis_url)
+        self._redis = client
         common = _text("common")
         self._scripts = {
             name: self._redis.register_script(f"{common}\n{_text(name)}") for name in _SCRIPTS
         }
         self._down_until = 0.0
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._redis.close()
 
     def look(self) -> Look:
         """Return what there is."""
@@ -160,6 +155,7 @@ class RedisWriter:
                 yield
         except RedisUnavailable:
             self._down_until = time.monotonic() + _PAUSE_S
+            self._redis.close()  # after a fail-over, the address is another server's
             raise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import importlib.util
+import os
 import shutil
 import sqlite3
 import time
@@ -169,6 +170,30 @@ def test_the_log_is_copied_although_another_process_has_the_file_open(
         )
 
         assert count(cold_copy(database), "ended_us IS NULL") == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_the_log_of_a_forked_child_is_copied_at_the_exit_of_its_parent(tmp_path: Path) -> None:
+    """Such a child ends without Python's exit; the parent closed its connections before the fork."""
+    database = tmp_path / "app.db"
+    run_script(
+        """
+        import multiprocessing, sys
+        from tests.support.hosts import make_app
+
+        host = make_app(sys.argv[1])
+        host.create_tables()
+        user = host.add_user()
+        assert host.status(host.issue(user)) == 200
+        forks = multiprocessing.get_context("fork")
+        child = forks.Process(target=host.force_logout, args=(user,))
+        child.start()
+        child.join()
+        """,
+        f"sqlite:///{database}",
+    )
+
+    assert count(cold_copy(database), "ended_us > 0") == 1
 
 
 @pytest.mark.slow

@@ -404,11 +404,13 @@ class DeadlinePool:
     def checkpoint(self) -> None:
         """Copy an SQLite file's write-ahead log into it, although others may have it open.
 
-        Of a server's processes, one may end without Python's exit, and so without closing the file.
+        Of a server's processes, one may end without Python's exit, and so without closing the file,
+        as multiprocessing's forked children do.
         """
-        if self._guard.has_file and self._idle:
+        file = self._guard.file
+        if file is not None and file.has_log:
             with contextlib.suppress(IndexError, *self.errors):
-                connection = self._idle.pop()
+                connection = self._idle.pop() if self._idle else self._connect()
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)", time.monotonic() + _EXIT_S)
                 self._give_back(connection)
 

@@ -127,6 +127,11 @@ class DatabaseFile:
             _inherited.require_absence(OpenFile(self.path, found))
             self._begin(self.path, found)
 
+    @property
+    def has_log(self) -> bool:
+        """Whether this process has opened the file, and it has a write-ahead log now."""
+        return self.path is not None and self._last is not None and _log_of(self.path).exists()
+
     def last(self) -> OpenFile | None:
         """Return the file that was opened last; ``None`` if there is none."""
         if self.path is None:

@@ -209,6 +209,26 @@ def test_no_token_passes_while_a_connection_has_a_deleted_log(
     host.dispose()
 
 
+def test_every_application_of_a_process_leaves_a_deleted_log(
+    make_host: MakeHost, tmp_path: Path
+) -> None:
+    path = tmp_path / "app.db"
+    url = f"sqlite:///{path}"
+    scene = scene_at(host := make_host(url), path)
+    idle = make_host(url, create_all=False)
+    assert idle.status(scene.kept, "/api/user") == 200
+    let_the_log_be_deleted(scene)
+    force_logout_elsewhere(url, scene.user)
+
+    until(lambda: host.status(scene.kept) == 401)
+
+    assert idle.status(scene.kept) == 401
+    token = idle.issue(scene.user).token
+    assert [each.status(token, "/api/user") for each in (host, idle)] == [200, 200]
+    for each in (host, idle):
+        each.dispose()
+
+
 def test_a_deleted_file_is_not_created_anew(scene: Scene) -> None:
     host = scene.host
     away = scene.path.rename(scene.path.with_name("away.db"))

@@ -125,10 +125,11 @@ class EngineGuard:
         return previous
 
     def _close_replaced(self) -> None:
-        """Close what came back to the replaced pools, if a log was deleted under it."""
+        """Close what is not in use, of all engines, if a log was deleted under it."""
         if self.file is not None and self.file.has_lost_log:
             for each in guards_of_files():
-                if each.file is self.file:
+                if each.file is not None and each.file.has_lost_log:
+                    each.dispose()
                     for pool in list(each._replaced):
                         pool.dispose()
 

@@ -49,6 +49,11 @@ class Identity(NamedTuple):
     device: int
 
 
+_lost_logs: Final[set[Identity]] = set()
+"""Databases whose write-ahead log was deleted under a connection of this process, whatever engine
+made the connection."""
+
+
 class UnusableFile(sqlite3.OperationalError, OSError):
     """The database's file was replaced or deleted, or a fork inherited it."""
 
@@ -111,8 +116,18 @@ class DatabaseFile:
         self._last: Identity | None = None
         self._log: Identity | None = None
         """The identity of the write-ahead log of the file that was open last."""
-        self.has_lost_log = False
+
+    @property
+    def has_lost_log(self) -> bool:
         """Whether the write-ahead log was deleted under a connection of this process."""
+        return bool(_lost_logs) and self._last in _lost_logs
+
+    def note_lost_log(self) -> bool:
+        """Note that the write-ahead log was deleted; return whether that is new."""
+        is_new = self._last not in _lost_logs
+        if self._last is not None:
+            _lost_logs.add(self._last)
+        return is_new
 
     def require_usable(self) -> None:
         """Check before a connection is opened that the file exists, and that a fork closed it.
@@ -201,12 +216,13 @@ class DatabaseFile:
         self._is_confirmed = True
 
     def _begin(self, path: str, found: Identity) -> None:
-        if self.has_lost_log:
+        if found in _lost_logs:
             # A new connection would share the index of the deleted log with those that are open.
             if found in open_databases():
                 raise UnusableFile(f"A connection has a deleted log of the database {path} open.")
-            self.has_lost_log = False
-        if self._last not in (None, found):
+            _lost_logs.discard(found)
+        if self._last is not None and self._last != found:
+            _lost_logs.discard(self._last)
             self._set_log_aside(path)
 
     def _set_log_aside(self, path: str) -> None:
@@ -250,8 +266,7 @@ class WriteAheadLog:
         try:
             self._file.require_current()
         except UnusableFile as error:
-            if not self._database.has_lost_log:
-                self._database.has_lost_log = True
+            if self._database.note_lost_log():
                 _log.error(
                     "%s was deleted while it was in use. Connections are opened anew. Delete no "
                     "such file, and copy a database by SQLite's own backup: any other reading of "

@@ -174,7 +174,7 @@ def test_the_log_is_copied_although_another_process_has_the_file_open(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 def test_the_log_of_a_forked_child_is_copied_at_the_exit_of_its_parent(tmp_path: Path) -> None:
-    """Such a child ends without Python's exit; the parent closed its connections before the fork."""
+    """Such a child ends without Python's exit; the parent closed its own before the fork."""
     database = tmp_path / "app.db"
     run_script(
         """

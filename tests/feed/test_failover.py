@@ -63,7 +63,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
     for client in clients:
         until(lambda client=client: _answers(client))  # type: ignore[misc]
     with wire_to(f"redis://127.0.0.1:{_port_of(clients[0])}/0") as (wire, url):
-        yield Pair(*clients, wire, url)
+        yield Pair(clients[0], clients[1], wire, url)
     for client, program in zip(clients, programs, strict=True):
         client.close()
         program.kill()

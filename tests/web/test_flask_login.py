@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from flask_login import (
     AnonymousUserMixin,
     LoginManager,
+    UserMixin,
     current_user,
     fresh_login_required,
     login_required,
@@ -484,6 +485,71 @@ def test_the_answer_of_a_subclass_of_the_login_manager_stays(
             answer = client.get("/api/user", headers=headers)
             assert (answer.status_code, answer.get_json()) == (418, {"own": True})
     assert host.client().get("/api/token").status_code == 401
+
+
+# --- A user loader that returns no row of the user table --------------------------------------
+
+
+@pytest.fixture
+def with_objects(make_host: MakeHost, sqlite_url: str) -> Host:
+    """Return a host whose user loader returns objects of its own."""
+
+    class Person(UserMixin):  # type: ignore[misc]
+        def __init__(self, row: Any) -> None:
+            self.id, self.username = row.id, row.username
+
+    host = make_host(sqlite_url)
+
+    @host.login_manager.user_loader  # type: ignore[untyped-decorator]
+    def load(user_id: str) -> Person | None:
+        row = host.find_user(user_id)
+        return None if row is None else Person(row)
+
+    @host.app.post("/in")
+    def enter() -> str:
+        login_user(load("1"))
+        return "in"
+
+    return host
+
+
+def signed_in(host: Host, user: str, way: str) -> FlaskClient:
+    if way == "token":
+        return host.cookie_client(host.issue(user))
+    client = host.client()
+    client.post("/in")
+    return client
+
+
+@pytest.mark.parametrize("way", ["token", "login_user"])
+def test_an_inactive_account_is_refused_whatever_object_the_loader_returns(
+    with_objects: Host, way: str
+) -> None:
+    user = with_objects.add_user()
+    client = signed_in(with_objects, user, way)
+    assert client.get("/page").text == "<h1>alice</h1>"
+    with_objects.change_user(user, username="renamed")
+    assert client.get("/page").text == "<h1>renamed</h1>"
+
+    with_objects.change_user(user, is_active=False)
+
+    assert client.get("/api/user").get_json()["code"] == "user_inactive"
+
+
+@pytest.mark.parametrize("way", ["token", "login_user"])
+def test_an_id_given_out_again_is_refused_whatever_object_the_loader_returns(
+    with_objects: Host, way: str
+) -> None:
+    user = with_objects.add_user()
+    client = signed_in(with_objects, user, way)
+
+    with_objects.execute(  # as another program does: no session ends
+        "DELETE FROM users",
+        "INSERT INTO users (id, username, password, is_superuser, is_active) "
+        "VALUES (1, 'mallory', '', 1, 1)",
+    )
+
+    assert client.get("/api/user").status_code == 401
 
 
 # --- No SECRET_KEY ---------------------------------------------------------------------------

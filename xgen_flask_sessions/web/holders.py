@@ -41,7 +41,14 @@ def find(token: VerifiedToken, load: Loader | None) -> Any:
         raise UserInactive
     if not state.users.is_active(user):
         raise UserInactive
-    if state.users.is_row(user) and not _is_row_of(state, user, token):
+    row = user
+    if not state.users.is_row(user):  # an object of the host's own, for an account with a row
+        row = state.users.get(token.user_id)
+        if row is None:
+            return user
+        if not state.users.is_active(row):
+            raise UserInactive
+    if not _is_row_of(state, row, token):
         raise SessionRevoked(user_id=token.user_id)
     return user
 

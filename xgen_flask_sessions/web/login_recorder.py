@@ -203,10 +203,11 @@ def _record_login(state: State, pending: PendingLogin) -> IssuedToken | None:
 def _identity(pending: PendingLogin, own: Session) -> Identity:
     """Return the identity of the user that signed in.
 
-    The attributes of a user object that was just inserted may differ from the database's row.
+    The attributes of a user object that was just inserted may differ from the database's row, and
+    an object of the host's own does not tell the mark.
     """
     identity = pending.identity
-    if pending.is_new:
+    if pending.is_new or identity.mark is None:
         mark = pending.state.users.read_mark(own, str(pending.user_id))
         identity = identity._replace(mark=mark)
     return identity

@@ -126,6 +126,8 @@ def _is_of_driver(error: BaseException) -> bool:
 
 
 def _driver_message(error: BaseException) -> str:
+    if error.args and isinstance(error.args[0], dict):  # pg8000's hold the fields of the answer
+        return str(error.args[0].get("M", ""))
     # PyMySQL's errors hold the number and the message.
     return " ".join(map(str, error.args)) if len(error.args) == 2 else str(error)
 

@@ -172,6 +172,7 @@ class TestServe:
             ({"XGEN_SESSIONS_LIFETIM": "5"}, "XGEN_SESSIONS_LIFETIM is not a setting"),
             ({"XGEN_DATABASE_URL": "nonsense"}, "XGEN_DATABASE_URL must be"),
             ({"XGEN_DATABASE_URL": "postgresql://u@127.0.0.1:1/x"}, "The database cannot be used"),
+            ({"XGEN_DATABASE_URL": "mysql://u@h/x?connect_timeout=soon"}, "XGEN_DATABASE_URL has"),
             ({"XGEN_ADMIN_PASSWORD": "short"}, "XGEN_ADMIN_PASSWORD"),
         ],
     )

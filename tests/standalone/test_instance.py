@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from tests.support.standalone import ADMIN_PASSWORD, QUICK_HASH, Center
 from xgen_flask_sessions.standalone import create_app, instance
-from xgen_flask_sessions.standalone.instance import find_instance, secret_key
+from xgen_flask_sessions.standalone.instance import find_instance, protect_database, secret_key
 
 CONFIG = {"ADMIN_PASSWORD": ADMIN_PASSWORD, "PASSWORD_HASH_METHOD": QUICK_HASH, "TESTING": True}
 
@@ -108,6 +109,16 @@ def test_a_sqlite_database_elsewhere_is_closed_too(
     assert {path.name for path in files} >= {"other.db", "other.db-wal"}
     assert {path.name for path in files if path.stat().st_mode & 0o077} == set()
     center.dispose()
+
+
+def test_a_file_that_is_no_database_keeps_its_permissions(tmp_path: Path) -> None:
+    file = tmp_path / "passwd"
+    file.write_text("root:x:0:0:root:/root:/bin/bash\n")
+    file.chmod(0o644)
+
+    protect_database(sa.make_url(f"sqlite:///{file}"))
+
+    assert file.stat().st_mode & 0o777 == 0o644
 
 
 def test_a_secret_is_kept_on_a_file_system_without_hard_links(

@@ -16,7 +16,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .. import lifecycle
 from ..clock import to_datetime, unusual_offset_of
-from ..errors import ConfigurationError, DatabaseUnavailable, XgenSessionsError
+from ..errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    DenylistUnavailable,
+    UnsupportedDatabase,
+    XgenSessionsError,
+)
 from ..feed.redis_stream import RedisUnavailable
 from ..feed.relay import Relay
 from ..roster import records
@@ -64,7 +70,9 @@ def cli_errors(*expected: type[Exception]) -> Iterator[None]:
     escape_unencodable()
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, DenylistUnavailable) as error:
+        if isinstance(error.__cause__, UnsupportedDatabase):
+            raise click.ClickException(shown(str(error.__cause__))) from error
         raise _database_failure("The database cannot be used.", error) from error
     except (XgenSessionsError, ConfigurationError) as error:
         if isinstance(error, DatabaseUnavailable):
@@ -119,6 +127,7 @@ _reason_option = click.option(
 @cli_errors()
 def list_users(page: int, text: str, sort: Column, order: str | None, as_json: bool) -> None:
     """List the signed-in users, newest last login first."""
+    _require_database()
     state = get_state()
     session = state.db.session()
     offered = state.roster.columns(session)
@@ -226,6 +235,7 @@ def prune(as_json: bool) -> None:
 @cli_errors()
 def upgrade(as_json: bool) -> None:
     """Create the tables, or bring them to this release."""
+    _require_database()
     try:
         revisions = lifecycle.upgrade()
     except SQLAlchemyError as error:
@@ -323,6 +333,7 @@ def _find_user(name: str, *, by_id: bool) -> Profile:
 
     :raises click.ClickException: There is no such user, or there are several.
     """
+    _require_database()
     state = get_state()
     found = [] if by_id else state.users.named(name)
     named = [state.users.profile(state.users.id_of(user), user) for user in found]
@@ -355,6 +366,14 @@ def operator() -> str:
     except (OSError, KeyError, ImportError):  # a container's user may have no name
         name = "unknown"
     return clean_text(f"cli:{name}", MAX_USER_ID_LENGTH) or "cli"
+
+
+def _require_database() -> None:
+    """Check that the database answers: a driver waits for a silent server without a limit.
+
+    :raises DenylistUnavailable: It does not answer in time.
+    """
+    get_state().denylist.require_reachable()
 
 
 def _database_failure(message: str, error: Exception) -> click.ClickException:

@@ -12,8 +12,10 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
 
-from ..errors import UnsupportedDatabase
+from ..errors import ConfigurationError, UnsupportedDatabase, XgenSessionsError
+from ..text import cause_of
 from .borrowed import in_transaction
 from .engine_guard import guard
 
@@ -30,6 +32,7 @@ class _Limits(NamedTuple):
     """Receives the connections that the driver makes for the plugin."""
 
 
+_EXPLAINED: Final = (ConfigurationError, XgenSessionsError)
 _NO_LIMITS: Final = _Limits()
 _listening: Final = threading.Lock()
 _CAME_IN_TRANSACTION: Final = "xgen_sessions_came_in_transaction"
@@ -83,7 +86,7 @@ class ConnectionSource:
         with (
             closing_on_error(made),  # SQLAlchemy 2.0 leaves one open that it cannot prepare
             limiting_connects(self._engine, timeout_s=timeout_s, made=made),
-            refusing_unknown_servers(),
+            explaining_failures(self._engine.dialect),
         ):
             borrowed = self._pool.connect()
         dbapi_connection: Any = borrowed.dbapi_connection
@@ -131,12 +134,15 @@ def _note_transaction(dbapi_connection: Any, record: Any) -> None:
 
 
 @contextmanager
-def refusing_unknown_servers() -> Iterator[None]:
-    """Explain the failure of the first connect to a server whose version SQLAlchemy cannot read.
+def explaining_failures(dialect: sa.Dialect) -> Iterator[None]:
+    """Explain why a connection cannot be opened.
 
-    CockroachDB is one, if the URL says PostgreSQL.
+    Drivers raise ``TypeError``, and others, for an option that they do not know; a host's
+    ``creator=`` may raise any error. Each is raised as the driver's error, so that it is handled as
+    a refusal of the server is. ``OSError`` stays as it is.
 
-    :raises UnsupportedDatabase: The server is such a one.
+    :raises UnsupportedDatabase: SQLAlchemy cannot read the server's version at the first connect:
+        CockroachDB is one, if the URL says PostgreSQL.
     """
     try:
         yield
@@ -144,6 +150,31 @@ def refusing_unknown_servers() -> Iterator[None]:
         raise UnsupportedDatabase(
             f"The database server is not supported; change SQLALCHEMY_DATABASE_URI. {error}"
         ) from error
+    except (dialect.loaded_dbapi.Error, SQLAlchemyError, OSError, *_EXPLAINED):
+        raise
+    except Exception as error:
+        raise _failure(dialect, error) from None
+
+
+def _connect(dialect: sa.Dialect, args: Any, options: Any) -> Any:
+    """Let the driver connect; see :func:`explaining_failures`.
+
+    :raises Exception: The driver's error. A certificate that cannot be read is one, too.
+    """
+    try:
+        return dialect.connect(*args, **options)
+    except dialect.loaded_dbapi.Error:
+        raise
+    except Exception as error:
+        raise _failure(dialect, error) from None
+
+
+def _failure(dialect: sa.Dialect, error: Exception) -> Exception:
+    failure: Exception = dialect.loaded_dbapi.InterfaceError(
+        "no connection can be opened as SQLALCHEMY_DATABASE_URI and SQLALCHEMY_ENGINE_OPTIONS say: "
+        f"{type(error).__name__}: {cause_of(error)}"
+    )
+    return failure
 
 
 @contextmanager
@@ -203,10 +234,10 @@ def _do_connect(dialect: sa.Dialect, _: object, args: Any, options: Any) -> Any:
         limits.check()
     options = _with_timeout(dialect, options, limits.timeout_s)
     if limits.made is None:
-        return None if limits.timeout_s is None else dialect.connect(*args, **options)
+        return _connect(dialect, args, options)
     if dialect.name == "sqlite":  # the thread that opens it is not the one that uses it
         options = {**options, "check_same_thread": False}
-    limits.made.append(dialect.connect(*args, **options))
+    limits.made.append(_connect(dialect, args, options))
     return limits.made[-1]
 
 
@@ -215,6 +246,8 @@ def _with_timeout(dialect: sa.Dialect, options: Any, timeout_s: float | None) ->
         return options
     whole = max(2, math.ceil(timeout_s))  # libpq rounds 1 up to 2
     own = options.get("connect_timeout")
-    if own is not None and 0 < float(own) < whole:
-        return options
-    return {**options, "connect_timeout": whole}
+    try:
+        is_shorter = own is not None and 0 < float(own) < whole
+    except (TypeError, ValueError):
+        return options  # the driver refuses it
+    return options if is_shorter else {**options, "connect_timeout": whole}

@@ -80,7 +80,8 @@ def _database(text: str | None, instance: Path) -> sa.URL:
     try:
         url = sa.make_url(text)
         url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
-        url.get_dialect().import_dbapi()
+        dialect = url.get_dialect()
+        dialect.import_dbapi()
     except ImportError as error:
         raise ConfigurationError(
             f"XGEN_DATABASE_URL needs a driver that cannot be imported ({error}); "
@@ -91,6 +92,13 @@ def _database(text: str | None, instance: Path) -> sa.URL:
         raise ConfigurationError(
             "XGEN_DATABASE_URL must be a database URL such as "
             "'postgresql://user:password@host/name' or 'mariadb://user:password@host/name'."
+        ) from None
+    try:
+        dialect().create_connect_args(url)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            "XGEN_DATABASE_URL has an option with a wrong value; see the documentation of the "
+            f"driver {dialect.driver}."
         ) from None
     return url
 

@@ -29,6 +29,8 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _SIDECARS: Final = ("", "-wal", "-shm", "-journal")
 """The endings of SQLite's files; it gives new ones the permissions of the database."""
+_MAGIC: Final = b"SQLite format 3\0"
+"""The beginning of a database file that is not empty (SQLite, "Database File Format")."""
 _KEPT_BY_GIT: Final = (".gitkeep", ".gitignore")
 
 
@@ -59,7 +61,7 @@ def find_instance(path: str | os.PathLike[str] | None = None) -> Path:
 def protect_database(url: sa.URL) -> None:
     """Close the files of a SQLite database to other users; the database is created if missing.
 
-    A no-op for other databases and for one in memory.
+    A no-op for other databases, for one in memory, and for a file that is no database.
 
     :param url: The database, with an absolute path.
     """
@@ -68,7 +70,10 @@ def protect_database(url: sa.URL) -> None:
         return
     with contextlib.suppress(OSError):  # SQLite reports a path that cannot be used
         # Before SQLite creates it with the permissions that the umask leaves.
-        os.close(os.open(name, os.O_CREAT | os.O_RDWR, 0o600))
+        descriptor = os.open(name, os.O_CREAT | os.O_RDWR, 0o600)
+        with os.fdopen(descriptor, "rb") as file:
+            if file.read(len(_MAGIC)) not in (b"", _MAGIC):
+                return
     for ending in _SIDECARS:
         _close(Path(name + ending))
 

@@ -36,8 +36,10 @@ def prepare(app: Flask, *, url: str = "/login") -> None:
     :param url: The sign-in page's URL to print.
     :raises ConfigurationError: The tables are another release's, or the password is against the
         rules.
+    :raises DatabaseUnavailable: The database does not answer in time.
     """
     with app.app_context():
+        sessions.require_database()  # a driver waits for a silent server without a limit
         sessions.upgrade()
         _create_tables()
         password = _create_first_superuser(app.config["ADMIN_PASSWORD"])
@@ -60,8 +62,6 @@ def prepare_or_retry(app: Flask) -> None:
     :raises ConfigurationError: As :func:`prepare`.
     """
     try:
-        with app.app_context():
-            sessions.require_database()  # a driver waits for a silent server without a limit
         prepare(app)
     except (sa.exc.SQLAlchemyError, DatabaseUnavailable) as error:
         app.logger.error("The database cannot be prepared yet: %s", cause_of(error))

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from ..connections.opening import (
     closing_on_error,
+    explaining_failures,
     limiting_connects,
-    refusing_unknown_servers,
 )
 from ..errors import ConfigurationError
 from . import commit_hooks, dialects, revocations
@@ -110,7 +110,8 @@ def pending(engine: sa.Engine) -> bool:
     equal this release's.
 
     :param engine: The database.
-    :raises ConfigurationError: A newer release made the tables, or the database is not supported.
+    :raises ConfigurationError: A newer release made the tables, or the database is not supported,
+        or names no schema for them.
     """
     with _connected(engine) as connection:
         recorded = _recorded(connection)
@@ -126,7 +127,7 @@ def _connected(engine: sa.Engine) -> Iterator[sa.Connection]:
     with (
         closing_on_error(made),
         limiting_connects(engine, made=made),
-        refusing_unknown_servers(),
+        explaining_failures(engine.dialect),
     ):
         connection = engine.connect()
     with connection:
@@ -135,7 +136,16 @@ def _connected(engine: sa.Engine) -> Iterator[sa.Connection]:
             engine.dialect, lambda sql, _: connection.exec_driver_sql(sql).one()
         )
         connection.rollback()
+        _require_schema(connection)
         yield connection
+
+
+def _require_schema(connection: sa.Connection) -> None:
+    if _schema(connection) is None and connection.dialect.default_schema_name is None:
+        raise ConfigurationError(
+            "The database has no default schema for the tables; name a database at the end of "
+            "SQLALCHEMY_DATABASE_URI, or a schema that exists in PostgreSQL's search_path."
+        )
 
 
 def _config(connection: sa.Connection) -> Config:

@@ -185,13 +185,16 @@ def test_a_child_may_use_the_file_whatever_it_does_first(scene: Scene) -> None:
                 os._exit(host.status(token) // 4)
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) * 4
 
-        print(*map(first, ["check", "run the hooks", "use a connection", "open a connection"]))
+        steps = ["check", "use a connection", "open a connection"]
+        if sys.version_info < (3, 13):  # later, Python aborts if the hooks before it did not run
+            steps.append("run the hooks")
+        print(*{first(step) for step in steps})
         """,
         scene.url,
         scene.token,
     )
 
-    assert result == "200 200 200 200"
+    assert result == "200"
 
 
 @on_linux

@@ -142,6 +142,15 @@ def test_the_guide_has_a_command_of_each_server() -> None:
     assert len(COMMANDS) == 9
 
 
+def test_uwsgi_runs_pythons_hooks_in_the_way_that_python_3_13_admits() -> None:
+    commands = [command for command in COMMANDS if command.startswith("uwsgi")]
+
+    assert commands
+    for command in commands:  # with --py-call-osafterfork each worker of 3.13 aborts
+        assert "--py-call-osafterfork" not in command
+        assert "--py-call-uwsgi-fork-hooks" in command
+
+
 def test_nginx_accepts_the_configuration(tmp_path: Path) -> None:
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     require_service(None if nginx else "nginx is not installed")

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -148,6 +149,8 @@ def fork(how: str, host: Host) -> int:
     """Fork, and return 0 in the child."""
     if how == "bare":
         return bare_fork(host)
+    # From Python 3.12 on, a fork of a process with threads is warned of on stderr.
+    warnings.filterwarnings("ignore", ".*use of fork", DeprecationWarning)
     if how == "daemon":
         if os.fork():
             os._exit(0)

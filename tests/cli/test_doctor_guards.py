@@ -399,6 +399,26 @@ def sends_users_on(app: Flask) -> None:
         return "a page for visitors"
 
 
+def author() -> str | None:
+    return current_user.username if current_user.is_authenticated else None
+
+
+def redirects_everybody(app: Flask) -> None:
+    @app.get("/x")
+    def x() -> Any:
+        g.author = author()
+        return redirect("/page")
+
+
+def redirects_everybody_after_a_form(app: Flask) -> None:
+    @app.get("/x")
+    def x() -> Any:
+        if request.form.get("title"):
+            g.author = author()
+            return redirect("/page")
+        return redirect("/")
+
+
 def signs_out(app: Flask) -> None:
     @app.get("/x")
     def x() -> str:
@@ -517,6 +537,8 @@ UNGUARDED: list[Add] = [
     shows_the_user,
     shows_an_attribute,
     sends_users_on,
+    redirects_everybody,
+    redirects_everybody_after_a_form,
     signs_out,
     before(remember_the_visit),
     before(only_for_posts),
@@ -541,6 +563,40 @@ def test_a_use_of_the_user_that_refuses_no_caller_is_no_guard(
     path = "/x/" if add is with_an_open_rule else "/x"
 
     assert path in paths(examine(host), "routes-unchecked")
+
+
+def by_the_user() -> Any:
+    if not current_user.is_authenticated:
+        return redirect("/sign-in")
+    return redirect("/page")
+
+
+def by_the_token() -> Any:
+    if not current_token:
+        return redirect("/sign-in")
+    return redirect("/page")
+
+
+def by_the_user_in_g() -> Any:
+    if g.user is None or not g.user.is_authenticated:
+        return redirect("/sign-in")
+    return redirect("/page")
+
+
+@pytest.mark.parametrize("function", [by_the_user, by_the_token, by_the_user_in_g])
+def test_a_view_that_redirects_its_users_elsewhere_than_others_is_guarded(
+    make_host: MakeHost, sqlite_url: str, function: Any
+) -> None:
+    def load() -> None:
+        g.user = current_user
+
+    def add(app: Flask) -> None:
+        app.before_request(load)
+        app.add_url_rule("/x", "x", function, methods=["POST"])
+
+    findings = examine(made(make_host, sqlite_url, add))
+
+    assert "/x" not in paths(findings, "routes-unchecked")
 
 
 def by_the_applications_own_session(function: Any) -> Any:

@@ -9,6 +9,7 @@ admits the caller.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import FunctionType, MethodType
@@ -56,12 +57,33 @@ def read(
     if plain is None or tree_of(plain.__code__) is None:
         return None
     reader = Reader(caller, inner, foreign, is_view=role == "view")
+    ends: set[ast.Return | None] = set()
     for _ in range(_MOST_PATHS):
+        reader.ended_at = None
         if _is_admitted(reader, plain, bound, role):
             return Reading(True, reader.asks, frozenset(reader.others))
+        ends.add(reader.ended_at)
         if not reader.decisions.advance():
-            return Reading(False, reader.asks, frozenset(reader.others))
+            ends.discard(None)
+            admits = role == "view" and bool(ends) and ends <= _ends(plain, bound, caller)
+            return Reading(admits, reader.asks, frozenset(reader.others))
     return Reading(True, reader.asks)
+
+
+def _ends(plain: FunctionType, bound: tuple[Any, ...], caller: Caller) -> set[ast.Return | None]:
+    """Return the statements where a view ends for a caller that is signed in.
+
+    A redirect that those callers get too, such as the one after a form, refuses nobody.
+    """
+    reader = Reader(caller.signed_in(), None, _no_check, is_view=True)
+    ends: set[ast.Return | None] = set()
+    for _ in range(_MOST_PATHS):
+        reader.ended_at = None
+        _is_admitted(reader, plain, bound, "view")
+        ends.add(reader.ended_at)
+        if not reader.decisions.advance():
+            break
+    return ends
 
 
 def collect_g(functions: Iterable[Any], caller: Caller) -> dict[str, Any]:

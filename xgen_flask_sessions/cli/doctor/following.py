@@ -115,6 +115,7 @@ class Reader:
         self.asks = False
         self.others: set[str] = set()
         self.g: dict[str, Any] = {}
+        self.ended_at: ast.Return | None = None
         self._caller = caller
         self._inner = inner
         self._foreign = foreign
@@ -164,7 +165,7 @@ class Reader:
             return self._caller.user
         if value is request_token.current_token:
             self.asks = True
-            return known.TOKEN
+            return self._caller.token
         for proxy, mark in ((flask.request, known.REQUEST), (flask.g, known.G)):
             if value is proxy:
                 return mark

@@ -6,7 +6,7 @@ import ast
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import flask
@@ -83,8 +83,14 @@ class Caller:
     method: str
     path: str | None
     """The path; ``None`` if the route has variables."""
+    token: Any = TOKEN
     g: dict[str, Any] = field(default_factory=dict)
     """The attributes of ``flask.g`` that the application's own functions set."""
+
+    def signed_in(self) -> Caller:
+        """Return the same request of a user of whom no more is known."""
+        user = flask_login.UserMixin()
+        return replace(self, user=user, token=ANSWER, g=dict.fromkeys(self.g, user))
 
     def request_attribute(self, name: str) -> Any:
         """Return an attribute of the request, as far as it is known."""

@@ -18,8 +18,9 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 class Returned(Exception):
     """The path ends with a value."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, statement: ast.Return) -> None:
         self.value = value
+        self.statement = statement
 
 
 class _Break(Exception):
@@ -51,6 +52,7 @@ class Values(Protocol):
     """What is known of the values: ``following.Reader``."""
 
     g: dict[str, Any]
+    ended_at: ast.Return | None
 
     def meet(self, value: Any) -> Any: ...
     def attribute(self, owner: Any, name: str) -> Any: ...
@@ -81,6 +83,7 @@ class Frame:
         try:
             self._block(function.body)
         except Returned as end:
+            self._values.ended_at = end.statement
             return end.value
         return None
 
@@ -91,7 +94,8 @@ class Frame:
                 follow(statement)
 
     def _return(self, statement: ast.Return) -> None:
-        raise Returned(None if statement.value is None else self._value(statement.value))
+        value = None if statement.value is None else self._value(statement.value)
+        raise Returned(value, statement)
 
     def _raise(self, statement: ast.Raise) -> None:
         value = None if statement.exc is None else self._exception(statement.exc)

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from .roster.devices import Device
     from .roster.roster import ActiveSession
     from .signals import session_ended, session_issued, token_rejected, user_forced_out
+    from .store.dialects import is_conflict
     from .store.revocations import Revocation
     from .store.sign_ins import PastSignIn
     from .text import cause_of, traceback_of
@@ -105,6 +106,7 @@ __all__ = [
     "gettext",
     "gettext_noop",
     "guarded_by",
+    "is_conflict",
     "lazy_gettext",
     "ngettext",
     "open_to_all",
@@ -132,6 +134,7 @@ _LAZY: Final = {
     "gettext": "web.i18n",
     "gettext_noop": "web.i18n",
     "guarded_by": "web.marks",
+    "is_conflict": "store.dialects",
     "lazy_gettext": "web.i18n",
     "ngettext": "web.i18n",
     "open_to_all": "web.marks",

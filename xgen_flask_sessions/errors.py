@@ -188,14 +188,21 @@ class DenylistUnavailable(DatabaseUnavailable):
 
 
 class LedgerUnavailable(DatabaseUnavailable):
-    """The database could not make a change in time: a sign-in, a revocation, or a host's own.
+    """The database could not make a change: a sign-in, a revocation, or a host's own.
 
     :param undone: Whether nothing was changed. It is unknown if the commit was not answered.
+    :param refused: Whether the database refused the change, as a trigger, a constraint, a missing
+        privilege or a full disk does: a retry does not help.
     """
 
     code = "ledger_unavailable"
     default_detail = "Sessions cannot be changed right now. Nothing was done."
 
-    def __init__(self, detail: str | None = None, *, undone: bool = True) -> None:
+    def __init__(
+        self, detail: str | None = None, *, undone: bool = True, refused: bool = False
+    ) -> None:
         self.undone = undone
+        self.refused = refused
+        if refused and detail is None:
+            detail = "The database refused the change. Nothing was done."
         super().__init__(detail)

@@ -15,7 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload
 
-from xgen_flask_sessions import Forbidden, IssuedToken, LedgerUnavailable
+from xgen_flask_sessions import Forbidden, IssuedToken, LedgerUnavailable, is_conflict
 from xgen_flask_sessions.standalone import passwords
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import MAX_USERNAME, Role, User, db
@@ -249,16 +249,20 @@ def change_access(
 def _transaction() -> Iterator[Session]:
     """Lend the session for one change within the deadline, and commit it or roll it back.
 
-    :raises AccountError: It conflicts with a simultaneous change, or the database cannot make it in
-        time.
+    :raises AccountError: It conflicts with a simultaneous change, or the database refuses it or
+        cannot make it in time.
     """
     try:
         with sessions.transaction() as session:
             yield session
-    except sa.exc.IntegrityError as error:
-        raise AccountError("", AT_ONCE) from error
+    except (sa.exc.IntegrityError, sa.exc.DataError) as error:
+        if is_conflict(error):
+            raise AccountError("", AT_ONCE) from error
+        raise NotInTime(refused=True) from error
     except LedgerUnavailable as error:
-        raise NotInTime(undone=error.undone) from error
+        if isinstance(error.__cause__, sa.exc.DBAPIError) and is_conflict(error.__cause__):
+            raise AccountError("", AT_ONCE) from error  # pg8000 knows one kind of error
+        raise NotInTime(undone=error.undone, refused=error.refused) from error
 
 
 def _lock_user(

@@ -30,6 +30,9 @@ AT_ONCE: Final = gettext_noop("Another administrator made a change at the same t
 NOT_IN_TIME: Final = gettext_noop(
     "The database did not answer in time. Nothing was changed. Try again."
 )
+REFUSED: Final = gettext_noop(
+    "The database refused the change. Nothing was changed. The log says why."
+)
 UNKNOWN: Final = gettext_noop(
     "The database went away while the change was made. Check whether it was made."
 )
@@ -53,13 +56,14 @@ class AccountError(ValueError):
 
 
 class NotInTime(AccountError):
-    """The database could not make the change in time.
+    """The database could not make the change, in time or at all.
 
     :param undone: Whether nothing was changed for certain.
+    :param refused: Whether it refused the change.
     """
 
-    def __init__(self, *, undone: bool) -> None:
-        super().__init__("", NOT_IN_TIME if undone else UNKNOWN)
+    def __init__(self, *, undone: bool = True, refused: bool = False) -> None:
+        super().__init__("", REFUSED if refused else NOT_IN_TIME if undone else UNKNOWN)
 
 
 class StaleError(AccountError):

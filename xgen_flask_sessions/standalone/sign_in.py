@@ -45,6 +45,7 @@ CHALLENGE: Final = 'Bearer realm="xgen"'
 WRONG: Final = gettext_noop("The username or the password is wrong.")
 INACTIVE: Final = gettext_noop("Your account is inactive. Ask an administrator.")
 NOT_IN_TIME: Final = gettext_noop("The database did not answer in time. Try again.")
+REFUSED: Final = gettext_noop("The database refused the sign-in. The log says why.")
 FORCED: Final = gettext_noop("An administrator ended your session. You can sign in again.")
 CHANGED: Final = gettext_noop("Your account was changed, for example its password. Sign in again.")
 EXPIRED: Final = gettext_noop("Your session has expired. Sign in again.")
@@ -199,7 +200,10 @@ def _too_often(error: RateLimited, username: str) -> Response:
 
 def _not_in_time(error: DatabaseUnavailable, username: str) -> Response:
     current_app.logger.error("A sign-in failed: %s", cause_of(error))
-    response = _page(error.status, error=gettext(NOT_IN_TIME), username=username)
+    refused = getattr(error, "refused", False)
+    response = _page(
+        error.status, error=gettext(REFUSED if refused else NOT_IN_TIME), username=username
+    )
     response.headers["Retry-After"] = str(error.retry_after_s)
     return response
 

@@ -27,13 +27,11 @@ from .tables import TABLES
 _T = TypeVar("_T")
 
 UNREACHABLE = (
-    sa_exc.OperationalError,
+    sa_exc.DatabaseError,  # whatever it says: drivers do not agree on the classes below this one
     sa_exc.InterfaceError,
-    sa_exc.InternalError,  # PostgreSQL: it is read-only
-    sa_exc.ProgrammingError,  # the tables are not there
     sa_exc.TimeoutError,
 )
-"""Errors treated as "database unavailable"."""
+"""Errors treated as "database unavailable"; see also :func:`_is_unreachable`."""
 
 
 _RETRIES: Final = 3
@@ -192,11 +190,12 @@ def _changing(
             lost = not commit and _is_transaction_lost(session, error)
             if commit or lost:
                 _roll_back(session)
-            if isinstance(error, UNREACHABLE):
-                raise LedgerUnavailable(_ALL_UNDONE if lost else None) from error
+            if _is_unreachable(error):
+                refused = _is_refused(session, error)
+                raise LedgerUnavailable(_ALL_UNDONE if lost else None, refused=refused) from error
             misfit = _misfit_of(error)
             if misfit is not None:
-                raise LedgerUnavailable(_ALL_UNDONE if lost else None) from misfit
+                raise LedgerUnavailable(_ALL_UNDONE if lost else None, refused=True) from misfit
             raise
         if commit:
             _commit(session)
@@ -208,20 +207,31 @@ def _commit(session: Session) -> None:
     except BaseException as error:
         _hide_parameters(error)
         _roll_back(session)
-        if isinstance(error, UNREACHABLE):
-            raise LedgerUnavailable from error
+        if _is_unreachable(error):
+            raise LedgerUnavailable(refused=_is_refused(session, error)) from error
         raise
     try:
         session.commit()
-    except UNREACHABLE as error:
+    except BaseException as error:
         _hide_parameters(error)
         _roll_back(session)
+        if not _is_unreachable(error):
+            raise
         if dialects.of(session).is_commit_undone(getattr(error, "orig", None)):
-            raise LedgerUnavailable from error
+            raise LedgerUnavailable(refused=_is_refused(session, error)) from error
         raise LedgerUnavailable(_COMMIT_UNKNOWN, undone=False) from error
-    except BaseException:
-        _roll_back(session)
-        raise
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    """Return whether the database could not be used; a host handles what its own rows violate."""
+    own = isinstance(error, sa_exc.IntegrityError | sa_exc.DataError)
+    return isinstance(error, UNREACHABLE) and not own
+
+
+def _is_refused(session: Session, error: BaseException) -> bool:
+    """Return whether the database answered, and refused."""
+    lost = getattr(error, "connection_invalidated", False)
+    return not lost and dialects.of(session).is_refusal(getattr(error, "orig", None))
 
 
 def _misfit_of(error: BaseException) -> ConfigurationError | None:

@@ -37,6 +37,16 @@ def of(bind: Session | sa.Connection | sa.Dialect) -> Dialect:
     return _DIALECTS.get(dialect.name, _DEFAULT)
 
 
+def is_conflict(error: sa.exc.DBAPIError) -> bool:
+    """Return whether another row, which may be new or gone, excludes a change: a retry may pass.
+
+    A unique or a foreign key does; a ``CHECK``, ``NOT NULL`` or a trigger refuses for good.
+
+    :param error: An error of a database that is supported.
+    """
+    return any(dialect.is_conflict(error.orig) for dialect in _SUPPORTED)  # no code is in two
+
+
 def require_supported(
     dialect: sa.Dialect, read: Callable[[str, Any], Sequence[Any] | None] | None = None
 ) -> None:

@@ -121,6 +121,10 @@ class Dialect:
     """The only character set that holds all texts."""
     unicode_fix = ""
     """The advice for another character set."""
+    deadlocks: frozenset[Any] = frozenset()
+    conflicts: frozenset[Any] = frozenset()
+    delays: frozenset[Any] = frozenset()
+    """Codes of errors; see :func:`code_of`, and the methods that read them."""
     current_time_us: sa.ColumnElement[int] | None = None
     """The server's own time in microseconds; ``None`` if the database has no clock of its own."""
     hashes_tables = False
@@ -299,9 +303,25 @@ class Dialect:
         """Return whether a text was looked up that the column's character set does not have."""
         return False
 
-    def is_deadlock(self, error: BaseException | None) -> bool:  # noqa: ARG002
+    def is_deadlock(self, error: BaseException | None) -> bool:
         """Return whether a driver's error means that the database broke a deadlock."""
-        return False
+        return code_of(error) in self.deadlocks
+
+    def is_conflict(self, error: BaseException | None) -> bool:
+        """Return whether another row, which may be new or gone, excludes the change."""
+        return code_of(error) in self.conflicts
+
+    def is_refusal(self, error: BaseException | None) -> bool:
+        """Return whether the database answered a statement with a refusal, not with a delay.
+
+        A constraint, a trigger, a missing privilege or table, a full disk: it says the same again.
+        """
+        code = code_of(error)
+        return code is not None and not self.is_delay(code)
+
+    def is_delay(self, code: Any) -> bool:
+        """Return whether an error's code means a wait that was cut off, or a lost connection."""
+        return code in self.delays or code in self.deadlocks
 
     def is_transaction_lost(self, error: BaseException) -> bool:  # noqa: ARG002
         """Return whether a driver's error means that the whole transaction was rolled back."""
@@ -379,6 +399,20 @@ class Dialect:
 
     def _greatest(self, *values: Any) -> sa.ColumnElement[int]:
         return sa.func.greatest(*values, type_=sa.BigInteger())
+
+
+def code_of(error: BaseException | None) -> Any:
+    """Return the database's code of a driver's error; ``None`` if the driver itself raised it.
+
+    PostgreSQL's is the SQLSTATE, MariaDB's the number, SQLite's the name of the result code.
+    """
+    first = first_argument(error)
+    if isinstance(first, dict):  # pg8000's
+        return first.get("C")
+    for name in ("sqlite_errorname", "pgcode"):
+        if hasattr(error, name):
+            return getattr(error, name)
+    return first if isinstance(first, int) else getattr(error, "sqlstate", None)
 
 
 def first_argument(error: BaseException | None) -> Any:

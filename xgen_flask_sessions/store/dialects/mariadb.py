@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 from ..tables import EVERYONE
-from .base import LOGINS, MARIADB, SELECT_EVERYONE, Dialect, first_argument, new_login
+from .base import LOGINS, MARIADB, SELECT_EVERYONE, Dialect, code_of, new_login
 
 
 class MariaDB(Dialect):
@@ -29,7 +29,9 @@ class MariaDB(Dialect):
         sa.text("MICROSECOND"), "1970-01-01", sa.func.utc_timestamp(6), type_=sa.BigInteger()
     )
     _UPGRADE_LOCK: Final = "xgen_sessions_upgrade"
-    _DEADLOCK: Final = 1213
+    deadlocks = frozenset({1213})
+    conflicts = frozenset({1020, 1062, 1216, 1217, 1451, 1452})
+    delays = frozenset({1053, 1205, 1317, 1927, 1969})
     _NO_SAVEPOINT: Final = 1305
 
     def __init__(self) -> None:
@@ -110,15 +112,15 @@ class MariaDB(Dialect):
 
     def is_of_another_charset(self, error: BaseException | None) -> bool:
         """Return whether the collations of the column and of a value exclude each other."""
-        return first_argument(error) in (1267, 1270, 1271)
+        return code_of(error) in (1267, 1270, 1271)
 
-    def is_deadlock(self, error: BaseException | None) -> bool:
-        """Return whether MariaDB broke a deadlock."""
-        return bool(first_argument(error) == self._DEADLOCK)
+    def is_delay(self, code: Any) -> bool:
+        """Return whether a wait was cut off; the client's own numbers are of lost connections."""
+        return super().is_delay(code) or 2000 <= code < 3000
 
     def is_transaction_lost(self, error: BaseException) -> bool:
         """Return whether MariaDB rolled back: after a deadlock, its savepoints are gone, too."""
-        return first_argument(error) in (self._DEADLOCK, self._NO_SAVEPOINT)
+        return code_of(error) in (*self.deadlocks, self._NO_SAVEPOINT)
 
     def _lock_everyone(self, connection: sa.Connection, exclusively: bool) -> int | None:
         # A lock on a row that does not exist locks its neighbours.

@@ -28,6 +28,7 @@ from .base import (
     Dialect,
     LoginState,
     LoginUpdate,
+    code_of,
     parameters,
     prefixed,
 )
@@ -75,6 +76,9 @@ class PostgreSQL(Dialect):
     title = "PostgreSQL"
     oldest = (12,)
     driver = "psycopg"
+    deadlocks = frozenset({"40P01"})
+    conflicts = frozenset({"23503", "23505", "23P01"})
+    delays = frozenset({"25P03", "25P04", "55P03", "53300"})
     character_sets = "SELECT current_setting('client_encoding'), current_setting('server_encoding')"
     unicode = "UTF8"
     unicode_fix = "use a database with the encoding UTF8, and client_encoding=utf8"
@@ -200,9 +204,14 @@ class PostgreSQL(Dialect):
         """Return text of the default collation: some do not allow ``LIKE``."""
         return self.plain_text(host)
 
-    def is_deadlock(self, error: BaseException | None) -> bool:
-        """Return whether PostgreSQL broke a deadlock (SQLSTATE 40P01)."""
-        return "40P01" in (getattr(error, "sqlstate", None), getattr(error, "pgcode", None))
+    def is_delay(self, code: Any) -> bool:
+        """Return whether a wait was cut off, or the connection: SQLSTATE's classes say so."""
+        return super().is_delay(code) or str(code)[:2] in ("08", "40", "57")
+
+    def is_commit_undone(self, error: BaseException | None) -> bool:
+        """Return whether a deferred constraint or trigger, or a conflict, prevented the commit."""
+        code = str(code_of(error))
+        return code[:2] in ("22", "23", "25", "40", "42", "P0") and code != "40003"
 
     def _lock_everyone(self, connection: sa.Connection, exclusively: bool) -> int | None:
         # Its row locks are unfair: shared ones overtake an exclusive one that waits.

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..tables import EVERYONE
-from .base import LOGINS, Dialect, connection_of, first_argument
+from .base import LOGINS, Dialect, code_of, connection_of, first_argument
 
 _FORMER_WAIT: Final = "xgen_sessions_former_wait"
 """Key in ``connection.info`` of the host's own wait, in milliseconds."""
@@ -25,6 +25,9 @@ class SQLite(Dialect):
     title = "SQLite"
     oldest = (3, 35)  # RETURNING
     driver = "pysqlite"
+    conflicts = frozenset(
+        f"SQLITE_CONSTRAINT_{kind}" for kind in ("UNIQUE", "PRIMARYKEY", "ROWID", "FOREIGNKEY")
+    )
     _take_lock = (
         sa.update(LOGINS)
         .where(LOGINS.c.user_id == EVERYONE)
@@ -82,8 +85,11 @@ class SQLite(Dialect):
 
     def is_commit_undone(self, error: BaseException | None) -> bool:
         """Return whether SQLite failed before it wrote the commit."""
-        name = getattr(error, "sqlite_errorname", "")
-        return name in ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_IOERR_WRITE")
+        return code_of(error) in ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_IOERR_WRITE")
+
+    def is_delay(self, code: Any) -> bool:
+        """Return whether another program holds a lock, or the wait was cut off."""
+        return str(code).startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_INTERRUPT"))
 
     def _version(self, dialect: sa.Dialect) -> tuple[Any, ...] | None:
         """Return the version of the library, which needs no connection."""

@@ -242,6 +242,7 @@ class Kind(enum.Enum):
         (sa.Numeric(10, 0), 7, "7"),
         (sa.String(200), "ä,ö%/x y", "ä%2Cö%25/x y"),
         (sa.Uuid(), uuid.UUID(int=7), str(uuid.UUID(int=7))),
+        (sa.Boolean(), False, "False"),
     ],
 )
 def test_parts_of_composite_keys(

@@ -17,6 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.support.hosts import PATIENT, SECRET, bearer
 from xgen_flask_sessions import (
     ConfigurationError,
+    SessionRevoked,
     UserFields,
     UserInactive,
     XgenSessions,
@@ -172,6 +173,31 @@ class Shifted(sa.types.TypeDecorator[int]):
         return None if value is None else value - 1_000_000
 
 
+class Prefixed(sa.types.TypeDecorator[str]):
+    """Integers that the application shows as ``user_5``."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        return None if value is None else int(value.removeprefix("user_"))
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> str | None:
+        return None if value is None else f"user_{value}"
+
+
+class Spaceless(sa.types.TypeDecorator[str]):
+    """Text that the type itself checks."""
+
+    impl = sa.String(40)
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        if value is not None and " " in value:
+            raise ValueError("no spaces")
+        return value
+
+
 ID = uuid.UUID("6f1c2a1e-58a1-4a8f-9f0e-3d5d3c1f2b7a")
 
 
@@ -193,7 +219,9 @@ def host_of(
         (Guid(), ID),
         (Packed(), ID),
         (Shifted(), 5),
+        (Prefixed(), "user_5"),
         (sa.Uuid(), ID),
+        (sa.Uuid(as_uuid=False), str(ID)),
         (sa.BigInteger(), 2**40),
         (sa.SmallInteger(), 7),
         (sa.String(40), "5"),
@@ -229,6 +257,155 @@ def test_ids_of_any_type_find_their_user(database_url: str, kind: Any, key: Any)
 
     assert len(answer["sessions"]) == 1
     with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(sa.Uuid(), ID), (sa.Uuid(as_uuid=False), str(ID)), (sa.Integer(), 47), (Spaceless(), "al")],
+)
+def test_commands_find_names_of_any_type_and_else_take_an_id(
+    database_url: str, kind: Any, name: Any
+) -> None:
+    class OwnBase(DeclarativeBase):
+        pass
+
+    class Own(UserMixin, OwnBase):  # type: ignore[misc]
+        __tablename__ = "own"
+        id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
+        username = mapped_column(kind)
+        is_active: Mapped[bool] = mapped_column(default=True)
+
+    app, db, sessions = host_of(Own, database_url)
+    runner = app.test_cli_runner()
+    with app.app_context():
+        db.create_all()
+        db.session.add(Own(id="the id", username=name))
+        db.session.commit()
+        for each in (str(name).upper() if name == ID else str(name), "the id"):
+            token = sessions.issue("the id").token
+            result = runner.invoke(args=["xgen-sessions", "force-logout", each])
+            assert result.exit_code == 0, result.output
+            with pytest.raises(SessionRevoked):
+                sessions.verify(token)
+        for other in ("nobody there", "9" * 200, str(uuid.uuid4())):
+            result = runner.invoke(args=["xgen-sessions", "show", other])
+            assert "There is no user" in result.output
+        db.session.remove()
+        db.engine.dispose()
+
+
+def test_an_id_that_the_database_pads_is_one_account(database_url: str) -> None:
+    class OwnBase(DeclarativeBase):
+        pass
+
+    class Own(UserMixin, OwnBase):  # type: ignore[misc]
+        __tablename__ = "own"
+        id = mapped_column(sa.CHAR(10), primary_key=True)
+        username: Mapped[str] = mapped_column(sa.String(40))
+        is_active: Mapped[bool] = mapped_column(default=True)
+
+    app, db, sessions = host_of(Own, database_url)
+    with app.app_context():
+        db.create_all()
+        user = Own(id="e7", username="alice")
+        db.session.add(user)
+        db.session.commit()
+        tokens = [sessions.issue(user).token, sessions.issue("e7").token]
+        db.session.remove()
+        tokens.append(sessions.issue(db.session.get(Own, "e7")).token)
+
+        assert {sessions.verify(token).user_id for token in tokens} == {"e7"}
+        assert sessions.force_logout("e7").sessions_ended == 3
+        db.session.remove()
+        db.engine.dispose()
+
+
+class Reversed(sa.types.TypeDecorator[str]):
+    """Text that the database cannot search, as if it was encrypted."""
+
+    impl = sa.String(40)
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        return None if value is None else value[::-1]
+
+    process_result_value = process_bind_param
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "part"),
+    [(Spaceless(), "Alice", "LIC"), (sa.Integer(), 4711, "71"), (Reversed(), "Alice", None)],
+    ids=["own type", "number", "encrypted"],
+)
+def test_the_search_reads_names_that_the_database_holds_as_they_are(
+    database_url: str, kind: Any, name: Any, part: str | None
+) -> None:
+    class OwnBase(DeclarativeBase):
+        pass
+
+    class Own(UserMixin, OwnBase):  # type: ignore[misc]
+        __tablename__ = "own"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        username = mapped_column(kind)
+        is_superuser: Mapped[bool] = mapped_column(default=True)
+        is_active: Mapped[bool] = mapped_column(default=True)
+
+    app, db, sessions = host_of(Own, database_url)
+    with app.app_context():
+        db.create_all()
+        db.session.add(Own(username=name))
+        db.session.commit()
+        token = sessions.issue("1")
+
+    for query in (f"q={part or 'a'}", "sort=username", f"q={part or 'a'}&sort=username"):
+        answer: Any = app.test_client().get(f"/sessions/users?{query}", headers=bearer(token))
+        if part is None:
+            assert answer.status_code == 400
+        else:
+            assert [user["username"] for user in answer.get_json()["users"]] == [str(name)]
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+
+
+# SQLAlchemy 2.1 warns of each comparison with a column that has a domain.
+@pytest.mark.filterwarnings("ignore:Type object .*DOMAIN")
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        (postgresql.DOMAIN("number", sa.Integer()), 5),
+        (postgresql.DOMAIN("code", sa.String(20)), "a b"),
+    ],
+    ids=["number", "text"],
+)
+def test_ids_and_names_may_have_a_domain_of_postgresql(
+    postgresql_url: str, kind: Any, key: Any
+) -> None:
+    class OwnBase(DeclarativeBase):
+        pass
+
+    class Own(UserMixin, OwnBase):  # type: ignore[misc]
+        __tablename__ = "own"
+        id = mapped_column(kind, primary_key=True, autoincrement=False)
+        username = mapped_column(postgresql.DOMAIN("login_name", sa.String(20)))
+        is_superuser: Mapped[bool] = mapped_column(default=True)
+        is_active: Mapped[bool] = mapped_column(default=True)
+
+    app, db, sessions = host_of(Own, postgresql_url)
+    with app.app_context():
+        db.create_all()
+        db.session.add(Own(id=key, username="Alice"))
+        db.session.commit()
+        token = sessions.issue(db.session.get(Own, key))
+
+    for query in ("q=lic", "sort=username"):
+        answer: Any = app.test_client().get(f"/sessions/users?{query}", headers=bearer(token))
+        assert [user["username"] for user in answer.get_json()["users"]] == ["Alice"]
+        assert answer.get_json()["summary"]["superusers"] == 1
+    with app.app_context():
+        assert sessions.force_logout(db.session.get(Own, key)).sessions_ended == 1
         db.session.remove()
         db.engine.dispose()
 

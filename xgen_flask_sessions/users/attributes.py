@@ -337,9 +337,13 @@ def _fault_of_column(mapped: ColumnProperty[Any]) -> str | None:
 
 
 def _stored_type(mapped: ColumnProperty[Any]) -> sa.types.TypeEngine[Any]:
+    return base_type(mapped.columns[0].type)
+
+
+def base_type(kind: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
     """Return the type of a column's values: of a domain of PostgreSQL, the type below it."""
-    kind: Any = mapped.columns[0].type
-    inner: sa.types.TypeEngine[Any] = kind.data_type if kind.__visit_name__ == "DOMAIN" else kind
+    domain: Any = kind
+    inner: sa.types.TypeEngine[Any] = domain.data_type if kind.__visit_name__ == "DOMAIN" else kind
     return inner
 
 

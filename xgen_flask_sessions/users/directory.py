@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import event
-from sqlalchemy.orm import Session, lazyload
+from sqlalchemy.orm import Mapper, Session, lazyload
 from sqlalchemy.orm.attributes import instance_state
 
 from ..connections.opening import has_one_connection
@@ -26,7 +26,7 @@ from .attributes import Flag, describe_value, is_column
 from .fields import UserAttributes, UserFields, find_blocking_columns
 from .former import attributes_of_login_id, former_value
 from .inheritance import lockable_tables, require_one_identity
-from .keys import AccountKeys, Key
+from .keys import AccountKeys, Key, to_value
 from .marks import mark_of
 from .table import HostTable, find_host_table
 from .targets import Targets
@@ -67,7 +67,7 @@ class UserDirectory:
         self._model = model
         self._fields = user_fields
         mapper = sa.inspect(model, raiseerr=False)
-        if mapper is None:
+        if not isinstance(model, type) or not isinstance(mapper, Mapper):
             raise ConfigurationError("user_model must be a mapped SQLAlchemy class.")
         require_one_identity(model)
         self._attributes = UserAttributes(model, user_fields)
@@ -279,17 +279,23 @@ class UserDirectory:
         """
         if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in username):
             return []  # no database stores such text, and some fail at it
-        names: list[Any] = spellings(username)
-        column = getattr(self._model, self._fields.username)
-        if isinstance(getattr(column, "type", None), sa.Integer):
-            names = [int(name) for name in names if name.isascii() and name.isdigit()]
-        found = list(self._equal(column, names))
+        found = list(self._equal(getattr(self._model, self._fields.username), username))
         exact = [user for user in found if self._attributes.username.read(user) == username]
         return exact or found
 
-    def _equal(self, column: Any, names: list[Any]) -> Iterable[Any]:
-        equal = [column == name for name in names]  # an association proxy has no IN
-        return self._select(sa.or_(*equal)) if equal else ()
+    def _equal(self, column: Any, name: str) -> Iterable[Any]:
+        values: Iterable[Any] = spellings(name)
+        kind = getattr(column, "type", None)
+        if isinstance(kind, sa.Integer | sa.Uuid):
+            text = name.lstrip("0") if isinstance(kind, sa.Integer) else name.lower()
+            values = {to_value(text or name, kind, self._db.engine.dialect)} - {None}
+        equal = [column == value for value in values]  # an association proxy has no IN
+        try:
+            return self._select(sa.or_(*equal)) if equal else ()
+        except sa.exc.StatementError as error:
+            if isinstance(error, sa.exc.DBAPIError):
+                raise
+            return ()  # the column's own type refuses such a name
 
     def identify(self, user_id: str) -> Identity:
         """Lock the user's row, check that the user is active, and return the identity.
@@ -432,9 +438,11 @@ class UserDirectory:
         :raises ValueError: It is invalid in tokens and tables.
         :raises TypeError: It is no user object.
         """
-        if not hasattr(user, self.id_method):
+        if isinstance(user, type) or not hasattr(user, self.id_method):
             raise TypeError(f"A user object or an id is needed, not {describe_value(user)}.")
         login_id = getattr(user, self.id_method)()
+        if login_id is None:
+            raise ValueError("The user has no id, as an anonymous user has none.")
         return check_user_id(str(login_id) if type(login_id) is int else login_id)
 
 

@@ -19,6 +19,7 @@ from sqlalchemy.orm.attributes import instance_state
 
 from ..store import dialects
 from ..tokens.claims import check_user_id, is_user_id
+from .attributes import base_type
 
 Key = tuple[Any, ...]
 """The values of a primary key's columns."""
@@ -40,11 +41,13 @@ class AccountKeys:
         self.attributes: Final[list[QueryableAttribute[Any]]] = [
             getattr(model, name) for name in self.names
         ]
+        self._are_padded = [isinstance(base_type(each.type), sa.CHAR) for each in self.attributes]
+        self._is_usual = not self.is_composite and not any(self._are_padded)
 
     def find_text_of(self, user: Any) -> str | None:
         """Return the account of a user object with a usual key, fast; ``None`` for any other."""
         identity = instance_state(user).identity
-        if identity is None or self.is_composite:
+        if identity is None or not self._is_usual:
             return None
         return str(identity[0]) if type(identity[0]) in (int, str) else None
 
@@ -61,8 +64,11 @@ class AccountKeys:
         return check_user_id(self.to_text(identity))
 
     def to_text(self, key: Sequence[Any]) -> str:
-        """Return a key as text."""
-        texts = [_to_text(part) for part in key]
+        """Return a key as text; PostgreSQL pads the values of ``CHAR`` with spaces."""
+        texts = [
+            _to_text(part).rstrip(" ") if is_padded else _to_text(part)
+            for part, is_padded in zip(key, self._are_padded, strict=True)
+        ]
         return ",".join(map(_escape, texts)) if self.is_composite else texts[0]
 
     def from_text(self, user_id: str, dialect: sa.Dialect) -> Key | None:
@@ -73,7 +79,7 @@ class AccountKeys:
         if len(texts) != len(self.attributes):
             return None
         parts = [
-            _to_part(text, attribute.type, dialect)
+            to_value(text, attribute.type, dialect)
             for text, attribute in zip(texts, self.attributes, strict=True)
         ]
         # Another spelling of a key is not that account.
@@ -110,9 +116,9 @@ def _to_text(part: Any) -> str:
     return str(part)
 
 
-def _to_part(text: str, column_type: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Any | None:
-    """Return *text* as the type of a key's column, or ``None`` if it cannot be one."""
-    kind = column_type.dialect_impl(dialect)
+def to_value(text: str, column_type: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Any | None:
+    """Return the value of a column whose text is *text*, or ``None`` if the type has none."""
+    kind = base_type(column_type).dialect_impl(dialect)
     for parse in _parsers(kind):
         try:
             part = parse(text)
@@ -128,9 +134,13 @@ def _to_part(text: str, column_type: sa.types.TypeEngine[Any], dialect: sa.Diale
 def _parsers(kind: Any) -> tuple[Callable[[str], Any], ...]:
     """Return the functions that may parse a column's values, the likeliest first."""
     if isinstance(kind, sa.types.TypeDecorator):
-        inner = kind.impl_instance.python_type
-        return (int,) if inner is int else (str, uuid.UUID)
+        is_number = kind.impl_instance.python_type is int
+        return (int, str, uuid.UUID) if is_number else (str, uuid.UUID)
+    if isinstance(kind, sa.Uuid) and not kind.as_uuid:
+        return (lambda text: str(uuid.UUID(text)),)
     python_type: Any = kind.python_type
+    if python_type is bool:
+        return ({"True": True, "False": False}.__getitem__,)
     if python_type is bytes:
         return (bytes.fromhex,)
     if issubclass(python_type, enum.Enum):

@@ -11,7 +11,7 @@ from sqlalchemy.orm import QueryableAttribute
 
 from ..store import dialects
 from ..text import spellings
-from .attributes import sql_expression
+from .attributes import base_type, sql_expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,10 @@ class HostTable:
 
         SQLite ignores case for ASCII letters only.
         """
-        names = [
-            self._database.searched_text(self.columns[name])
-            for name in ("username", "name")
-            if name in self.columns
+        texts = [
+            _as_text(self.columns[name]) for name in ("username", "name") if name in self.columns
         ]
+        names = map(self._database.searched_text, texts)
         return sa.or_(
             *(name.icontains(form, autoescape=True) for name in names for form in spellings(text))
         )
@@ -94,6 +93,7 @@ class HostTable:
         return kind.native_uuid and self.dialect.supports_native_uuid
 
 
+_SAMPLES = ["ann", "ann@xgen.test"]
 _UUID_PARTS = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
 
 
@@ -112,16 +112,52 @@ def find_host_table(
     :param superuser: The condition for SuperUsers.
     """
     # For other types, Python computes the text of get_id(), or the database pads it.
-    unlike = isinstance(key.type, sa.Enum | sa.CHAR | sa.TypeDecorator)
-    if unlike or not isinstance(key.type, sa.Integer | sa.String | sa.Uuid):
+    kind = base_type(key.type)
+    unlike = isinstance(kind, sa.Enum | sa.CHAR | sa.TypeDecorator)
+    if unlike or not isinstance(kind, sa.Integer | sa.String | sa.Uuid):
         return None
     columns: dict[str, Any] = {}
     for what, name in names.items():
         expression = sql_expression(model, name)
-        if expression is not None and _is_text(expression.type):
-            columns[what] = expression
-    return HostTable(model, key, dialect, columns, superuser) if "username" in columns else None
+        kind_of_text = None if expression is None else _searchable_type(expression.type, dialect)
+        if isinstance(kind_of_text, sa.String) or (kind_of_text and what == "username"):
+            columns[what] = _with_type(expression, kind_of_text)
+    if "username" not in columns:
+        return None
+    return HostTable(model, _with_type(key, kind), dialect, columns, superuser)
 
 
-def _is_text(kind: sa.types.TypeEngine[Any]) -> bool:
+def _with_type(expression: Any, kind: sa.types.TypeEngine[Any]) -> Any:
+    """Return an expression with the type of its values in the database."""
+    return expression if expression.type is kind else sa.type_coerce(expression, kind)
+
+
+def _searchable_type(
+    kind: sa.types.TypeEngine[Any], dialect: sa.Dialect
+) -> sa.types.TypeEngine[Any] | None:
+    """Return a column's type in the database if it holds text or numbers, or ``None``.
+
+    A type of the host's own counts if it stores a text as it is, or in another case: many do so
+    for addresses of email. Others may encrypt it.
+    """
+    kind = base_type(kind)
+    if isinstance(kind, sa.TypeDecorator):
+        stored = kind.load_dialect_impl(dialect)
+        return stored if _is_text(stored) and _keeps_text(kind, dialect) else None
+    return kind if _is_text(kind) or isinstance(kind, sa.Integer) else None
+
+
+def _is_text(kind: Any) -> bool:
     return isinstance(kind, sa.String) and not isinstance(kind, sa.Enum)
+
+
+def _keeps_text(kind: sa.TypeDecorator[Any], dialect: sa.Dialect) -> bool:
+    try:
+        store = kind.bind_processor(dialect)
+        return store is None or [str(store(each)).lower() for each in _SAMPLES] == _SAMPLES
+    except Exception:  # the host's code
+        return False
+
+
+def _as_text(expression: Any) -> Any:
+    return expression if isinstance(expression.type, sa.String) else sa.cast(expression, sa.String)

@@ -362,9 +362,10 @@ def with_password_page(app: Flask) -> dict[str, Any]:
     @app.post("/own-sign-in")
     def own_sign_in() -> Response:
         sessions = XgenSessions()
-        sessions.check_sign_in_rate(request.form["username"])
-        if request.form["password"] != "right":
-            sessions.count_failed_sign_in(request.form["username"])
+        typed = request.get_json() if request.is_json else request.form
+        sessions.check_sign_in_rate(typed["username"])
+        if typed["password"] != "right":
+            sessions.count_failed_sign_in(typed["username"])
             return Response("wrong", 401)
         return Response("right")
 
@@ -381,6 +382,18 @@ def test_a_host_can_limit_its_own_sign_in_page(make_host: MakeHost, sqlite_url: 
     refused = post("right")
     assert (refused.status_code, refused.get_json()["code"]) == (429, "rate_limited")
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
+
+
+@pytest.mark.parametrize("username", [None, 7, 1.5, True, ["a"], {"a": 1}])
+def test_a_username_in_json_may_be_anything(
+    make_host: MakeHost, sqlite_url: str, username: object
+) -> None:
+    host = make_host(sqlite_url, extras=with_password_page, XGEN_SESSIONS_SIGN_IN_LIMIT="2/minute")
+    body = {"username": username, "password": "no"}
+
+    answers = [host.client().post("/own-sign-in", json=body).status_code for _ in range(3)]
+
+    assert answers == [401, 401, 429]
 
 
 # --- Storages --------------------------------------------------------------------------------

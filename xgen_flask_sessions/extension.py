@@ -118,6 +118,8 @@ class XgenSessions:
         if login_manager is not None:
             require_login_attributes(user_model, id_method)
         if admin is not None:
+            if not isinstance(admin, Admin):
+                raise ConfigurationError("admin= must be the application's Flask-Admin object.")
             _check_screen(users, user_model, login_manager, can_view)
         use_primary(db)
         denylist = StrictDenylist(

@@ -37,8 +37,10 @@ from .tokens.claims import (
     IssuedToken,
     VerifiedToken,
     check_extra_claims,
+    check_user_id,
     is_session_id,
 )
+from .users.attributes import describe_value
 
 
 def issue(
@@ -58,11 +60,14 @@ def issue(
     :param commit: Commit the host's session; otherwise join its transaction.
     :raises UserInactive: The user is inactive or does not exist.
     :raises LedgerUnavailable: The database cannot be written; the change was not made.
+    :raises TypeError: *user* is neither, or *claims* is no mapping.
     :raises ValueError: *claims* or *lifetime* are out of bounds, the id is invalid, or the token is
         too long for the cookie: browsers drop one of over 4096 bytes.
     """
     state = get_state()
     user_id = state.users.id_of(user)
+    if not isinstance(claims, Mapping | None):
+        raise TypeError(f"claims= takes a mapping, not {describe_value(claims)}.")
     extra = dict(claims or {})
     check_extra_claims(extra)
     if extra:
@@ -96,11 +101,14 @@ def renew(verified: VerifiedToken, *, commit: bool = True) -> IssuedToken:
 
     :param verified: The result of :func:`verify` for the old token.
     :param commit: Commit the host's session; otherwise join its transaction.
+    :raises TypeError: *verified* is something else, such as the token's text.
     :raises SessionRevoked: The session has ended since.
     :raises UserInactive: The user is inactive or does not exist.
     :raises LedgerUnavailable: The database cannot be written; the change was not made.
     """
     state = get_state()
+    if not isinstance(verified, VerifiedToken):
+        raise TypeError(f"renew() takes the result of verify(), not {describe_value(verified)}.")
     with state.transactions.write(commit=commit) as session:
         recorded = sign_ins.renew(
             session,
@@ -205,6 +213,8 @@ def end_session(
     """
     state = get_state()
     why = cause(state, actor, reason)
+    if not isinstance(session_id, str):
+        raise TypeError(f"A session's id is needed, not {describe_value(session_id)}.")
     if not is_session_id(session_id):
         return None
     with state.transactions.write(commit=commit) as session:
@@ -253,6 +263,11 @@ def record_past_sign_ins(past: Iterable[PastSignIn], *, commit: bool = True) -> 
     :param commit: Commit the host's session; otherwise join its transaction.
     :raises LedgerUnavailable: The database cannot be written; the change was not made.
     """
+    past = list(past)
+    for each in past:
+        if not isinstance(each, PastSignIn):
+            raise TypeError(f"Each past sign-in is a PastSignIn, not {describe_value(each)}.")
+        check_user_id(each.user_id)
     with get_state().transactions.write(commit=commit, bounded=False) as session:
         sign_ins.record_past(session, past)
 
@@ -400,9 +415,12 @@ def cause(state: State, actor: Any, reason: str | None) -> Cause:
     """Return the cause of a revocation: the actor, the address and the reason.
 
     :param actor: A user object, or the name of another actor.
-    :raises ValueError: The reason is over 500 characters.
+    :raises TypeError: The reason is no string.
+    :raises ValueError: It is over 500 characters.
     """
     name = None if actor is None else state.users.id_of(actor)
+    if not isinstance(reason, str | None):
+        raise TypeError(f"A reason is a string, not {describe_value(reason)}.")
     if reason is not None and len(reason) > MAX_REASON:
         raise ValueError(f"A reason has at most {MAX_REASON} characters.")
     return Cause(actor=name, actor_ip=origin()[0], reason=clean_text(reason, MAX_REASON))

@@ -93,6 +93,8 @@ def _require_attributes(model: type[Any], user_fields: UserFields) -> None:
 
     :raises ConfigurationError: The model lacks one, or has no username.
     """
+    if not isinstance(user_fields, UserFields):
+        raise ConfigurationError("user_fields= takes a UserFields object.")
     for field in fields(UserFields):
         name = getattr(user_fields, field.name)
         if name is not None and not isinstance(name, str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -24,8 +24,9 @@ class Triggers:
 
     def __init__(self, model: type[Any], attributes: Collection[str], active: str | None) -> None:
         mapper: Mapper[Any] = sa.inspect(model)
-        if isinstance(attributes, str):
+        if isinstance(attributes, str) or not isinstance(attributes, Iterable):
             raise ConfigurationError("revoke_on= takes a list of names of attributes.")
+        attributes = list(attributes)  # a generator can be read only once
         for name in attributes:
             if not isinstance(name, str) or not is_column(model, name):
                 raise ConfigurationError(

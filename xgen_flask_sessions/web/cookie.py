@@ -11,6 +11,7 @@ from .. import clock
 from ..settings import Settings
 from ..state import get_app, get_state
 from ..tokens.claims import MAX_COOKIE_BYTES, IssuedToken
+from ..users.attributes import describe_value
 
 
 def set_cookie(response: Response, issued: IssuedToken) -> None:
@@ -18,8 +19,11 @@ def set_cookie(response: Response, issued: IssuedToken) -> None:
 
     :param response: The response to set it on.
     :param issued: The result of ``issue`` or ``renew``.
+    :raises TypeError: *issued* is something else, such as the token's text.
     :raises ValueError: The cookie is over 4096 bytes long, which browsers drop.
     """
+    if not isinstance(issued, IssuedToken):
+        raise TypeError(f"The result of issue() is needed, not {describe_value(issued)}.")
     settings = get_state().settings
     put_token(response, settings.cookie_name, issued, _attributes(settings))
 

@@ -31,7 +31,7 @@ def is_same_site() -> bool:
     return is_request_same_site(request, get_state().settings.trusted_origins)
 
 
-def check_sign_in_rate(username: str) -> None:
+def check_sign_in_rate(username: object) -> None:
     """Check the limits of failed sign-ins. Call it before checking a password.
 
     They count the failures that :func:`count_failed_sign_in` recorded: for the same username from
@@ -39,27 +39,33 @@ def check_sign_in_rate(username: str) -> None:
     count, so that they cannot lock a user out. A page of another site cannot spend the limit of its
     visitors: its requests are refused.
 
-    :param username: The username, as typed.
+    :param username: The username, as typed. In a JSON body, it may be a number or anything else.
     :raises CrossSiteRequest: The request comes from another site; see :func:`is_same_site`.
     :raises RateLimited: Too many sign-ins failed; ``retry_after_s`` is the wait in seconds.
     """
     if not is_same_site():
         raise CrossSiteRequest
+    typed = _as_text(username)
     try:
-        get_state().rate_limits.sign_in.check(client_address(request.remote_addr), username)
+        get_state().rate_limits.sign_in.check(client_address(request.remote_addr), typed)
     except RateLimited as error:
-        audit.log_limited_sign_in(username, error)
+        audit.log_limited_sign_in(typed, error)
         raise
 
 
-def count_failed_sign_in(username: str) -> None:
+def count_failed_sign_in(username: object) -> None:
     """Count a wrong password for *username*, from the current request's address, and log it.
 
     A request from another site does not count: it cannot have passed :func:`check_sign_in_rate`.
     """
-    audit.log_failed_sign_in(username)
+    typed = _as_text(username)
+    audit.log_failed_sign_in(typed)
     if is_same_site():
-        get_state().rate_limits.sign_in.failed(client_address(request.remote_addr), username)
+        get_state().rate_limits.sign_in.failed(client_address(request.remote_addr), typed)
+
+
+def _as_text(username: object) -> str:
+    return "" if username is None else str(username)
 
 
 def require_database() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from flask import Flask
-from flask_login import LoginManager, UserMixin
+from flask_login import LoginManager, UserMixin, login_required, login_user
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -202,14 +202,16 @@ ID = uuid.UUID("6f1c2a1e-58a1-4a8f-9f0e-3d5d3c1f2b7a")
 
 
 def host_of(
-    user_model: type[DeclarativeBase], database_url: str
+    user_model: type[DeclarativeBase], database_url: str, fields: UserFields | None = None
 ) -> tuple[Flask, SQLAlchemy, XgenSessions]:
     """Build an application with the given user model."""
     app = Flask("host")
     app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url, **PATIENT)
     db = SQLAlchemy(app, metadata=user_model.metadata)
     sessions = XgenSessions()
-    sessions.init_app(app, db=db, user_model=user_model, login_manager=LoginManager(app))
+    sessions.init_app(
+        app, db=db, user_model=user_model, login_manager=LoginManager(app), user_fields=fields
+    )
     return app, db, sessions
 
 
@@ -292,6 +294,51 @@ def test_commands_find_names_of_any_type_and_else_take_an_id(
         for other in ("nobody there", "9" * 200, str(uuid.uuid4())):
             result = runner.invoke(args=["xgen-sessions", "show", other])
             assert "There is no user" in result.output
+        db.session.remove()
+        db.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [(sa.Uuid(), ID), (sa.Uuid(as_uuid=False), str(ID)), (sa.Integer(), 47)],
+    ids=["UUID", "text of a UUID", "number"],
+)
+def test_the_attribute_for_get_id_may_have_another_type_than_text(
+    database_url: str, kind: Any, value: Any
+) -> None:
+    class OwnBase(DeclarativeBase):
+        pass
+
+    class Own(UserMixin, OwnBase):  # type: ignore[misc]
+        __tablename__ = "own"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        alternative = mapped_column(kind, unique=True)
+        username: Mapped[str] = mapped_column(sa.String(40))
+        is_active: Mapped[bool] = mapped_column(default=True)
+
+        def get_id(self) -> str:
+            return str(self.alternative)
+
+    class Stranger:
+        def get_id(self) -> str:
+            return "x"
+
+    app, db, sessions = host_of(Own, database_url, UserFields(id="alternative"))
+    app.add_url_rule("/sign-in", view_func=lambda: str(login_user(db.session.get(Own, 1))))
+    app.add_url_rule("/own", "own", login_required(lambda: "own"))
+    client = app.test_client()
+    with app.app_context():
+        db.create_all()
+        db.session.add(Own(alternative=value, username="alice"))
+        db.session.commit()
+
+    assert client.get("/sign-in").text == "True"
+    assert client.get("/own").status_code == 200
+    with client.session_transaction() as stored:
+        stored["_user_id"] = "x"
+    assert client.get("/own").status_code == 401
+    with app.app_context():
+        assert sessions.active_sessions(Stranger()) == []
         db.session.remove()
         db.engine.dispose()
 

@@ -129,9 +129,9 @@ class UserDirectory:
         if not self.has_login_ids:
             return self.get(login_id)
         attribute = getattr(self._model, cast("str", self._fields.id))
-        found = [
-            user for user in self._select(attribute == login_id) if self._login_id(user) == login_id
-        ]
+        value = self._to_comparable(attribute, login_id)
+        selected = () if value is None else self._select(attribute == value)
+        found = [user for user in selected if self._login_id(user) == login_id]
         return found[0] if len(found) == 1 else None
 
     def identity_of(self, user: Any) -> Identity:
@@ -284,11 +284,7 @@ class UserDirectory:
         return exact or found
 
     def _equal(self, column: Any, name: str) -> Iterable[Any]:
-        values: Iterable[Any] = spellings(name)
-        kind = getattr(column, "type", None)
-        if isinstance(kind, sa.Integer | sa.Uuid):
-            text = name.lstrip("0") if isinstance(kind, sa.Integer) else name.lower()
-            values = {to_value(text or name, kind, self._db.engine.dialect)} - {None}
+        values = {self._to_comparable(column, each) for each in spellings(name)} - {None}
         equal = [column == value for value in values]  # an association proxy has no IN
         try:
             return self._select(sa.or_(*equal)) if equal else ()
@@ -296,6 +292,23 @@ class UserDirectory:
             if isinstance(error, sa.exc.DBAPIError):
                 raise
             return ()  # the column's own type refuses such a name
+
+    def _to_comparable(self, column: Any, text: str) -> Any | None:
+        """Return the value to compare a column with: of numbers and UUIDs, not their text.
+
+        :returns: ``None`` if the column has no such value.
+        """
+        kind = getattr(column, "type", None)
+        if isinstance(kind, sa.Uuid):
+            try:
+                text = str(uuid.UUID(text))
+            except ValueError:
+                return None
+        elif isinstance(kind, sa.Integer):
+            text = text.lstrip("0") or text
+        else:
+            return text
+        return to_value(text, kind, self._db.engine.dialect)
 
     def identify(self, user_id: str) -> Identity:
         """Lock the user's row, check that the user is active, and return the identity.

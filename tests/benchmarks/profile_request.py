@@ -91,9 +91,9 @@ def _views(parts: _Parts) -> dict[str, Callable[[], str]]:
     sql, parameters = compile_lookup(statement, parts.engine)
     ask = fast_lookup(connection, parts.engine.dialect)
     if isinstance(ask, CachingSQLite):  # read the row once, so that the cache has it
-        keeping, ask = ask, ask.cached
+        cache, ask = ask, ask.cached
         ask(sql, parameters(jti))
-        keeping(sql, parameters(jti))
+        cache.keep(sql, parameters(jti), cache(sql, parameters(jti)))
     made = statement.compile(dialect=parts.engine.dialect)
     usual = (jti,) if made.positional else {"about": jti}
 

@@ -22,6 +22,8 @@ import sqlalchemy as sa
 Row = Sequence[Any] | None
 Lookup = Callable[[str, Any], Row]
 """Runs a statement with its parameters, as compiled for the driver, and returns the first row."""
+Read = Callable[[Sequence[Any]], Any]
+"""Makes a value that does not change of a row."""
 MakeParameters = Callable[[Any], Any]
 """Returns the driver's parameters for the one value of a statement."""
 
@@ -29,7 +31,7 @@ _PLACEHOLDER: Final = re.compile(r"%\(\w+\)s")
 _INTEGERS: Final = frozenset({20, 21, 23})
 """PostgreSQL's type OIDs of int8, int2 and int4."""
 _MAX_ROWS: Final = 1024
-"""Rows that one SQLite connection caches, 1 MB at most."""
+"""Rows of which one SQLite connection caches the values, 1 MB at most."""
 
 
 def schema_options(engine: sa.Engine) -> dict[str, Any]:
@@ -183,7 +185,7 @@ class _Cursor:
 
 
 class CachingSQLite:
-    """Caches rows of an SQLite file until another connection commits to it.
+    """Caches what was read in an SQLite file until another connection commits to it.
 
     ``PRAGMA data_version`` changes with each commit of another connection, in any process. Reading
     it takes the same locks as a query but reads no page. This connection itself never writes.
@@ -193,30 +195,33 @@ class CachingSQLite:
         self._connection = connection
         self._execute = connection.cursor().execute
         self._version: int | None = None
-        self._rows: dict[tuple[str, Any], Row] = {}
+        self._values: dict[tuple[str, Any], Any] = {}
         databases = self._execute("PRAGMA database_list").fetchall()
         attached = {name for _, name, _ in databases} - {"main", "temp"}
         self._max_rows = 0 if attached else _MAX_ROWS  # the version covers only "main"
 
-    def cached(self, sql: str, parameters: Any) -> Row:
-        """Return the cached row, or ``None`` if there is none or it may be outdated.
+    def cached(self, sql: str, parameters: Any) -> Any | None:
+        """Return the cached value, or ``None`` if there is none or it may be outdated.
 
         Waits no longer than SQLite's own ``busy_timeout``.
         """
         (version,) = self._execute("PRAGMA data_version").fetchone()
         if version != self._version:
-            self._rows.clear()
+            self._values.clear()
             self._version = version
-        return self._rows.get((sql, parameters))
+        return self._values.get((sql, parameters))
+
+    def keep(self, sql: str, parameters: Any, value: object) -> None:
+        """Cache the value of a row that was read since :meth:`cached` was called."""
+        # A commit since then has changed the version, which the next call notices.
+        if self._max_rows:
+            if len(self._values) >= self._max_rows:
+                self._values.clear()
+            self._values[sql, parameters] = value
 
     def __call__(self, sql: str, parameters: Any) -> Row:
-        # A commit since cached() was called changes the version, which the next call notices.
         row: Row = self._execute(sql, parameters).fetchone()
         require_autocommit(self._connection)
-        if row is not None and self._max_rows:
-            if len(self._rows) >= self._max_rows:
-                self._rows.clear()
-            self._rows[sql, parameters] = row
         return row
 
 

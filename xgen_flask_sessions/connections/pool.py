@@ -25,7 +25,7 @@ from ..errors import UnsupportedDatabase
 from ..runtime import notice_fork, reset_after_fork, start
 from .borrowed import BorrowedReader, give_back
 from .deadlines import can_break, watchdog
-from .drivers import CachingSQLite, configure, fast_lookup, reads_json, require_autocommit
+from .drivers import CachingSQLite, Read, configure, fast_lookup, reads_json, require_autocommit
 from .engine_guard import keep_for_parent, leave_to_parent
 from .opening import ConnectionSource, Opened, closing_on_error
 from .sqlite_files import OpenFile, UnusableFile, WriteAheadLog
@@ -81,25 +81,32 @@ class Connection:
         self.in_use = threading.RLock()
         self._borrowed = BorrowedReader(dbapi_connection, in_json=reads_json(dialect))
         self._lookup = fast_lookup(dbapi_connection, dialect) if is_own else self._borrowed
-        self._cached = self._lookup.cached if isinstance(self._lookup, CachingSQLite) else None
+        self._cache = self._lookup if isinstance(self._lookup, CachingSQLite) else None
         self.used_at = time.monotonic()
 
-    def fetch_one(self, sql: str, parameters: Any, due: float) -> Sequence[Any] | None:
-        """Return the first row, or ``None``; raise the driver's error once *due* has passed."""
+    def fetch_one(self, sql: str, parameters: Any, due: float, read: Read = tuple) -> Any | None:
+        """Return the first row's value, or ``None``; raise the driver's error after *due*."""
         if self.file is not None:
             self.file.require_current()
             if due >= self._log_due and self.log is not None:
                 self.log.require_current()
                 self._log_due = due + _LOG_S
-        if self._cached is not None:
-            row = self._cached(sql, parameters)
-            if row is not None:
-                return row
+        cache = self._cache
+        if cache is not None:
+            value = cache.cached(sql, parameters)
+            if value is not None:
+                return value
         call = watchdog.begin(self, due)
         try:
-            return self._lookup(sql, parameters)
+            row = self._lookup(sql, parameters)
         finally:
             watchdog.end(call)
+        if row is None:
+            return None
+        value = read(row)
+        if cache is not None:
+            cache.keep(sql, parameters, value)
+        return value
 
     def fetch_all(self, sql: str, parameters: Any, due: float) -> Sequence[Sequence[Any]]:
         """Return all rows; raise the driver's error once *due* has passed."""
@@ -229,13 +236,14 @@ class DeadlinePool:
         event.listen(engine, "engine_disposed", self._dispose)
         reset_after_fork(self._reset_after_fork)
 
-    def fetch_one(self, sql: str, parameters: Any = ()) -> Sequence[Any] | None:
-        """Run a statement and return its first row, or ``None``.
+    def fetch_one(self, sql: str, parameters: Any = (), read: Read = tuple) -> Any | None:
+        """Run a statement and return the value of its first row, or ``None``.
 
         A connection that broke while it was idle, as after a restart of the server, is replaced;
         the host's idle connections are closed, too.
 
         :param sql: The statement, in the driver's parameter style.
+        :param read: Makes the value, which may be cached; one for each statement.
         :raises Exception: One of :attr:`errors`: the database does not answer in time.
         """
         notice_fork()
@@ -244,7 +252,7 @@ class DeadlinePool:
         while True:
             connection, idle = self._take(due)
             try:
-                row = connection.fetch_one(sql, parameters, due)
+                value = connection.fetch_one(sql, parameters, due, read)
             except BaseException as error:
                 lost = connection.is_lost(error, self._engine.dialect)
                 self._discard(connection)
@@ -258,7 +266,7 @@ class DeadlinePool:
             else:
                 connection.used_at = now
                 self._give_back(connection)
-                return row
+                return value
 
     def open(self) -> Connection:
         """Open a connection that the caller keeps and closes.

@@ -6,7 +6,7 @@ Knows the tables and asks them in one round trip; knows neither tokens nor Flask
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import aliased
 
 from ..clock import MAX_RELEVANCE_US
-from ..connections.drivers import compile_lookup
+from ..connections.drivers import Read, compile_lookup
 from ..connections.opening import has_one_connection
 from ..connections.pool import DeadlinePool
 from ..errors import DenylistUnavailable
@@ -41,10 +41,17 @@ class TokenStatus(NamedTuple):
     expires_us: int
     ended_us: int | None
     end_reason: str | None
-    invalid_before_us: int
-    """The later of the user's and everyone's invalidation timestamp."""
+    user_invalid_before_us: int
+    """The user's invalidation timestamp."""
+    everyone_invalid_before_us: int | None
+    """Everyone's invalidation timestamp; ``None`` without one."""
     account_mark: str | None = None
     """Distinguishes the account from a later one with the same id; ``None`` if unknown."""
+
+    @property
+    def invalid_before_us(self) -> int:
+        """The later of the two invalidation timestamps."""
+        return max(self.user_invalid_before_us, self.everyone_invalid_before_us or 0)
 
     def is_revoked(self, now_us: int) -> bool:
         """Return whether the token must be refused.
@@ -55,7 +62,9 @@ class TokenStatus(NamedTuple):
 
         :param now_us: This machine's time in microseconds.
         """
-        if self.issued_us <= self.invalid_before_us:
+        if self.issued_us <= self.user_invalid_before_us:
+            return True
+        if self.issued_us <= (self.everyone_invalid_before_us or 0):
             return True
         if self.ended_us is None:
             return False
@@ -105,6 +114,9 @@ STATEMENTS: Final[dict[str, Any]] = {
 }
 """The queries, each about one token or user."""
 
+_READ: Final[dict[str, Read]] = {"status": TokenStatus._make, "invalid before": tuple}
+"""What makes the answer of each query's row."""
+
 
 class StrictDenylist:
     """Asks the database, on its own connections and within the deadline.
@@ -138,11 +150,8 @@ class StrictDenylist:
 
         :raises DenylistUnavailable: The database does not answer in time.
         """
-        row = self._ask("status", jti)
-        if row is None:
-            return None
-        *own, user_us, everyone_us, mark = row
-        return TokenStatus._make((*own, max(user_us, everyone_us or 0), mark))
+        status: TokenStatus | None = self._ask("status", jti)
+        return status
 
     def invalid_before_us(self, user_id: str) -> tuple[int, int]:
         """Return a user's and everyone's invalidation timestamp; 0 without one.
@@ -171,7 +180,7 @@ class StrictDenylist:
             with suppress(DenylistUnavailable):
                 self.require_reachable()
 
-    def _ask(self, query: str, about: str) -> Sequence[Any] | None:
+    def _ask(self, query: str, about: str) -> Any | None:
         source = self._source
         if source is None or source.engine is not self._get_engine():
             source = self.source()
@@ -179,7 +188,7 @@ class StrictDenylist:
             return self._ask_host(query, about)
         sql, parameters = source.queries[query]
         try:
-            return source.pool.fetch_one(sql, parameters(about))
+            return source.pool.fetch_one(sql, parameters(about), _READ[query])
         except source.pool.errors as error:
             raise DenylistUnavailable from error
 
@@ -201,13 +210,14 @@ class StrictDenylist:
                 self._source = _Database(engine, pool, queries)
             return self._source
 
-    def _ask_host(self, query: str, about: str) -> Sequence[Any] | None:
+    def _ask_host(self, query: str, about: str) -> Any | None:
         try:
             # To return the only connection would roll back the host's uncommitted changes.
             connection = self._get_host_connection()
-            return connection.execute(STATEMENTS[query], {"about": about}).one_or_none()
+            row = connection.execute(STATEMENTS[query], {"about": about}).one_or_none()
         except SQLAlchemyError as error:
             raise DenylistUnavailable from error
+        return None if row is None else _READ[query](row)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
 
 from flask import Flask, current_app, has_app_context
 from flask_login import LoginManager
@@ -68,9 +67,9 @@ def get_state() -> State:
 
     :raises ConfigurationError: ``init_app`` was not called.
     """
-    state = get_app().extensions.get("xgen_sessions")
+    state: State | None = get_app().extensions.get("xgen_sessions")
     if state is None:
         raise ConfigurationError(
             "XgenSessions is not registered on this Flask app; call sessions.init_app(app, …)."
         )
-    return cast("State", state)
+    return state

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from flask import Flask, Response, got_request_exception
 
 from ..runtime import notice_fork, reset_after_fork
-from ..state import get_state
+from ..state import State, get_state
 from . import login_browser, login_recorder, refusals, request_scope
 from .host_header import require_usable_host
 from .host_routes import require_free_paths, warn_of_paths
@@ -39,7 +39,8 @@ class HostExtensions:
         self._not_exempt = list(guarded)
         self._login = login
         self._with_flask_admin = with_flask_admin
-        self._is_complete = False
+        self._state: State | None = None
+        """The plugin's objects, once all is adapted."""
         self._reset_lock()
         reset_after_fork(self._reset_lock)
 
@@ -64,9 +65,9 @@ class HostExtensions:
 
     def _before_request(self) -> None:
         current = request_scope.get_request()
-        request_scope.begin(current)
+        request_scope.begin(current, self._state or get_state())
         require_usable_host(current)
-        if not self._is_complete:
+        if self._state is None:
             self._complete()
         if self._login is not None and "HTTP_COOKIE" in current.environ:
             login_browser.drop_unreadable_remember_cookie()
@@ -83,7 +84,7 @@ class HostExtensions:
             state.denylist.warm_up()
             if self._with_flask_admin:
                 _set_up_flask_babel(self._app)
-            self._is_complete = True
+            self._state = state
 
     def _adapt(self, *, complete: bool = False) -> None:
         refusals.convert_errors(self._app)

@@ -35,17 +35,18 @@ def require_usable_host(current: Request) -> None:
     error = current.routing_exception
     if error is not None and isinstance(error, BadHost | SecurityError):
         raise error
-    host = current.environ.get("HTTP_HOST", "")
-    if not _is_well_formed(host):
+    if not _is_well_formed(current.environ.get("HTTP_HOST", "")):
         raise BadHost
+
+
+@lru_cache(maxsize=64)
+def _is_well_formed(host: str) -> bool:
+    if _HOST.fullmatch(host) is None:
+        return False
     name = host.lower()
     if "xn--" in name:
         try:  # Werkzeug does so for URLs, and survives a malformed name on Python 3.13 only
             name.partition(":")[0].encode().decode("idna")
         except UnicodeError:
-            raise BadHost from None
-
-
-@lru_cache(maxsize=64)
-def _is_well_formed(host: str) -> bool:
-    return _HOST.fullmatch(host) is not None
+            return False
+    return True

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 from flask import Flask, Request, g, has_request_context, request
 
 from ..errors import XgenSessionsError
-from ..state import State
+from ..state import State, get_state
 from ..store.sign_ins import UNKNOWN, Identity
 from ..tokens.claims import VerifiedToken
 
@@ -38,7 +38,8 @@ TokenLocation = Literal["header", "cookie", "login"]
 """The place of a token; ``login`` is a session of Flask-Login."""
 
 
-class Outcome(NamedTuple):
+@dataclass(slots=True)
+class Outcome:
     """The outcome of checking the current request's token: either *token* or *error* is set."""
 
     token: VerifiedToken | None
@@ -90,10 +91,13 @@ class RequestScope:
         "keeps_outcome",
         "outcome",
         "request",
+        "state",
     )
 
-    def __init__(self, current: Request, is_dispatched: bool) -> None:
+    def __init__(self, current: Request, state: State, is_dispatched: bool) -> None:
         self.request = current
+        self.state = state
+        """The plugin's objects for the application."""
         self.keeps_outcome = is_dispatched and "HTTP_UPGRADE" not in current.environ
         """Whether the context serves one request only: until the response, if Flask dispatches it.
 
@@ -143,18 +147,18 @@ def request_scope() -> RequestScope:
     current, held = get_request(), _get_g().__dict__
     scope: RequestScope | None = held.get(_SCOPE)
     if scope is None or scope.request is not current:
-        scope = held[_SCOPE] = RequestScope(current, False)
+        scope = held[_SCOPE] = RequestScope(current, get_state(), False)
     return scope
 
 
-def begin(current: Request) -> None:
+def begin(current: Request, state: State) -> None:
     """Begin the state of a request that Flask dispatches, in its own context.
 
     Flask-Login shall look its user up anew: ``g`` outlives a request if a context stays open.
     """
     current.__dict__[_DISPATCHED] = True
     held = _get_g().__dict__
-    held[_SCOPE] = RequestScope(current, True)
+    held[_SCOPE] = RequestScope(current, state, True)
     if held.pop(_LOGIN_USER, None) is not None:
         held.pop(_LOADED_FOR, None)
 

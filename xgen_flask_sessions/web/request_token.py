@@ -60,8 +60,7 @@ def _outcome_in(scope: RequestScope) -> Outcome:
     kept = scope.outcome
     if kept is not None and (scope.keeps_outcome or not _may_change(kept)):
         return kept
-    state = get_state()
-    source = None
+    state, source = scope.state, None
     try:
         tokens, source, login_id = _find_tokens(scope.request, state)
         verify = state.checker.verify

@@ -136,6 +136,46 @@ def test_a_change_is_not_made_and_the_form_keeps_its_values(
 
 
 @contextmanager
+def rollback_that_fails(center: Center) -> Iterator[None]:
+    """Have the server end the next connection that rolls back, just before it does."""
+    with center.app.app_context():
+        engine = db.engine
+    ends = {"postgresql": "SELECT pg_terminate_backend({})", "mysql": "KILL {}"}
+    ids = {"postgresql": "pg_backend_pid()", "mysql": "connection_id()"}
+    name = engine.dialect.name
+    apart = sa.create_engine(engine.url, hide_parameters=True)
+
+    def end(connection: sa.Connection) -> None:
+        number = connection.scalar(sa.text(f"SELECT {ids[name]}"))
+        with apart.connect() as other:
+            other.exec_driver_sql(ends[name].format(number))
+
+    sa.event.listen(engine, "rollback", end, once=True)
+    try:
+        yield
+    finally:
+        sa.event.remove(engine, "rollback", end)
+        apart.dispose()
+
+
+def test_a_rollback_that_fails_is_answered_as_a_change_that_is_not_made(center: Center) -> None:
+    with center.app.app_context():
+        if db.engine.dialect.name == "sqlite":
+            pytest.skip("SQLite has no connection that a server could end.")
+    user_id = center.user("bora")["id"]
+    before = center.user("bora")
+    browser = center.browser("admin")
+    form = {"name": "Other", "department": "Other", "roles": "other"}
+    address, data = fill_in(browser, str(user_id), f"{user_id}/profile", **form)
+
+    with locked_users(center), rollback_that_fails(center):
+        answer = browser.post(address, data=data, headers=PAGE)
+
+    require_not_in_time(answer)
+    assert center.user("bora") == before
+
+
+@contextmanager
 def locked_table(center: Center) -> Iterator[None]:
     """Lock the table of users against reads, on SQLite the database against writes."""
     with center.app.app_context():

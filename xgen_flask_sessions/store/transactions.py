@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -258,11 +258,13 @@ def _hide_parameters(error: BaseException) -> None:
 
 
 def _roll_back(session: Session) -> None:
-    """Roll a transaction back; drop a connection that no longer answers."""
-    try:
+    """Roll a transaction back, whether or not its connection still answers.
+
+    If it does not, SQLAlchemy drops the connection, and the session keeps its objects: they are
+    read again on another connection.
+    """
+    with suppress(*UNREACHABLE):
         session.rollback()
-    except UNREACHABLE:
-        session.invalidate()
 
 
 def _is_transaction_lost(session: Session, error: BaseException | None) -> bool:

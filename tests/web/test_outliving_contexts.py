@@ -282,6 +282,46 @@ def test_a_task_of_a_request_that_fails_keeps_no_answer(
     assert seen == [IN, OUT]
 
 
+def test_the_page_for_an_error_sees_the_user_after_a_failed_flush(host: Host) -> None:
+    """The host's session cannot load the user again: it needs a rollback first."""
+    seen: list[Any] = []
+    statements: list[str] = []
+
+    @host.app.get("/twin")
+    @login_required  # type: ignore[untyped-decorator]
+    def add_twin() -> str:
+        host.db.session.add(host.model(username="alice"))
+        host.db.session.flush()
+        return "added"
+
+    @host.app.errorhandler(500)
+    def page(error: Exception) -> tuple[str, int]:
+        with host.calling_before_statements(lambda *sent: statements.append(sent[2])):
+            seen.extend(who() for _ in range(10))
+        return "failed", 500
+
+    host.app.config["TESTING"] = False
+    token = host.issue(host.add_user("alice"))
+
+    assert host.status(token, "/twin") == 500
+    assert (seen, statements) == ([IN] * 10, [])
+
+
+def test_a_copied_context_within_a_request_does_not_end_its_state(host: Host) -> None:
+    statements: list[str] = []
+
+    @host.app.get("/inline")
+    @login_required  # type: ignore[untyped-decorator]
+    def inline() -> str:
+        assert copy_current_request_context(who)() == IN
+        with host.calling_before_statements(lambda *sent: statements.append(sent[2])):
+            assert who() == IN
+        return "done"
+
+    assert host.status(host.issue(host.add_user()), "/inline") == 200
+    assert statements == []
+
+
 def test_a_copied_context_of_an_event_keeps_no_answer(host: Host) -> None:
     user = host.add_user()
     seen: list[Any] = []

@@ -6,7 +6,7 @@ import importlib.util
 import threading
 from collections.abc import Iterable
 
-from flask import Flask, Response, got_request_exception
+from flask import Flask, Response
 
 from ..runtime import notice_fork, reset_after_fork
 from ..state import State, get_state
@@ -54,8 +54,7 @@ class HostExtensions:
         # Before the host's functions, which may read current_user.
         self._app.before_request_funcs.setdefault(None, []).insert(0, self._before_request)
         self._app.after_request(self._after_request)
-        # After an unhandled error, functions after the request may not be called.
-        got_request_exception.connect(_end, self._app)
+        self._app.teardown_request(_end_failed)
 
     def _after_request(self, response: Response) -> Response:
         noted = request_scope.end()
@@ -93,8 +92,14 @@ class HostExtensions:
             self._login.attach(complete=complete)
 
 
-def _end(_: Flask, **__: object) -> None:
-    request_scope.end()
+def _end_failed(error: BaseException | None) -> None:
+    """End the state of a request that failed: functions after the request may not be called.
+
+    The page for the error is made by now: it sees the user as the view did. A copied context of a
+    request that still runs is torn down without an error.
+    """
+    if error is not None:
+        request_scope.end()
 
 
 def _exempt(app: Flask, name: str) -> bool:

@@ -22,6 +22,7 @@ from xgen_flask_sessions import (
     session_issued,
     token_rejected,
 )
+from xgen_flask_sessions.web import login_browser
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 PAGE = {"Accept": "text/html"}
@@ -391,6 +392,16 @@ def test_a_remember_cookie_continues_the_same_session(old: Host) -> None:
         clock.tick(timedelta(days=2))
         assert status(later) == 401
         assert status(client) == 401
+
+
+def test_a_remember_cookie_that_can_be_read_costs_no_copy_of_the_cookies(
+    old: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = sign_in(old, old.add_user(), remember="1")
+
+    monkeypatch.setattr(login_browser, "MultiDict", None)
+
+    assert status(client) == 200
 
 
 def test_a_remember_cookie_without_the_cookie_beside_it_is_refused(old: Host) -> None:

@@ -95,21 +95,27 @@ def drop_unreadable_remember_cookie() -> None:
     cookie = request.cookies.get(name)
     if cookie is None:
         return
-    cookies = MultiDict(request.cookies)
     if not current_app.secret_key:  # Flask-Login has no key to decode it
-        del cookies[name]
-        vars(get_request())["cookies"] = ImmutableMultiDict(cookies)
+        _replace_cookie(name, None)
         return
     if _decoded(cookie) is not None:
         return
     for key in secret_fallbacks(current_app.config):
         user_id = _decoded(cookie, key)
         if user_id is not None:
-            cookies[name] = encode_cookie(user_id)
-            vars(get_request())["cookies"] = ImmutableMultiDict(cookies)
+            _replace_cookie(name, encode_cookie(user_id))
             session["_remember"] = "set"
             return
     session["_remember"] = "clear"
+
+
+def _replace_cookie(name: str, value: str | None) -> None:
+    cookies = MultiDict(request.cookies)
+    if value is None:
+        del cookies[name]
+    else:
+        cookies[name] = value
+    vars(get_request())["cookies"] = ImmutableMultiDict(cookies)
 
 
 def _remembered_user() -> str | None:

@@ -21,6 +21,7 @@ from xgen_flask_sessions.errors import ConfigurationError
 from xgen_flask_sessions.feed import publisher as relay_module
 from xgen_flask_sessions.feed.publisher import Publisher
 from xgen_flask_sessions.feed.redis_stream import Keys, RedisFeed, RedisUnavailable, connect
+from xgen_flask_sessions.feed.redis_writer import RedisWriter
 from xgen_flask_sessions.feed.revoked import RevokedTokens
 from xgen_flask_sessions.feed.signed_state import FeedRefused, StateSigner
 from xgen_flask_sessions.feed.snapshot import Snapshot
@@ -269,6 +270,28 @@ def test_a_wrong_url_is_reported_without_its_password() -> None:
         Publisher("http://:secret@host", "xgen", SIGNER)
 
     assert "secret" not in str(refused.value)
+
+
+def test_an_error_of_one_thread_closes_no_connection_that_another_uses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A compaction runs beside the heartbeats, through the same client."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise redis.ConnectionError
+
+    client = connect(REDIS)
+    writer = RedisWriter(client, "xgen")
+    with client.pipeline() as used:
+        used.watch("a key")  # from now on, by a connection of its own
+        connection = used.client_id()
+        monkeypatch.setattr(client, "set", fail)
+
+        with pytest.raises(RedisUnavailable):
+            writer.put_draft(b"a draft")
+
+        assert used.client_id() == connection
+    client.close()
 
 
 def test_answers_are_bytes_whatever_the_url_says() -> None:

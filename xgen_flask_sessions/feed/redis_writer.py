@@ -155,7 +155,9 @@ class RedisWriter:
                 yield
         except RedisUnavailable:
             self._down_until = time.monotonic() + _PAUSE_S
-            self._redis.close()  # after a fail-over, the address is another server's
+            # After a fail-over, the address is another server's. Another thread, which compacts or
+            # writes a heartbeat, may be using a connection of its own.
+            self._redis.connection_pool.disconnect(inuse_connections=False)
             raise
 
 

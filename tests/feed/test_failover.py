@@ -18,7 +18,7 @@ from tests.support.relaying import SECRET, Deployment, Relayer, answer, deployed
 from tests.support.wire import Wire, wire_to
 from xgen_flask_sessions.errors import RateLimited
 from xgen_flask_sessions.feed.publisher import Publisher
-from xgen_flask_sessions.feed.redis_stream import RedisUnavailable
+from xgen_flask_sessions.feed.redis_stream import RedisUnavailable, connect
 from xgen_flask_sessions.rate_limits import RateLimits
 from xgen_flask_sessions.settings import Settings
 from xgen_flask_sessions.verifier import Verifier
@@ -111,7 +111,7 @@ def test_a_service_leaves_a_server_without_heartbeats(deployment: Deployment, pa
     first = relayer_at(deployment, f"redis://127.0.0.1:{_port_of(pair.first)}/0")
     second = relayer_at(deployment, f"redis://127.0.0.1:{_port_of(pair.second)}/0")
     with Verifier(
-        redis_url=pair.url, secret_key=SECRET, issuer=deployment.issuer, max_staleness=1
+        redis_url=pair.url, secret_key=SECRET, issuer=deployment.issuer, max_staleness=3
     ) as service:
         until(lambda: is_published(first, pair.first) and answer(service, token) == "good")
         deployment.force_out("ada")
@@ -121,6 +121,24 @@ def test_a_service_leaves_a_server_without_heartbeats(deployment: Deployment, pa
         until(lambda: is_published(second, pair.second) and answer(service, token) == "forced out")
     for each in (first, second):
         each.relay.close()
+
+
+def test_a_script_that_a_replica_of_redis_6_refuses_runs_on_the_new_primary(pair: Pair) -> None:
+    error = (
+        "ERR Error running script (call to f_0): @user_script:1: @user_script: 1: "
+        "-READONLY You can't write against a read only replica."
+    )
+    script = "return redis.call('GET', 'refusal') and redis.error_reply(ARGV[1]) or 'done'"
+    pair.first.set("refusal", "1")
+    client = connect(pair.url)
+    with pytest.raises(redis.ReadOnlyError):  # on both attempts
+        client.eval(script, 0, error)
+    assert client.ping()
+
+    pair.fail_over(demoting=False)
+
+    assert client.eval(script, 0, error) == b"done"
+    client.close()
 
 
 def test_force_logouts_are_limited_by_the_new_primary(pair: Pair) -> None:

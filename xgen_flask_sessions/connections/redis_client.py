@@ -14,13 +14,27 @@ def client_options() -> dict[str, Any]:
     :raises ImportError: The driver is not installed.
     """
     from redis.backoff import NoBackoff
-    from redis.exceptions import ReadOnlyError
+    from redis.exceptions import ReadOnlyError, ResponseError
     from redis.retry import Retry
+
+    class PrimaryRetry(Retry):
+        """Retries a script, too, that a replica refused: before Redis 7, that is another error."""
+
+        def call_with_retry(self, do: Any, *args: Any, **kwargs: Any) -> Any:
+            def translated() -> Any:
+                try:
+                    return do()
+                except ResponseError as error:
+                    if "-READONLY " in str(error):
+                        raise ReadOnlyError(str(error)) from error
+                    raise
+
+            return super().call_with_retry(translated, *args, **kwargs)
 
     return {
         "socket_timeout": TIMEOUT_S,
         "socket_connect_timeout": TIMEOUT_S,
-        "retry": Retry(NoBackoff(), 1),  # once: an idle connection may have been closed
+        "retry": PrimaryRetry(NoBackoff(), 1),  # once: an idle connection may have been closed
         "retry_on_error": [ReadOnlyError],  # on a new connection: the address has a new primary
     }
 

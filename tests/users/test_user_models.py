@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from flask import Flask
-from flask_login import LoginManager, UserMixin, login_required, login_user
+from flask_login import LoginManager, UserMixin, current_user, login_required, login_user
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from tests.support.hosts import PATIENT, SECRET, bearer
@@ -365,6 +365,85 @@ def test_an_id_that_the_database_pads_is_one_account(database_url: str) -> None:
 
         assert {sessions.verify(token).user_id for token in tokens} == {"e7"}
         assert sessions.force_logout("e7").sessions_ended == 3
+        db.session.remove()
+        db.engine.dispose()
+
+
+NOPAD = mysql.VARCHAR(10, charset="utf8mb4", collation="utf8mb4_nopad_bin")
+PADDED = [
+    sa.CHAR(10),
+    sa.NCHAR(10),
+    sa.String(10).with_variant(sa.CHAR(10), "postgresql", "mysql", "mariadb"),
+    sa.CHAR(10).with_variant(sa.String(10), "postgresql").with_variant(NOPAD, "mysql", "mariadb"),
+]
+
+
+def test_an_id_may_have_a_type_without_a_length(mariadb_url: str) -> None:
+    class OwnBase(DeclarativeBase):
+        pass
+
+    class Own(UserMixin, OwnBase):  # type: ignore[misc]
+        __tablename__ = "own"
+        id: Mapped[str] = mapped_column(primary_key=True)
+        username: Mapped[str] = mapped_column(sa.String(40))
+        is_active: Mapped[bool] = mapped_column(default=True)
+
+    app, db, sessions = host_of(Own, mariadb_url)
+    with app.app_context():
+        db.session.execute(
+            sa.text("CREATE TABLE own (id VARCHAR(9), username VARCHAR(9), is_active BOOL)")
+        )
+        db.metadata.remove(db.metadata.tables["own"])
+        db.create_all()
+        db.session.add(Own(id="a", username="alice"))
+        db.session.commit()
+        assert sessions.verify(sessions.issue("a").token).user_id == "a"
+        db.session.remove()
+        db.engine.dispose()
+
+
+@pytest.mark.parametrize("kind", PADDED, ids=["CHAR", "NCHAR", "now CHAR", "now VARCHAR"])
+def test_ids_that_differ_in_spaces_at_the_end_are_as_many_accounts_as_rows(
+    database_url: str, kind: Any
+) -> None:
+    class OwnBase(DeclarativeBase):
+        pass
+
+    class Own(UserMixin, OwnBase):  # type: ignore[misc]
+        __tablename__ = "own"
+        id = mapped_column(kind, primary_key=True)
+        username: Mapped[str] = mapped_column(sa.String(40))
+        is_superuser: Mapped[bool]
+        is_active: Mapped[bool] = mapped_column(default=True)
+
+    app, db, sessions = host_of(Own, database_url)
+    app.add_url_rule("/name", "name", login_required(lambda: str(current_user.username)))
+    with app.app_context():
+        db.create_all()
+        root = Own(id="admin", username="root", is_superuser=True)
+        db.session.add(root)
+        db.session.commit()
+        assert sessions.verify(sessions.issue(root).token).user_id == "admin"
+        db.session.add(Own(id="admin ", username="eve", is_superuser=False))
+        try:
+            db.session.commit()
+        except sa.exc.IntegrityError:  # the database pads: there is one account
+            db.session.rollback()
+        db.session.remove()
+        rows = db.session.scalars(sa.select(Own)).all()
+        is_padded = db.engine.dialect.name != "sqlite" and kind is not PADDED[-1]
+        assert len(rows) == (1 if is_padded else 2)
+        tokens = {row.username: sessions.issue(row) for row in rows}
+        ids = {row.username: row.id for row in rows}
+
+    client = app.test_client()
+    for name, token in tokens.items():
+        assert client.get("/name", headers=bearer(token)).text == name
+        status = client.get("/sessions/users", headers=bearer(token)).status_code
+        assert status == (200 if name == "root" else 403)
+    with app.app_context():  # by the id as the database returns it
+        ended = {name: sessions.force_logout(ids[name]).sessions_ended for name in tokens}
+        assert ended == {name: 2 if name == "root" else 1 for name in tokens}
         db.session.remove()
         db.engine.dispose()
 

@@ -71,8 +71,8 @@ class UserDirectory:
             raise ConfigurationError("user_model must be a mapped SQLAlchemy class.")
         require_one_identity(model)
         self._attributes = UserAttributes(model, user_fields)
-        self._keys = AccountKeys(model)
-        self.targets: Final = Targets(model)
+        self._keys = AccountKeys(model, self._find_dialect)
+        self.targets: Final = Targets(model, self._keys)
         """Finds the users that statements of the host will match."""
         self._mark_name: Final = user_fields.account or user_fields.username
         self._login_attributes: set[str] | None = None
@@ -108,7 +108,7 @@ class UserDirectory:
         """
         user = unwrap(user)
         if isinstance(user, str):
-            return check_user_id(user)
+            return check_user_id(self._keys.clean(user))
         if isinstance(user, int | uuid.UUID) and not isinstance(user, bool):
             return check_user_id(str(user))  # the value of a primary key
         if not isinstance(user, self._model):
@@ -308,7 +308,7 @@ class UserDirectory:
             text = text.lstrip("0") or text
         else:
             return text
-        return to_value(text, kind, self._db.engine.dialect)
+        return to_value(text, kind, self._keys.dialect)
 
     def identify(self, user_id: str) -> Identity:
         """Lock the user's row, check that the user is active, and return the identity.
@@ -443,7 +443,10 @@ class UserDirectory:
             raise
 
     def _to_key(self, user_id: str) -> Key | None:
-        return self._keys.from_text(user_id, self._db.engine.dialect)
+        return self._keys.from_text(user_id)
+
+    def _find_dialect(self) -> sa.Dialect:
+        return self._db.session().get_bind(**self._primary).dialect
 
     def _login_id(self, user: Any) -> str:
         """Return the result of ``get_id()``.

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import datetime
 import enum
+import re
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -25,13 +27,18 @@ Key = tuple[Any, ...]
 """The values of a primary key's columns."""
 
 
+_PADDED = re.compile(r"(?:N|NATIONAL )?CHAR\b")
+
+
 class AccountKeys:
     """The primary keys of a user model, and their texts.
 
     :param model: The host's user model.
+    :param find_dialect: Returns the dialect of its database.
     """
 
-    def __init__(self, model: type[Any]) -> None:
+    def __init__(self, model: type[Any], find_dialect: Callable[[], sa.Dialect]) -> None:
+        self._find_dialect = find_dialect
         mapper: Mapper[Any] = sa.inspect(model)
         self.names: Final = [
             mapper.get_property_by_column(column).key for column in mapper.primary_key
@@ -41,8 +48,20 @@ class AccountKeys:
         self.attributes: Final[list[QueryableAttribute[Any]]] = [
             getattr(model, name) for name in self.names
         ]
-        self._are_padded = [isinstance(base_type(each.type), sa.CHAR) for each in self.attributes]
-        self._is_usual = not self.is_composite and not any(self._are_padded)
+
+    @cached_property
+    def dialect(self) -> sa.Dialect:
+        """The dialect of the users' database."""
+        return self._find_dialect()
+
+    @cached_property
+    def _are_padded(self) -> list[bool]:
+        """Whether spaces at the end of each column's values are padding."""
+        return [is_padded(each.type, self.dialect) for each in self.attributes]
+
+    @cached_property
+    def _is_usual(self) -> bool:
+        return not self.is_composite and not any(self._are_padded)
 
     def find_text_of(self, user: Any) -> str | None:
         """Return the account of a user object with a usual key, fast; ``None`` for any other."""
@@ -64,14 +83,18 @@ class AccountKeys:
         return check_user_id(self.to_text(identity))
 
     def to_text(self, key: Sequence[Any]) -> str:
-        """Return a key as text; PostgreSQL pads the values of ``CHAR`` with spaces."""
+        """Return a key as text, without the spaces that the database pads a ``CHAR`` with."""
         texts = [
             _to_text(part).rstrip(" ") if is_padded else _to_text(part)
             for part, is_padded in zip(key, self._are_padded, strict=True)
         ]
         return ",".join(map(_escape, texts)) if self.is_composite else texts[0]
 
-    def from_text(self, user_id: str, dialect: sa.Dialect) -> Key | None:
+    def clean(self, user_id: str) -> str:
+        """Return an account without the spaces that the database pads a ``CHAR`` with."""
+        return user_id if self.is_composite or self._is_usual else user_id.rstrip(" ")
+
+    def from_text(self, user_id: str) -> Key | None:
         """Return the key of an account, or ``None`` if it cannot be one."""
         if not is_user_id(user_id):
             return None
@@ -79,7 +102,7 @@ class AccountKeys:
         if len(texts) != len(self.attributes):
             return None
         parts = [
-            to_value(text, attribute.type, dialect)
+            to_value(text, attribute.type, self.dialect)
             for text, attribute in zip(texts, self.attributes, strict=True)
         ]
         # Another spelling of a key is not that account.
@@ -98,6 +121,17 @@ class AccountKeys:
         """
         pairs = zip(self.attributes, key, strict=True)
         return sa.and_(*(attribute == part for attribute, part in pairs))
+
+
+def is_padded(column_type: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> bool:
+    """Return whether spaces at the end of a column's values are padding, as of ``CHAR``."""
+    kind = base_type(column_type)
+    if not dialects.of(dialect).pads_char or not isinstance(kind, sa.String):
+        return False
+    try:  # the class does not tell: of a type with variants, another one may be the database's
+        return _PADDED.match(kind.compile(dialect=dialect)) is not None
+    except sa.exc.CompileError:  # no length, which MariaDB needs for a new column
+        return False
 
 
 def _escape(text: str) -> str:

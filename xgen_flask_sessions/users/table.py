@@ -12,6 +12,7 @@ from sqlalchemy.orm import QueryableAttribute
 from ..store import dialects
 from ..text import spellings
 from .attributes import base_type, sql_expression
+from .keys import is_padded
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def find_host_table(
     """
     # For other types, Python computes the text of get_id(), or the database pads it.
     kind = base_type(key.type)
-    unlike = isinstance(kind, sa.Enum | sa.CHAR | sa.TypeDecorator)
+    unlike = is_padded(kind, dialect) or isinstance(kind, sa.Enum | sa.TypeDecorator)
     if unlike or not isinstance(kind, sa.Integer | sa.String | sa.Uuid):
         return None
     columns: dict[str, Any] = {}

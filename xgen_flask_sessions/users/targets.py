@@ -19,11 +19,12 @@ class Targets:
     """Finds and locks the rows of the user model that a statement will match.
 
     :param model: The host's user model.
+    :param keys: Its primary keys.
     """
 
-    def __init__(self, model: type[Any]) -> None:
+    def __init__(self, model: type[Any], keys: AccountKeys) -> None:
         self._mapper: Mapper[Any] = sa.inspect(model)
-        self._keys = AccountKeys(model)
+        self._keys = keys
         self._tables: Final = {
             (table.name, table.schema)
             for table in self._mapper.tables

@@ -132,6 +132,8 @@ class Dialect:
     for each row."""
     compares_text_with_numbers = True
     """Whether a cast of text to a number succeeds if the text is not a number."""
+    pads_char = True
+    """Whether spaces at the end of a ``CHAR`` are padding, and no part of the value."""
 
     def find_unsupported(self, dialect: sa.Dialect) -> str | None:
         """Return the name and version of a database that is not supported, or ``None``.

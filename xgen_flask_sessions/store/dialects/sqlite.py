@@ -25,6 +25,7 @@ class SQLite(Dialect):
     title = "SQLite"
     oldest = (3, 35)  # RETURNING
     driver = "pysqlite"
+    pads_char = False
     conflicts = frozenset(
         f"SQLITE_CONSTRAINT_{kind}" for kind in ("UNIQUE", "PRIMARYKEY", "ROWID", "FOREIGNKEY")
     )

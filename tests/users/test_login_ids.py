@@ -270,6 +270,20 @@ def test_a_login_id_that_another_account_has_now_is_refused(site: Site) -> None:
     assert browser.get("/who").text == "None"
 
 
+def test_a_login_id_is_never_another_accounts_key(site: Site) -> None:
+    class Outsider(UserMixin):  # type: ignore[misc]
+        """A user object of the host's own, without a row."""
+
+        def get_id(self) -> str:
+            return "1"
+
+    assert site.add(username="root", is_superuser=True) == "1"
+
+    for call in (site.sessions.issue, site.sessions.force_logout):
+        with site.app.app_context(), pytest.raises(ValueError, match="key of another user"):
+            call(Outsider())
+
+
 def test_a_composite_primary_key_is_one_account(database_url: str) -> None:
     site = Site(database_url, Pair)
     try:

@@ -114,10 +114,21 @@ class UserDirectory:
         if not isinstance(user, self._model):
             login_id = self._login_id(user)
             row = self.find_by_login(login_id) if self.has_login_ids else None
-            return login_id if row is None else self._keys.text_of(row)
+            if row is None:
+                self._require_no_other_key(login_id)
+                return login_id
+            return self._keys.text_of(row)
         if instance_state(user).pending:
             self._db.session.flush()  # it has no id yet
         return self._keys.text_of(user)
+
+    def _require_no_other_key(self, login_id: str) -> None:
+        row = None if self.has_plain_login_id else self.get(login_id)
+        if row is not None and self._login_id(row) != login_id:
+            raise ValueError(
+                f"get_id() returned {login_id!r}, which is the primary key of another user. Name "
+                "the attribute that get_id() returns with UserFields(id=...)."
+            )
 
     @property
     def has_login_ids(self) -> bool:

@@ -143,6 +143,8 @@ def force_logout(
     :param commit: Commit the host's session; otherwise join its transaction.
     :raises Forbidden: *actor* is a user object without SuperUser rights, and *user* is a SuperUser.
     :raises LedgerUnavailable: The database cannot be written; the change was not made.
+    :raises TypeError: *user* or *actor* is neither a user object nor an id, or *reason* no string.
+    :raises ValueError: *reason* is over 500 characters, or an id is invalid.
     """
     state = get_state()
     user_id = state.users.id_of(user)
@@ -210,6 +212,9 @@ def end_session(
     :raises Forbidden: *actor* is a user object without SuperUser rights, and the session is a
         SuperUser's.
     :raises LedgerUnavailable: The database cannot be written; the change was not made.
+    :raises TypeError: *session_id* is no string, *actor* neither a user object nor an id, or
+        *reason* no string.
+    :raises ValueError: *reason* is over 500 characters, or the id of *actor* is invalid.
     """
     state = get_state()
     why = cause(state, actor, reason)
@@ -262,14 +267,20 @@ def record_past_sign_ins(past: Iterable[PastSignIn], *, commit: bool = True) -> 
     :param past: Sign-ins of users without any record; no two of a user at the same microsecond.
     :param commit: Commit the host's session; otherwise join its transaction.
     :raises LedgerUnavailable: The database cannot be written; the change was not made.
+    :raises TypeError: One of them is something else.
+    :raises ValueError: The id of a user is invalid.
     """
-    past = list(past)
-    for each in past:
-        if not isinstance(each, PastSignIn):
-            raise TypeError(f"Each past sign-in is a PastSignIn, not {describe_value(each)}.")
-        check_user_id(each.user_id)
+    # All are read before the transaction, which holds the lock that sign-ins wait for.
+    checked = list(map(_check_past, past))
     with get_state().transactions.write(commit=commit, bounded=False) as session:
-        sign_ins.record_past(session, past)
+        sign_ins.record_past(session, checked)
+
+
+def _check_past(past: Any) -> PastSignIn:
+    if not isinstance(past, PastSignIn):
+        raise TypeError(f"Each past sign-in is a PastSignIn, not {describe_value(past)}.")
+    check_user_id(past.user_id)
+    return past
 
 
 def active_sessions(user: Any, *, limit: int | None = None, offset: int = 0) -> list[ActiveSession]:
@@ -278,6 +289,8 @@ def active_sessions(user: Any, *, limit: int | None = None, offset: int = 0) -> 
     :param user: The user object, or its id.
     :param limit: The number of sessions at most; ``None`` for all of them.
     :param offset: The number of newer sessions to skip.
+    :raises TypeError: *user* is neither a user object nor an id.
+    :raises ValueError: The id is invalid.
     """
     state = get_state()
     user_id = state.users.id_of(user)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -63,29 +63,41 @@ def test_an_argument_of_the_wrong_kind_is_a_type_error(sqlite_host: Host, name: 
     call, values, message = CALLS[name]
     sqlite_host.add_user()
 
-    with sqlite_host.app.app_context():
-        for value in values:
-            with pytest.raises(TypeError, match=message):
-                call(sqlite_host.sessions, value)
+    for value in values:
+        with sqlite_host.app.app_context(), pytest.raises(TypeError, match=message):
+            call(sqlite_host.sessions, value)
 
     assert [sqlite_host.rows(table) for table in ("xgen_sessions", "xgen_revocations")] == [[], []]
 
 
 def test_users_without_an_id_are_refused(sqlite_host: Host) -> None:
-    with sqlite_host.app.app_context():
-        for user, message in ((AnonymousUserMixin(), "has no id"), (User(), "no primary key yet")):
-            for call in (sqlite_host.sessions.issue, sqlite_host.sessions.force_logout):
-                with pytest.raises(ValueError, match=message):
-                    call(user)
+    for user, message in ((AnonymousUserMixin(), "has no id"), (User(), "no primary key yet")):
+        for call in (sqlite_host.sessions.issue, sqlite_host.sessions.force_logout):
+            with sqlite_host.app.app_context(), pytest.raises(ValueError, match=message):
+                call(user)
 
 
 def test_a_past_sign_in_belongs_to_a_user(sqlite_host: Host) -> None:
-    with sqlite_host.app.app_context():
-        for user_id in ("*", "", 1):
-            values: Any = {"user_id": user_id}
-            past = PastSignIn(**values, signed_in_us=1, expires_us=2)
-            with pytest.raises(ValueError, match="user"):
-                sqlite_host.sessions.record_past_sign_ins([past])
+    for user_id in ("*", "", 1):
+        values: Any = {"user_id": user_id}
+        past = PastSignIn(**values, signed_in_us=1, expires_us=2)
+        with sqlite_host.app.app_context(), pytest.raises(ValueError, match="user"):
+            sqlite_host.sessions.record_past_sign_ins([past])
+
+
+def test_past_sign_ins_are_read_up_to_the_first_wrong_one(sqlite_host: Host) -> None:
+    read: list[Any] = []
+
+    def past() -> Iterator[Any]:
+        for each in (PastSignIn(user_id="1", signed_in_us=1, expires_us=2), "1", "2"):
+            read.append(each)
+            yield each
+
+    with sqlite_host.app.app_context(), pytest.raises(TypeError, match="a PastSignIn"):
+        sqlite_host.sessions.record_past_sign_ins(past())
+
+    assert len(read) == 2
+    assert sqlite_host.rows("xgen_sessions") == []
 
 
 def test_the_current_token_may_be_renewed(sqlite_host: Host) -> None:

@@ -378,6 +378,34 @@ PADDED = [
 ]
 
 
+@pytest.mark.parametrize(("kind", "key"), [(sa.String(9), "31"), (sa.BigInteger(), 31)])
+def test_bytes_in_a_column_of_another_type_are_no_other_users_id(
+    sqlite_url: str, kind: Any, key: Any
+) -> None:
+    class OwnBase(DeclarativeBase):
+        pass
+
+    class Own(UserMixin, OwnBase):  # type: ignore[misc]
+        __tablename__ = "own"
+        id = mapped_column(kind, primary_key=True, autoincrement=False)
+        username: Mapped[str] = mapped_column(sa.String(40))
+        is_active: Mapped[bool] = mapped_column(default=True)
+
+    app, db, sessions = host_of(Own, sqlite_url)
+    with app.app_context():
+        db.create_all()
+        db.session.add(Own(id=key, username="root"))
+        db.session.execute(sa.text("INSERT INTO own VALUES (x'31', 'eve', 1)"))
+        db.session.commit()
+        users = {user.username: user for user in db.session.scalars(sa.select(Own))}
+        assert sessions.issue(users["root"])
+        for call in (sessions.issue, sessions.force_logout):
+            with pytest.raises(ValueError, match="holds bytes"):
+                call(users["eve"])
+        db.session.remove()
+        db.engine.dispose()
+
+
 def test_an_id_may_have_a_type_without_a_length(mariadb_url: str) -> None:
     class OwnBase(DeclarativeBase):
         pass

@@ -80,7 +80,16 @@ class AccountKeys:
             identity = tuple(getattr(user, name) for name in self.names)
         if None in identity:
             raise ValueError("The user has no primary key yet; add it to the session first.")
+        if bytes in map(type, identity):
+            self._require_binary(identity)
         return check_user_id(self.to_text(identity))
+
+    def _require_binary(self, key: Sequence[Any]) -> None:
+        # SQLite stores bytes in any column; their text, in digits, may be that of another key.
+        for part, attribute in zip(key, self.attributes, strict=True):
+            kind = base_type(attribute.type)
+            if type(part) is bytes and isinstance(kind, sa.String | sa.Integer):
+                raise ValueError("The user's primary key holds bytes in a column of another type.")
 
     def to_text(self, key: Sequence[Any]) -> str:
         """Return a key as text, without the spaces that the database pads a ``CHAR`` with."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Response
+from flask import Response, url_for
 from flask_login import login_user, logout_user
 from freezegun import freeze_time
 from sqlalchemy.orm import mapped_column
@@ -240,3 +240,27 @@ def test_an_error_without_a_cause_is_logged_by_its_detail(
 
     assert "GET /broken/<secret>: 500 error. It is broken." in reports(caplog)[0]
     assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["violate", "xgen_sessions.users", "admin-active-sessions.index"]
+)
+def test_a_row_that_the_host_violates_is_no_outage(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture, endpoint: str
+) -> None:
+    with make_member_host(sqlite_url, make_model(), can_view=lambda user: False) as host:
+        host.app.config["PROPAGATE_EXCEPTIONS"] = False
+        host.sessions.answer_errors(host.app)
+
+        @host.app.get("/violates", endpoint="violate")
+        def violate(*_: Any, **__: Any) -> str:
+            host.execute(*["INSERT INTO own_users (id, username) VALUES (1, NULL)"] * 2)
+            return "done"
+
+        host.app.view_functions[endpoint] = violate
+        with host.app.test_request_context():
+            url = url_for(endpoint)
+
+        assert host.client().get(url).status_code == 500
+    assert "database_unavailable" not in caplog.text
+    assert "UNIQUE constraint failed" in caplog.text

@@ -31,7 +31,7 @@ UNREACHABLE = (
     sa_exc.InterfaceError,
     sa_exc.TimeoutError,
 )
-"""Errors treated as "database unavailable"; see also :func:`_is_unreachable`."""
+"""Errors that :func:`is_unreachable` may accept, for handlers of an application."""
 
 
 _RETRIES: Final = 3
@@ -190,7 +190,7 @@ def _changing(
             lost = not commit and _is_transaction_lost(session, error)
             if commit or lost:
                 _roll_back(session)
-            if _is_unreachable(error):
+            if is_unreachable(error):
                 refused = _is_refused(session, error)
                 raise LedgerUnavailable(_ALL_UNDONE if lost else None, refused=refused) from error
             misfit = _misfit_of(error)
@@ -207,7 +207,7 @@ def _commit(session: Session) -> None:
     except BaseException as error:
         _hide_parameters(error)
         _roll_back(session)
-        if _is_unreachable(error):
+        if is_unreachable(error):
             raise LedgerUnavailable(refused=_is_refused(session, error)) from error
         raise
     try:
@@ -215,14 +215,14 @@ def _commit(session: Session) -> None:
     except BaseException as error:
         _hide_parameters(error)
         _roll_back(session)
-        if not _is_unreachable(error):
+        if not is_unreachable(error):
             raise
         if dialects.of(session).is_commit_undone(getattr(error, "orig", None)):
             raise LedgerUnavailable(refused=_is_refused(session, error)) from error
         raise LedgerUnavailable(_COMMIT_UNKNOWN, undone=False) from error
 
 
-def _is_unreachable(error: BaseException) -> bool:
+def is_unreachable(error: BaseException) -> bool:
     """Return whether the database could not be used; a host handles what its own rows violate."""
     own = isinstance(error, sa_exc.IntegrityError | sa_exc.DataError)
     return isinstance(error, UNREACHABLE) and not own

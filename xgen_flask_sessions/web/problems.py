@@ -21,7 +21,7 @@ from ..errors import (
     XgenSessionsError,
 )
 from ..state import get_state
-from ..store.transactions import UNREACHABLE
+from ..store.transactions import UNREACHABLE, is_unreachable
 from .failures import note_failure
 from .login_views import expand
 from .page_policy import DATA_POLICY, page_policy
@@ -109,7 +109,12 @@ def http_problem(error: HTTPException) -> Any:
 
 
 def database_problem(error: Exception) -> Response:
-    """Return a database error as a problem document."""
+    """Return a database error as a problem document.
+
+    :raises Exception: The error itself, if a row of the host's was refused.
+    """
+    if not is_unreachable(error):
+        raise error
     return answer(DatabaseUnavailable().caused_by(error))
 
 

@@ -314,12 +314,13 @@ class Dialect:
         return code_of(error) in self.conflicts
 
     def is_refusal(self, error: BaseException | None) -> bool:
-        """Return whether the database answered a statement with a refusal, not with a delay.
+        """Return whether the database answered a statement with a refusal that it would repeat.
 
-        A constraint, a trigger, a missing privilege or table, a full disk: it says the same again.
+        A ``CHECK``, a trigger, a missing privilege or table, a full disk; neither a delay nor a
+        conflict.
         """
         code = code_of(error)
-        return code is not None and not self.is_delay(code)
+        return not (code is None or code in self.conflicts or self.is_delay(code))
 
     def is_delay(self, code: Any) -> bool:
         """Return whether an error's code means a wait that was cut off, or a lost connection."""
@@ -411,10 +412,11 @@ def code_of(error: BaseException | None) -> Any:
     first = first_argument(error)
     if isinstance(first, dict):  # pg8000's
         return first.get("C")
-    for name in ("sqlite_errorname", "pgcode"):
-        if hasattr(error, name):
-            return getattr(error, name)
-    return first if isinstance(first, int) else getattr(error, "sqlstate", None)
+    number = getattr(error, "errno", first)  # the connector of MariaDB has a text first
+    if isinstance(number, int):
+        return number if number > 0 else None  # -1: the connector of MySQL raised it
+    names = ("sqlite_errorname", "pgcode", "sqlstate")
+    return next((getattr(error, name) for name in names if hasattr(error, name)), None)
 
 
 def first_argument(error: BaseException | None) -> Any:

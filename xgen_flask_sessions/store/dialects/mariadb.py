@@ -31,7 +31,12 @@ class MariaDB(Dialect):
     _UPGRADE_LOCK: Final = "xgen_sessions_upgrade"
     deadlocks = frozenset({1213})
     conflicts = frozenset({1020, 1062, 1216, 1217, 1451, 1452})
-    delays = frozenset({1053, 1205, 1317, 1927, 1969})
+    delays = frozenset(
+        {
+            *(1053, 1205, 1317, 1927, 1969),
+            *(1040, 1047, 1203, 1226),  # too many connections; Galera: the node is not ready
+        }
+    )
     _NO_SAVEPOINT: Final = 1305
 
     def __init__(self) -> None:

@@ -306,6 +306,7 @@ def transaction() -> Iterator[Session]:
 
     :raises LedgerUnavailable: The database cannot be written in time. Unless ``undone`` is false,
         nothing was changed.
+    :raises DatabaseError: SQLAlchemy's, if a row of the host's own violates a constraint.
     """
     with get_state().transactions.write(commit=True) as session:
         begin_write(session)

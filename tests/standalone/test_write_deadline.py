@@ -14,6 +14,7 @@ from flask.cli import ScriptInfo
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from tests.support.databases import MakeHost
 from tests.support.hosts import Host
 from tests.support.private_server import PrivateServer
 from tests.support.standalone import (
@@ -260,6 +261,34 @@ def test_a_host_s_own_change_joins_the_deadline(host: Host) -> None:
     with host.app.app_context():
         assert host.find_user(alice).department == "Research"
     assert host.status(token) == 401
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "pg8000"])
+def test_a_host_handles_what_its_own_rows_violate(
+    make_host: MakeHost, postgresql_url: str, driver: str
+) -> None:
+    pytest.importorskip(driver)
+    url = sa.make_url(postgresql_url).set(drivername=f"postgresql+{driver}")
+    host = make_host(url.render_as_string(hide_password=False))
+    alice = host.add_user("alice")
+    table = host.model.__tablename__
+
+    def change(statement: str) -> None:
+        with host.app.app_context(), host.sessions.transaction() as session:
+            host.sessions.force_logout(alice, commit=False)
+            session.execute(sa.text(statement))
+
+    for statement in (
+        f"INSERT INTO {table} SELECT * FROM {table}",
+        f"UPDATE {table} SET username = NULL",
+        f"UPDATE {table} SET username = repeat('x', 100000)",
+    ):
+        with pytest.raises(sa.exc.DatabaseError):
+            change(statement)
+    assert host.rows("xgen_revocations") == []
+
+    with pytest.raises(LedgerUnavailable):
+        change("SELECT 1 FROM nowhere")
 
 
 def test_an_unanswered_commit_is_not_called_undone() -> None:

@@ -255,13 +255,11 @@ def _transaction() -> Iterator[Session]:
     try:
         with sessions.transaction() as session:
             yield session
-    except (sa.exc.IntegrityError, sa.exc.DataError) as error:
+    except sa.exc.DatabaseError as error:
         if is_conflict(error):
             raise AccountError("", AT_ONCE) from error
         raise NotInTime(refused=True) from error
     except LedgerUnavailable as error:
-        if isinstance(error.__cause__, sa.exc.DBAPIError) and is_conflict(error.__cause__):
-            raise AccountError("", AT_ONCE) from error  # pg8000 knows one kind of error
         raise NotInTime(undone=error.undone, refused=error.refused) from error
 
 

@@ -224,8 +224,7 @@ def _commit(session: Session) -> None:
 
 def is_unreachable(error: BaseException) -> bool:
     """Return whether the database could not be used; a host handles what its own rows violate."""
-    own = isinstance(error, sa_exc.IntegrityError | sa_exc.DataError)
-    return isinstance(error, UNREACHABLE) and not own
+    return isinstance(error, UNREACHABLE) and not dialects.is_violation(error)
 
 
 def _is_refused(session: Session, error: BaseException) -> bool:
@@ -239,7 +238,7 @@ def _misfit_of(error: BaseException) -> ConfigurationError | None:
 
     A column may be too short, or of another type, after a migration that was changed by hand.
     """
-    if not isinstance(error, sa_exc.DataError | sa_exc.IntegrityError):
+    if not isinstance(error, sa_exc.StatementError) or not dialects.is_violation(error):
         return None
     named = set(re.findall(r"\w+", error.statement or ""))
     own = [name for name in TABLES if name in named]

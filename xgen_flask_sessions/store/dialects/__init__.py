@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from ...errors import UnsupportedDatabase
 from .base import PRIMARY as PRIMARY
 from .base import Dialect as Dialect
+from .base import code_of
 from .base import connection_of as connection_of
 from .mariadb import MariaDB
 from .postgresql import PostgreSQL
@@ -45,6 +46,17 @@ def is_conflict(error: sa.exc.DBAPIError) -> bool:
     :param error: An error of a database that is supported.
     """
     return any(dialect.is_conflict(error.orig) for dialect in _SUPPORTED)  # no code is in two
+
+
+def is_violation(error: BaseException) -> bool:
+    """Return whether rows or values of a statement are wrong: SQLAlchemy's integrity or data error.
+
+    pg8000 raises neither for most of them.
+    """
+    if isinstance(error, sa.exc.IntegrityError | sa.exc.DataError):
+        return True
+    code = code_of(getattr(error, "orig", None))
+    return isinstance(code, str) and code[:2] in ("22", "23")  # SQLSTATE's classes
 
 
 def require_supported(

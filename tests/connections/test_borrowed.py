@@ -360,6 +360,23 @@ def test_options_that_a_listener_sets_reach_the_plugins_connections(
     assert seen
 
 
+def test_a_listener_that_the_host_adds_later_serves_its_own_connections(
+    make_host: MakeHost, database_url: str
+) -> None:
+    host = make_host(database_url)
+    host.issue(host.add_user())  # the plugin listens, too
+    seen: list[str] = []
+
+    with host.app.app_context():
+        engine = host.db.engine
+        engine.dispose()
+        sa.event.listen(engine, "do_connect", lambda *_: seen.append("rotated"))
+        with engine.connect() as connection:
+            connection.scalar(sa.select(1))
+
+    assert seen
+
+
 def test_the_hosts_own_limits_are_in_force_after_a_change_in_its_transaction(
     make_host: MakeHost, postgresql_url: str
 ) -> None:

@@ -230,6 +230,8 @@ def _listen_last(engine: sa.Engine) -> None:
 
 def _do_connect(dialect: sa.Dialect, _: object, args: Any, options: Any) -> Any:
     limits = _limits.get()
+    if limits is _NO_LIMITS and list(dialect.dispatch.do_connect)[-1] is not _do_connect:
+        return None  # a listener that the host added since has its turn
     if limits.check is not None:
         limits.check()
     options = _with_timeout(dialect, options, limits.timeout_s)

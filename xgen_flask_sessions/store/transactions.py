@@ -149,14 +149,16 @@ class Transactions:
 
     @contextmanager
     def _unbounded(self, session: Session) -> Iterator[None]:
-        if self.get_engine().dialect.name != "sqlite":
-            yield
-            return
+        """Check that the database answers; the work itself takes as long as it likes."""
+        limit: AbstractContextManager[None] = nullcontext()
         try:
-            connection = self.reachability.connection(session)
+            if self.get_engine().dialect.name == "sqlite":
+                limit = _on_own_file(self.reachability.connection(session))
+            elif not session.in_transaction():  # nor is one begun: its isolation level may be set
+                self.reachability.require()
         except DenylistUnavailable as error:
             raise LedgerUnavailable from error
-        with _on_own_file(connection):
+        with limit:
             yield
 
 

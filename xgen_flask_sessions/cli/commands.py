@@ -133,8 +133,8 @@ def list_users(page: int, text: str, sort: Column, order: str | None, as_json: b
     offered = state.roster.columns(session)
     if sort not in offered or (text and "username" not in offered):
         raise click.ClickException(
-            "--search and this --sort need users in the same database as the sessions, with one "
-            "primary key, and with usernames that it holds as text or numbers."
+            "--search and this --sort need users in the same database as the sessions, with a "
+            "primary key of one column, and with usernames that it holds as text or numbers."
         )
     summary = state.roster.summary(session)
     found = state.roster.nearest_page(session, page, Listing.of(sort, order, text))

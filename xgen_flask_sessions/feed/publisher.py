@@ -126,7 +126,7 @@ class Publisher:
 
     def close(self) -> None:
         """Close the connections."""
-        self._redis.close()
+        self._redis.connection_pool.disconnect()  # close() keeps them open in redis-py 5.0.0
 
     def look(self) -> Look:
         """Return what there is in Redis, for :meth:`publish`; call it before reading the database.

@@ -20,7 +20,7 @@ from tests.support.gunicorn_server import gunicorn
 from tests.support.hosts import bearer
 from tests.support.scripts import run_script
 from xgen_flask_sessions import DenylistUnavailable, LedgerUnavailable
-from xgen_flask_sessions.connections import pool, side_engines
+from xgen_flask_sessions.connections import engine_guard, pool, side_engines
 
 PATIENCE_S = 60
 
@@ -77,6 +77,29 @@ def test_a_connection_beside_the_hosts_that_cannot_be_prepared_is_closed(
         side.connect()
 
     assert len(Counted.opened) == before
+
+
+def test_a_connection_that_is_in_use_at_a_disposal_is_closed_when_it_is_given_back(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    host = make_host(sqlite_url, SQLALCHEMY_ENGINE_OPTIONS={"connect_args": {"factory": Counted}})
+    host.dispose()
+    before = len(Counted.opened)
+    with host.app.app_context():
+        engine = host.db.engine
+    in_use = engine.raw_connection()
+    idle = engine.raw_connection()
+    idle.close()
+    assert len(Counted.opened) == before + 2
+
+    engine_guard.guard(engine).dispose()
+
+    assert len(Counted.opened) == before + 1
+    in_use.close()
+    assert len(Counted.opened) == before
+    engine.raw_connection().close()
+    assert len(Counted.opened) == before + 1  # the new pool keeps its own
+    host.dispose()
 
 
 def test_a_change_in_a_file_that_cannot_be_opened_is_refused(

@@ -71,11 +71,10 @@ class _Files:
     def _close_hosts() -> None:
         guards = guards_of_files()
         due = time.monotonic() + _HOST_S
-        previous = [used for each in guards if (used := each.dispose()) is not None]
+        for each in guards:
+            each.dispose()
         collected = False
-        while previous:
-            for used in previous:  # connections in use return to the pool that they came from
-                used.dispose()
+        while guards:
             files = {file.identity for each in guards if (file := each.last_file()) is not None}
             if files.isdisjoint(open_databases()) or time.monotonic() >= due:
                 return

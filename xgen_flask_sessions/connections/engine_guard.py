@@ -82,8 +82,6 @@ class EngineGuard:
             self.file = DatabaseFile(engine.url) if engine.dialect.name == "sqlite" else None
         self._expected = threading.local()
         self._disposing = False
-        self._replaced: weakref.WeakSet[sa.Pool] = weakref.WeakSet()
-        """Pools that get back the connections that were in use at a disposal."""
         event.listen(engine, "do_connect", self._connecting)
         event.listen(engine, "connect", self._connected)
         event.listen(engine, "checkout", self._checked_out)
@@ -111,18 +109,18 @@ class EngineGuard:
             self._close_replaced()
             self.file.require_usable()
 
-    def dispose(self) -> sa.Pool | None:
-        """Close the pool's idle connections; a deleted file is still not created.
+    def dispose(self) -> None:
+        """Close the pool's connections: idle ones now, those in use when they are given back.
 
-        :returns: The previous pool, which gets back the connections in use.
+        A deleted file is still not created.
         """
         engine = self._engine()
         if engine is None:
-            return None
+            return
         previous = engine.pool
-        self._replaced.add(previous)
         self._dispose(engine, close=True)
-        return previous
+        event.listen(previous, "checkin", _close_returned)
+        previous.dispose()  # what was given back meanwhile
 
     def _close_replaced(self) -> None:
         """Close what is not in use, of all engines, if a log was deleted under it."""
@@ -130,8 +128,6 @@ class EngineGuard:
             for each in guards_of_files():
                 if each.file is not None and each.file.has_lost_log:
                     each.dispose()
-                    for pool in list(each._replaced):
-                        pool.dispose()
 
     def _dispose(self, engine: sa.Engine, *, close: bool) -> None:
         self._disposing = True
@@ -197,6 +193,16 @@ class EngineGuard:
         if not may_close:
             keep_for_parent(engine.pool)
         self._dispose(engine, close=may_close)
+
+
+def _close_returned(dbapi_connection: Any, record: Any) -> None:
+    if dbapi_connection is None:
+        return
+    if record.info.get(_PROCESS, runtime.process_id) == os.getpid():
+        record.invalidate()
+    else:
+        leave_to_parent(dbapi_connection, record.info.get(_FILE))
+        record.dbapi_connection = None
 
 
 def _closing(dbapi_connection: Any, _: object) -> None:

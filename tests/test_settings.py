@@ -164,11 +164,21 @@ def test_samesite_none_needs_a_secure_cookie() -> None:
         read(COOKIE_SAMESITE="None", COOKIE_SECURE=False)
 
 
-def test_the_cookie_name_must_differ_from_flask_s_session_cookie() -> None:
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("session", {}),
+        ("mine", {"SESSION_COOKIE_NAME": "mine"}),
+        ("remember_token", {}),
+        ("mine", {"REMEMBER_COOKIE_NAME": "mine"}),
+        ("mine_session", {"REMEMBER_COOKIE_NAME": "mine"}),
+    ],
+)
+def test_the_cookie_name_must_differ_from_those_of_flask_and_flask_login(
+    name: str, host: dict[str, str]
+) -> None:
     with pytest.raises(ConfigurationError, match="XGEN_SESSIONS_COOKIE_NAME"):
-        Settings.from_config(
-            {"SECRET_KEY": SECRET, "SESSION_COOKIE_NAME": "mine", PREFIX + "COOKIE_NAME": "mine"}
-        )
+        Settings.from_config({"SECRET_KEY": SECRET, PREFIX + "COOKIE_NAME": name} | host)
 
 
 def test_the_error_for_an_unknown_setting_lists_the_known_ones() -> None:

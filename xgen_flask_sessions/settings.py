@@ -371,6 +371,9 @@ class _Reader:
             self._fail("COOKIE_NAME", "must be a cookie name (RFC 6265, section 4.1.1).")
         if name == self._config.get("SESSION_COOKIE_NAME", "session"):
             self._fail("COOKIE_NAME", "is Flask's own session cookie; choose another name.")
+        remember = self._config.get("REMEMBER_COOKIE_NAME", "remember_token")
+        if name in (remember, f"{remember}_session"):
+            self._fail("COOKIE_NAME", "is a cookie of remembered sign-ins; choose another name.")
         self._check_prefix(name.lower())
         return name
 

@@ -82,6 +82,7 @@ class EngineGuard:
             self.file = DatabaseFile(engine.url) if engine.dialect.name == "sqlite" else None
         self._expected = threading.local()
         self._disposing = False
+        self._replacing = threading.RLock()
         event.listen(engine, "do_connect", self._connecting)
         event.listen(engine, "connect", self._connected)
         event.listen(engine, "checkout", self._checked_out)
@@ -117,9 +118,10 @@ class EngineGuard:
         engine = self._engine()
         if engine is None:
             return
-        previous = engine.pool
-        self._dispose(engine, close=True)
-        event.listen(previous, "checkin", _close_returned)
+        with self._replacing:  # so that each pool that was in use gets the listener
+            previous = engine.pool
+            self._dispose(engine, close=True)
+            event.listen(previous, "checkin", _close_returned)
         previous.dispose()  # what was given back meanwhile
 
     def _close_replaced(self) -> None:
@@ -186,6 +188,7 @@ class EngineGuard:
         return self.file is None or self.file.path is not None
 
     def _reset(self) -> None:
+        self._replacing = threading.RLock()
         engine = self._engine()
         if engine is None or not self._is_shared:
             return

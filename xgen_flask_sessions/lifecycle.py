@@ -302,11 +302,11 @@ def transaction() -> Iterator[Session]:
     """Lend the host's session for one change, and commit it at the end of the block.
 
     The block has ``XGEN_SESSIONS_WRITE_DEADLINE``, waits for locks included. Calls with
-    ``commit=False`` join its transaction. After an error the change is rolled back.
+    ``commit=False`` join its transaction. After an error the change is rolled back. A row of the
+    host's own that violates a constraint raises SQLAlchemy's error.
 
     :raises LedgerUnavailable: The database cannot be written in time. Unless ``undone`` is false,
         nothing was changed.
-    :raises DatabaseError: SQLAlchemy's, if a row of the host's own violates a constraint.
     """
     with get_state().transactions.write(commit=True) as session:
         begin_write(session)

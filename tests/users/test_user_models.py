@@ -201,18 +201,42 @@ class Spaceless(sa.types.TypeDecorator[str]):
 ID = uuid.UUID("6f1c2a1e-58a1-4a8f-9f0e-3d5d3c1f2b7a")
 
 
-def host_of(
-    user_model: type[DeclarativeBase], database_url: str, fields: UserFields | None = None
-) -> tuple[Flask, SQLAlchemy, XgenSessions]:
-    """Build an application with the given user model."""
-    app = Flask("host")
-    app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url, **PATIENT)
-    db = SQLAlchemy(app, metadata=user_model.metadata)
-    sessions = XgenSessions()
-    sessions.init_app(
-        app, db=db, user_model=user_model, login_manager=LoginManager(app), user_fields=fields
-    )
-    return app, db, sessions
+HostOf = Callable[..., tuple[Flask, SQLAlchemy, XgenSessions]]
+
+
+@pytest.fixture
+def host_of() -> Iterator[HostOf]:
+    """Return a function that builds an application with the given user model, and its tables."""
+    made: list[tuple[Flask, SQLAlchemy]] = []
+
+    def make(
+        user_model: type[DeclarativeBase], database_url: str, fields: UserFields | None = None
+    ) -> tuple[Flask, SQLAlchemy, XgenSessions]:
+        app = Flask("host")
+        app.config.update(SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=database_url, **PATIENT)
+        db = SQLAlchemy(app, metadata=user_model.metadata)
+        sessions = XgenSessions()
+        sessions.init_app(
+            app, db=db, user_model=user_model, login_manager=LoginManager(app), user_fields=fields
+        )
+        with app.app_context():
+            db.create_all()
+        made.append((app, db))
+        return app, db, sessions
+
+    yield make
+    for app, db in made:
+        with app.app_context():
+            db.engine.dispose()
+
+
+class Account(UserMixin):  # type: ignore[misc]
+    """What most models below have in common."""
+
+    __tablename__ = "own"
+
+    username = mapped_column(sa.String(40), nullable=False)
+    is_active: Mapped[bool] = mapped_column(default=True)
 
 
 @pytest.mark.parametrize(
@@ -230,15 +254,14 @@ def host_of(
         (sa.String(40), str(ID)),
     ],
 )
-def test_ids_of_any_type_find_their_user(database_url: str, kind: Any, key: Any) -> None:
+def test_ids_of_any_type_find_their_user(
+    host_of: HostOf, database_url: str, kind: Any, key: Any
+) -> None:
     class OwnBase(DeclarativeBase):
         pass
 
-    class Own(UserMixin, OwnBase):  # type: ignore[misc]
-        __tablename__ = "own"
+    class Own(Account, OwnBase):
         key = mapped_column(kind, primary_key=True, autoincrement=False)
-        username: Mapped[str] = mapped_column(sa.String(40))
-        is_active: Mapped[bool] = mapped_column(default=True)
 
         def get_id(self) -> str:
             return str(self.key)
@@ -247,7 +270,6 @@ def test_ids_of_any_type_find_their_user(database_url: str, kind: Any, key: Any)
         pytest.skip("MariaDB does not allow a blob as primary key")
     app, db, sessions = host_of(Own, database_url)
     with app.app_context():
-        db.create_all()
         db.session.add(Own(key=key, username="alice"))
         db.session.commit()
         token = sessions.issue(db.session.get(Own, key))
@@ -258,9 +280,6 @@ def test_ids_of_any_type_find_their_user(database_url: str, kind: Any, key: Any)
     answer: Any = app.test_client().get("/sessions/", headers=bearer(token)).get_json()
 
     assert len(answer["sessions"]) == 1
-    with app.app_context():
-        db.session.remove()
-        db.engine.dispose()
 
 
 @pytest.mark.parametrize(
@@ -268,34 +287,31 @@ def test_ids_of_any_type_find_their_user(database_url: str, kind: Any, key: Any)
     [(sa.Uuid(), ID), (sa.Uuid(as_uuid=False), str(ID)), (sa.Integer(), 47), (Spaceless(), "al")],
 )
 def test_commands_find_names_of_any_type_and_else_take_an_id(
-    database_url: str, kind: Any, name: Any
+    host_of: HostOf, database_url: str, kind: Any, name: Any
 ) -> None:
     class OwnBase(DeclarativeBase):
         pass
 
-    class Own(UserMixin, OwnBase):  # type: ignore[misc]
-        __tablename__ = "own"
+    class Own(Account, OwnBase):
         id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
         username = mapped_column(kind)
-        is_active: Mapped[bool] = mapped_column(default=True)
 
     app, db, sessions = host_of(Own, database_url)
     runner = app.test_cli_runner()
     with app.app_context():
-        db.create_all()
         db.session.add(Own(id="the id", username=name))
         db.session.commit()
-        for each in (str(name).upper() if name == ID else str(name), "the id"):
+
+    for each in (str(name).upper() if name == ID else str(name), "the id"):
+        with app.app_context():
             token = sessions.issue("the id").token
-            result = runner.invoke(args=["xgen-sessions", "force-logout", each])
-            assert result.exit_code == 0, result.output
-            with pytest.raises(SessionRevoked):
-                sessions.verify(token)
-        for other in ("nobody there", "9" * 200, str(uuid.uuid4())):
-            result = runner.invoke(args=["xgen-sessions", "show", other])
-            assert "There is no user" in result.output
-        db.session.remove()
-        db.engine.dispose()
+        result = runner.invoke(args=["xgen-sessions", "force-logout", each])
+        assert result.exit_code == 0, result.output
+        with app.app_context(), pytest.raises(SessionRevoked):
+            sessions.verify(token)
+    for other in ("nobody there", "9" * 200, str(uuid.uuid4())):
+        result = runner.invoke(args=["xgen-sessions", "show", other])
+        assert "There is no user" in result.output
 
 
 @pytest.mark.parametrize(
@@ -304,17 +320,14 @@ def test_commands_find_names_of_any_type_and_else_take_an_id(
     ids=["UUID", "text of a UUID", "number"],
 )
 def test_the_attribute_for_get_id_may_have_another_type_than_text(
-    database_url: str, kind: Any, value: Any
+    host_of: HostOf, database_url: str, kind: Any, value: Any
 ) -> None:
     class OwnBase(DeclarativeBase):
         pass
 
-    class Own(UserMixin, OwnBase):  # type: ignore[misc]
-        __tablename__ = "own"
+    class Own(Account, OwnBase):
         id: Mapped[int] = mapped_column(primary_key=True)
         alternative = mapped_column(kind, unique=True)
-        username: Mapped[str] = mapped_column(sa.String(40))
-        is_active: Mapped[bool] = mapped_column(default=True)
 
         def get_id(self) -> str:
             return str(self.alternative)
@@ -328,7 +341,6 @@ def test_the_attribute_for_get_id_may_have_another_type_than_text(
     app.add_url_rule("/own", "own", login_required(lambda: "own"))
     client = app.test_client()
     with app.app_context():
-        db.create_all()
         db.session.add(Own(alternative=value, username="alice"))
         db.session.commit()
 
@@ -339,23 +351,17 @@ def test_the_attribute_for_get_id_may_have_another_type_than_text(
     assert client.get("/own").status_code == 401
     with app.app_context():
         assert sessions.active_sessions(Stranger()) == []
-        db.session.remove()
-        db.engine.dispose()
 
 
-def test_an_id_that_the_database_pads_is_one_account(database_url: str) -> None:
+def test_an_id_that_the_database_pads_is_one_account(host_of: HostOf, database_url: str) -> None:
     class OwnBase(DeclarativeBase):
         pass
 
-    class Own(UserMixin, OwnBase):  # type: ignore[misc]
-        __tablename__ = "own"
+    class Own(Account, OwnBase):
         id = mapped_column(sa.CHAR(10), primary_key=True)
-        username: Mapped[str] = mapped_column(sa.String(40))
-        is_active: Mapped[bool] = mapped_column(default=True)
 
     app, db, sessions = host_of(Own, database_url)
     with app.app_context():
-        db.create_all()
         user = Own(id="e7", username="alice")
         db.session.add(user)
         db.session.commit()
@@ -365,8 +371,6 @@ def test_an_id_that_the_database_pads_is_one_account(database_url: str) -> None:
 
         assert {sessions.verify(token).user_id for token in tokens} == {"e7"}
         assert sessions.force_logout("e7").sessions_ended == 3
-        db.session.remove()
-        db.engine.dispose()
 
 
 NOPAD = mysql.VARCHAR(10, charset="utf8mb4", collation="utf8mb4_nopad_bin")
@@ -380,74 +384,60 @@ PADDED = [
 
 @pytest.mark.parametrize(("kind", "key"), [(sa.String(9), "31"), (sa.BigInteger(), 31)])
 def test_bytes_in_a_column_of_another_type_are_no_other_users_id(
-    sqlite_url: str, kind: Any, key: Any
+    host_of: HostOf, sqlite_url: str, kind: Any, key: Any
 ) -> None:
     class OwnBase(DeclarativeBase):
         pass
 
-    class Own(UserMixin, OwnBase):  # type: ignore[misc]
-        __tablename__ = "own"
+    class Own(Account, OwnBase):
         id = mapped_column(kind, primary_key=True, autoincrement=False)
-        username: Mapped[str] = mapped_column(sa.String(40))
-        is_active: Mapped[bool] = mapped_column(default=True)
 
     app, db, sessions = host_of(Own, sqlite_url)
     with app.app_context():
-        db.create_all()
         db.session.add(Own(id=key, username="root"))
-        db.session.execute(sa.text("INSERT INTO own VALUES (x'31', 'eve', 1)"))
+        db.session.execute(
+            sa.text("INSERT INTO own (id, username, is_active) VALUES (x'31', 'eve', 1)")
+        )
         db.session.commit()
-        users = {user.username: user for user in db.session.scalars(sa.select(Own))}
+        users = {str(user.username): user for user in db.session.scalars(sa.select(Own))}
         assert sessions.issue(users["root"])
         for call in (sessions.issue, sessions.force_logout):
             with pytest.raises(ValueError, match="holds bytes"):
                 call(users["eve"])
-        db.session.remove()
-        db.engine.dispose()
 
 
-def test_an_id_may_have_a_type_without_a_length(mariadb_url: str) -> None:
+def test_an_id_may_have_a_type_without_a_length(host_of: HostOf, mariadb_url: str) -> None:
     class OwnBase(DeclarativeBase):
         pass
 
-    class Own(UserMixin, OwnBase):  # type: ignore[misc]
-        __tablename__ = "own"
+    class Own(Account, OwnBase):
         id: Mapped[str] = mapped_column(primary_key=True)
-        username: Mapped[str] = mapped_column(sa.String(40))
-        is_active: Mapped[bool] = mapped_column(default=True)
 
+    OwnBase.metadata.remove(OwnBase.metadata.tables["own"])  # MariaDB needs a length for it
     app, db, sessions = host_of(Own, mariadb_url)
     with app.app_context():
         db.session.execute(
             sa.text("CREATE TABLE own (id VARCHAR(9), username VARCHAR(9), is_active BOOL)")
         )
-        db.metadata.remove(db.metadata.tables["own"])
-        db.create_all()
         db.session.add(Own(id="a", username="alice"))
         db.session.commit()
         assert sessions.verify(sessions.issue("a").token).user_id == "a"
-        db.session.remove()
-        db.engine.dispose()
 
 
 @pytest.mark.parametrize("kind", PADDED, ids=["CHAR", "NCHAR", "now CHAR", "now VARCHAR"])
 def test_ids_that_differ_in_spaces_at_the_end_are_as_many_accounts_as_rows(
-    database_url: str, kind: Any
+    host_of: HostOf, database_url: str, kind: Any
 ) -> None:
     class OwnBase(DeclarativeBase):
         pass
 
-    class Own(UserMixin, OwnBase):  # type: ignore[misc]
-        __tablename__ = "own"
+    class Own(Account, OwnBase):
         id = mapped_column(kind, primary_key=True)
-        username: Mapped[str] = mapped_column(sa.String(40))
         is_superuser: Mapped[bool]
-        is_active: Mapped[bool] = mapped_column(default=True)
 
     app, db, sessions = host_of(Own, database_url)
     app.add_url_rule("/name", "name", login_required(lambda: str(current_user.username)))
     with app.app_context():
-        db.create_all()
         root = Own(id="admin", username="root", is_superuser=True)
         db.session.add(root)
         db.session.commit()
@@ -472,8 +462,6 @@ def test_ids_that_differ_in_spaces_at_the_end_are_as_many_accounts_as_rows(
     with app.app_context():  # by the id as the database returns it
         ended = {name: sessions.force_logout(ids[name]).sessions_ended for name in tokens}
         assert ended == {name: 2 if name == "root" else 1 for name in tokens}
-        db.session.remove()
-        db.engine.dispose()
 
 
 class Reversed(sa.types.TypeDecorator[str]):
@@ -494,21 +482,18 @@ class Reversed(sa.types.TypeDecorator[str]):
     ids=["own type", "number", "encrypted"],
 )
 def test_the_search_reads_names_that_the_database_holds_as_they_are(
-    database_url: str, kind: Any, name: Any, part: str | None
+    host_of: HostOf, database_url: str, kind: Any, name: Any, part: str | None
 ) -> None:
     class OwnBase(DeclarativeBase):
         pass
 
-    class Own(UserMixin, OwnBase):  # type: ignore[misc]
-        __tablename__ = "own"
+    class Own(Account, OwnBase):
         id: Mapped[int] = mapped_column(primary_key=True)
         username = mapped_column(kind)
         is_superuser: Mapped[bool] = mapped_column(default=True)
-        is_active: Mapped[bool] = mapped_column(default=True)
 
     app, db, sessions = host_of(Own, database_url)
     with app.app_context():
-        db.create_all()
         db.session.add(Own(username=name))
         db.session.commit()
         token = sessions.issue("1")
@@ -519,9 +504,6 @@ def test_the_search_reads_names_that_the_database_holds_as_they_are(
             assert answer.status_code == 400
         else:
             assert [user["username"] for user in answer.get_json()["users"]] == [str(name)]
-    with app.app_context():
-        db.session.remove()
-        db.engine.dispose()
 
 
 # SQLAlchemy 2.1 warns of each comparison with a column that has a domain.
@@ -535,21 +517,18 @@ def test_the_search_reads_names_that_the_database_holds_as_they_are(
     ids=["number", "text"],
 )
 def test_ids_and_names_may_have_a_domain_of_postgresql(
-    postgresql_url: str, kind: Any, key: Any
+    host_of: HostOf, postgresql_url: str, kind: Any, key: Any
 ) -> None:
     class OwnBase(DeclarativeBase):
         pass
 
-    class Own(UserMixin, OwnBase):  # type: ignore[misc]
-        __tablename__ = "own"
+    class Own(Account, OwnBase):
         id = mapped_column(kind, primary_key=True, autoincrement=False)
         username = mapped_column(postgresql.DOMAIN("login_name", sa.String(20)))
         is_superuser: Mapped[bool] = mapped_column(default=True)
-        is_active: Mapped[bool] = mapped_column(default=True)
 
     app, db, sessions = host_of(Own, postgresql_url)
     with app.app_context():
-        db.create_all()
         db.session.add(Own(id=key, username="Alice"))
         db.session.commit()
         token = sessions.issue(db.session.get(Own, key))
@@ -560,11 +539,9 @@ def test_ids_and_names_may_have_a_domain_of_postgresql(
         assert answer.get_json()["summary"]["superusers"] == 1
     with app.app_context():
         assert sessions.force_logout(db.session.get(Own, key)).sessions_ended == 1
-        db.session.remove()
-        db.engine.dispose()
 
 
-def test_a_user_without_a_username_is_shown_by_the_id(database_url: str) -> None:
+def test_a_user_without_a_username_is_shown_by_the_id(host_of: HostOf, database_url: str) -> None:
     class OwnBase(DeclarativeBase):
         pass
 
@@ -577,7 +554,6 @@ def test_a_user_without_a_username_is_shown_by_the_id(database_url: str) -> None
 
     app, db, sessions = host_of(Guest, database_url)
     with app.app_context():
-        db.create_all()
         db.session.add(Guest(id=7))
         db.session.commit()
         token = sessions.issue("7")
@@ -585,9 +561,6 @@ def test_a_user_without_a_username_is_shown_by_the_id(database_url: str) -> None
     answer: Any = app.test_client().get("/sessions/users", headers=bearer(token)).get_json()
 
     assert [user["username"] for user in answer["users"]] == ["7"]
-    with app.app_context():
-        db.session.remove()
-        db.engine.dispose()
 
 
 def test_a_user_added_in_the_same_transaction_can_sign_in(

@@ -162,9 +162,10 @@ class EngineGuard:
 
     def _checked_out(self, dbapi_connection: Any, record: Any, fairy: Any) -> None:
         info = record.info
-        if info.setdefault(_PROCESS, runtime.process_id) != os.getpid() and self._is_shared:
-            leave_to_parent(dbapi_connection, info.get(_FILE))
-            record.dbapi_connection = fairy.dbapi_connection = None
+        info.setdefault(_PROCESS, runtime.process_id)
+        if _is_inherited(info) and self._is_shared:
+            _leave_to_parent(record)
+            fairy.dbapi_connection = None
             notice_fork()
             raise DisconnectionError("The connection belongs to the parent process.")
         if self.file is None:
@@ -201,11 +202,20 @@ class EngineGuard:
 def _close_returned(dbapi_connection: Any, record: Any) -> None:
     if dbapi_connection is None:
         return
-    if record.info.get(_PROCESS, runtime.process_id) == os.getpid():
-        record.invalidate()
+    if _is_inherited(record.info):
+        _leave_to_parent(record)
     else:
-        leave_to_parent(dbapi_connection, record.info.get(_FILE))
-        record.dbapi_connection = None
+        record.invalidate()
+
+
+def _is_inherited(info: Any) -> bool:
+    """Return whether a pooled connection was opened by the parent process."""
+    return bool(info.get(_PROCESS, runtime.process_id) != os.getpid())
+
+
+def _leave_to_parent(record: Any) -> None:
+    leave_to_parent(record.dbapi_connection, record.info.get(_FILE))
+    record.dbapi_connection = None
 
 
 def _closing(dbapi_connection: Any, _: object) -> None:
@@ -241,7 +251,7 @@ def require_own_connection(connection: sa.Connection) -> OpenFile | None:
         parent process.
     """
     info: Any = connection.connection.info
-    if info.get(_PROCESS, runtime.process_id) != os.getpid():
+    if _is_inherited(info):
         raise UnusableFile("The connection belongs to the parent process.")
     file: OpenFile | None = info.get(_FILE)
     if file is not None:

@@ -62,9 +62,7 @@ class TokenStatus(NamedTuple):
 
         :param now_us: This machine's time in microseconds.
         """
-        if self.issued_us <= self.user_invalid_before_us:
-            return True
-        if self.issued_us <= (self.everyone_invalid_before_us or 0):
+        if self.issued_us <= self.invalid_before_us:
             return True
         if self.ended_us is None:
             return False

@@ -108,11 +108,11 @@ class Publisher:
         self._signer = signer
         self._background = background
         self._recent_us = recent_us
-        self._redis = connect(redis_url)
-        self._writer = RedisWriter(self._redis, issuer)
+        # One client to write and read: during a fail-over, another may be at another server.
+        client = connect(redis_url)
+        self._writer = RedisWriter(client, issuer)
         self._installer = Installer(self._writer, signer)
-        # By the same connection: during a fail-over, another one may be to another server.
-        self._source = RedisFeed(self._redis, issuer, signer.open)
+        self._source = RedisFeed(client, issuer, signer.open)
         self._audit = Audit(self._source)
         self._audited_us = 0
         self._recent: list[Event] = []
@@ -126,7 +126,7 @@ class Publisher:
 
     def close(self) -> None:
         """Close the connections."""
-        self._redis.connection_pool.disconnect()  # close() keeps them open in redis-py 5.0.0
+        self._source.close()
 
     def look(self) -> Look:
         """Return what there is in Redis, for :meth:`publish`; call it before reading the database.

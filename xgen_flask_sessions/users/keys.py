@@ -26,8 +26,7 @@ from .attributes import base_type
 Key = tuple[Any, ...]
 """The values of a primary key's columns."""
 
-
-_PADDED = re.compile(r"(?:N|NATIONAL )?CHAR\b")
+_PADDED: Final = re.compile(r"(?:N|NATIONAL )?CHAR\b")
 
 
 class AccountKeys:

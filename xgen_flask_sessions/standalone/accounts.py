@@ -26,7 +26,7 @@ from xgen_flask_sessions.standalone.rules import (
     USERNAME_RULE,
     USERNAME_TAKEN,
     AccountError,
-    NotInTime,
+    ChangeFailed,
     Profile,
     StaleError,
     composed_form,
@@ -161,7 +161,7 @@ def create(
             _lock(session, actor=actor)
             user.roles = _roles(session, profile.roles)
             session.add(user)
-    except NotInTime:
+    except ChangeFailed:
         raise
     except AccountError:
         if find_by_username(username) is not None:
@@ -258,9 +258,9 @@ def _transaction() -> Iterator[Session]:
     except sa.exc.DatabaseError as error:
         if is_conflict(error):
             raise AccountError("", AT_ONCE) from error
-        raise NotInTime(refused=True) from error
+        raise ChangeFailed(refused=True) from error
     except LedgerUnavailable as error:
-        raise NotInTime(undone=error.undone, refused=error.refused) from error
+        raise ChangeFailed(undone=error.undone, refused=error.refused) from error
 
 
 def _lock_user(

@@ -19,7 +19,7 @@ from xgen_flask_sessions import (
 from xgen_flask_sessions.standalone import accounts
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import User, db
-from xgen_flask_sessions.standalone.rules import AccountError, NotInTime, Profile
+from xgen_flask_sessions.standalone.rules import AccountError, ChangeFailed, Profile
 
 FIRST_USERNAME: Final = "admin"
 _ATTEMPTS: Final = 10
@@ -109,7 +109,7 @@ def _create_first_superuser(password: str | None) -> str | None:
     chosen = password or secrets.token_urlsafe(12)
     try:
         accounts.create(FIRST_USERNAME, chosen, Profile.parse("", "", ""), superuser=True)
-    except NotInTime as error:
+    except ChangeFailed as error:
         raise LedgerUnavailable from error
     except AccountError as error:
         if error.field == "password":

@@ -55,7 +55,7 @@ class AccountError(ValueError):
         super().__init__(message)
 
 
-class NotInTime(AccountError):
+class ChangeFailed(AccountError):
     """The database could not make the change, in time or at all.
 
     :param undone: Whether nothing was changed for certain.

@@ -98,7 +98,7 @@ def submit() -> Any:
     except RateLimited as error:
         return _too_often(error, username)
     except DatabaseUnavailable as error:
-        return _not_in_time(error, username)
+        return _database_failed(error, username)
     if issued is None:
         return _page(401, error=gettext(WRONG), username=username)
     if earlier is not None:  # the browser replaces it, so no sign-out could end it
@@ -198,7 +198,7 @@ def _too_often(error: RateLimited, username: str) -> Response:
     return response
 
 
-def _not_in_time(error: DatabaseUnavailable, username: str) -> Response:
+def _database_failed(error: DatabaseUnavailable, username: str) -> Response:
     current_app.logger.error("A sign-in failed: %s", cause_of(error))
     refused = getattr(error, "refused", False)
     response = _page(

@@ -15,7 +15,7 @@ from xgen_flask_sessions import AdminCenterView, cause_of, gettext, gettext_noop
 from xgen_flask_sessions.standalone import accounts
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import MAX_USERNAME, User
-from xgen_flask_sessions.standalone.rules import AccountError, NotInTime, Profile, StaleError
+from xgen_flask_sessions.standalone.rules import AccountError, ChangeFailed, Profile, StaleError
 from xgen_flask_sessions.standalone.sign_in import to_sign_in
 
 ENDPOINT: Final = "admin-users"
@@ -141,7 +141,7 @@ class UserManagementView(AdminCenterView):
 
         :raises DenylistUnavailable: The database does not answer at all.
         """
-        if isinstance(error, NotInTime):
+        if isinstance(error, ChangeFailed):
             sessions.require_database()  # to show the user, it is read again
         values: dict[str, dict[str, Any]] = {
             "profile": {
@@ -170,7 +170,7 @@ class UserManagementView(AdminCenterView):
 
         :raises DenylistUnavailable: The database does not answer at all.
         """
-        if not isinstance(error, NotInTime):
+        if not isinstance(error, ChangeFailed):
             return self._render(template, error=error, **context), 400
         current_app.logger.error("A change of a user failed: %s", cause_of(error))
         sessions.require_database()  # to show the page, the current user is read again

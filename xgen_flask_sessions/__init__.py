@@ -54,7 +54,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .admin.views import AdminCenterView
+    from .admin.admin_center_view import AdminCenterView
     from .cli.commands import cli_errors
     from .extension import XgenSessions
     from .roster.devices import Device
@@ -120,7 +120,7 @@ __all__ = [
 
 _LAZY: Final = {
     "ActiveSession": "roster.roster",
-    "AdminCenterView": "admin.views",
+    "AdminCenterView": "admin.admin_center_view",
     "Device": "roster.devices",
     "IssuedToken": "tokens.claims",
     "PastSignIn": "store.sign_ins",

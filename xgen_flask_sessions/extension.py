@@ -12,9 +12,10 @@ from flask_login import LoginManager
 from flask_sqlalchemy import SQLAlchemy
 
 from . import lifecycle
+from .admin.admin_center_view import ASSETS
+from .admin.login_management import ENDPOINT
 from .admin.registration import add_login_management
 from .admin.templating import template_globals
-from .admin.views import ASSETS, ENDPOINT
 from .api.views import create_blueprint
 from .cli.commands import commands
 from .denylist.checker import TokenChecker

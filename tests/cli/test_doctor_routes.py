@@ -17,7 +17,7 @@ from tests.support.databases import MakeHost
 from tests.support.doctor import examine, paths
 from tests.support.hosts import Host
 from xgen_flask_sessions import open_to_all, token_required
-from xgen_flask_sessions.admin.views import AdminCenterView
+from xgen_flask_sessions.admin.admin_center_view import AdminCenterView
 
 Add = Callable[[Flask], None]
 

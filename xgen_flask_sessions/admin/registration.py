@@ -6,7 +6,7 @@ from flask import Flask
 from flask_admin import Admin
 
 from ..errors import ConfigurationError
-from .views import ENDPOINT, LoginManagementView
+from .login_management import ENDPOINT, LoginManagementView
 
 
 def add_login_management(admin: Admin, app: Flask) -> None:

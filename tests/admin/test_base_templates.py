@@ -65,7 +65,7 @@ def assert_is_whole(page: BeautifulSoup, heading: str) -> None:
     text = str(page)
     assert text.count("/xgen-sessions.css") == 1
     assert text.count("/session-guard.js") == 1
-    places = ["/xgen-sessions.css", "<h1>", 'class="xs"']
+    places = ["/xgen-sessions.css", "<h1>", 'class="xs-main"']
     assert sorted(places, key=text.index) == places
 
 

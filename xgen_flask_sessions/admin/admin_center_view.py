@@ -7,16 +7,18 @@ from typing import Any
 
 from flask import Response, abort, current_app, redirect, request, url_for
 from flask_admin import BaseView
+from markupsafe import Markup
 
 from ..errors import AuthenticationError, XgenSessionsError
 from ..roster.listing import parse_page
 from ..state import find_state
 from ..store.transactions import UNREACHABLE
+from ..web import i18n
 from ..web.forms import check_form, field_token
 from ..web.login_bridge import require_user
 from ..web.marks import checks_caller
 from ..web.problems import database_problem, refuse, sign_in_url, with_security_headers
-from .page_parts import PageParts
+from .page_parts import ROOT, PageParts, complete
 
 ASSETS = Path(__file__).parent
 """The directory of ``static/`` and ``templates/``."""
@@ -64,14 +66,14 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
         """Render a template in the host's layout, or in the plugin's if that shows no content."""
         page, is_complete = self._render_in_layout(template, kwargs)
         if is_complete:
-            return page
+            return complete(page, i18n.language())
         layout = self.admin.theme.base_template
         current_app.logger.warning(
             "Flask-Admin's base template %r has no block 'body', or does not show it; "
             "%s is shown in the layout %r instead.", layout, self.endpoint, _LAYOUT,
         )  # fmt: skip
         page, _ = self._render_in_layout(template, kwargs, admin_base_template=_LAYOUT)
-        return page
+        return complete(page, i18n.language())
 
     def _render_in_layout(self, template: str, arguments: Any, **over: str) -> tuple[str, bool]:
         """Return the rendered template, and whether it has the page's content.
@@ -79,7 +81,7 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
         :param over: Arguments that replace those of Flask-Admin.
         """
         parts = PageParts()
-        self._template_args.update(over, page_parts=parts)
+        self._template_args.update(over, page_parts=parts, page_root=Markup(ROOT))  # noqa: S704
         return super().render(template, styles=_styles(), **arguments), parts.is_complete
 
     @checks_caller

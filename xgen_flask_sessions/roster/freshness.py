@@ -1,0 +1,82 @@
+"""Whether the list of active users has changed: a tag that costs a hundred index entries.
+
+The tag is a hash of
+
+- the position of the feed's head, which each revocation and renewal advances: one row by its
+  primary key;
+- the newest sign-ins, the first :data:`NEWEST` entries of ``ix_xgen_user_logins_newest``: a sign-in
+  changes its user's entry, and moves it to the top;
+- the next expiry of an open session, the first entry of ``ix_xgen_sessions_open`` after now: it
+  changes when a session expires.
+
+None of them counts or reads sessions, so the cost does not depend on how many there are. Just after
+many sessions have ended, PostgreSQL steps over their dead index entries once, until they are
+marked.
+
+The tag does not see everything, so a caller must ignore it from time to time:
+
+- a sign-in on a machine whose clock is so far behind that :data:`NEWEST` users have a later last
+  login, and any sign-in once that many clocks were ahead; with sign-ins that were recorded later,
+  the same;
+- a change of the host's users: a name, a department, a new SuperUser;
+- the time itself: a session that becomes older than the limit of a list.
+
+The other way round, a renewal changes the tag, though it changes no row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from .. import clock
+from ..store import dialects
+from ..store.tables import FeedHead, SessionRecord, UserLogin
+
+NEWEST: Final = 100
+"""The number of newest sign-ins that a tag covers."""
+
+
+def tag_of(session: Session, *context: str) -> str:
+    """Return a tag that differs once the list of active users has changed.
+
+    Make it before reading the list: a change in between then leads to another tag at the next call.
+
+    :param context: The answer's other dependencies, such as the viewer and the language.
+    """
+    now = clock.now_us()
+    told = hashlib.blake2b(digest_size=16)
+    for part in (
+        context,
+        session.execute(_head_and_expiry(session, now)).one(),
+        *session.execute(_newest()).all(),
+    ):
+        told.update(repr(tuple(part)).encode())
+    return told.hexdigest()
+
+
+def _head_and_expiry(session: Session, now: int) -> sa.Select[int | None, int | None]:
+    """Return the query for the feed's position and the next expiry of an open session."""
+    is_open = SessionRecord.ended_us.is_(None)
+    columns = SessionRecord.ended_us, SessionRecord.expires_us
+    expiry = (
+        sa.select(SessionRecord.expires_us)
+        .where(is_open, SessionRecord.expires_us > now)
+        .order_by(*dialects.of(session).order_of_index(columns))
+        .limit(1)
+    )
+    head = sa.select(FeedHead.position).where(FeedHead.name == "head")
+    return sa.select(head.scalar_subquery(), expiry.scalar_subquery())
+
+
+def _newest() -> sa.Select[str, int | None, int]:
+    """Return the query for the newest sign-ins, answered by the index alone."""
+    return (
+        sa.select(UserLogin.user_id, UserLogin.last_login_us, UserLogin.active_until_us)
+        .where(UserLogin.last_login_us.is_not(None))
+        .order_by(UserLogin.last_login_us.desc(), UserLogin.user_id.desc())
+        .limit(NEWEST)
+    )

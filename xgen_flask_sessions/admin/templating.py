@@ -26,6 +26,7 @@ def template_globals() -> dict[str, Any]:
         "xgen_session_guard": _session_guard,
         "xgen_visible": visible,
         "xgen_time": _time,
+        "xgen_ago": i18n.format_ago,
         "xgen_zone": _zone,
     }
 
@@ -44,8 +45,8 @@ def _time(at_us: int | None) -> str:
 
 
 def _zone() -> str:
-    """Return the configured zone with its offset."""
-    return i18n.format_zone(get_state().settings)
+    """Return the configured zone in words, with its offset."""
+    return i18n.format_zone_name(get_state().settings)
 
 
 def _session_guard() -> Markup:

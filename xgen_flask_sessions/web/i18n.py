@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import sys
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 
 from babel import Locale
+from babel.dates import format_timedelta, get_timezone_name
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
@@ -19,6 +21,10 @@ from ..settings import Settings
 
 _CATALOGUES = Path(__file__).parent / "translations"
 _DOMAIN = "xgen_sessions"
+_MINUTE_S = 60
+_DAY_S = 24 * 60 * _MINUTE_S
+_AGO_UNITS_S = (365 * _DAY_S, 30 * _DAY_S, 7 * _DAY_S, _DAY_S, 60 * _MINUTE_S, _MINUTE_S)
+"""Year, month, week, day, hour, minute, as Babel has them."""
 
 
 def language() -> str:
@@ -69,8 +75,40 @@ def format_time(at_us: int, settings: Settings) -> str:
     """
     at = clock.to_datetime(at_us, settings.timezone)
     day = f"{at.year}. {at.month}. {at.day}."
-    time = f"{at:%H}시 {at:%M}분 {at:%S}초" if language() == "ko" else f"{at:%H:%M:%S}"
-    return f"{day} {time}{clock.unusual_offset_of(at_us, settings.timezone)}"
+    offset = clock.unusual_offset_of(at_us, settings.timezone)
+    return f"{day} {format_clock(at_us, settings)}{offset}"
+
+
+def clock_pattern() -> str:
+    """Return the current language's format of a time of day, as for ``strftime``."""
+    return "%H시 %M분 %S초" if language() == "ko" else "%H:%M:%S"
+
+
+def format_clock(at_us: int, settings: Settings) -> str:
+    """Return the time of day in the configured zone, to the second.
+
+    :param at_us: Microseconds since the epoch.
+    """
+    at = clock.to_datetime(at_us, settings.timezone)
+    time = clock_pattern()
+    for code in ("%H", "%M", "%S"):  # strftime() of some C libraries loses the Korean letters
+        time = time.replace(code, f"{at:{code}}")
+    return time
+
+
+def format_ago(at_us: int) -> str:
+    """Return the distance of a time from now, such as "3 minutes ago"; "just now" below a minute.
+
+    It is cut to the largest whole unit, not rounded: 119 seconds are a minute.
+
+    :param at_us: Microseconds since the epoch.
+    """
+    seconds = (at_us - clock.now_us()) / clock.SECOND_US
+    if abs(seconds) < _AGO_UNITS_S[-1]:
+        return gettext("just now")
+    unit = next(each for each in _AGO_UNITS_S if abs(seconds) >= each)
+    whole = timedelta(seconds=int(seconds / unit) * unit)
+    return format_timedelta(whole, threshold=1, add_direction=True, locale=language())
 
 
 def format_number(number: int) -> str:
@@ -82,6 +120,16 @@ def format_zone(settings: Settings) -> str:
     """Return the configured zone with its offset now, such as "Asia/Seoul (UTC+09:00)"."""
     zone = settings.timezone
     return "UTC" if zone.key == "UTC" else f"{zone.key} ({clock.offset_of(clock.now_us(), zone)})"
+
+
+def format_zone_name(settings: Settings) -> str:
+    """Return the configured zone in words, such as "Korean Standard Time (UTC+09:00)"."""
+    zone = settings.timezone
+    now = clock.now_us()
+    name = get_timezone_name(clock.to_datetime(now, zone), locale=language())
+    if zone.key == "UTC" or name.startswith("GMT"):  # without words
+        return format_zone(settings)
+    return f"{name} ({clock.offset_of(now, zone)})"
 
 
 def _catalogue(code: str) -> Path:

@@ -171,7 +171,7 @@ def test_screen_and_command_mark_times_from_before_the_change(
         listed = host.app.test_cli_runner().invoke(args=["xgen-sessions", "list"]).output
 
     rows = [row.text for row in BeautifulSoup(shown, "html.parser").select(".xs-table tbody tr")]
-    assert "Europe/Berlin (UTC+01:00)" in shown
+    assert "중부유럽 표준시 (UTC+01:00)" in shown
     assert any("02시 30분 00초 (UTC+02:00)" in row for row in rows)
     assert any("02시 30분 00초" in row and "UTC" not in row for row in rows)
     assert "2026-10-25 02:30:00 (UTC+02:00)" in listed

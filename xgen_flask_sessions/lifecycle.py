@@ -182,19 +182,27 @@ def force_logout_everyone(
 ) -> Revocation:
     """End every session of every user, now. Parameters and errors as :func:`force_logout`."""
     state = get_state()
-    why = cause(state, actor, reason)
-    transactions = state.transactions
+    return force_logout_everyone_authorized(
+        cause(state, actor, reason),
+        authorize=lambda session: state.authority.check_rank(session, actor, None),
+        commit=commit,
+    )
+
+
+def force_logout_everyone_authorized(
+    why: Cause, *, authorize: Callable[[Session], object], commit: bool = True
+) -> Revocation:
+    """End every session of every user; parameters as :func:`force_logout_authorized`."""
+    transactions = get_state().transactions
 
     def end_all() -> Revocation:
         with transactions.write(commit=commit, bounded=False, read_committed=True) as session:
             return revocations.force_logout_everyone(
-                session,
-                why,
-                require_allowed=lambda: state.authority.check_rank(session, actor, None),
+                session, why, require_allowed=lambda: authorize(session)
             )
 
     revocation = transactions.retry_after_deadlock(commit, end_all)
-    _announce(state.db.session(), commit, user_forced_out.send, revocation=revocation)
+    _announce(get_state().db.session(), commit, user_forced_out.send, revocation=revocation)
     return revocation
 
 
@@ -222,10 +230,24 @@ def end_session(
         raise TypeError(f"A session's id is needed, not {describe_value(session_id)}.")
     if not is_session_id(session_id):
         return None
-    with state.transactions.write(commit=commit) as session:
+
+    def authorize(session: Session) -> None:
         owner = records.owner_of(session, session_id)
         if owner is not None:
             state.authority.check_rank(session, actor, owner)
+
+    return end_session_authorized(session_id, why, authorize=authorize, commit=commit)
+
+
+def end_session_authorized(
+    session_id: str, why: Cause, *, authorize: Callable[[Session], object], commit: bool = True
+) -> Revocation | None:
+    """End one session, if *authorize* permits it; parameters as :func:`force_logout_authorized`.
+
+    :returns: ``None`` if there is no such session or it has ended before.
+    """
+    with get_state().transactions.write(commit=commit) as session:
+        authorize(session)
         revocation = revocations.end_session(session, session_id, why)
     if revocation is not None:
         _announce(session, commit, session_ended.send, revocation=revocation)

@@ -26,7 +26,7 @@ from ..roster.roster import SessionPage
 from ..state import get_state
 from ..text import visible
 from ..web import i18n
-from ..web.force_out import force_out
+from ..web.acts import force_out
 from ..web.forms import check_form
 from ..web.problems import (
     sign_in_url,

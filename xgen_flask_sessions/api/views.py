@@ -29,8 +29,8 @@ from ..state import State, get_state
 from ..store.tables import MAX_REASON
 from ..store.transactions import UNREACHABLE
 from ..web import login_browser
+from ..web.acts import force_out, is_superuser
 from ..web.cookie import set_cookie, unset_cookie
-from ..web.force_out import force_out, is_superuser
 from ..web.login_bridge import require_user
 from ..web.marks import checks_caller, open_to_all
 from ..web.problems import (

@@ -190,6 +190,15 @@ class Roster:
         own = SessionRecord.user_id == user_id
         return _count(session, own, active_sessions(clock.now_us()))
 
+    def count_sessions_of(self, session: Session, user_ids: list[str]) -> dict[str, int]:
+        """Return the numbers of several users' active sessions, of those that have any."""
+        counted = (
+            sa.select(SessionRecord.user_id, sa.func.count())
+            .where(SessionRecord.user_id.in_(user_ids), active_sessions(clock.now_us()))
+            .group_by(SessionRecord.user_id)
+        )
+        return {row[0]: row[1] for row in session.execute(counted)}
+
     def sessions_of(
         self, session: Session, user_id: str, limit: int | None = None, offset: int = 0
     ) -> list[ActiveSession]:

@@ -77,7 +77,7 @@ def force_logout(
     now = clock.now_us()
     invalid_before_us = invalidate(session, user_id, now)
     feed_table.add(session, Change("user", user_id, None, invalid_before_us))
-    values = _revocation_values("user", now, user_id=user_id, invalid_before_us=invalid_before_us)
+    values = revocation_values("user", now, user_id=user_id, invalid_before_us=invalid_before_us)
     # A statement of its own: it must see the rows that the one before has waited for.
     connection = dialects.connection_of(session)
     ended = dialects.of(connection).end_sessions(
@@ -122,8 +122,8 @@ def force_logout_except(
     end = by_index(older, _sessions, "ix_xgen_sessions_user")
     ended = _rowcount(session.execute(end.values(ended_us=now, end_reason=ACCOUNT_CHANGED)))
     _end_renewed(session, user_id, now, ACCOUNT_CHANGED, kept)
-    _update_login(session, user_id, invalid_before_us=cut_us)
-    values = _revocation_values("user", now, user_id=user_id, invalid_before_us=cut_us)
+    update_login(session, user_id, invalid_before_us=cut_us)
+    values = revocation_values("user", now, user_id=user_id, invalid_before_us=cut_us)
     return _audit(session, cause, values, ended)
 
 
@@ -145,7 +145,7 @@ def _end_renewed(
 
 
 def force_logout_everyone(
-    session: Session, cause: Cause, *, require_allowed: Callable[[], None] = lambda: None
+    session: Session, cause: Cause, *, require_allowed: Callable[[], object] = lambda: None
 ) -> Revocation:
     """End every session of every user.
 
@@ -160,7 +160,7 @@ def force_logout_everyone(
         sa.update(_logins).where(UserLogin.active_until_us > 0).values(active_until_us=0)
     )
     ended = _rowcount(dialects.connection_of(session).execute(END_ALL, {"new_revoked_us": now}))
-    values = _revocation_values("everyone", now, invalid_before_us=invalid_before_us)
+    values = revocation_values("everyone", now, invalid_before_us=invalid_before_us)
     return _audit(session, cause, values, ended)
 
 
@@ -178,7 +178,7 @@ def end_session(session: Session, session_id: str, cause: Cause) -> Revocation |
         sa.select(UserLogin.user_id).where(UserLogin.user_id == user_id).with_for_update()
     )
     now = clock.now_us()
-    reason = SIGNED_OUT if cause.actor in (None, user_id) else ENDED
+    reason = end_reason_of(cause, user_id)
     end = by_index(
         sa.update(_sessions).where(own).values(ended_us=now, end_reason=reason),
         _sessions,
@@ -190,9 +190,14 @@ def end_session(session: Session, session_id: str, cause: Cause) -> Revocation |
         feed_table.add(session, Change("session", user_id, session_id, now))
     if not ended:
         return None
-    _update_login(session, user_id)
-    values = _revocation_values("session", now, user_id=user_id, session_id=session_id)
+    update_login(session, user_id)
+    values = revocation_values("session", now, user_id=user_id, session_id=session_id)
     return _audit(session, cause, values, ended)
+
+
+def end_reason_of(cause: Cause, user_id: str) -> str:
+    """Return the ``end_reason`` of single sessions: the user signs out, others end them."""
+    return SIGNED_OUT if cause.actor in (None, user_id) else ENDED
 
 
 def forget(session: Session, user_id: str) -> None:
@@ -205,7 +210,7 @@ def forget(session: Session, user_id: str) -> None:
     feed_table.add(session, Change("user", user_id, None, clock.now_us()))
 
 
-def _update_login(session: Session, user_id: str, **values: int) -> None:
+def update_login(session: Session, user_id: str, **values: int) -> None:
     """Set the user's latest expiry from the open sessions, and other columns of the row."""
     latest = by_index(
         sa.select(sa.func.coalesce(sa.func.max(_sessions.c.expires_us + 0), 0)).where(
@@ -222,7 +227,7 @@ def _rowcount(result: sa.Result[Any]) -> int:
     return cast("sa.CursorResult[Any]", result).rowcount
 
 
-def _revocation_values(
+def revocation_values(
     kind: Kind,
     now: int,
     *,
@@ -230,7 +235,7 @@ def _revocation_values(
     session_id: str | None = None,
     invalid_before_us: int | None = None,
 ) -> dict[str, Any]:
-    """Return the fields of a :class:`Revocation`, but for how many sessions it ended."""
+    """Return the fields of a new :class:`Revocation`, but for its cause and the sessions ended."""
     return {
         "id": new_id(),
         "kind": kind,

@@ -8,6 +8,8 @@ logout, independent of the machines' clocks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
 from . import dialects
@@ -45,6 +47,17 @@ def invalidate(session: Session, user_id: str, now: int) -> int:
     connection = dialects.connection_of(session)
     new = new_login(user_id, invalid_before_us=now)
     return dialects.of(connection).update_login(connection, "invalidate", new).invalid_before_us
+
+
+def invalidate_many(session: Session, user_ids: Sequence[str], now: int) -> dict[str, int]:
+    """Do the same for several users, and return their invalidation timestamps by id.
+
+    :param user_ids: In the order of the locks, each once.
+    """
+    begin_write(session)
+    connection = dialects.connection_of(session)
+    new = [new_login(user_id, invalid_before_us=now) for user_id in user_ids]
+    return dialects.of(connection).invalidate_many(connection, new)
 
 
 def invalidate_everyone(session: Session, now: int) -> int:

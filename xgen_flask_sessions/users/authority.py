@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import iscoroutinefunction, signature
 from typing import Any
 
@@ -84,8 +84,8 @@ class Authority:
             return
         if user_id is not None and self._users.id_of(actor) == user_id:
             return
-        actor, target = self._lock(session, actor, user_id)
-        above = user_id is None or (target is not None and self._users.may_be_superuser(target))
+        actor, found = self._lock(session, actor, [] if user_id is None else [user_id])
+        above = user_id is None or self._is_superuser(found.get(user_id))
         if not self.outranks(actor, superuser=above):
             raise Forbidden("Only a SuperUser may end a SuperUser's sessions.")
 
@@ -96,20 +96,50 @@ class Authority:
 
         :raises Forbidden: *actor* may not.
         """
-        actor, target = self._lock(session, unwrap(actor), user_id)
-        above = target is not None and self._users.may_be_superuser(target)
-        if not self.may_force_logout(actor, superuser=above):
-            raise Forbidden("You may not force out this user.")
+        refused = self.check_force_logouts(session, actor, [user_id])
+        if refused:
+            raise refused[user_id]
 
-    def _lock(self, session: Session, actor: Any, user_id: str | None) -> tuple[Any, Any]:
-        """Lock both users' rows, and return the users as they are now."""
+    def check_force_logouts(
+        self, session: Session, actor: Any, user_ids: Sequence[str]
+    ) -> dict[str, Forbidden]:
+        """Return the refusals of an administrator's request to force out several users.
+
+        Call it within the transaction that acts: it locks the rows of all of them, in one order.
+
+        :returns: The error of each user that *actor* may not force out.
+        :raises Forbidden: *actor* may force out no user.
+        """
+        actor, found = self._lock(session, unwrap(actor), user_ids)
+        if not self.may_force_logout(actor):
+            raise Forbidden("You may not force out this user.")
+        if self.outranks(actor, superuser=True):
+            return {}
+        above = [each for each in user_ids if self._is_superuser(found.get(each))]
+        return {each: Forbidden("You may not force out this user.") for each in above}
+
+    def check_everyone(self, session: Session, actor: Any) -> None:
+        """Refuse an administrator without the permission to force out everyone.
+
+        Call it within the transaction that acts, like :meth:`check_rank`.
+
+        :raises Forbidden: *actor* may not, or is no SuperUser.
+        """
+        actor, _ = self._lock(session, unwrap(actor), [])
+        if not self.may_force_logout(actor, superuser=True):
+            raise Forbidden("Only a SuperUser may end everyone's sessions.")
+
+    def _is_superuser(self, user: Any | None) -> bool:
+        return user is not None and self._users.may_be_superuser(user)
+
+    def _lock(
+        self, session: Session, actor: Any, user_ids: Sequence[str]
+    ) -> tuple[Any, dict[str, Any]]:
+        """Lock the rows of the actor and of users, and return all of them as they are now."""
         begin_write(session)
         actor_id = self._users.id_of(actor) if self._users.is_row(actor) else None
-        found = self._users.lock([each for each in (actor_id, user_id) if each is not None])
-        return (
-            actor if actor_id is None else found.get(actor_id),
-            None if user_id is None else found.get(user_id),
-        )
+        found = self._users.lock([*user_ids, *([] if actor_id is None else [actor_id])])
+        return actor if actor_id is None else found.get(actor_id), found
 
 
 def _strict(name: str, permission: Any) -> Permission:

@@ -49,6 +49,11 @@ class AccountKeys:
         ]
 
     @cached_property
+    def are_integers(self) -> bool:
+        """Whether each primary key is one integer."""
+        return not self.is_composite and isinstance(base_type(self.attributes[0].type), sa.Integer)
+
+    @cached_property
     def dialect(self) -> sa.Dialect:
         """The dialect of the users' database."""
         return self._find_dialect()

@@ -18,6 +18,7 @@ from ..errors import (
     AuthenticationError,
     CrossSiteRequest,
     DatabaseUnavailable,
+    SessionRevoked,
     TokenAmbiguous,
     TokenInvalid,
     TokenMissing,
@@ -104,7 +105,12 @@ def recheck_token() -> None:
     :raises AuthenticationError: It has been revoked.
     :raises DenylistUnavailable: The database cannot be asked.
     """
-    token = outcome().token if has_request_context() else None
+    result = outcome() if has_request_context() else None
+    if result is None:
+        return
+    if isinstance(result.error, SessionRevoked):  # checked anew in a context that may outlive it
+        raise result.error
+    token = result.token
     if token is None:
         return
     try:

@@ -83,6 +83,19 @@ END_ALL_OF_USER: Final = by_index(
 )
 
 
+_user_ids = sa.bindparam("new_user_ids", expanding=True, type_=SESSIONS.c.user_id.type)
+END_ALL_OF_USERS: Final = END_ALL.where(SESSIONS.c.user_id.in_(_user_ids))
+COUNT_OF_USERS: Final = (
+    sa.select(SESSIONS.c.user_id, sa.func.count())
+    .where(
+        SESSIONS.c.user_id.in_(_user_ids),
+        SESSIONS.c.ended_us.is_(None),
+        SESSIONS.c.expires_us + 0 > _now,
+    )
+    .group_by(SESSIONS.c.user_id)
+)
+
+
 def connection_of(session: Session) -> sa.Connection:
     """Return the session's connection to the database that holds the tables."""
     return session.connection(bind_arguments={"clause": PRIMARY})
@@ -239,6 +252,31 @@ class Dialect:
         connection.execute(INSERT_REVOCATION, {**revocation, "sessions_ended": ended})
         return ended
 
+    def invalidate_many(
+        self, connection: sa.Connection, new: Sequence[Mapping[str, Any]]
+    ) -> dict[str, int]:
+        """Raise the invalidation timestamps of several users, in one statement that locks the rows.
+
+        :param new: The values of each user's row if it is the first, in the order of the locks.
+        :returns: The invalidation timestamps, by user id.
+        """
+        return {row[0]: row[1] for row in connection.execute(self._invalidate_many, new)}
+
+    def end_sessions_of_users(
+        self, connection: sa.Connection, user_ids: Sequence[str], now: int, end_reason: str
+    ) -> dict[str, int]:
+        """End several users' active sessions, and return how many ended, by user id.
+
+        The users' rows of ``xgen_user_logins`` must be locked: no count changes before the update.
+        """
+        values = {"new_user_ids": user_ids, "new_revoked_us": now}
+        ended: dict[str, int] = {
+            row[0]: row[1] for row in connection.execute(COUNT_OF_USERS, values)
+        }
+        if ended:
+            connection.execute(END_ALL_OF_USERS, values | {"new_end_reason": end_reason})
+        return ended
+
     def append_events(self, connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> int:
         """Append events to the feed, and return the position of the last one.
 
@@ -339,6 +377,12 @@ class Dialect:
         updates: tuple[LoginUpdate, ...] = ("lock", "stamp", "sign in", "invalidate")
         return {update: self._login_statement(update) for update in updates}
 
+    @cached_property
+    def _invalidate_many(self) -> Any:
+        return self._upsert(LOGINS, None, lambda new: self._set("invalidate", new)).returning(
+            _row.user_id, _row.invalid_before_us
+        )
+
     def _login_statement(self, update: LoginUpdate) -> Any:
         names = ["user_id", "last_issued_us", "invalid_before_us", "active_until_us"]
         if update == "sign in":
@@ -390,7 +434,13 @@ class Dialect:
         ).returning(name)
 
     def _upsert(self, table: sa.Table, values: Any, updated: Any) -> Any:
-        statement = self._insert(table).values(values)
+        """Return the statement that inserts or updates a row.
+
+        :param values: The row; ``None`` for several rows, passed at the execution.
+        """
+        statement = self._insert(table)
+        if values is not None:
+            statement = statement.values(values)
         return statement.on_conflict_do_update(
             index_elements=list(table.primary_key), set_=updated(statement.excluded)
         )

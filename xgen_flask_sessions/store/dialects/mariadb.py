@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -12,7 +12,24 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 from ..tables import EVERYONE
-from .base import LOGINS, MARIADB, SELECT_EVERYONE, Dialect, code_of, new_login
+from .base import LOGINS, MARIADB, SELECT_EVERYONE, SESSIONS, Dialect, code_of, new_login
+
+_IDS: Final = (
+    "JSON_TABLE(:ids, '$[*]' COLUMNS (id VARCHAR(255) "
+    "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin PATH '$')) AS due"
+)
+"""A table of ids: for ``IN``, MariaDB may read and lock a whole table."""
+_OPEN: Final = (
+    f"{_IDS} STRAIGHT_JOIN {SESSIONS} FORCE INDEX (ix_xgen_sessions_user) ON "
+    f"{SESSIONS.c.user_id} = due.id AND {SESSIONS.c.ended_us} IS NULL "
+    f"AND {SESSIONS.c.expires_us} + 0 > :now"
+)
+_COUNT_OF_USERS: Final = sa.text(  # it locks: a plain read may see an older snapshot
+    f"SELECT {SESSIONS.c.user_id}, COUNT(*) FROM {_OPEN} GROUP BY {SESSIONS.c.user_id} FOR UPDATE"  # noqa: S608
+)
+_END_ALL_OF_USERS: Final = sa.text(
+    f"UPDATE {_OPEN} SET {SESSIONS.c.ended_us} = :now, {SESSIONS.c.end_reason} = :reason"  # noqa: S608
+)
 
 
 class MariaDB(Dialect):
@@ -96,6 +113,18 @@ class MariaDB(Dialect):
         """
         return sa.func.json_unquote(sa.func.json_quote(text), type_=sa.String())
 
+    def end_sessions_of_users(
+        self, connection: sa.Connection, user_ids: Sequence[str], now: int, end_reason: str
+    ) -> dict[str, int]:
+        """End several users' active sessions; see :meth:`Dialect.end_sessions_of_users`."""
+        values = {"ids": json.dumps(user_ids), "now": now}
+        ended: dict[str, int] = {
+            row[0]: row[1] for row in connection.execute(_COUNT_OF_USERS, values)
+        }
+        if ended:
+            connection.execute(_END_ALL_OF_USERS, values | {"reason": end_reason})
+        return ended
+
     def newest_stamp(self, connection: sa.Connection) -> int:
         """Return the newest stamp, by a locking read: a plain one may read an older snapshot."""
         newest = sa.select(sa.func.max(LOGINS.c.last_issued_us)).with_for_update()
@@ -143,10 +172,9 @@ class MariaDB(Dialect):
         ids: Iterable[str],
         lock: str = "",
     ) -> sa.CursorResult[Any]:
-        """Look up each row by its key: for ``IN``, MariaDB may read and lock a whole table."""
+        """Look up each row by its key; see :data:`_IDS`."""
         statement = (
-            f"{verb} FROM JSON_TABLE(:ids, '$[*]' COLUMNS (id VARCHAR(255) "
-            "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin PATH '$')) AS due "
+            f"{verb} FROM {_IDS} "
             f"STRAIGHT_JOIN {key.table} FORCE INDEX (PRIMARY) ON {key} = due.id {lock}"
         )
         # In the order of the keys: two transactions that delete the same rows never deadlock.
@@ -155,6 +183,8 @@ class MariaDB(Dialect):
     def _upsert(self, table: sa.Table, values: Any, updated: Any) -> Any:
         from sqlalchemy.dialects.mysql import insert  # loaded for this database only
 
-        statement = insert(table).values(values)
+        statement = insert(table)
+        if values is not None:
+            statement = statement.values(values)
         # A list keeps the order of the assignments.
         return statement.on_duplicate_key_update(list(updated(statement.inserted).items()))

@@ -1,0 +1,164 @@
+"""Revocations of several users in bounded transactions, and of several sessions of one user.
+
+Like :mod:`.lifecycle`, these functions choose the transactions, call the store and send the
+signals. After a failure, a result says exactly how far the act came.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+from blinker import NamedSignal
+from sqlalchemy.orm import Session
+
+from .errors import LedgerUnavailable, XgenSessionsError
+from .request_acts import find_acts
+from .signals import session_ended, user_forced_out
+from .state import get_app, get_state
+from .store import bulk
+from .store.revocations import Cause, Revocation
+from .text import traceback_of
+
+_log = logging.getLogger(__name__)
+
+CHUNK: Final = 100
+"""Users in one transaction: sign-ins of these users wait for it."""
+
+Refusals = Mapping[str, XgenSessionsError]
+"""The error of each user that may not be forced out."""
+
+
+@dataclass(slots=True, kw_only=True)
+class BulkResult:
+    """The result of a force logout of several users: each of them is in one of the lists."""
+
+    done: list[Revocation] = field(default_factory=list)
+    refused: list[tuple[str, XgenSessionsError]] = field(default_factory=list)
+    """The users that do not exist or may not be forced out."""
+    failed: list[str] = field(default_factory=list)
+    """The users whose sessions go on, because the database could not make the change."""
+    failed_unknown: list[str] = field(default_factory=list)
+    """The users of a transaction whose commit the database did not answer."""
+    not_reached: list[str] = field(default_factory=list)
+    """The users whose turn did not come; their sessions go on."""
+    error: XgenSessionsError | None = None
+    """The error that stopped the act, or the first one of a transaction that was refused."""
+
+    @property
+    def sessions_ended(self) -> int:
+        """The number of all sessions that ended."""
+        return sum(each.sessions_ended for each in self.done)
+
+
+def force_logout_several(
+    user_ids: Sequence[str],
+    why: Cause,
+    *,
+    authorize: Callable[[Session, Sequence[str]], Refusals] | None = None,
+) -> BulkResult:
+    """End every session of several users, in transactions of :data:`CHUNK` users each.
+
+    A transaction that the database refuses, such as by a trigger, does not stop the others. Any
+    other error does.
+
+    :param user_ids: Their ids, each once.
+    :param why: The cause, for the audit records.
+    :param authorize: Called in each transaction before it changes a row; returns the refusals among
+        its users, or raises to stop the act. By default, all users are allowed.
+    """
+    result = BulkResult()
+    transactions = get_state().transactions
+    for first in range(0, len(user_ids), CHUNK):
+        chunk = user_ids[first : first + CHUNK]
+        try:
+            made, refused = transactions.retry_after_deadlock(
+                True, partial(_force_logout, chunk, why, authorize)
+            )
+        except LedgerUnavailable as error:
+            result.error = result.error or error
+            (result.failed if error.undone else result.failed_unknown).extend(chunk)
+            if not error.refused:
+                result.not_reached.extend(user_ids[first + CHUNK :])
+                break
+        except XgenSessionsError as error:
+            result.error = error
+            result.not_reached.extend(user_ids[first:])
+            break
+        else:
+            result.done += made
+            result.refused += refused.items()
+            _announce(user_forced_out, made)
+    return result
+
+
+def _force_logout(
+    user_ids: Sequence[str],
+    why: Cause,
+    authorize: Callable[[Session, Sequence[str]], Refusals] | None,
+) -> tuple[list[Revocation], Refusals]:
+    with get_state().transactions.write(commit=True) as session:
+        refused = {} if authorize is None else authorize(session, user_ids)
+        allowed = [user_id for user_id in user_ids if user_id not in refused]
+        made = bulk.force_logout_many(session, allowed, why)
+        acts = find_acts()
+        if acts is not None:
+            for revocation in made:
+                acts.note_revocation(session, revocation)
+    return made, refused
+
+
+def end_sessions(
+    user_id: str,
+    why: Cause,
+    *,
+    older_than_us: int | None,
+    authorize: Callable[[Session], object] | None = None,
+) -> list[Revocation]:
+    """End a user's sessions that began long ago, or all but the newest, in one transaction.
+
+    :param user_id: The user's id.
+    :param why: The cause, for the audit records.
+    :param older_than_us: The age, in microseconds, of the sessions to end; ``None`` for all but
+        the newest.
+    :param authorize: Called in the transaction before it changes a row; raises to prevent it.
+    :returns: One revocation for each session, newest sign-in first.
+    :raises LedgerUnavailable: The database cannot be written.
+    """
+    state = get_state()
+    leeway_us = state.settings.leeway // timedelta(microseconds=1)
+
+    def end() -> list[Revocation]:
+        with state.transactions.write(commit=True) as session:
+            if authorize is not None:
+                authorize(session)
+            return bulk.end_sessions(
+                session, user_id, why, older_than_us=older_than_us, leeway_us=leeway_us
+            )
+
+    made = state.transactions.retry_after_deadlock(True, end)
+    _announce(session_ended, made)
+    return made
+
+
+def finish_reads() -> None:
+    """End the transaction of the reads that came before an act, so that it can be retried.
+
+    :raises LedgerUnavailable: The database cannot be used.
+    """
+    with get_state().transactions.write(commit=True):
+        pass
+
+
+def _announce(signal: NamedSignal, made: Sequence[Revocation]) -> None:
+    """Send a signal for each revocation; the error of a receiver does not stop the act."""
+    sender: Any = get_app()
+    for revocation in made:
+        try:
+            signal.send(sender, revocation=revocation)
+        except Exception as error:  # the change is committed: the other receivers must still run
+            _log.error("A receiver of a signal failed.\n%s", traceback_of(error))

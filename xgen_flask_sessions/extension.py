@@ -13,7 +13,7 @@ from flask_sqlalchemy import SQLAlchemy
 
 from . import lifecycle
 from .admin.admin_center_view import ASSETS
-from .admin.login_management import ENDPOINT
+from .admin.list_page import ENDPOINT
 from .admin.registration import add_login_management
 from .admin.templating import template_globals
 from .api.views import create_blueprint

@@ -39,7 +39,7 @@ def assert_works(host: Host) -> None:
     admin = sign_in(host, host.add_user("admin", is_superuser=True))
     bora = host.issue(host.add_user("bora"))
     page = page_of(admin)
-    assert [row[0] for row in rows(page)] == ["bora", "admin SUPER"]
+    assert [row[0] for row in rows(page)] == ["bora", "admin SUPER you"]
     assert admin.post(FORCE_LOGOUT, data=form_for(page, "bora")).status_code == 303
     assert host.status(bora) == 401
     assert len(page.select("nav a[href$='/admin-active-sessions/']")) == 1

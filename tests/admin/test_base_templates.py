@@ -81,7 +81,7 @@ def test_the_screen_is_whole(make_host: MakeHost, sqlite_url: str, base: str) ->
     assert "List of users currently signed in." in page.text
     assert "Ours" in page.text
     assert str(page).count("/login-management.js") == 1
-    assert [row[0] for row in rows(page)] == ["bora", "admin SUPER"]
+    assert [row[0] for row in rows(page)] == ["bora", "admin SUPER you"]
     done = admin.post(FORCE_LOGOUT, data=form_for(page, "bora"))
     assert host.status(bora) == 401
     assert "1 session of bora ended" in page_of(admin, done.location).text

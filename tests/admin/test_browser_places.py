@@ -97,7 +97,7 @@ def test_a_screen_on_a_subdomain(
 
         assert page.locator("h1").inner_text() == "Login Management"
         accent = "getComputedStyle(document.querySelector('.xs')).getPropertyValue('--xs-accent')"
-        assert page.evaluate(accent) == "#2f5bea", "the style was loaded"
+        assert page.evaluate(accent) == "#1f3fae", "the style was loaded"
         page.click(".xs-count")
         page.wait_for_selector(".xs-sessions")
         assert "expand=" not in page.url, "the script expanded the row"

@@ -125,7 +125,7 @@ def test_default_theme_integer_ids_host_csrf_protection_no_babel(plain_host: Hos
 
     assert page.select_one("nav.navbar") is not None, "Flask-Admin's own layout"
     assert len(page.select("link[href$='xgen-sessions.css']")) == 1
-    assert [row[0] for row in rows(page)] == ["bora", "admin SUPER"]
+    assert [row[0] for row in rows(page)] == ["bora", "admin SUPER you"]
     assert done.status_code == 303
     assert plain_host.status(bora) == 401
     assert "1 session of bora ended" in page_of(admin, done.location).text

@@ -68,18 +68,16 @@ class Scene:
         admin = host.cookie_client(admin_token)
         page = in_spite_of_stalls(DEADLINE_S, lambda: admin.get(SCREEN))
         screen = BeautifulSoup(page.text, "html.parser")
-        (form,) = [
-            form
-            for form in screen.select(f"form[action='{SCREEN}force-logout']")
-            if form.select_one(f"input[name=user_id][value='{user}']")
-        ]
+        (form,) = screen.select(f"form[action='{SCREEN}force-logout']")
+        (button,) = form.select(f"button[name=user_id][value='{user}']")
+        fields = [*form.select("input[type=hidden]"), button]
         return cls(
             host=host,
             user=user,
             token=token,
             verified=in_spite_of_stalls(DEADLINE_S, lambda: host.verify(token)),
             admin_token=admin_token,
-            form={str(field["name"]): str(field["value"]) for field in form.find_all("input")},
+            form={str(field["name"]): str(field["value"]) for field in fields},
         )
 
     def admin(self) -> FlaskClient:

@@ -62,7 +62,12 @@ def sign_in(
 def page_of(client: FlaskClient, url: str = SCREEN, **headers: str) -> BeautifulSoup:
     response = client.get(url, headers=headers)
     assert response.status_code == 200, response.text
-    return BeautifulSoup(response.text, "html.parser")
+    return parse(response.text)
+
+
+def parse(text: str) -> BeautifulSoup:
+    """Return a page without the places where a name may break."""
+    return BeautifulSoup(text.replace("<wbr>", ""), "html.parser")
 
 
 def cards(page: BeautifulSoup) -> dict[str, int]:
@@ -74,11 +79,14 @@ def cards(page: BeautifulSoup) -> dict[str, int]:
 
 
 def rows(page: BeautifulSoup) -> list[list[str]]:
-    """Return the texts of the table's rows, without the expanded detail rows."""
-    return [
-        [" ".join(cell.get_text(" ").split()) for cell in row.find_all(["th", "td"])]
-        for row in page.select(".xs-table > tbody > tr:not(.xs-detail)")
-    ]
+    """Return the texts of the table's seven columns; of a time, the absolute one."""
+    found = []
+    for row in page.select(".xs-table > tbody > tr:not(.xs-detail)"):
+        cells = row.select("th, td:not(.xs-c-check)")
+        for aside in row.select(".xs-ago, .xs-more"):
+            aside.extract()
+        found.append([" ".join(cell.get_text(" ").split()) for cell in cells])
+    return found
 
 
 def form_for(page: BeautifulSoup, username: str) -> dict[str, str]:
@@ -87,4 +95,5 @@ def form_for(page: BeautifulSoup, username: str) -> dict[str, str]:
     assert isinstance(button, Tag)
     form = button.find_parent("form")
     assert isinstance(form, Tag)
-    return {str(field["name"]): str(field["value"]) for field in form.find_all("input")}
+    sent = [*form.select("input[type=hidden]"), button]
+    return {str(field["name"]): str(field["value"]) for field in sent}

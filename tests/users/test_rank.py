@@ -204,7 +204,7 @@ def test_the_helpdesk_cannot_force_out_a_superuser(host: Host, post: Post) -> No
 
     assert [host.status(token) for token in tokens] == [200, 200]
     assert host.rows("xgen_revocations") == []
-    names = [button["aria-label"] for button in page.select(".xs-action button")]
+    names = [button["aria-label"] for button in page.select("td.xs-action button")]
     assert "Force Logout root" not in names
     assert helper.get(f"{SCREEN}confirm?user_id={root}").status_code == 403
 

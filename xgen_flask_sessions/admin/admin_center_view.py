@@ -26,10 +26,6 @@ ASSETS = Path(__file__).parent
 _LAYOUT = "xgen_sessions/admin_center.html"
 
 
-def _styles() -> list[str]:
-    return [url_for("xgen_sessions.static", filename="xgen-sessions.css")]
-
-
 def page_number() -> int:
     """Return the requested page; an invalid number means the first one."""
     return requested_number("page")
@@ -50,6 +46,8 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
     """
 
     brings_own_styles = True
+    style_names: tuple[str, ...] = ("xgen-sessions.css",)
+    """The style sheets among the plugin's static files, in their order."""
     check_form = staticmethod(check_form)
     form_token = staticmethod(field_token)
     page_number = staticmethod(page_number)
@@ -60,7 +58,10 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
         parts: PageParts | None = self._template_args.get("page_parts")
         if parts is not None:
             parts.shows("styles")
-        return _styles()
+        return self._style_urls()
+
+    def _style_urls(self) -> list[str]:
+        return [url_for("xgen_sessions.static", filename=name) for name in self.style_names]
 
     def render(self, template: str, **kwargs: Any) -> str:
         """Render a template in the host's layout, or in the plugin's if that shows no content."""
@@ -82,7 +83,8 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
         """
         parts = PageParts()
         self._template_args.update(over, page_parts=parts, page_root=Markup(ROOT))  # noqa: S704
-        return super().render(template, styles=_styles(), **arguments), parts.is_complete
+        page = super().render(template, styles=self._style_urls(), **arguments)
+        return page, parts.is_complete
 
     @checks_caller
     def is_accessible(self) -> bool:

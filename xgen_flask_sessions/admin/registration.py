@@ -6,7 +6,8 @@ from flask import Flask
 from flask_admin import Admin
 
 from ..errors import ConfigurationError
-from .login_management import ENDPOINT, LoginManagementView
+from .list_page import ENDPOINT
+from .login_management import LoginManagementView
 
 
 def add_login_management(admin: Admin, app: Flask) -> None:

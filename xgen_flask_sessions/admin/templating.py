@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from flask import url_for
 from flask_login import current_user
 from markupsafe import Markup
 
+from .. import clock
 from ..state import get_state
 from ..text import visible
 from ..users.directory import Profile
@@ -27,6 +29,9 @@ def template_globals() -> dict[str, Any]:
         "xgen_visible": visible,
         "xgen_time": _time,
         "xgen_ago": i18n.format_ago,
+        "xgen_datetime": _datetime,
+        "xgen_breakable": breakable,
+        "xgen_address": address,
         "xgen_zone": _zone,
     }
 
@@ -42,6 +47,21 @@ def _current_profile() -> Profile | None:
 def _time(at_us: int | None) -> str:
     """Return a time (microseconds) in the configured zone; "-" for ``None``."""
     return "-" if at_us is None else i18n.format_time(at_us, get_state().settings)
+
+
+def _datetime(at_us: int) -> str:
+    """Return a time (microseconds) for the attribute ``datetime``, in UTC, to the second."""
+    return clock.to_datetime(at_us).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def breakable(name: str) -> Markup:
+    """Return a username that may break after ``.``, ``_``, ``-`` and ``@``."""
+    return Markup("<wbr>").join(re.split(r"(?<=[._@-])(?=.)", name))
+
+
+def address(ip: str | None) -> Markup:
+    """Return an address that may break after its colons; "-" for ``None``."""
+    return Markup("<wbr>").join(re.split(r"(?<=:)(?=[^:])", ip or "-"))
 
 
 def _zone() -> str:

@@ -45,20 +45,6 @@
     });
   }
 
-  // The pages of one user's sessions replace one another in place.
-  document.addEventListener("click", async (event) => {
-    const link = event.target.closest("[data-xs-load]");
-    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
-    event.preventDefault();
-    const cell = link.closest("td");
-    try {
-      cell.innerHTML = await fetchText(link.dataset.xsLoad);
-      cell.querySelector("[data-xs-load]")?.focus();
-    } catch {
-      location.assign(link.href);
-    }
-  });
-
   document.querySelector("[data-xs-focus]")?.focus();
 
   // A notice is not repeated when the page is reloaded.

@@ -1,0 +1,123 @@
+"""The list of Login Management: the requested rows, and the context of its templates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import current_app, request
+from flask_login import current_user
+
+from ..roster.listing import COLUMNS, Column, Listing, parse_listing
+from ..roster.roster import ActiveUser, SessionPage
+from ..state import get_state
+from ..web.request_token import outcome
+from .admin_center_view import page_number
+
+ENDPOINT = "admin-active-sessions"
+"""The endpoint of Login Management, and the start of its views' endpoints."""
+
+SESSIONS_SHOWN = 20
+"""Sessions in an expanded row; the user's page has all of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of the list, for the macro ``user_row``."""
+
+    user: ActiveUser
+    number: int
+    """The place on the page, counted from 1; the row's id is ``user-NUMBER``."""
+    may_force_logout: bool
+    is_own: bool
+    """Whether the row is the current user's."""
+    sessions: SessionPage | None = None
+    """The newest sessions, if the row is expanded."""
+
+
+def list_context(*, notice: str | None = None, failure: str | None = None) -> dict[str, Any]:
+    """Return the context of ``login_management.html`` for the current request.
+
+    :param notice: The result of an act.
+    :param failure: The reason why an act failed.
+    """
+    state = get_state()
+    session = state.db.session()
+    summary = state.roster.summary(session)
+    columns = state.roster.columns(session)
+    listing = requested_listing(columns)
+    page = state.roster.nearest_page(
+        session, page_number(), listing, active_users=summary.active_users
+    )
+    return {
+        "summary": summary,
+        "page": page,
+        "rows": rows_of(page.users, expanded=request.args.get("expand")),
+        "columns": columns,
+        "listing": listing,
+        "notice": notice,
+        "failure": failure,
+        **row_context(listing, page.number),
+    }
+
+
+def rows_of(users: Sequence[ActiveUser], *, expanded: str | None = None) -> list[Row]:
+    """Return the rows of some users.
+
+    :param expanded: The id of the user whose sessions are shown below the row.
+    """
+    state = get_state()
+    own_id = state.users.id_of(current_user)
+    may = {
+        superuser: state.authority.may_force_logout(current_user, superuser=superuser)
+        for superuser in {user.profile.superuser for user in users}
+    }
+    return [
+        Row(
+            user=user,
+            number=number,
+            may_force_logout=may[user.profile.superuser],
+            is_own=user.profile.user_id == own_id,
+            sessions=newest_sessions(user.profile.user_id)
+            if user.profile.user_id == expanded
+            else None,
+        )
+        for number, user in enumerate(users, 1)
+    ]
+
+
+def newest_sessions(user_id: str) -> SessionPage:
+    """Return the newest active sessions of a user, and the number of all of them."""
+    state = get_state()
+    return state.roster.session_page(state.db.session(), user_id, 1, size=SESSIONS_SHOWN)
+
+
+def row_context(listing: Listing | None = None, number: int | None = None) -> dict[str, Any]:
+    """Return the variables that the templates of a row and of its sessions read.
+
+    :param listing: The list that links lead back to; by default, the requested one.
+    :param number: The page that links lead back to; by default, the requested one.
+    """
+    token = outcome().token
+    state = get_state()
+    return {
+        "ENDPOINT": ENDPOINT,
+        "query": (requested_listing() if listing is None else listing).query(),
+        "page_number": page_number() if number is None else number,
+        "confirm_first": state.settings.confirm_force_logout,
+        "current_session_id": token.session_id if token else None,
+        "own_id": state.users.id_of(current_user),
+        "has_user_page": f"{ENDPOINT}.user" in current_app.view_functions,
+        "sessions_shown": SESSIONS_SHOWN,
+    }
+
+
+def requested_listing(columns: Sequence[Column] = COLUMNS) -> Listing:
+    """Return the requested list; an invalid parameter means the default.
+
+    :param columns: The columns that exist.
+    """
+    query = {**request.values.to_dict(), "q": request.values.get("q", "").strip()}
+    listing, _ = parse_listing(query, columns)
+    return listing

@@ -1,7 +1,9 @@
-"""Take the screenshots of the documentation and the README: python -m tests.screenshots.take.
+"""Take screenshots: python -m tests.screenshots.take [--all DIRECTORY [--only STATE …]].
 
-It opens each page of a running Admin Center, in both languages and at both widths, and replaces the
-pictures of the documentation. With ``--all DIRECTORY``, it also writes every picture there.
+It opens pages of a running Admin Center and replaces the pictures of the documentation. With
+``--all DIRECTORY``, it writes pictures of every state of every page there instead: at five widths,
+in both languages, light and dark, in the Admin Center and in Flask-Admin's default layout.
+``--only STATE`` limits them to some states.
 """
 
 from __future__ import annotations
@@ -9,10 +11,13 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.screenshots.pictures import take_all
+from tests.screenshots.states import ALL
 from tests.support.admin_center import AdminCenter
 from tests.support.chromium import FLAGS, GALAXY, IPHONE, SCREEN, WHALE, sign_in
 
@@ -49,21 +54,32 @@ DOCUMENTED = {
 def main() -> None:
     """Start an Admin Center with sessions, and take the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--all", type=Path, help="a directory for the pictures of all pages")
-    everything: Path | None = parser.parse_args().all
+    parser.add_argument("--all", type=Path, help="a directory for the pictures of all states")
+    parser.add_argument("--only", nargs="+", choices=ALL, default=(), help="states to photograph")
+    options = parser.parse_args()
+    with sync_playwright() as playwright:
+        path = shutil.which("chromium")
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        if options.all is None:
+            _take_documented(chromium)
+        else:
+            began = time.perf_counter()
+            number = take_all(chromium, options.all, options.only)
+            print(f"{number} pictures in {time.perf_counter() - began:.0f} s")
+        chromium.close()
+
+
+def _take_documented(chromium: Browser) -> None:
     with (
         tempfile.TemporaryDirectory() as home,
         AdminCenter(
             Path(home) / "instance", XGEN_SESSIONS_TIMEZONE="Asia/Seoul", XGEN_TRUSTED_PROXIES="1"
         ) as center,
-        sync_playwright() as playwright,
     ):
         center.add_user("haneul", "--superuser")
         center.add_user("bora", "--name", "Bora Lim", "--department", "Research")
         center.add_user("jwm", "--name", "J. W. Moon", "--department", "Sales")
         center.add_user("batch-agent")
-        path = shutil.which("chromium")
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
         for username, agent, address in SIGN_INS:
             sign_in(_open(chromium, center, "en", 1440, agent, address), username)
         admin = _open(chromium, center, "en", 1440, WINDOWS, "198.51.100.65")
@@ -72,8 +88,7 @@ def main() -> None:
         for language in LANGUAGES:
             for width in (1440, 390):
                 page = _open(chromium, center, language, width, WINDOWS, "198.51.100.65", state)
-                _photograph(page, language, width, everything)
-        chromium.close()
+                _photograph(page, language, width)
 
 
 def _open(
@@ -96,15 +111,11 @@ def _open(
     ).new_page()
 
 
-def _photograph(page: Page, language: str, width: int, everything: Path | None) -> None:
+def _photograph(page: Page, language: str, width: int) -> None:
     def shoot(name: str) -> None:
         documented = DOCUMENTED.get((name, language, width))
         if documented is not None:
             page.screenshot(path=IMAGES / f"{documented}.png")
-        if everything is not None:
-            everything.mkdir(parents=True, exist_ok=True)
-            path = everything / f"{name}-{language}-{width}.png"
-            page.screenshot(path=path, full_page=True)
 
     page.goto(SCREEN)
     page.locator("[data-xs-expand]").first.click()
@@ -112,15 +123,10 @@ def _photograph(page: Page, language: str, width: int, everything: Path | None) 
     page.mouse.move(0, 0)
     shoot("login-management")
     page.goto("/")
-    page.wait_for_timeout(500)
+    page.locator("#sessions li").first.wait_for()
     shoot("workspace")
     page.goto("/admin/admin-users/")
     shoot("users")
-    page.locator("main table a").first.click()
-    shoot("user")
-    page.context.clear_cookies()
-    page.goto("/login")
-    shoot("sign-in")
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ class CrossSiteRequest(XgenSessionsError):
 
     status = 403
     code = "cross_site"
-    default_detail = "This call was sent by another site."
+    default_detail = "The request came from another site."
 
 
 class Forbidden(XgenSessionsError):

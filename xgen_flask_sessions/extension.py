@@ -12,6 +12,7 @@ from flask_login import LoginManager
 from flask_sqlalchemy import SQLAlchemy
 
 from . import lifecycle
+from .admin import problem_page
 from .admin.admin_center_view import ASSETS
 from .admin.list_page import ENDPOINT
 from .admin.registration import add_login_management
@@ -185,7 +186,7 @@ class XgenSessions:
     next_path = staticmethod(sign_in_page.next_path)
     while_valid = staticmethod(streams.while_valid)
     wants_page = staticmethod(problems.wants_page)
-    answer_errors = staticmethod(problems.answer_errors)
+    answer_errors = staticmethod(problem_page.answer_errors)
     with_security_headers = staticmethod(problems.with_security_headers)
 
     commands = commands

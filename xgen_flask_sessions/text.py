@@ -32,6 +32,11 @@ _UNCLOSED: Final = re.compile(r"(?<!\w)(['\"])(?!.*['\"]).*$")
 """A quotation that goes on in the next line."""
 
 
+def gettext_noop(message: str) -> str:
+    """Return *message* unchanged; marks a text for translation later, by ``web.i18n.gettext``."""
+    return message
+
+
 def clean_text(value: str | None, length: int) -> str | None:
     """Return printable text of at most *length* characters, or ``None`` if none remains."""
     cut = (value or "")[:length]

@@ -7,7 +7,7 @@ from typing import Any
 from flask import redirect, request
 from flask_login import current_user
 
-from ..errors import BadRequest, Forbidden, NotFound, RateLimited
+from ..errors import BadRequest, NotFound, RateLimited
 from ..state import get_state
 from ..web.acts import force_out
 from ..web.forms import check_form
@@ -44,8 +44,7 @@ def confirm(view: AdminCenterView) -> Any:
     state = get_state()
     user_id = request.args.get("user_id", "")
     profile = state.users.profile(user_id, state.users.get(user_id))
-    if not state.authority.may_force_logout(current_user, superuser=profile.superuser):
-        raise Forbidden("You may not force out this user.")
+    state.authority.require_force_logout(current_user, superuser=profile.superuser)
     return view.render(
         "xgen_sessions/confirm.html",
         profile=profile,

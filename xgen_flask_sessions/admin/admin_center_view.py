@@ -8,8 +8,9 @@ from typing import Any
 from flask import Response, abort, current_app, redirect, request, url_for
 from flask_admin import BaseView
 from markupsafe import Markup
+from werkzeug.exceptions import Forbidden as HttpForbidden
 
-from ..errors import AuthenticationError, XgenSessionsError
+from ..errors import AuthenticationError, Forbidden, XgenSessionsError
 from ..roster.listing import parse_page
 from ..state import find_state
 from ..store.transactions import UNREACHABLE
@@ -17,8 +18,9 @@ from ..web import i18n
 from ..web.forms import check_form, field_token
 from ..web.login_bridge import require_user
 from ..web.marks import checks_caller
-from ..web.problems import database_problem, refuse, sign_in_url, with_security_headers
+from ..web.problems import answer, database_problem, refuse, sign_in_url, with_security_headers
 from .page_parts import ROOT, PageParts, complete
+from .problem_page import finish, is_unrouted
 
 ASSETS = Path(__file__).parent
 """The directory of ``static/`` and ``templates/``."""
@@ -99,7 +101,8 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
 
     def inaccessible_callback(self, name: str, **kwargs: Any) -> Any:  # noqa: ARG002
         """Redirect to the sign-in page without a valid session; otherwise answer 403."""
-        if find_state() is None:
+        state = find_state()
+        if state is None:
             return abort(404)
         try:
             require_user()
@@ -107,20 +110,31 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
             return self._to_sign_in(error)
         except XgenSessionsError as error:
             return refuse(error)
-        return abort(403)
+        why = Forbidden(state.authority.why_closed())
+        # Of Werkzeug's own class, which the application's handlers for any HTTP error answer, too.
+        raise HttpForbidden(why.detail, response=answer(why))
 
     def create_blueprint(self, admin: Any) -> Any:
         """Return the view's blueprint, whose answers have the security headers."""
         blueprint = super().create_blueprint(admin)
-        blueprint.after_request(self._with_headers)
+        blueprint.after_request(self._finish)
+        blueprint.after_app_request(self._finish_unrouted)
         for unreachable in UNREACHABLE:
             blueprint.register_error_handler(unreachable, database_problem)
         # The user was forced out after the page was loaded.
         blueprint.register_error_handler(AuthenticationError, self._to_sign_in)
         return blueprint
 
-    def _with_headers(self, response: Response) -> Response:
-        """Set the security headers; the host's inline code carries Flask-Admin's nonce, if any."""
+    def _finish_unrouted(self, response: Response) -> Response:
+        """Finish the answer to an address below the view's that is none of its pages."""
+        return self._finish(response) if is_unrouted(self) else response
+
+    def _finish(self, response: Response) -> Response:
+        """Make an error a page, and set the security headers.
+
+        The host's inline code carries Flask-Admin's nonce, if it has one.
+        """
+        finish(response, self)
         make_nonce = self.admin.csp_nonce_generator
         return with_security_headers(response, nonce=str(make_nonce()) if make_nonce else None)
 

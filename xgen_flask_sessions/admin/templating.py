@@ -24,7 +24,7 @@ def template_globals() -> dict[str, Any]:
         "xgen_ngettext": i18n.ngettext,
         "xgen_language": i18n.language,
         "xgen_number": i18n.format_number,
-        "xgen_current_profile": _current_profile,
+        "xgen_current_profile": current_profile,
         "xgen_session_guard": _session_guard,
         "xgen_visible": visible,
         "xgen_time": _time,
@@ -36,7 +36,7 @@ def template_globals() -> dict[str, Any]:
     }
 
 
-def _current_profile() -> Profile | None:
+def current_profile() -> Profile | None:
     """Return the current user's profile, or ``None``."""
     if not current_user.is_authenticated:
         return None

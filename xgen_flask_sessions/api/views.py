@@ -214,7 +214,7 @@ def _require_administrator() -> Any:
     if not is_same_site(request, state.settings.trusted_origins) and not current_token:
         raise CrossSiteRequest
     if not state.authority.may_view(caller):
-        raise Forbidden("This call is for administrators.")
+        raise Forbidden(state.authority.why_closed())
     return caller
 
 

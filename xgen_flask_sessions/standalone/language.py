@@ -20,7 +20,7 @@ except ImportError as error:  # pragma: no cover: needs an environment of its ow
 LANGUAGES: Final = {"en": "English", "ko": "한국어"}
 COOKIE: Final = "xgen_lang"
 _KEPT: Final = frozenset(
-    {"next", "page", "q", "sort", "order", "expand", "sessions_page", "user_id", "done"}
+    {"next", "page", "q", "sort", "order", "expand", "sessions_page", "user_id", "done", "prompt"}
 )
 """The parameters of a page that a change of the language keeps."""
 _YEAR_S: Final = 365 * 24 * 3600

@@ -73,11 +73,15 @@ class InactiveAccount(UserInactive):
 
 @blueprint.get("/login")
 def page() -> Any:
-    """Show the sign-in page; a signed-in user goes on to ``next``."""
+    """Show the sign-in page; a signed-in user goes on to ``next``.
+
+    With ``?prompt=login`` (OpenID Connect Core, section 3.1.2.1), a signed-in user may sign in as
+    another one.
+    """
     reason = sessions.rejection()
     if isinstance(reason, DatabaseUnavailable):
         raise reason
-    if current_user.is_authenticated:
+    if current_user.is_authenticated and request.args.get("prompt") != "login":
         return redirect(sessions.next_path(url_for("workspace.page")))
     news = NEWS.get(request.args.get("done", ""))
     if news is not None:

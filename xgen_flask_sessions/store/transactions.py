@@ -19,7 +19,7 @@ from ..connections.opening import has_one_connection
 from ..connections.side_engines import side_engine
 from ..connections.sqlite_files import UnusableFile
 from ..errors import ConfigurationError, DenylistUnavailable, LedgerUnavailable
-from ..text import cause_of
+from ..text import cause_of, gettext_noop
 from . import commit_hooks, dialects
 from .reachability import Reachability
 from .tables import TABLES
@@ -35,13 +35,15 @@ UNREACHABLE = (
 
 
 _RETRIES: Final = 3
-_COMMIT_UNKNOWN: Final = (
+_COMMIT_UNKNOWN: Final = gettext_noop(
     "The database went away during the commit. Check whether the change was made."
 )
-_REPLACED: Final = (
+_REPLACED: Final = gettext_noop(
     "The database file was replaced during the change. Check whether the change was made."
 )
-_ALL_UNDONE: Final = "The database rolled back the whole transaction. Nothing was done."
+_ALL_UNDONE: Final = gettext_noop(
+    "The database rolled back the whole transaction. Nothing was done."
+)
 
 
 class HeldByHost(Exception):

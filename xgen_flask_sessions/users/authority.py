@@ -5,16 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from inspect import iscoroutinefunction, signature
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
 from ..errors import ConfigurationError, Forbidden
 from ..store.stamps import begin_write
+from ..text import gettext_noop
 from .attributes import describe_value, to_flag
 from .directory import UserDirectory, unwrap
 
 _log = logging.getLogger(__name__)
+
+SUPERUSERS_ONLY: Final = gettext_noop("Only SuperUsers have access.")
+NO_ACCESS: Final = gettext_noop("Your account has no access.")
+NO_FORCE_LOGOUT: Final = gettext_noop("Your account may not force out users.")
+RANK: Final = gettext_noop("Only a SuperUser may force out a SuperUser.")
+EVERYONE: Final = gettext_noop("Only a SuperUser may force out everyone.")
+RANK_OF_SESSIONS: Final = gettext_noop("Only a SuperUser may end a SuperUser's sessions.")
 
 Permission = Callable[[Any], bool]
 """Takes a user object of the host, and returns whether the user has the permission."""
@@ -36,6 +44,7 @@ class Authority:
         can_force_logout: Permission | None = None,
     ) -> None:
         self._users = users
+        self._closed = SUPERUSERS_ONLY if can_view is None else NO_ACCESS
         self._can_view = users.is_superuser if can_view is None else _strict("can_view", can_view)
         self._can_force_logout = (
             self._can_view
@@ -64,6 +73,31 @@ class Authority:
             and self.outranks(actor, superuser=superuser)
         )
 
+    def why_closed(self) -> str:
+        """Return the reason for a user that :meth:`may_view` refuses, in a sentence."""
+        return self._closed
+
+    def require_force_logout(self, actor: Any, *, superuser: bool) -> None:
+        """Refuse an actor that :meth:`may_force_logout` refuses, with the reason.
+
+        :param superuser: Whether the user to force out is a SuperUser.
+        :raises Forbidden: *actor* may not.
+        """
+        if self.may_force_logout(actor, superuser=superuser):
+            return
+        if not self.may_view(actor):
+            raise Forbidden(self._closed)
+        raise Forbidden(NO_FORCE_LOGOUT if self.outranks(actor, superuser=superuser) else RANK)
+
+    def require_everyone(self, actor: Any) -> None:
+        """Refuse an actor that may not force out everyone, with the reason.
+
+        :raises Forbidden: *actor* may force out no user, or is no SuperUser.
+        """
+        self.require_force_logout(actor, superuser=False)
+        if not self.outranks(actor, superuser=True):
+            raise Forbidden(EVERYONE)
+
     def outranks(self, actor: Any, *, superuser: bool) -> bool:
         """Return whether *actor* may act on a user: on a SuperUser, only SuperUsers may."""
         return not superuser or self._users.is_superuser(actor)
@@ -87,7 +121,7 @@ class Authority:
         actor, found = self._lock(session, actor, [] if user_id is None else [user_id])
         above = user_id is None or self._is_superuser(found.get(user_id))
         if not self.outranks(actor, superuser=above):
-            raise Forbidden("Only a SuperUser may end a SuperUser's sessions.")
+            raise Forbidden(RANK_OF_SESSIONS)
 
     def check_force_logout(self, session: Session, actor: Any, user_id: str) -> None:
         """Refuse an administrator without the permission to force out *user_id*.
@@ -111,12 +145,11 @@ class Authority:
         :raises Forbidden: *actor* may force out no user.
         """
         actor, found = self._lock(session, unwrap(actor), user_ids)
-        if not self.may_force_logout(actor):
-            raise Forbidden("You may not force out this user.")
+        self.require_force_logout(actor, superuser=False)
         if self.outranks(actor, superuser=True):
             return {}
         above = [each for each in user_ids if self._is_superuser(found.get(each))]
-        return {each: Forbidden("You may not force out this user.") for each in above}
+        return {each: Forbidden(RANK) for each in above}
 
     def check_everyone(self, session: Session, actor: Any) -> None:
         """Refuse an administrator without the permission to force out everyone.
@@ -126,8 +159,7 @@ class Authority:
         :raises Forbidden: *actor* may not, or is no SuperUser.
         """
         actor, _ = self._lock(session, unwrap(actor), [])
-        if not self.may_force_logout(actor, superuser=True):
-            raise Forbidden("Only a SuperUser may end everyone's sessions.")
+        self.require_everyone(actor)
 
     def _is_superuser(self, user: Any | None) -> bool:
         return user is not None and self._users.may_be_superuser(user)

@@ -12,10 +12,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from .. import bulk, lifecycle
-from ..errors import BadRequest, Forbidden, NotFound
+from ..errors import BadRequest, NotFound
 from ..roster import records
 from ..state import State, get_state
 from ..store.revocations import Revocation
+from ..text import gettext_noop
 from .bulk_acts import BulkResult as BulkResult
 from .bulk_acts import Preview as Preview
 from .bulk_acts import force_out_everyone as force_out_everyone
@@ -57,7 +58,7 @@ def end_one(
     why = lifecycle.cause(state, caller, reason)
     act = _Act(state, caller, user_id)
     if records.owner_of(state.db.session(), session_id) != user_id:
-        raise NotFound("This user has no session by this id.")
+        raise NotFound(gettext_noop("This user has no session by this id."))
     act.count()
     return lifecycle.end_session_authorized(session_id, why, authorize=act.authorize)
 
@@ -99,9 +100,7 @@ class _Act:
     def __init__(self, state: State, caller: Any, user_id: str) -> None:
         self._state, self._caller, self._user_id = state, caller, user_id
         # First without locks: a refusal blocks no other transaction.
-        superuser = is_superuser(state, user_id)
-        if not state.authority.may_force_logout(caller, superuser=superuser):
-            raise Forbidden("You may not force out this user.")
+        state.authority.require_force_logout(caller, superuser=is_superuser(state, user_id))
 
     def count(self) -> None:
         """Count the act for the rate limit."""
@@ -121,5 +120,5 @@ def is_superuser(state: State, user_id: str) -> bool:
     """
     user = state.users.get(user_id)
     if user is None and not records.ever_signed_in(state.db.session(), user_id):
-        raise NotFound("There is no such user.")
+        raise NotFound(gettext_noop("There is no such user."))
     return user is not None and state.users.may_be_superuser(user)

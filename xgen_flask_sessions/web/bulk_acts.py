@@ -14,7 +14,9 @@ from ..errors import BadRequest, Forbidden, NotFound, XgenSessionsError
 from ..state import State, get_state
 from ..store import accounts
 from ..store.revocations import Revocation
+from ..text import gettext_noop
 from ..tokens.claims import is_user_id
+from ..users.authority import RANK
 from ..users.directory import Profile, batches
 from .request_token import recheck_token
 
@@ -99,7 +101,7 @@ def force_out_everyone(caller: Any, reason: str | None = None) -> Revocation:
     """
     state = get_state()
     why = lifecycle.cause(state, caller, reason)
-    _require_everyone(state, caller)
+    state.authority.require_everyone(caller)
     state.rate_limits.force_logout.take(state.users.id_of(caller))
 
     def authorize(session: Session) -> None:
@@ -116,14 +118,9 @@ def preview_everyone(caller: Any) -> Preview:
     :raises Forbidden: The caller may not, or is no SuperUser.
     """
     state = get_state()
-    _require_everyone(state, caller)
+    state.authority.require_everyone(caller)
     summary = state.roster.summary(state.db.session())
     return Preview(users=summary.active_users, sessions=summary.active_sessions)
-
-
-def _require_everyone(state: State, caller: Any) -> None:
-    if not state.authority.may_force_logout(caller, superuser=True):
-        raise Forbidden("Only a SuperUser may end everyone's sessions.")
 
 
 def _sort_out(
@@ -141,8 +138,7 @@ def _sort_out(
         raise BadRequest("Name the users by their ids.")
     if len(ids) > MOST_USERS:
         raise BadRequest(f"Name {MOST_USERS} users at most.")
-    if not state.authority.may_force_logout(caller):
-        raise Forbidden("You may not force out users.")
+    state.authority.require_force_logout(caller, superuser=False)
     outranks = state.authority.outranks(caller, superuser=True)
     people: dict[str, Any] = {}
     known: set[str] = set()
@@ -154,9 +150,9 @@ def _sort_out(
     for user_id in ids:
         user = people.get(user_id)
         if user is None and user_id not in known:
-            refused.append((user_id, NotFound("There is no such user.")))
+            refused.append((user_id, NotFound(gettext_noop("There is no such user."))))
         elif user is not None and not outranks and state.users.may_be_superuser(user):
-            refused.append((user_id, Forbidden("You may not force out this user.")))
+            refused.append((user_id, Forbidden(RANK)))
         else:
             allowed.append(user_id)
     return allowed, people, refused

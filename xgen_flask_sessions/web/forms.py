@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from flask import request, session
 from flask_login import current_user
 from markupsafe import Markup
 
 from ..errors import CrossSiteRequest
 from ..state import get_state
+from ..text import gettext_noop
 from .request_token import outcome
 from .same_site import FORM_FIELD, form_token, is_form_token, is_same_site
+
+_NO_TOKEN: Final = gettext_noop("The form was sent without its token.")
+_OTHER_SIGN_IN: Final = gettext_noop("The form belongs to another sign-in.")
 
 
 def field_token() -> Markup:
@@ -28,7 +34,7 @@ def check_form() -> None:
         raise CrossSiteRequest
     token, binding = request.form.get(FORM_FIELD), _binding()
     if not any(is_form_token(token, secret, binding) for secret in state.form_secrets):
-        raise CrossSiteRequest("The form does not belong to this session. Reload the page.")
+        raise CrossSiteRequest(_OTHER_SIGN_IN if token else _NO_TOKEN)
 
 
 def _binding() -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +21,7 @@ from flask import current_app, has_request_context
 
 from .. import clock
 from ..settings import Settings
+from ..text import gettext_noop as gettext_noop
 
 _CATALOGUES = Path(__file__).parent / "translations"
 _DOMAIN = "xgen_sessions"
@@ -27,8 +31,27 @@ _AGO_UNITS_S = (365 * _DAY_S, 30 * _DAY_S, 7 * _DAY_S, _DAY_S, 60 * _MINUTE_S, _
 """Year, month, week, day, hour, minute, as Babel has them."""
 
 
+_forced: ContextVar[str | None] = ContextVar("xgen_sessions_language", default=None)
+
+
+@contextmanager
+def forced(code: str | None) -> Iterator[None]:
+    """Speak a language for the length of a ``with`` block, without asking the host.
+
+    :param code: Such as ``en``; ``None`` means the current request's language.
+    """
+    token = _forced.set(code)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
 def language() -> str:
     """Return the language of the current request, ``en`` or ``ko``; English outside one."""
+    code = _forced.get()
+    if code is not None:
+        return code
     if has_request_context() and "babel" in current_app.extensions:
         locale = _locale_of(current_app.extensions["babel"])
         if locale is not None and _is_translated(locale.language):
@@ -55,9 +78,16 @@ def ngettext(singular: str, plural: str, number: int, **variables: object) -> st
     return translated % {"num": number, **variables}
 
 
-def gettext_noop(message: str) -> str:
-    """Return *message* unchanged; marks a text for translation by :func:`gettext` later."""
-    return message
+def is_known(message: str) -> bool:
+    """Return whether *message* is a text of the package, which has its translations."""
+    return message in _messages()
+
+
+@lru_cache(maxsize=1)
+def _messages() -> frozenset[str]:
+    with _catalogue("ko").open("rb") as source:
+        ids = (message.id for message in read_po(source))
+        return frozenset(each if isinstance(each, str) else each[0] for each in ids)
 
 
 def lazy_gettext(message: str) -> LazyProxy:

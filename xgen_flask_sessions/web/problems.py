@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 import re
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
-from flask import Flask, Response, current_app, redirect, request, session
+from flask import (
+    Flask,
+    Response,
+    current_app,
+    has_request_context,
+    redirect,
+    request,
+    session,
+)
 from flask_login.config import USE_SESSION_FOR_NEXT
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
@@ -25,11 +33,13 @@ from ..store.transactions import UNREACHABLE, is_unreachable
 from .failures import note_failure
 from .login_views import expand
 from .page_policy import DATA_POLICY, page_policy
-from .request_scope import has_bearer
+from .request_scope import get_request, has_bearer
 from .same_site import is_local_path
 
 _Response = TypeVar("_Response", bound=BaseResponse)
 
+_PROBLEM: Final = "application/problem+json"
+_DOCUMENT: Final = "_xgen_sessions_problem"
 _NOT_IN_CHALLENGE = re.compile(r"[^ !#-\[\]-~]")  # RFC 6750, section 3
 
 
@@ -43,8 +53,25 @@ def problem(status: int, code: str, detail: str, **members: Any) -> Response:
     """
     title = HTTPStatus(status).phrase
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
-    response = Response(json.dumps(body | members), status, content_type="application/problem+json")
+    response = Response(json.dumps(body | members), status, content_type=_PROBLEM)
+    _note(response, None)
     return with_security_headers(response)
+
+
+def _note(response: Response, error: XgenSessionsError | None) -> None:
+    """Note the request's last problem document, and the error that it answers."""
+    if has_request_context():
+        get_request().__dict__[_DOCUMENT] = (response.get_data(), error)
+
+
+def problem_of(response: Response) -> tuple[bool, XgenSessionsError | None]:
+    """Return whether *response* is a document of :func:`problem`, and the error that it answers.
+
+    It may be a copy: Flask copies the response within an ``HTTPException``.
+    """
+    document, error = get_request().__dict__.get(_DOCUMENT, (None, None))
+    is_problem = response.mimetype == _PROBLEM and response.get_data() == document
+    return is_problem, error if is_problem else None
 
 
 def with_security_headers(
@@ -78,6 +105,7 @@ def answer(error: XgenSessionsError) -> Response:
     if isinstance(error, SessionRevoked):
         members = {"forced": error.forced, "account_changed": error.account_changed}
     response = problem(error.status, error.code, error.detail, **members)
+    _note(response, error)
     challenge = challenge_of(error)
     if challenge is not None:
         response.headers["WWW-Authenticate"] = challenge
@@ -142,7 +170,7 @@ def refuse(error: XgenSessionsError) -> Response:
 
 def _sign_in_url_back_here() -> str | None:
     """Return the URL of the sign-in page that leads back to the current request's page."""
-    path = _own_path()
+    path = own_path()
     in_session = current_app.config.get("USE_SESSION_FOR_NEXT", USE_SESSION_FOR_NEXT)
     url = sign_in_url(None if in_session else path)
     if url is not None and in_session and is_local_path(path):
@@ -150,7 +178,7 @@ def _sign_in_url_back_here() -> str | None:
     return url
 
 
-def _own_path() -> str:
+def own_path() -> str:
     """Return the current request's path and query, as a browser would send them."""
     path = quote(request.script_root + request.path, safe="/:@!$&'()*+,;=~")
     query = request.query_string.decode("ascii", "replace")

@@ -117,6 +117,7 @@ def test_the_menu_of_flask_admin_opens_without_an_error(
         page.keyboard.press("Enter")
         opened_by_key = page.locator(".dropdown-menu.show").count()
         page.click(".dropdown-menu.show a")
+        page.wait_for_load_state("networkidle")  # the server's files are closed
 
         assert (opened_by_mouse, opened_by_key) == (1, 1)
         assert page.url == url + SCREEN

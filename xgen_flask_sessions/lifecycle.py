@@ -24,7 +24,7 @@ from .roster.roster import ActiveSession
 from .settings import LONGEST_LIFETIME, SHORTEST_LIFETIME
 from .signals import session_ended, session_issued, user_forced_out
 from .state import State, get_app, get_state
-from .store import commit_hooks, pruning, revocations, sign_ins
+from .store import address_keys, commit_hooks, pruning, revocations, sign_ins
 from .store.deployments import deployment_of
 from .store.revocations import Cause, Revocation
 from .store.sign_ins import Issue, PastSignIn
@@ -258,7 +258,8 @@ def prune(*, progress: Callable[[int], None] = lambda _: None) -> int:
     """Delete the rows of sessions that ended or expired longer ago than the retention.
 
     Each sign-in and renewal deletes a few of them; this deletes the rest. Rows that others have
-    locked are skipped. It rests after each batch, so that sign-ins do not wait for it.
+    locked are skipped. It rests after each batch, so that sign-ins do not wait for it. At the end,
+    addresses that an earlier release has recorded get their keys, as by :func:`upgrade`.
 
     :param progress: Called after each committed batch with the number of rows in it.
     :returns: The number of deleted rows.
@@ -273,7 +274,7 @@ def prune(*, progress: Callable[[int], None] = lambda _: None) -> int:
             before_us = pruning.kept_from(state.settings.retention, state.settings.leeway)
             batches = pruning.find(session, before_us=before_us, skipped=skipped)
         if not batches:
-            return total
+            break
         for batch in batches:
             begun = time.monotonic()
             with write() as session:
@@ -281,6 +282,33 @@ def prune(*, progress: Callable[[int], None] = lambda _: None) -> int:
             total += deleted
             progress(deleted)
             time.sleep(pruning.REST * (time.monotonic() - begun))
+    fill_address_keys()
+    return total
+
+
+def fill_address_keys() -> None:
+    """Give addresses that earlier releases have recorded the keys by which lists find them.
+
+    It rests after each batch, so that sign-ins do not wait for it.
+
+    :raises LedgerUnavailable: The database cannot be written; earlier batches keep their keys.
+    """
+    write = partial(get_state().transactions.write, commit=True, bounded=False)
+    skipped: set[str] = set()
+    found = 1
+    last: str | None = ""
+    while found:
+        begun = time.monotonic()
+        with write() as session:
+            found = address_keys.fill_sessions(session, skipped)
+        if found:
+            time.sleep(time.monotonic() - begun)
+    while last is not None:
+        begun = time.monotonic()
+        with write() as session:
+            changed, last = address_keys.fill_logins(session, last)
+        if changed:
+            time.sleep(time.monotonic() - begun)
 
 
 def record_past_sign_ins(past: Iterable[PastSignIn], *, commit: bool = True) -> None:
@@ -347,7 +375,8 @@ def upgrade() -> list[str]:
     """Create the plugin's tables, or bring them to this release.
 
     If ``get_id()`` returns another attribute than the primary key, the upgrade from 0.3 signs
-    everyone out once.
+    everyone out once. Afterwards, addresses that earlier releases have recorded get the keys by
+    which lists find and order them, a few in each transaction.
 
     :returns: The revisions recorded now, oldest first; empty if the tables were up to date.
     :raises ConfigurationError: The tables equal the result of no migration; they are unchanged.
@@ -355,7 +384,9 @@ def upgrade() -> list[str]:
     from .store import migrate
 
     state = get_state()
-    return migrate.upgrade(state.db.engine, ids_change=state.users.has_login_ids)
+    revisions = migrate.upgrade(state.db.engine, ids_change=state.users.has_login_ids)
+    fill_address_keys()
+    return revisions
 
 
 def start_relay() -> None:

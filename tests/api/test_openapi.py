@@ -18,10 +18,12 @@ from tests.support.databases import MakeHost
 from tests.support.hosts import Host, bearer
 from xgen_flask_sessions import XgenSessionsError, errors
 from xgen_flask_sessions.api.views import DEFAULT_PER_PAGE, MAX_PER_PAGE
+from xgen_flask_sessions.roster.address_ranges import MAX_ADDRESS
 from xgen_flask_sessions.roster.listing import (
     COLUMNS,
     DEFAULT,
     FALLING,
+    FILTERS,
     MAX_TEXT,
     OWN,
     parse_page,
@@ -242,8 +244,14 @@ def test_parameters_are_those_that_the_api_reads(sqlite_host: Host) -> None:
             .status_code
         )
 
-    assert schemas.keys() == {"page", "sort", "order", "q"}
+    assert schemas.keys() == {"page", "sort", "order", *FILTERS}
     assert schemas["order"]["enum"] == [x for x in ("asc", "desc", "up") if status(order=x) == 200]
+    assert all(status(superuser=value) == 200 for value in schemas["superuser"]["enum"])
+    assert [status(address=address) for address in ("1" * MAX_ADDRESS, "::1")] == [400, 200]
+    counts = [schemas["min_sessions"][name] for name in ("minimum", "maximum")]
+    assert [status(min_sessions=count) for count in (counts[0] - 1, *counts, counts[1] + 1)] == [
+        400, 200, 200, 400,
+    ]  # fmt: skip
     for bad in ({"page": 0}, {"sort": "x"}, {"order": "x"}, {"q": "x" * (MAX_TEXT + 1)}):
         assert status(**bad) == 400
 

@@ -46,6 +46,7 @@ def test_a_sign_in_is_a_row_and_a_login(host: Host) -> None:
         "ip": None,
         "user_agent": None,
         "login_id": None,
+        "ip_key": "",
     }
     assert issued.jti == issued.session_id
     assert (issued.issued_us, issued.expires_us) == (NOON_US, NOON_US + DAY_US)
@@ -57,6 +58,7 @@ def test_a_sign_in_is_a_row_and_a_login(host: Host) -> None:
         "invalid_before_us": 0,
         "last_login_us": NOON_US,
         "last_ip": None,
+        "last_ip_key": None,
         "active_until_us": NOON_US + DAY_US,
     }
 

@@ -23,6 +23,7 @@ from ..errors import (
 )
 from ..roster import records
 from ..roster.as_json import represent_force_logout, represent_page, represent_session_page
+from ..roster.faults import TWICE
 from ..roster.listing import parse_listing, parse_page
 from ..roster.roster import SessionPage
 from ..state import State, get_state
@@ -178,7 +179,9 @@ def users() -> Response:
     state = get_state()
     session = state.db.session()
     number = _requested_page()
-    listing, faults = parse_listing(request.args, state.roster.columns(session))
+    listing, faults = parse_listing(
+        request.args, state.roster.columns(session), zone=state.settings.timezone
+    )
     if faults:
         raise BadRequest(faults[0])
     summary = state.roster.summary(session)
@@ -251,6 +254,8 @@ def _session_page(state: State, user_id: str) -> SessionPage:
 
 
 def _requested_page() -> int:
+    if len(request.args.getlist("page")) > 1:
+        raise BadRequest(TWICE)
     number = parse_page(request.args.get("page", "1"))
     if number is None:
         raise BadRequest("page is a number from 1.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import click
 from flask import current_app
@@ -26,9 +27,10 @@ from ..errors import (
 from ..feed.redis_stream import RedisUnavailable
 from ..feed.relay import Relay
 from ..roster import records
+from ..roster.address_ranges import is_address_like
 from ..roster.as_json import represent_force_logout, represent_page, represent_session_page
-from ..roster.listing import COLUMNS, DEFAULT, MAX_TEXT, Column, Listing
-from ..roster.roster import ActiveSession, ActiveUser, SessionPage
+from ..roster.listing import COLUMNS, DEFAULT, MAX_TEXT, Column, Listing, parse_listing
+from ..roster.roster import ActiveSession, ActiveUser, Page, SessionPage
 from ..settings import load_keys
 from ..state import get_state
 from ..store.revocations import Revocation
@@ -108,7 +110,11 @@ page_option = click.option(
     "--page", type=click.IntRange(1, 999_999_999), default=1, help="Counted from 1."
 )
 search_option = click.option(
-    "--search", "text", default="", callback=_search, help="Part of a username or a name."
+    "--search",
+    "text",
+    default="",
+    callback=_search,
+    help="Part of a username, name or department, or the beginning of an address.",
 )
 _id_option = click.option("--id", "by_id", is_flag=True, help="USER is a user id, not a username.")
 _reason_option = click.option(
@@ -119,25 +125,58 @@ _reason_option = click.option(
 @commands.command("list")
 @page_option
 @search_option
+@click.option(
+    "--address",
+    default="",
+    callback=_text,
+    help="Of an active session: an address, its beginning, or a network as 203.0.113.0/24.",
+)
+@click.option("--superusers", is_flag=True, help="Only SuperUsers.")
+@click.option(
+    "--older-than",
+    default="",
+    callback=_text,
+    help="Only users with a session that signed in longer ago: 90s, 30m, 12h or 7d.",
+)
+@click.option(
+    "--min-sessions", default="", callback=_text, help="Only users with at least so many sessions."
+)
+@click.option(
+    "--since",
+    default="",
+    callback=_text,
+    help="Only users whose last login is not before this date, or time with its offset.",
+)
 @click.option("--sort", type=click.Choice(COLUMNS), default=DEFAULT, show_default=True)
 @click.option(
     "--order", type=click.Choice(["asc", "desc"]), help="The column's default if left out."
 )
 @json_option
 @cli_errors()
-def list_users(page: int, text: str, sort: Column, order: str | None, as_json: bool) -> None:
-    """List the signed-in users, newest last login first."""
+def list_users(
+    page: int, text: str, sort: Column, order: str | None, as_json: bool, **filters: Any
+) -> None:
+    """List the signed-in users, newest last login first.
+
+    The filters are those of the JSON API; a user is listed if all of them hold.
+    """
     _require_database()
     state = get_state()
     session = state.db.session()
     offered = state.roster.columns(session)
-    if sort not in offered or (text and "username" not in offered):
+    needs_names = bool(text) and not is_address_like(text)
+    if sort not in offered or (needs_names and "username" not in offered):
         raise click.ClickException(
             "--search and this --sort need users in the same database as the sessions, with a "
             "primary key of one column, and with usernames that it holds as text or numbers."
         )
+    filters["superuser"] = "true" if filters.pop("superusers") else ""
+    query = {"q": text, "sort": sort, **filters} | ({"order": order} if order else {})
+    listing, faults = parse_listing(query, offered, zone=state.settings.timezone)
+    if faults:
+        raise click.UsageError(faults[0])
     summary = state.roster.summary(session)
-    found = state.roster.nearest_page(session, page, Listing.of(sort, order, text))
+    found = state.roster.nearest_page(session, page, listing)
     if as_json:
         print_json(**represent_page(summary, found))
         return
@@ -147,7 +186,8 @@ def list_users(page: int, text: str, sort: Column, order: str | None, as_json: b
         f"{counted(summary.active_users, 'active user')}, "
         f"{counted(summary.active_sessions, 'active session')}, "
         f"{counted(summary.superusers, 'SuperUser')}. "
-        f"Page {found.number} of {found.pages}. Times are {format_zone(state.settings)}."
+        f"{_number_found(listing, found)}Page {found.number} of {found.pages}. "
+        f"Times are {format_zone(state.settings)}."
     )
 
 
@@ -414,6 +454,14 @@ def _user_row(user: ActiveUser) -> list[str]:
         "-" if user.last_login_us is None else _time(user.last_login_us),
         shown(user.last_ip),
     ]
+
+
+def _number_found(listing: Listing, page: Page) -> str:
+    if not listing.is_filtered:
+        return ""
+    more = "or more " if page.is_capped else ""
+    verb = "matches" if page.total == 1 and not more else "match"
+    return f"{counted(page.total, 'user')} {more}{verb}. "
 
 
 def _page_of(page: SessionPage) -> str:

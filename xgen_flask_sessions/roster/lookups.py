@@ -15,9 +15,9 @@ from sqlalchemy.orm import join
 from ..store import dialects
 from ..store.dialects import Dialect
 from ..store.tables import SessionRecord, UserLogin
-from ..text import spellings
 from ..users.table import HostTable
 from .listing import OWN, Listing
+from .session_filters import active_sessions, session_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,22 @@ class Lookup:
     order: tuple[Any, ...]
     descending: bool = False
 
-    def rows(self, limit: int, offset: int, *, from_end: bool = False) -> sa.Select[str]:
-        """Return the query for some ids; in reverse, counted from the end, if *from_end*."""
+    def rows(
+        self,
+        limit: int,
+        offset: int,
+        *,
+        from_end: bool = False,
+        of: sa.Select[str] | None = None,
+    ) -> sa.Select[str]:
+        """Return the query for some ids; in reverse, counted from the end, if *from_end*.
+
+        :param of: A part of the ids; all by default.
+        """
         descending = self.descending != from_end
         order = [each.desc() if descending else each.asc() for each in self.order]
-        return self.query.order_by(*order).limit(limit).offset(offset)
+        query = self.query if of is None else of
+        return query.order_by(*order).limit(limit).offset(offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,38 +75,6 @@ def find_lookups(listing: Listing, host: HostTable | None, now: int, dialect: Di
     return _by_host_column(listing, host, now)
 
 
-def find_matching(
-    listing: Listing, host: HostTable, now: int, limit: int, offset: int
-) -> sa.Select[str, int]:
-    """Return the query for the users that match the text, in order, each with their number."""
-    found = _matching(listing, host, now)
-    column: Any = {
-        "active_sessions": _session_count(now),
-        "last_login": UserLogin.last_login_us,
-        "last_ip": UserLogin.last_ip,
-    }.get(listing.sort, _or_none(found.c.sorted))
-    order = [each.desc() if listing.descending else each for each in (column, UserLogin.user_id)]
-    return (
-        sa.select(UserLogin.user_id, sa.func.count().over())
-        .join(found, UserLogin.user_id == found.c.user_id)
-        .where(active_users(now))
-        .order_by(column.is_(None), *order)
-        .limit(limit)
-        .offset(offset)
-    )
-
-
-def count_matching(listing: Listing, host: HostTable, now: int) -> sa.Select[int]:
-    """Return the query that counts the users that match the text."""
-    found = _matching(listing, host, now)
-    return (
-        sa.select(sa.func.count())
-        .select_from(found)
-        .join(UserLogin, UserLogin.user_id == found.c.user_id)
-        .where(active_users(now))
-    )
-
-
 def count_superusers(
     host: HostTable, superuser: sa.ColumnElement[bool], now: int
 ) -> sa.Select[int]:
@@ -115,25 +94,22 @@ def active_users(now: int) -> sa.ColumnElement[bool]:
     return UserLogin.active_until_us > now
 
 
-def active_sessions(now: int) -> sa.ColumnElement[bool]:
-    """Return the condition for active sessions."""
-    return SessionRecord.ended_us.is_(None) & (SessionRecord.expires_us > now)
-
-
 def _by_own_column(listing: Listing, now: int, dialect: Dialect) -> Lookups:
     falls, key = listing.descending, UserLogin.user_id
     if listing.sort == "active_sessions":
         return Lookups([_by_active_sessions(falls, now, dialect)])
     if listing.sort == "last_ip":
-        column: Any = UserLogin.last_ip
-        active = _all_active(now)
+        column: Any = UserLogin.last_ip_key
+        active = all_active(now)
     else:
         column, active = UserLogin.last_login_us, sa.select(key).where(active_users(now))
     missing = active.where(column.is_(None))
+    # An address without a key, of an earlier release, comes before no address.
+    last = (UserLogin.last_ip.is_(None), key) if listing.sort == "last_ip" else (key,)
     return Lookups(
         [
             Lookup(active.where(column.is_not(None)), (column, key), falls),
-            Lookup(missing, (key,)),
+            Lookup(missing, last),
         ],
         missing.with_only_columns(sa.func.count()),
     )
@@ -143,14 +119,14 @@ def _by_active_sessions(falls: bool, now: int, dialect: Dialect) -> Lookup:
     if not dialect.hashes_tables:  # one count for each user, from an index
         # In the order of the keys, as the index has the users' sessions: another order would make
         # each count read another page.
-        active = _all_active(now).where(UserLogin.user_id > "")
-        return Lookup(active, (_session_count(now), UserLogin.user_id), falls)
+        active = all_active(now).where(UserLogin.user_id > "")
+        return Lookup(active, (session_count(now), UserLogin.user_id), falls)
     key = SessionRecord.user_id  # all are counted at once, from one index or by hashing
     counted = sa.select(key).where(active_sessions(now)).group_by(key)
     return Lookup(counted, (sa.func.count(), key), falls)
 
 
-def _all_active(now: int) -> sa.Select[str]:
+def all_active(now: int) -> sa.Select[str]:
     """Return all active users, without the index on activity, whose order scatters the reads."""
     return sa.select(UserLogin.user_id).where(UserLogin.active_until_us + 0 > now)
 
@@ -158,7 +134,7 @@ def _all_active(now: int) -> sa.Select[str]:
 def _by_host_column(listing: Listing, host: HostTable, now: int) -> Lookups:
     """Return queries for users in the host's table, then for deleted ones."""
     known = sa.select(UserLogin.user_id).select_from(_joined(host)).where(active_users(now))
-    unknown = _all_active(now).where(_unknown_to(host))
+    unknown = all_active(now).where(unknown_to(host))
     deleted = Lookup(unknown, (UserLogin.user_id,))
     every = sa.func.count()
     if listing.sort == "username":
@@ -166,7 +142,7 @@ def _by_host_column(listing: Listing, host: HostTable, now: int) -> Lookups:
         if dialects.of(host.dialect).hashes_tables:  # a few are slower to find than all
             return Lookups([by_name, deleted], known.with_only_columns(every), 1)
         return Lookups([by_name, deleted], unknown.with_only_columns(every), 0)
-    column = _or_none(host.columns[listing.sort])
+    column = or_none(host.columns[listing.sort])
     named = known.where(column.is_not(None))
     return Lookups(
         [
@@ -179,39 +155,16 @@ def _by_host_column(listing: Listing, host: HostTable, now: int) -> Lookups:
     )
 
 
-def _matching(listing: Listing, host: HostTable, now: int) -> sa.Subquery:
-    """Return the users that match the text by name, and a deleted user by the whole id.
-
-    Each id comes with the host's value to order by.
-    """
-    text, name = listing.text, listing.sort
-    own = sa.null() if name in OWN else host.columns[name]
-    shown = UserLogin.user_id if name == "username" else sa.null()
-    known = sa.select(host.text_id.label("user_id"), sa.cast(own, sa.String(255)).label("sorted"))
-    deleted = sa.select(UserLogin.user_id, sa.cast(shown, sa.String(255))).where(
-        UserLogin.user_id.in_(spellings(text)), active_users(now), _unknown_to(host)
-    )
-    return sa.union_all(known.where(host.named(text)), deleted).subquery("found")
-
-
 def _joined(host: HostTable) -> Any:
     return join(host.model, UserLogin, host.joins(UserLogin.user_id))
 
 
-def _unknown_to(host: HostTable) -> sa.ColumnElement[bool]:
+def unknown_to(host: HostTable) -> sa.ColumnElement[bool]:
+    """Return the condition for users that the host has deleted."""
     row = sa.select(host.key).where(host.holds(UserLogin.user_id)).correlate(UserLogin)
     return ~row.exists()
 
 
-def _session_count(now: int) -> sa.ColumnElement[int]:
-    return (
-        sa.select(sa.func.count())
-        .where(SessionRecord.user_id == UserLogin.user_id, active_sessions(now))
-        .correlate(UserLogin)
-        .scalar_subquery()
-    )
-
-
-def _or_none(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+def or_none(column: Any) -> Any:
     """Return *column* with NULL for empty and blank values."""
     return sa.func.nullif(sa.func.trim(column), "")

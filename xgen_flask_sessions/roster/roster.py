@@ -16,17 +16,10 @@ from ..tokens.claims import is_user_id
 from ..users.directory import Profile, UserDirectory, batches
 from ..users.table import HostTable
 from .devices import Device, describe
+from .filtered import FilteredUsers
 from .listing import COLUMNS, OWN, Column, Listing
-from .lookups import (
-    Lookup,
-    Lookups,
-    active_sessions,
-    active_users,
-    count_matching,
-    count_superusers,
-    find_lookups,
-    find_matching,
-)
+from .lookups import Lookup, Lookups, active_users, count_superusers, find_lookups
+from .session_filters import active_sessions
 
 PAGE_SIZE = 50
 """Users on one page."""
@@ -64,6 +57,9 @@ class Page:
     pages: int
     total: int
     """Users on all pages."""
+    is_capped: bool = False
+    """Whether there are more users than :attr:`total`, and maybe more pages: they are not counted
+    where that would take long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +129,13 @@ class Roster:
         skipped = max(number - 1, 0) * size
         host = self._users.table(session)
         ids: list[str] = []
-        total = 0
+        total, is_capped = 0, False
         if not listing.is_answerable:
             pass  # no name matches
-        elif listing.text and host is not None:
-            ids, total = _read_matching(session, listing, host, now, skipped, size)
+        elif listing.is_filtered:
+            superusers = self._superuser_ids(session, host, now) if listing.superuser else None
+            users = FilteredUsers(session, listing, host, superusers, now)
+            ids, total, is_capped = users.read(skipped, size)
         else:
             total = (
                 _count(session, UserLogin.active_until_us > now)
@@ -147,7 +145,8 @@ class Roster:
             lookups = find_lookups(listing, host, now, dialects.of(session))
             ids = _read(session, lookups, skipped, size, total)
         pages = max(1, -(-total // size))
-        return Page(self._active(session, ids, now) if ids else [], number, pages, total)
+        found = self._active(session, ids, now) if ids else []
+        return Page(found, number, pages, total, is_capped)
 
     def nearest_page(
         self,
@@ -260,6 +259,14 @@ class Roster:
         ids = self._users.superuser_ids(self._active_ids(session, now))
         return sum(_count(session, active_users(now), _is_one_of(batch)) for batch in batches(ids))
 
+    def _superuser_ids(
+        self, session: Session, host: HostTable | None, now: int
+    ) -> list[str] | None:
+        """Return the SuperUsers' ids; ``None`` if the host's table has a condition for them."""
+        if host is not None and host.superuser is not None:
+            return None
+        return list(self._users.superuser_ids(self._active_ids(session, now)))
+
     def _active_ids(self, session: Session, now: int) -> Iterator[str]:
         yield from session.scalars(sa.select(UserLogin.user_id).where(active_users(now))).all()
 
@@ -296,16 +303,6 @@ def _read_one(
     if skipped <= rest:
         return list(session.scalars(lookup.rows(taken, skipped)))
     return list(session.scalars(lookup.rows(taken, rest, from_end=True)))[::-1]
-
-
-def _read_matching(
-    session: Session, listing: Listing, host: HostTable, now: int, skipped: int, wanted: int
-) -> tuple[list[str], int]:
-    """Return ids of the users that match the text, and the number of all of them."""
-    rows = session.execute(find_matching(listing, host, now, wanted, skipped)).all()
-    if rows or not skipped:
-        return [row[0] for row in rows], rows[0][1] if rows else 0
-    return [], session.scalar(count_matching(listing, host, now)) or 0
 
 
 def _is_one_of(ids: list[str]) -> sa.ColumnElement[bool]:

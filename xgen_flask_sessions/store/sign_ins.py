@@ -19,6 +19,7 @@ from ..changes import Change
 from ..clock import MAX_RELEVANCE_US, SECOND_US
 from ..errors import SessionRevoked
 from . import dialects, feed_table, revocations
+from .address_keys import key_of
 from .dialects.base import INSERT_SESSION, LoginState, by_index, new_login
 from .revocations import Cause, Revocation
 from .stamps import lock_everyone, next_stamp
@@ -114,6 +115,7 @@ def issue(
         "signed_in_us": now,
         "expires_us": _expiry(now, lifetime_us),
         "ip": ip,
+        "ip_key": key_of(ip),
         "user_agent": user_agent,
         "login_id": identity.login_id,
     }
@@ -150,6 +152,7 @@ def _insert(
         active_until_us=row["expires_us"],
         last_login_us=now,
         last_ip=row["ip"],
+        last_ip_key=row["ip_key"] or None,
         account_mark=mark,
     )
     connection = dialects.connection_of(session)
@@ -194,17 +197,20 @@ def record_past(session: Session, sign_ins: Iterable[PastSignIn]) -> None:
                 "ended_us": everyone_us if ended else None,
                 "end_reason": FORCE_LOGOUT if ended else None,
                 "ip": past.ip,
+                "ip_key": key_of(past.ip),
                 "user_agent": past.user_agent,
             }
         )
         login = logins.setdefault(
-            past.user_id, new_login(past.user_id) | {"last_login_us": None, "last_ip": None}
+            past.user_id,
+            new_login(past.user_id, last_login_us=None, last_ip=None, last_ip_key=None),
         )
         login["last_issued_us"] = past.signed_in_us
         if not ended:
             login["active_until_us"] = max(login["active_until_us"], past.expires_us)
         if past.login:
             login |= {"last_login_us": past.signed_in_us, "last_ip": past.ip or login["last_ip"]}
+            login["last_ip_key"] = key_of(login["last_ip"]) or None
     if rows:
         session.execute(sa.insert(_logins), list(logins.values()))
         session.execute(sa.insert(_sessions), rows)
@@ -254,6 +260,7 @@ def renew(
         "signed_in_us": old.signed_in_us,
         "expires_us": expires_us,
         "ip": old.ip,
+        "ip_key": key_of(old.ip),
         "user_agent": old.user_agent,
         "login_id": old.login_id,
     }

@@ -62,15 +62,14 @@ class HostTable:
         return same
 
     def named(self, text: str) -> sa.ColumnElement[bool]:
-        """Return the condition for users whose username or name contains *text*, in any case.
+        """Return the condition for users of whom a name contains *text*, in any case.
 
-        A name matches in its composed and in its decomposed form (NFC, NFD).
+        Names are the username, the name and the department. A name matches in its composed and in
+        its decomposed form (NFC, NFD).
 
         SQLite ignores case for ASCII letters only.
         """
-        texts = [
-            _as_text(self.columns[name]) for name in ("username", "name") if name in self.columns
-        ]
+        texts = map(_as_text, self.columns.values())
         names = map(self._database.searched_text, texts)
         return sa.or_(
             *(name.icontains(form, autoescape=True) for name in names for form in spellings(text))

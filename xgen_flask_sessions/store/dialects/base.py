@@ -386,7 +386,7 @@ class Dialect:
     def _login_statement(self, update: LoginUpdate) -> Any:
         names = ["user_id", "last_issued_us", "invalid_before_us", "active_until_us"]
         if update == "sign in":
-            names += ["last_login_us", "last_ip", "account_mark"]
+            names += ["last_login_us", "last_ip", "last_ip_key", "account_mark"]
         values = dict(zip(names, parameters(LOGINS, names, "login"), strict=True))
         returning = (_row.last_issued_us, _row.invalid_before_us, _row.account_mark)
         return self._upsert(LOGINS, values, lambda new: self._set(update, new)).returning(
@@ -409,6 +409,7 @@ class Dialect:
         login = {
             "last_login_us": new.last_login_us,
             "last_ip": sa.func.coalesce(new.last_ip, _row.last_ip),
+            "last_ip_key": sa.func.coalesce(new.last_ip_key, _row.last_ip_key),
             "account_mark": sa.func.coalesce(_row.account_mark, new.account_mark),
         }
         # MariaDB assigns from left to right and reads assigned values: the stamp comes last.

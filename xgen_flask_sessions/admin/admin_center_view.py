@@ -141,7 +141,8 @@ class AdminCenterView(BaseView):  # type: ignore[misc]
     def _to_sign_in(self, error: AuthenticationError) -> Any:
         """Redirect to the sign-in page, after a form with GET."""
         url = sign_in_url(url_for(f"{self.endpoint}.index"))
-        if request.method == "POST" and url is not None:
+        by_script = request.headers.get("X-Requested-With") == "XMLHttpRequest"
+        if request.method == "POST" and url is not None and not by_script:
             return redirect(url, 303)
         return refuse(error)
 

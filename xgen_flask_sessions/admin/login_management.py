@@ -12,7 +12,7 @@ from flask import request
 from flask_admin import expose
 
 from ..web import i18n
-from . import acting
+from . import acting, user_acts, user_page
 from .admin_center_view import AdminCenterView
 from .list_page import (
     ENDPOINT,
@@ -27,7 +27,7 @@ from .results import notice_of
 class LoginManagementView(AdminCenterView):
     """The active users with their sessions and devices, and **Force Logout**."""
 
-    style_names = ("xgen-sessions.css", "login-management.css")
+    style_names = ("xgen-sessions.css", "login-management.css", "user-page.css")
 
     def __init__(self) -> None:
         super().__init__(
@@ -66,4 +66,21 @@ class LoginManagementView(AdminCenterView):
     @expose("/force-logout", methods=["POST"])  # type: ignore[untyped-decorator]
     def force_logout(self) -> Any:
         """End all sessions of a user; after one's own, go to the sign-in page."""
+        if user_acts.is_from_user_page():
+            return user_acts.force_logout(self)
         return acting.force_logout(self)
+
+    @expose("/user")  # type: ignore[untyped-decorator]
+    def user(self) -> Any:
+        """Show the page of one user."""
+        return user_page.show(self)
+
+    @expose("/end-session", methods=["POST"])  # type: ignore[untyped-decorator]
+    def end_session(self) -> Any:
+        """End one session of a user."""
+        return user_acts.end_session(self)
+
+    @expose("/end-older", methods=["POST"])  # type: ignore[untyped-decorator]
+    def end_older(self) -> Any:
+        """End the sessions of a user that began long ago, or all but the newest."""
+        return user_acts.end_older(self)

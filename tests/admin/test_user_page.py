@@ -1,0 +1,390 @@
+"""The page of one user, without a browser: its contents, its acts and their results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from bs4 import BeautifulSoup, Tag
+from flask.testing import FlaskClient
+from freezegun import freeze_time
+
+from tests.support.databases import MakeHost
+from tests.support.hosts import Host
+from tests.support.screen import IPHONE, SCREEN, page_of, sign_in, with_screen
+from xgen_flask_sessions import PastSignIn, clock
+from xgen_flask_sessions.errors import LedgerUnavailable
+from xgen_flask_sessions.web import acts
+
+USER = SCREEN + "user"
+
+
+@pytest.fixture
+def host(make_host: MakeHost, sqlite_url: str) -> Host:
+    """Return a host with a SuperUser (1) and the user bora (2)."""
+    host = make_host(sqlite_url, extras=with_screen)
+    host.add_user("admin", is_superuser=True)
+    host.add_user("bora", display_name="Bora Lim", department="Research")
+    return host
+
+
+@pytest.fixture
+def admin(host: Host) -> FlaskClient:
+    return sign_in(host, "1")
+
+
+def user_page(client: FlaskClient, user_id: str = "2", **query: Any) -> BeautifulSoup:
+    suffix = "".join(f"&{name}={value}" for name, value in query.items())
+    return page_of(client, f"{USER}?user_id={user_id}{suffix}")
+
+
+def text_of(page: BeautifulSoup, selector: str) -> str:
+    found = page.select_one(selector)
+    assert found is not None, selector
+    return " ".join(found.get_text(" ").split())
+
+
+def rows(page: BeautifulSoup, table: str) -> list[list[str]]:
+    """Return the texts of a table's cells."""
+    return [
+        [" ".join(cell.get_text(" ").split()) for cell in row.find_all(["th", "td"])]
+        for row in page.select(f"table[aria-labelledby={table}] > tbody > tr")
+    ]
+
+
+def devices(page: BeautifulSoup) -> list[list[str]]:
+    return rows(page, "xs-h-active")
+
+
+def fields(page: BeautifulSoup, action: str, button: str | None = None) -> dict[str, str]:
+    """Return the fields that a form sends.
+
+    :param button: The value of the button that is pressed.
+    """
+    for form in page.select(f"form[action$='{action}']"):
+        pressed = form.find("button", attrs={} if button is None else {"value": button})
+        if isinstance(pressed, Tag):
+            sent = {str(each["name"]): str(each["value"]) for each in form.select("[type=hidden]")}
+            if button is not None:
+                sent[str(pressed["name"])] = button
+            return sent
+    raise AssertionError(f"no form for {action}")
+
+
+def press(
+    client: FlaskClient, page: BeautifulSoup, action: str, button: str | None = None, **typed: str
+) -> Any:
+    return client.post(f"{SCREEN}{action}", data=fields(page, action, button) | typed)
+
+
+def press_by_script(
+    client: FlaskClient, page: BeautifulSoup, action: str, button: str | None = None, **typed: str
+) -> Any:
+    return client.post(
+        f"{SCREEN}{action}",
+        data=fields(page, action, button) | typed,
+        headers={"X-Requested-With": "XMLHttpRequest"},
+    )
+
+
+def active(host: Host, user_id: str = "2") -> list[str]:
+    with host.app.app_context():
+        return [each.session_id for each in host.sessions.active_sessions(user_id)]
+
+
+def test_the_page_names_the_user(host: Host, admin: FlaskClient) -> None:
+    sign_in(host, "2", agent=IPHONE, ip="2001:db8::7f:21")
+    page = user_page(admin)
+
+    assert page.title is not None
+    assert page.title.text == "bora · Login Management · XGEN"
+    assert text_of(page, "h1") == "Bora Lim"
+    assert text_of(page, ".xs-about") == "bora Research account active"
+    assert text_of(page, ".xs-crumbs") == "Login Management / bora"
+    assert text_of(page, "#xs-h-active") == "Active sessions · 1"
+    (row,) = devices(page)
+    assert [row[0], row[1], row[3], row[5]] == ["Safari 19", "iPhone", "2001:db8::7f:21", "End"]
+    assert "2001:db8::7f:21 1\N{MULTIPLICATION SIGN}" in text_of(page, ".xs-seen")
+
+
+def test_the_own_page_marks_the_own_session(host: Host, admin: FlaskClient) -> None:
+    page = user_page(admin, "1")
+
+    assert text_of(page, ".xs-about") == "SUPER you account active"
+    assert "this session" in devices(page)[0][0]
+
+
+@pytest.mark.parametrize("user_id", ["99", "", "\u202e", "x" * 5000])
+def test_an_unknown_user_is_a_page_with_a_way_back(admin: FlaskClient, user_id: str) -> None:
+    answer = admin.get(USER, query_string={"user_id": user_id})
+    page = BeautifulSoup(answer.text, "html.parser")
+
+    assert answer.status_code == 404
+    assert text_of(page, "h1") == "User not found"
+    assert page.select_one(f".xs-panel a[href='{SCREEN}']") is not None
+
+
+def test_a_user_without_sessions(host: Host, admin: FlaskClient) -> None:
+    page = user_page(admin)
+
+    assert text_of(page, ".xs-none") == "No active session."
+    assert [button.has_attr("disabled") for button in page.select(".xs-user-acts button")] != []
+    assert all(button.has_attr("disabled") for button in page.select(".xs-user-acts button"))
+    assert text_of(page, ".xs-seen").startswith("First sign-in - Last Login -")
+
+
+def test_an_inactive_and_a_deleted_user(host: Host, admin: FlaskClient) -> None:
+    host.issue("2")
+    host.change_user("2", is_active=False)
+    assert text_of(user_page(admin), "[data-xs-account]") == "account inactive"
+
+    host.delete_user("2")
+    page = user_page(admin)
+    assert text_of(page, "h1") == "2"
+    assert text_of(page, "[data-xs-account]") == "account deleted"
+
+
+def test_a_superuser_seen_by_a_lower_rank(make_host: MakeHost, sqlite_url: str) -> None:
+    def extras(app: Any) -> Any:
+        return {**with_screen(app), "can_view": lambda user: True}
+
+    host = make_host(sqlite_url, extras=extras)
+    host.add_user("admin", is_superuser=True)
+    host.add_user("bora")
+    sign_in(host, "1")
+    page = user_page(sign_in(host, "2"), "1")
+
+    assert text_of(page, ".xs-why") == "Only a SuperUser may end a SuperUser's sessions."
+    assert page.select("main form[method=post]:not([action*=sign-out])") == []
+    assert page.select_one("h2#xs-h-leaver") is None
+
+
+def test_one_session_ends_and_keeps_its_place(host: Host, admin: FlaskClient) -> None:
+    with freeze_time("2026-05-25 01:00:00") as time:
+        admin = sign_in(host, "1")
+        for _ in range(3):
+            sign_in(host, "2")
+            time.tick(60)
+        before = user_page(admin)
+        second = active(host)[1]
+
+        answer = press(admin, before, "end-session", second)
+
+        assert answer.status_code == 303
+        assert answer.location.endswith(f"#s-{second}")
+        page = page_of(admin, answer.location)
+        assert text_of(page, "[data-xs-result]") == "1 session of bora ended"
+        assert [row[5] for row in devices(page)] == ["End", "✓ Ended", "End"]
+        assert text_of(page, "#xs-h-active") == "Active sessions · 2"
+        assert page.select_one("form.xs-rest[data-xs-act=one]") is not None
+        assert [row[5] for row in devices(user_page(admin))] == ["End", "End"]
+
+
+def test_a_second_click_at_one_place_ends_nothing_more(host: Host, admin: FlaskClient) -> None:
+    for _ in range(3):
+        sign_in(host, "2")
+    before = user_page(admin)
+    target = active(host)[1]
+
+    first = press_by_script(admin, before, "end-session", target)
+    second = press_by_script(admin, before, "end-session", target)
+    third = press(admin, before, "end-session", target)
+
+    assert (first.json["status"], first.json["ended"]) == ("done", [target])
+    assert (second.json["message"], second.json["ended"]) == (
+        "This session had ended before.",
+        [target],
+    )
+    assert "This session had ended before." in third.text
+    assert len(active(host)) == 2
+
+
+def test_the_result_is_the_own_recent_record_of_this_user(host: Host, admin: FlaskClient) -> None:
+    sign_in(host, "2")
+    answer = press(admin, user_page(admin), "force-logout")
+    assert text_of(page_of(admin, answer.location), "[data-xs-result]") == (
+        "1 session of bora ended"
+    )
+    result = answer.location.partition("result=")[2]
+
+    other = host.add_user("second", is_superuser=True)
+    assert text_of(user_page(sign_in(host, other), result=result), "[data-xs-result]") == ""
+    assert text_of(user_page(admin, "1", result=result), "[data-xs-result]") == ""
+    assert text_of(user_page(admin, result="0" * 32), "[data-xs-result]") == ""
+    with freeze_time(clock.to_datetime(clock.now_us() + 301_000_000)):
+        assert text_of(user_page(admin, result=result), "[data-xs-result]") == ""
+
+
+def test_a_force_logout_with_a_reason_is_on_record(host: Host, admin: FlaskClient) -> None:
+    sign_in(host, "2")
+    sign_in(host, "2", agent=IPHONE)
+    press(admin, user_page(admin), "force-logout", reason="Left at a public PC")
+    page = user_page(admin)
+
+    ((when, what, by, reason),) = rows(page, "xs-h-acts")
+    assert when.endswith("just now")
+    assert (what, by.split()[0], reason) == (
+        "Force logout · 2 sessions",
+        "admin",
+        "Left at a public PC",
+    )
+    assert [row[4] for row in rows(page, "xs-h-ended")] == [
+        "Force logout · admin Left at a public PC"
+    ] * 2
+
+
+def test_all_but_the_newest_and_older_ones_end(host: Host) -> None:
+    with freeze_time("2026-05-25 00:00:00") as time:
+        for _ in range(4):
+            sign_in(host, "2")
+            time.tick(3600)
+        admin = sign_in(host, "1")
+        page = user_page(admin)
+
+        none = press_by_script(admin, page, "end-older", "1d")
+        some = press_by_script(admin, page, "end-older", number="150", unit="m", older_than="")
+        time.tick(1)
+        rest = press(admin, page, "end-older", "1")
+        after = page_of(admin, rest.location)
+        left = active(host)
+
+    assert none.json["message"] == "No session had to be ended."
+    assert (none.json["status"], none.json["ended"]) == ("done", [])
+    assert (some.json["message"], len(some.json["ended"])) == ("2 sessions of bora ended", 2)
+    assert text_of(after, "[data-xs-result]") == "1 session of bora ended"
+    assert len(left) == 1
+
+
+@pytest.mark.parametrize(("number", "unit"), [("", "h"), ("x", "h"), ("-1", "h"), ("1", "y")])
+def test_an_age_that_is_none_is_refused_and_ends_nothing(
+    host: Host, admin: FlaskClient, number: str, unit: str
+) -> None:
+    sign_in(host, "2")
+    page = user_page(admin)
+
+    answer = press(admin, page, "end-older", number=number, unit=unit)
+
+    assert answer.status_code == 400
+    assert "Give the age as a whole number." in answer.text
+    assert len(active(host)) == 1
+
+
+def test_ending_all_of_ones_own_sessions_leads_to_the_sign_in_page(
+    host: Host, admin: FlaskClient
+) -> None:
+    answer = press_by_script(admin, user_page(admin, "1"), "force-logout")
+    assert answer.json["message"] == "You ended all your sessions."
+    assert answer.json["sign_in"] == "/sign-in"
+
+    again = sign_in(host, "1")
+    (own,) = active(host, "1")
+    answer = press(again, user_page(again, "1"), "end-session", own)
+    assert (answer.status_code, answer.location) == (303, "/sign-in")
+
+
+def test_a_refusal_says_that_nothing_happened(make_host: MakeHost, sqlite_url: str) -> None:
+    host = make_host(sqlite_url, extras=with_screen, XGEN_SESSIONS_FORCE_LOGOUT_LIMIT="1/minute")
+    host.add_user("admin", is_superuser=True)
+    host.add_user("bora")
+    admin = sign_in(host, "1")
+    sign_in(host, "2")
+    sign_in(host, "2")
+    page = user_page(admin)
+    press(admin, page, "end-session", active(host)[0])
+
+    by_script = press_by_script(admin, page, "force-logout")
+    by_form = press(admin, page, "force-logout")
+
+    assert by_script.status_code == by_form.status_code == 429
+    assert by_script.json["status"] == "failed"
+    assert int(by_form.headers["Retry-After"]) > 0
+    shown = BeautifulSoup(by_form.text, "html.parser")
+    assert "No user was signed out." in text_of(shown, ".xs-toast.xs-failed")
+    assert shown.select_one(".xs-toast form button") is not None
+    assert len(active(host)) == 1
+
+
+@pytest.mark.parametrize(
+    ("undone", "status", "words"),
+    [(True, "failed", "Nothing was changed."), (False, "unknown", "It is not known whether")],
+)
+def test_a_failure_says_what_is_certain(
+    host: Host,
+    admin: FlaskClient,
+    monkeypatch: pytest.MonkeyPatch,
+    undone: bool,
+    status: str,
+    words: str,
+) -> None:
+    sign_in(host, "2")
+    page = user_page(admin)
+
+    def fail(*_: object) -> None:
+        raise LedgerUnavailable(undone=undone)
+
+    monkeypatch.setattr(acts, "force_out", fail)
+    by_script = press_by_script(admin, page, "force-logout")
+    by_form = press(admin, page, "force-logout")
+
+    assert by_script.status_code == by_form.status_code == 503
+    assert (by_script.json["status"], by_script.json["retry"]) == (status, True)
+    assert words in by_script.json["message"]
+    assert words in text_of(BeautifulSoup(by_form.text, "html.parser"), ".xs-toast.xs-failed")
+
+
+def test_a_form_without_its_token_is_refused(host: Host, admin: FlaskClient) -> None:
+    sign_in(host, "2")
+
+    for action in ("force-logout", "end-session", "end-older"):
+        answer = admin.post(SCREEN + action, data={"user_id": "2", "at": "user"})
+        assert answer.status_code == 403
+    assert len(active(host)) == 1
+
+
+def test_who_was_forced_out_is_told_so_by_script(host: Host, admin: FlaskClient) -> None:
+    page = user_page(admin)
+    host.force_logout("1")
+
+    answer = press_by_script(admin, page, "force-logout")
+
+    assert answer.status_code == 401
+    assert host.rows("xgen_revocations")[-1]["user_id"] == "1"
+
+
+def test_lists_are_paged(host: Host, admin: FlaskClient) -> None:
+    now = clock.now_us()
+    with host.app.app_context():
+        host.sessions.record_past_sign_ins(
+            PastSignIn(user_id="2", signed_in_us=now - at * 1_000_000, expires_us=now + 10**10)
+            for at in range(1, 46)
+        )
+    for _ in range(23):
+        host.end_session(host.issue("2").session_id)
+    pages = [user_page(admin, page=number) for number in (1, 2, 3, 4)]
+
+    assert [len(devices(page)) for page in pages] == [20, 20, 5, 5]
+    assert "Page 2 of 3" in pages[1].text
+    for table, parameter in (("xs-h-acts", "records"), ("xs-h-ended", "ended")):
+        first = pages[0]
+        link = first.select_one(f"a[rel=next][href*='{parameter}=']")
+        assert link is not None
+        second = page_of(admin, str(link["href"]))
+        assert (len(rows(first, table)), len(rows(second, table))) == (20, 3)
+        assert "Newest" in second.text
+
+
+@pytest.mark.parametrize("query", ["page=x", "records=x", "ended=1-2", "result=%00", "records=-1"])
+def test_an_address_with_wrong_parts_shows_the_first_page(
+    host: Host, admin: FlaskClient, query: str
+) -> None:
+    sign_in(host, "2")
+
+    assert len(devices(page_of(admin, f"{USER}?user_id=2&{query}"))) == 1
+
+
+def test_the_page_speaks_korean(host: Host, admin: FlaskClient) -> None:
+    sign_in(host, "2")
+    page = page_of(admin, f"{USER}?user_id=2", **{"X-Language": "ko"})
+
+    assert text_of(page, "[data-xs-account]") == "계정 사용 중"
+    assert text_of(page, "#xs-h-active") == "활성 세션 · 1"

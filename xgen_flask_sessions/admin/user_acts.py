@@ -1,0 +1,221 @@
+"""The acts of a user's page: each acts once, and answers with what is true then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from flask import Response, jsonify, make_response, redirect, request, url_for
+from flask_login import current_user
+
+from ..errors import (
+    AuthenticationError,
+    BadRequest,
+    CrossSiteRequest,
+    Forbidden,
+    LedgerUnavailable,
+    NotFound,
+    RateLimited,
+    XgenSessionsError,
+)
+from ..roster.spans import parse_span
+from ..store.revocations import Revocation
+from ..web import acts, i18n
+from ..web.forms import check_form
+from ..web.problems import sign_in_url
+from ..web.request_token import outcome
+from ..web.same_site import FORM_FIELD
+from .admin_center_view import AdminCenterView
+from .list_page import ENDPOINT
+from .results import too_often
+from .user_page import account_state, find_person, result_of, show
+
+Act = Callable[[str, str | None], list[Revocation]]
+"""Takes the user's id and a reason, and returns the revocations that were made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The result of an act, for a script and for a page."""
+
+    status: Literal["done", "failed", "unknown"]
+    message: str
+    code: int = 200
+    """The HTTP status."""
+    retry_after_s: int | None = None
+    may_retry: bool = False
+    """Whether a second try may succeed."""
+    revocations: list[Revocation] = field(default_factory=list)
+    ended: list[str] | None = field(default_factory=list)
+    """The sessions that have ended; ``None`` for all of the user's."""
+    account: str | None = None
+    """The state of the account in words."""
+    sign_in: str | None = None
+    """The sign-in page, if the caller's own session has ended."""
+
+
+def is_from_user_page() -> bool:
+    """Return whether the current form is one of a user's page."""
+    return request.form.get("at") == "user"
+
+
+def force_logout(view: AdminCenterView) -> Any:
+    """End all sessions of the user."""
+    return _act(view, lambda user_id, reason: [acts.force_out(current_user, user_id, reason)])
+
+
+def end_session(view: AdminCenterView) -> Any:
+    """End one session of the user."""
+    session_id = request.form.get("session_id", "")
+
+    def end(user_id: str, reason: str | None) -> list[Revocation]:
+        made = acts.end_one(current_user, user_id, session_id, reason)
+        return [] if made is None else [made]
+
+    return _act(view, end, ended=[session_id])
+
+
+def end_older(view: AdminCenterView) -> Any:
+    """End the sessions of the user that began long ago, or all but the newest."""
+
+    def end(user_id: str, reason: str | None) -> list[Revocation]:
+        if request.form.get("keep_newest"):
+            return acts.end_older(current_user, user_id, keep_newest=True, reason=reason)
+        number, unit = request.form.get("number", "").strip(), request.form.get("unit", "d")
+        age_us = parse_span(request.form.get("older_than") or number + unit)
+        if age_us is None:
+            raise BadRequest(i18n.gettext("Give the age as a whole number."))
+        return acts.end_older(current_user, user_id, older_than_us=age_us, reason=reason)
+
+    return _act(view, end)
+
+
+def _act(view: AdminCenterView, perform: Act, *, ended: list[str] | None = None) -> Any:
+    """Perform an act on the user that the form names, and answer.
+
+    :param ended: The session that has ended afterwards, whether by this act or before.
+    """
+    try:
+        check_form()
+        result = _perform(request.form.get("user_id", ""), perform, ended)
+    except XgenSessionsError as error:
+        result = _failure(error)
+        if isinstance(error, AuthenticationError | NotFound) and not _is_by_script():
+            raise
+    return _for_script(result) if _is_by_script() else _for_page(view, result)
+
+
+def _perform(user_id: str, perform: Act, ended: list[str] | None) -> Result:
+    reason = request.form.get("reason", "").strip() or None
+    made = perform(user_id, reason)
+    person = find_person(user_id)
+    gone = ended if ended is not None else [each.session_id for each in made if each.session_id]
+    number = sum(each.sessions_ended for each in made)
+    everything = any(each.kind == "user" for each in made)
+    if ended is not None and not made:
+        message = i18n.gettext("This session had ended before.")
+    elif not made:
+        message = i18n.gettext("No session had to be ended.")
+    elif person.is_own and everything:
+        message = i18n.gettext("You ended all your sessions.")
+    else:
+        message = result_of(person, number)
+    token = outcome().token
+    is_out = made and person.is_own and (everything or (token and token.session_id in gone))
+    return Result(
+        status="done",
+        message=message,
+        revocations=made,
+        ended=None if everything else gone,
+        account=account_state(person),
+        sign_in=sign_in_url() if is_out else None,
+    )
+
+
+def _failure(error: XgenSessionsError) -> Result:
+    """Return what is certain after an error."""
+    status: Literal["failed", "unknown"] = "failed"
+    if isinstance(error, LedgerUnavailable) and not error.undone:
+        status = "unknown"
+        message = i18n.gettext(
+            "It is not known whether the sessions ended: the database did not answer. Refresh "
+            "shows what is true now."
+        )
+    elif isinstance(error, RateLimited):
+        message = too_often(error.retry_after_s or 1)
+    elif isinstance(error, Forbidden):
+        message = i18n.gettext("You may not end this user's sessions. Nothing was changed.")
+    elif isinstance(error, NotFound):
+        message = i18n.gettext("There is no such user or session. Nothing was changed.")
+    elif isinstance(error, BadRequest):
+        message = i18n.gettext(error.detail)
+    elif isinstance(error, AuthenticationError):
+        message = i18n.gettext("Your own session has ended. Nothing was changed.")
+    elif isinstance(error, CrossSiteRequest):
+        message = i18n.gettext("This page is no longer valid. Nothing was changed. Reload it.")
+    else:
+        message = i18n.gettext("The database cannot be changed right now. Nothing was changed.")
+    return Result(
+        status=status,
+        message=message,
+        code=error.status,
+        retry_after_s=error.retry_after_s,
+        may_retry=error.retry_after_s is not None,
+        sign_in=sign_in_url() if isinstance(error, AuthenticationError) else None,
+    )
+
+
+def _is_by_script() -> bool:
+    return request.headers.get("X-Requested-With") == "XMLHttpRequest"
+
+
+def _for_script(result: Result) -> Any:
+    answer = jsonify(
+        status=result.status,
+        message=result.message,
+        ended="all" if result.ended is None else result.ended,
+        account=result.account,
+        retry=result.may_retry,
+        sign_in=result.sign_in,
+    )
+    answer.status_code = result.code
+    return _with_retry_after(answer, result)
+
+
+def _for_page(view: AdminCenterView, result: Result) -> Any:
+    """Redirect to the page, which reads the result from the record; show a failure at once."""
+    if result.sign_in is not None:
+        return redirect(result.sign_in, 303)
+    user_id = request.form.get("user_id", "")
+    if result.revocations:
+        ended = result.ended or []
+        anchor = f"s-{ended[0]}" if len(ended) == 1 else None
+        url = url_for(
+            f"{ENDPOINT}.user",
+            user_id=user_id,
+            page=request.form.get("page") or None,
+            result=result.revocations[0].id,
+            _anchor=anchor,
+        )
+        return redirect(url, 303)
+    is_done = result.status == "done"
+    shown = show(
+        view,
+        notice=result.message if is_done else None,
+        failure=None if is_done else result.message,
+        retry=_fields() if result.may_retry else None,
+    )
+    page = shown[0] if isinstance(shown, tuple) else shown
+    return _with_retry_after(make_response(page, result.code), result)
+
+
+def _fields() -> dict[str, str]:
+    """Return the fields of the current form, but for its token."""
+    return {name: value for name, value in request.form.items() if name != FORM_FIELD}
+
+
+def _with_retry_after(answer: Response, result: Result) -> Response:
+    if result.retry_after_s is not None:
+        answer.headers["Retry-After"] = str(result.retry_after_s)
+    return answer

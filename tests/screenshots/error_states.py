@@ -11,19 +11,19 @@ from tests.support.chromium import SCREEN
 
 @state("page-403")
 def forbidden(stage: Stage) -> Page:
-    return stage.visit(SCREEN, "clerk")
+    return stage.visit(SCREEN, "clerk", status=403)
 
 
 @state("page-404")
 def not_found(stage: Stage) -> Page:
-    return stage.visit(f"{SCREEN}no-such-page")
+    return stage.visit(f"{SCREEN}no-such-page", status=404)
 
 
 @state("page-503")
 def unavailable(stage: Stage) -> Page:
     stage.browser_of("admin")
     with stage.site.unreadable():
-        return stage.visit()
+        return stage.visit(status=503)
 
 
 @state("page-429")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import tempfile
 import time
 from collections.abc import Collection
@@ -12,13 +13,13 @@ from typing import Final, Literal
 from playwright.sync_api import Browser, Page
 
 from tests.screenshots.sites import SITES
-from tests.screenshots.stage import LOCALES, Stage, states_of
+from tests.screenshots.stage import LOCALES, open_stage, states_of
 
 WIDTHS: Final = (1440, 1280, 1093, 768, 390)
 HEIGHT: Final = 900
-COLLEAGUES: Final = 40
+COLLEAGUES: Final = 31
 """With them the list has two pages."""
-MAX_HEIGHT: Final = 2400
+MAX_HEIGHT: Final = 1500
 """Pixels: longer pages are cut off."""
 SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 
@@ -30,27 +31,27 @@ def take_all(browser: Browser, directory: Path, names: Collection[str] = ()) -> 
     """
     directory.mkdir(parents=True, exist_ok=True)
     number = 0
-    for layout, start in SITES.items():
-        for language in LOCALES:
-            with tempfile.TemporaryDirectory() as home, start(Path(home), COLLEAGUES) as site:
-                stage = Stage(browser, site, language)
-                for state in states_of(site):
-                    if names and state.name not in names:
-                        continue
-                    began = time.perf_counter()
-                    page = state.bring(stage)
-                    number += _photograph(page, directory / f"{layout}-{state.name}-{language}")
-                    print(
-                        f"{layout:8}{state.name:28}{language}  {time.perf_counter() - began:.1f} s"
-                    )
-                    stage.close_pages()
-                stage.close()
+    for layout, language in itertools.product(SITES, LOCALES):
+        with (
+            tempfile.TemporaryDirectory() as home,
+            open_stage(browser, layout, language, home=Path(home), colleagues=COLLEAGUES) as stage,
+        ):
+            for state in states_of(stage.site):
+                if names and state.name not in names:
+                    continue
+                began = time.perf_counter()
+                page = state.bring(stage)
+                number += _photograph(page, directory / f"{layout}-{state.name}-{language}")
+                stage.close_pages()
+                took = time.perf_counter() - began
+                print(f"{layout:8}{state.name:28}{language}  {took:.1f} s", flush=True)
     return number
 
 
 def _photograph(page: Page, stem: Path) -> int:
     page.bring_to_front()
     page.mouse.move(0, 0)
+    page.evaluate("scrollTo(0, 0)")
     chrome = page.context.new_cdp_session(page)  # twice as fast as Playwright's own screenshots
     for scheme in SCHEMES:
         page.emulate_media(color_scheme=scheme)

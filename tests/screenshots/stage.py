@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from tests.screenshots.sites import Site
+from tests.screenshots.sites import SITES, Site
 from tests.support.chromium import SCREEN
 
 LOCALES: Final = {"en": "en-US", "ko": "ko-KR"}
@@ -45,10 +47,15 @@ class Stage:
             self._signed_in[username] = context
         return self._signed_in[username]
 
-    def visit(self, path: str = SCREEN, username: str = "admin") -> Page:
-        """Open a page of the site in a new tab of a user's browser."""
+    def visit(self, path: str = SCREEN, username: str = "admin", *, status: int = 200) -> Page:
+        """Open a page of the site in a new tab of a user's browser.
+
+        :param status: The status of the answer; another one is an error.
+        """
         page = self.browser_of(username).new_page()
-        page.goto(path)
+        answer = page.goto(path)
+        assert answer is not None
+        assert answer.status == status, f"{path}: {answer.status}"
         return page
 
     def close_pages(self) -> None:
@@ -61,6 +68,25 @@ class Stage:
         """Close every browser profile."""
         for context in self._others:
             context.close()
+
+
+@contextmanager
+def open_stage(
+    browser: Browser, layout: str, language: str, *, home: Path, colleagues: int = 2
+) -> Iterator[Stage]:
+    """Serve a site, and yield it in a browser.
+
+    :param layout: A name in ``SITES``.
+    :param language: A language in :data:`LOCALES`.
+    :param home: An empty directory.
+    :param colleagues: The number of users with one session each, besides the others.
+    """
+    with SITES[layout](home, colleagues) as site:
+        stage = Stage(browser, site, language)
+        try:
+            yield stage
+        finally:
+            stage.close()
 
 
 def submit_without_script(page: Page, act: str, **fields: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tests.screenshots import center_states, error_states, list_states
+from tests.screenshots import center_states, error_states, list_states, user_states
 from tests.screenshots.stage import STATES
 
 __all__ = ["ALL"]
 
-_MODULES = (list_states, center_states, error_states)
+_MODULES = (list_states, user_states, center_states, error_states)
 """Importing them registers their states."""
 
 ALL = STATES

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -21,6 +20,7 @@ from .request_acts import find_acts
 from .signals import session_ended, user_forced_out
 from .state import get_app, get_state
 from .store import bulk
+from .store.bulk import BulkResult as BulkResult
 from .store.revocations import Cause, Revocation
 from .text import traceback_of
 
@@ -31,28 +31,6 @@ CHUNK: Final = 100
 
 Refusals = Mapping[str, XgenSessionsError]
 """The error of each user that may not be forced out."""
-
-
-@dataclass(slots=True, kw_only=True)
-class BulkResult:
-    """The result of a force logout of several users: each of them is in one of the lists."""
-
-    done: list[Revocation] = field(default_factory=list)
-    refused: list[tuple[str, XgenSessionsError]] = field(default_factory=list)
-    """The users that do not exist or may not be forced out."""
-    failed: list[str] = field(default_factory=list)
-    """The users whose sessions go on, because the database could not make the change."""
-    failed_unknown: list[str] = field(default_factory=list)
-    """The users of a transaction whose commit the database did not answer."""
-    not_reached: list[str] = field(default_factory=list)
-    """The users whose turn did not come; their sessions go on."""
-    error: XgenSessionsError | None = None
-    """The error that stopped the act, or the first one of a transaction that was refused."""
-
-    @property
-    def sessions_ended(self) -> int:
-        """The number of all sessions that ended."""
-        return sum(each.sessions_ended for each in self.done)
 
 
 def force_logout_several(
@@ -92,7 +70,7 @@ def force_logout_several(
         else:
             result.done += made
             result.refused += refused.items()
-            _announce(user_forced_out, made)
+            announce(user_forced_out, made)
     return result
 
 
@@ -141,7 +119,7 @@ def end_sessions(
             )
 
     made = state.transactions.retry_after_deadlock(True, end)
-    _announce(session_ended, made)
+    announce(session_ended, made)
     return made
 
 
@@ -154,7 +132,7 @@ def finish_reads() -> None:
         pass
 
 
-def _announce(signal: NamedSignal, made: Sequence[Revocation]) -> None:
+def announce(signal: NamedSignal, made: Sequence[Revocation]) -> None:
     """Send a signal for each revocation; the error of a receiver does not stop the act."""
     sender: Any = get_app()
     for revocation in made:

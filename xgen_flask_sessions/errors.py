@@ -187,6 +187,16 @@ class DenylistUnavailable(DatabaseUnavailable):
     default_detail = "Sessions cannot be checked right now."
 
 
+class HookFailed(XgenSessionsError):
+    """A function of the host's, such as ``deactivate=``, failed within a change.
+
+    The change was rolled back, and nothing was done. The log has the traceback.
+    """
+
+    code = "hook_failed"
+    default_detail = "A step of this application failed. Nothing was done."
+
+
 class LedgerUnavailable(DatabaseUnavailable):
     """The database could not make a change: a sign-in, a revocation, or a host's own.
 

@@ -18,7 +18,7 @@ from .admin.list_page import ENDPOINT
 from .admin.registration import add_login_management
 from .admin.templating import template_globals
 from .api.views import create_blueprint
-from .cli.commands import commands
+from .cli.acts import commands
 from .denylist.checker import TokenChecker
 from .denylist.strict import StrictDenylist
 from .denylist.watch import Watch
@@ -38,6 +38,7 @@ from .store.tables import copy_tables
 from .store.transactions import Transactions
 from .tokens.codec import TokenCodec
 from .tokens.keys import Key, is_pem
+from .users.account_hooks import AccountHooks, Deactivate, Roles, UserUrl
 from .users.authority import Authority, Permission
 from .users.directory import UserDirectory
 from .users.fields import UserFields, require_login_attributes
@@ -75,6 +76,10 @@ class XgenSessions:
         can_view: Permission | None = None,
         can_force_logout: Permission | None = None,
         revoke_on: Collection[str] = (),
+        deactivate: Deactivate | None = None,
+        revoke_roles: Roles | None = None,
+        roles_of: Roles | None = None,
+        user_url: UserUrl | None = None,
     ) -> None:
         """Add sessions, the JSON API, the commands and the screen to an application.
 
@@ -106,6 +111,15 @@ class XgenSessions:
             sessions in the same transaction, such as ``["password_hash", "is_active"]``. A user
             that becomes active keeps them, and a session that begins in the request of the change
             survives it. The user's deletion always ends them.
+        :param deactivate: Makes a leaver's account inactive; takes the user object, in the
+            transaction that also ends the sessions, and must not commit. By default, the attribute
+            for active users is set to false, if it is a column.
+        :param revoke_roles: Revokes a leaver's roles, likewise, and returns their names or
+            ``None``; by default, roles stay.
+        :param roles_of: Returns the names of the roles that *revoke_roles* would revoke, for the
+            question before it.
+        :param user_url: Takes a user's id, and returns the path or the ``http`` or ``https`` URL
+            of the application's own page for the user, or ``None``.
         :raises ConfigurationError: The set-up is wrong; the message names the fix.
         """
         require_set_up(app, db, login_manager, complete=False)
@@ -146,6 +160,14 @@ class XgenSessions:
             users=users,
             roster=Roster(users),
             authority=Authority(users, can_view, can_force_logout),
+            account=AccountHooks.of(
+                user_model,
+                fields.active,
+                deactivate=deactivate,
+                revoke_roles=revoke_roles,
+                roles_of=roles_of,
+                user_url=user_url,
+            ),
             triggers=Triggers(user_model, revoke_on, fields.active),
             login_manager=login_manager,
             records_logins=login_manager is not None,

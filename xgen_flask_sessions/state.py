@@ -20,6 +20,7 @@ from .settings import Settings
 from .store.pruning import PiggybackPruning
 from .store.transactions import Transactions
 from .tokens.codec import TokenCodec
+from .users.account_hooks import AccountHooks
 from .users.authority import Authority
 from .users.directory import UserDirectory
 from .users.triggers import Triggers
@@ -47,6 +48,8 @@ class State:
     users: UserDirectory
     roster: Roster
     authority: Authority
+    account: AccountHooks
+    """The host's own functions for accounts."""
     triggers: Triggers
     login_manager: LoginManager | None
     """The host's Flask-Login, if it was passed to ``init_app``."""

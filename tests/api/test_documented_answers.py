@@ -45,8 +45,20 @@ OPERATIONS = {
     "users": "GET /users",
     "user_sessions": "GET /users/{user_id}",
     "force_logout": "POST /users/{user_id}/force-logout",
+    "end_session": "DELETE /users/{user_id}/sessions/{session_id}",
+    "end_sessions": "POST /users/{user_id}/end-sessions",
+    "leaver": "POST /users/{user_id}/leaver",
+    "force_logout_several": "POST /force-logout",
 }
-FOR_ADMINISTRATORS = {"users", "user_sessions", "force_logout"}
+FOR_ADMINISTRATORS = {
+    "users",
+    "user_sessions",
+    "force_logout",
+    "end_session",
+    "end_sessions",
+    "leaver",
+    "force_logout_several",
+}
 CALLERS = ["admin by header", "admin by cookie", "user by header", "user by cookie", "anonymous"]
 
 
@@ -104,7 +116,12 @@ def make_api() -> Iterator[Callable[[str], Api]]:
     hosts: list[Host] = []
 
     def make(database_url: str) -> Api:
-        host = make_app(database_url, model=NamedUser, XGEN_SESSIONS_FORCE_LOGOUT_LIMIT=None)
+        host = make_app(
+            database_url,
+            model=NamedUser,
+            extras=lambda app: {"deactivate": lambda user: None},  # the callers stay active
+            XGEN_SESSIONS_FORCE_LOGOUT_LIMIT=None,
+        )
         hosts.append(host)
         host.add_user(ADMIN, id=ADMIN, is_superuser=True, display_name="Admin")
         for user in (USER, GONE):
@@ -221,6 +238,9 @@ def refusals(host: Host) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for name in ("renew", "sign_out"):
         yield "cross_site", name, {"headers": cookie | cross}
     yield "cross_site", "force_logout", {"path": path, "headers": cookie | cross}
+    several = {"path": "/sessions/force-logout", "headers": admin}
+    yield "bad_request", "force_logout_several", several | {"data": "{}"}
+    yield "http_error", "force_logout_several", several | {"data": "x" * 3_000_000}
     yield "not_found", "end_own_session", {"path": "/sessions/x", "headers": admin}
 
 

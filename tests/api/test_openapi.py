@@ -29,6 +29,7 @@ from xgen_flask_sessions.roster.listing import (
     parse_page,
 )
 from xgen_flask_sessions.store.tables import MAX_REASON
+from xgen_flask_sessions.web.bulk_acts import MOST_USERS
 
 URL = "/sessions/openapi.json"
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -159,7 +160,8 @@ def test_every_protected_operation_has_the_codes_of_its_refusals(sqlite_host: Ho
         for status in ("400", "401", "503"):
             assert codes_of(operation["responses"][status]) == codes[status], (method, path)
         forbidden = {"cross_site"} if method != "GET" else set()
-        forbidden |= {"forbidden"} if path.startswith("/users") else set()
+        is_for_administrators = path.startswith(("/users", "/force-logout"))
+        forbidden |= {"forbidden"} if is_for_administrators else set()
         assert codes_of(operation["responses"].get("403", {})) == forbidden, (method, path)
 
 
@@ -205,9 +207,10 @@ def test_parameters_have_the_values_and_limits_of_the_application(sqlite_host: H
     assert f"only {OWN[0]}, {OWN[1]} and {OWN[2]} are" in parameters["sort"]["description"]
     assert f"desc for {' and '.join(FALLING)}," in parameters["order"]["description"]
     assert parameters["q"]["schema"]["maxLength"] == MAX_TEXT
-    assert document["components"]["schemas"]["Reason"]["properties"]["reason"]["maxLength"] == (
-        MAX_REASON
-    )
+    schemas = document["components"]["schemas"]
+    assert schemas["ReasonText"]["maxLength"] == MAX_REASON
+    several, _ = schemas["Several"]["oneOf"]
+    assert several["properties"]["user_ids"]["maxItems"] == MOST_USERS
     for number, is_valid in (
         (page["minimum"] - 1, False),
         (page["minimum"], True),
@@ -262,10 +265,12 @@ def test_schemas_have_the_members_that_the_api_answers(sqlite_host: Host) -> Non
     token = sqlite_host.issue(user)
     admin = sqlite_host.issue(sqlite_host.add_user("admin", is_superuser=True))
 
-    def call(method: str, path: str, by: Any = admin) -> Any:
-        client = sqlite_host.client()
-        return client.open(f"/sessions{path}", method=method, headers=bearer(by)).get_json()
+    def call(method: str, path: str, by: Any = admin, **more: Any) -> Any:
+        client, headers = sqlite_host.client(), bearer(by)
+        return client.open(f"/sessions{path}", method=method, headers=headers, **more).get_json()
 
+    force_logout = "/force-logout"
+    several = call("POST", force_logout, json={"user_ids": [user, "x"]})
     own, users, others = call("GET", "/"), call("GET", "/users"), call("GET", f"/users/{user}")
     answers = {
         "SessionList": own,
@@ -278,17 +283,24 @@ def test_schemas_have_the_members_that_the_api_answers(sqlite_host: Host) -> Non
         "RenewedByCookie": sqlite_host.cookie_client(admin).post("/sessions/renew").get_json(),
         "ForcedOut": call("POST", f"/users/{user}/force-logout"),
         "Problem": call("GET", "/", by=token),
+        "SeveralForcedOut": several,
+        "Refused": several["refused"][0],
+        "EndedSessions": call("POST", f"/users/{user}/end-sessions", json={"keep_newest": True}),
+        "Leaver": call("POST", f"/users/{user}/leaver"),
+        "EveryoneForcedOut": call("POST", force_logout, json={"everyone": True}),
     }
 
     for name, answer in answers.items():
-        assert schemas[name]["properties"].keys() == answer.keys(), name
+        later = {"account"} if name == "Problem" else set()  # of an act that stopped
+        assert schemas[name]["properties"].keys() - later == answer.keys(), name
         optional = {"forced", "account_changed"} if name == "Problem" else set()
         assert set(schemas[name]["required"]) == answer.keys() - optional, name
-        for member, schema in schemas[name]["properties"].items():
-            assert schema.keys() & {"type", "const", "$ref"}, (name, member)
+        for member in answer:
+            schema = schemas[name]["properties"][member]
+            assert schema.keys() & {"type", "const", "enum", "$ref"}, (name, member)
             is_time = RFC_3339.fullmatch(str(answer[member])) is not None
             assert (schema.get("format") == "date-time") == is_time, (name, member)
-    assert schemas.keys() - answers.keys() == {"Reason"}
+    assert schemas.keys() - answers.keys() == {"Reason", "ReasonText", "Several", "OldSessions"}
     assert schemas["Reason"]["properties"].keys() == {"reason"}
 
 

@@ -368,7 +368,6 @@ class TestForceLogout:
             ["--id"],
             ["bora", "--everyone"],
             ["--everyone", "--id"],
-            ["bora", "dan"],
             ["bora", "--reason"],
             ["bora", "--reason", "x" * 501],
             ["bora", "--reason", "\udcff"],
@@ -565,7 +564,16 @@ class TestHelp:
         result = run(host, "--help")
 
         assert result.exit_code == 0
-        for name in ("list", "show", "force-logout", "end", "prune", "upgrade"):
+        for name in (
+            "list",
+            "show",
+            "force-logout",
+            "end",
+            "end-older",
+            "leaver",
+            "prune",
+            "upgrade",
+        ):
             assert f"\n  {name} " in result.stdout
 
     def test_an_unknown_command_is_refused(self, host: Host) -> None:

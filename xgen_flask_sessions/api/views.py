@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request, url_for
 from flask.sansio.blueprints import BlueprintSetupState
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from .. import lifecycle
 from ..clock import seconds_until
 from ..errors import (
     BadRequest,
-    CrossSiteRequest,
-    Forbidden,
     NotFound,
     XgenSessionsError,
 )
 from ..roster import records
-from ..roster.as_json import represent_force_logout, represent_page, represent_session_page
+from ..roster.as_json import represent_page, represent_session_page
 from ..roster.faults import TWICE
 from ..roster.listing import parse_listing, parse_page
 from ..roster.roster import SessionPage
 from ..state import State, get_state
-from ..store.tables import MAX_REASON
 from ..store.transactions import UNREACHABLE
 from ..web import login_browser
-from ..web.acts import force_out, is_superuser
+from ..web.acts import is_superuser
 from ..web.cookie import set_cookie, unset_cookie
-from ..web.login_bridge import require_user
 from ..web.marks import checks_caller, open_to_all
 from ..web.problems import (
     database_problem,
@@ -41,14 +36,14 @@ from ..web.problems import (
     with_security_headers,
 )
 from ..web.request_token import current_token, outcome, token_required
-from ..web.same_site import is_same_site
+from .acts import add_acts
+from .administrators import require_administrator
 from .every_host import EveryHostBlueprint
 from .openapi import document
 
 DEFAULT_PER_PAGE = 100
 MAX_PER_PAGE = 200
 """Sessions on one page: the default, and the most."""
-_MAX_BODY_BYTES = 16 * 1024
 _DOCUMENT_MAX_AGE_S = 3600
 _OPEN = ("xgen_sessions.static", "xgen_sessions.openapi_document")
 """Endpoints with the same answer for every caller."""
@@ -77,9 +72,7 @@ def create_blueprint(url_prefix: str, assets: Path) -> Blueprint:
     # A slash is part of an id: with merged slashes, it would be another user's id.
     user = "/users/<xgen_user_id:user_id>"
     blueprint.add_url_rule(user, view_func=user_sessions, merge_slashes=False)
-    blueprint.add_url_rule(
-        f"{user}/force-logout", view_func=force_logout, methods=["POST"], merge_slashes=False
-    )
+    add_acts(blueprint, user)
     blueprint.register_error_handler(XgenSessionsError, refuse)
     blueprint.register_error_handler(HTTPException, http_problem)
     for unreachable in UNREACHABLE:
@@ -175,7 +168,7 @@ def _forget_token(response: Response) -> None:
 @checks_caller  # as an administrator
 def users() -> Response:
     """``GET /sessions/users``: the cards and one page of the table."""
-    _require_administrator()
+    require_administrator()
     state = get_state()
     session = state.db.session()
     number = _requested_page()
@@ -192,53 +185,11 @@ def users() -> Response:
 @checks_caller  # as an administrator
 def user_sessions(user_id: str) -> Response:
     """``GET /sessions/users/<user_id>``: one page of a user's active sessions."""
-    _require_administrator()
+    require_administrator()
     state = get_state()
     is_superuser(state, user_id)  # raises NotFound
     page = _session_page(state, user_id)
     return jsonify(user_id=user_id, **represent_session_page(page, _current_session_id()))
-
-
-@checks_caller  # as an administrator
-def force_logout(user_id: str) -> Response:
-    """``POST /sessions/users/<user_id>/force-logout``: end all sessions of a user."""
-    caller = _require_administrator()
-    reason = _reason()
-    return jsonify(represent_force_logout(force_out(caller, user_id, reason)))
-
-
-def _require_administrator() -> Any:
-    """Return the current user, if the user may see Login Management.
-
-    :raises XgenSessionsError: There is no user, or the user lacks the permission.
-    """
-    state = get_state()
-    caller = require_user()
-    if not is_same_site(request, state.settings.trusted_origins) and not current_token:
-        raise CrossSiteRequest
-    if not state.authority.may_view(caller):
-        raise Forbidden(state.authority.why_closed())
-    return caller
-
-
-def _reason() -> str | None:
-    if (request.content_length or 0) > _MAX_BODY_BYTES:
-        raise RequestEntityTooLarge
-    data = request.stream.read(_MAX_BODY_BYTES + 1)
-    if len(data) > _MAX_BODY_BYTES:  # without a Content-Length
-        raise RequestEntityTooLarge
-    if not data:
-        return None
-    try:
-        body = json.loads(data)
-    except (ValueError, RecursionError):
-        raise BadRequest("The body is not JSON.") from None
-    reason = body.get("reason") if isinstance(body, dict) else body
-    if not isinstance(body, dict) or not isinstance(reason, str | None):
-        raise BadRequest('The body is an object such as {"reason": "…"}.')
-    if reason is not None and len(reason) > MAX_REASON:
-        raise BadRequest(f"A reason has at most {MAX_REASON} characters.")
-    return reason
 
 
 def _session_page(state: State, user_id: str) -> SessionPage:

@@ -28,12 +28,11 @@ from ..feed.redis_stream import RedisUnavailable
 from ..feed.relay import Relay
 from ..roster import records
 from ..roster.address_ranges import is_address_like
-from ..roster.as_json import represent_force_logout, represent_page, represent_session_page
+from ..roster.as_json import represent_page, represent_session_page
 from ..roster.listing import COLUMNS, DEFAULT, MAX_TEXT, Column, Listing, parse_listing
 from ..roster.roster import ActiveSession, ActiveUser, Page, SessionPage
 from ..settings import load_keys
 from ..state import get_state
-from ..store.revocations import Revocation
 from ..store.tables import MAX_REASON
 from ..text import cause_of, clean_text
 from ..tokens.claims import MAX_USER_ID_LENGTH
@@ -84,7 +83,8 @@ def cli_errors(*expected: type[Exception]) -> Iterator[None]:
         raise click.ClickException(shown(str(error))) from error
 
 
-def _text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+def to_text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Return an argument as text, in whatever locale it was typed: a callback of click."""
     try:
         return value and decode_argument(value)
     except UnicodeError:
@@ -92,14 +92,14 @@ def _text(_: click.Context, __: click.Parameter, value: str | None) -> str | Non
 
 
 def _reason(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    text = _text(context, parameter, value)
+    text = to_text(context, parameter, value)
     if text is not None and len(text) > MAX_REASON:
         raise click.BadParameter(f"A reason has at most {MAX_REASON} characters.")
     return text
 
 
 def _search(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    text = _text(context, parameter, value)
+    text = to_text(context, parameter, value)
     if text is not None and len(text) > MAX_TEXT:
         raise click.BadParameter(f"A text to search for has at most {MAX_TEXT} characters.")
     return text
@@ -116,10 +116,8 @@ search_option = click.option(
     callback=_search,
     help="Part of a username, name or department, or the beginning of an address.",
 )
-_id_option = click.option("--id", "by_id", is_flag=True, help="USER is a user id, not a username.")
-_reason_option = click.option(
-    "--reason", callback=_reason, help="The reason, for the audit record."
-)
+id_option = click.option("--id", "by_id", is_flag=True, help="USER is a user id, not a username.")
+reason_option = click.option("--reason", callback=_reason, help="The reason, for the audit record.")
 
 
 @commands.command("list")
@@ -128,23 +126,26 @@ _reason_option = click.option(
 @click.option(
     "--address",
     default="",
-    callback=_text,
+    callback=to_text,
     help="Of an active session: an address, its beginning, or a network as 203.0.113.0/24.",
 )
 @click.option("--superusers", is_flag=True, help="Only SuperUsers.")
 @click.option(
     "--older-than",
     default="",
-    callback=_text,
+    callback=to_text,
     help="Only users with a session that signed in longer ago: 90s, 30m, 12h or 7d.",
 )
 @click.option(
-    "--min-sessions", default="", callback=_text, help="Only users with at least so many sessions."
+    "--min-sessions",
+    default="",
+    callback=to_text,
+    help="Only users with at least so many sessions.",
 )
 @click.option(
     "--since",
     default="",
-    callback=_text,
+    callback=to_text,
     help="Only users whose last login is not before this date, or time with its offset.",
 )
 @click.option("--sort", type=click.Choice(COLUMNS), default=DEFAULT, show_default=True)
@@ -192,15 +193,15 @@ def list_users(
 
 
 @commands.command("show")
-@click.argument("user", callback=_text)
-@_id_option
+@click.argument("user", callback=to_text)
+@id_option
 @page_option
 @json_option
 @cli_errors()
 def show(user: str, by_id: bool, page: int, as_json: bool) -> None:
     """Show the active sessions of USER, newest first."""
     state = get_state()
-    profile = _find_user(user, by_id=by_id)
+    profile = find_user(user, by_id=by_id)
     found = state.roster.nearest_session_page(state.db.session(), profile.user_id, page)
     if as_json:
         print_json(user_id=profile.user_id, **represent_session_page(found, None))
@@ -211,52 +212,6 @@ def show(user: str, by_id: bool, page: int, as_json: bool) -> None:
         f"{counted(found.total, 'active session')} of {shown(profile.username)}. "
         f"{_page_of(found)}Times are {format_zone(state.settings)}."
     )
-
-
-@commands.command("force-logout")
-@click.argument("user", required=False, callback=_text)
-@click.option("--everyone", is_flag=True, help="Every session of every user.")
-@_id_option
-@_reason_option
-@json_option
-@cli_errors()
-def force_logout(
-    user: str | None, everyone: bool, by_id: bool, reason: str | None, as_json: bool
-) -> None:
-    """End every session of USER, now. The account stays as it is."""
-    if everyone:
-        if user is not None or by_id:
-            raise click.UsageError("Give either USER or --everyone, not both.")
-        revocation = lifecycle.force_logout_everyone(actor=operator(), reason=reason)
-        whose = "everyone"
-    elif user is not None:
-        profile = _find_user(user, by_id=by_id)
-        revocation = lifecycle.force_logout(profile.user_id, actor=operator(), reason=reason)
-        whose = profile.username
-    else:
-        raise click.UsageError("Give USER, or --everyone.")
-    if as_json:
-        print_json(**represent_force_logout(revocation))
-    else:
-        _print_ended(revocation, whose)
-
-
-@commands.command("end")
-@click.argument("session_id", callback=_text)
-@_reason_option
-@json_option
-@cli_errors()
-def end(session_id: str, reason: str | None, as_json: bool) -> None:
-    """End the session SESSION_ID, now."""
-    state = get_state()
-    revocation = lifecycle.end_session(session_id, actor=operator(), reason=reason)
-    if revocation is None:
-        raise click.ClickException("There is no active session by this id.")
-    user_id = revocation.user_id or ""
-    if as_json:
-        print_json(user_id=user_id, session_id=session_id, sessions_ended=revocation.sessions_ended)
-    else:
-        _print_ended(revocation, state.users.profile(user_id, state.users.get(user_id)).username)
 
 
 @commands.command("prune")
@@ -317,7 +272,7 @@ def relay() -> None:
 
 
 @commands.command("remove-feed")
-@click.argument("deployment", callback=_text)
+@click.argument("deployment", callback=to_text)
 @json_option
 @cli_errors(RedisUnavailable)
 def remove_feed(deployment: str, as_json: bool) -> None:
@@ -369,7 +324,7 @@ def doctor(opened: tuple[str, ...], strict: bool, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _find_user(name: str, *, by_id: bool) -> Profile:
+def find_user(name: str, *, by_id: bool) -> Profile:
     """Return the user with the username *name*, or with the id *name*, deleted ones included.
 
     :raises click.ClickException: There is no such user, or there are several.
@@ -482,7 +437,3 @@ def _session_row(session: ActiveSession) -> list[str]:
 def _time(at_us: int) -> str:
     zone = get_state().settings.timezone
     return f"{to_datetime(at_us, zone):%Y-%m-%d %H:%M:%S}{unusual_offset_of(at_us, zone)}"
-
-
-def _print_ended(revocation: Revocation, whose: str) -> None:
-    click.echo(f"{counted(revocation.sessions_ended, 'session')} of {shown(whose)} ended.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ..clock import to_rfc3339
+from ..store.bulk import BulkResult
 from ..store.revocations import Revocation
 from .roster import ActiveSession, ActiveUser, Page, SessionPage, Summary
 
@@ -59,6 +61,44 @@ def represent_force_logout(revocation: Revocation) -> dict[str, Any]:
         "user_id": revocation.user_id,
         "sessions_ended": revocation.sessions_ended,
         "invalid_before": to_rfc3339(revocation.invalid_before_us or 0),
+    }
+
+
+def represent_ends(user_id: str, ended: Sequence[Revocation]) -> dict[str, Any]:
+    """Return the members of the end of several sessions of a user."""
+    return {
+        "user_id": user_id,
+        "sessions_ended": len(ended),
+        "session_ids": [each.session_id for each in ended],
+    }
+
+
+def represent_leaver(
+    revocation: Revocation, deactivated: bool, roles: Sequence[str]
+) -> dict[str, Any]:
+    """Return a leaver's members.
+
+    :param deactivated: Whether the account became inactive.
+    :param roles: The names of the roles that were revoked.
+    """
+    return {
+        **represent_force_logout(revocation),
+        "deactivated": deactivated,
+        "roles": list(roles),
+    }
+
+
+def represent_bulk(result: BulkResult) -> dict[str, Any]:
+    """Return the members of a force logout of several users: how far it came."""
+    return {
+        "done": list(map(represent_force_logout, result.done)),
+        "refused": [
+            {"user_id": user_id, "code": error.code, "detail": error.detail}
+            for user_id, error in result.refused
+        ],
+        "failed": result.failed,
+        "unknown": result.failed_unknown,
+        "not_reached": result.not_reached,
     }
 
 

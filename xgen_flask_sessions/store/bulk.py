@@ -8,7 +8,7 @@ Locks are taken in the order that :mod:`.sign_ins` states, those of several user
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from .. import clock
 from ..changes import Change
+from ..errors import XgenSessionsError
 from . import dialects, feed_table
 from .dialects.base import INSERT_REVOCATION, by_index
 from .revocations import Cause, Revocation, end_reason_of, revocation_values, update_login
@@ -23,6 +24,28 @@ from .stamps import begin_write, invalidate_many
 from .tables import FORCE_LOGOUT, RENEWED, SessionRecord, UserLogin
 
 _sessions = cast("sa.Table", SessionRecord.__table__)
+
+
+@dataclass(slots=True, kw_only=True)
+class BulkResult:
+    """The result of a force logout of several users: each of them is in one of the lists."""
+
+    done: list[Revocation] = field(default_factory=list)
+    refused: list[tuple[str, XgenSessionsError]] = field(default_factory=list)
+    """The users that do not exist or may not be forced out."""
+    failed: list[str] = field(default_factory=list)
+    """The users whose sessions go on, because the database could not make the change."""
+    failed_unknown: list[str] = field(default_factory=list)
+    """The users of a transaction whose commit the database did not answer."""
+    not_reached: list[str] = field(default_factory=list)
+    """The users whose turn did not come; their sessions go on."""
+    error: XgenSessionsError | None = None
+    """The error that stopped the act, or the first one of a transaction that was refused."""
+
+    @property
+    def sessions_ended(self) -> int:
+        """The number of all sessions that ended."""
+        return sum(each.sessions_ended for each in self.done)
 
 
 def force_logout_many(

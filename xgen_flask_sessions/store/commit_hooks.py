@@ -18,6 +18,7 @@ _NEWS = "xgen_sessions_news"
 _LAST_STEPS = "xgen_sessions_last_steps"
 _COLLECTED = "xgen_sessions_collected"
 _COMMITTING = "xgen_sessions_committing"
+_HELD = "xgen_sessions_held"
 _CHANGING = "xgen_sessions_changing"
 
 _T = TypeVar("_T")
@@ -115,7 +116,19 @@ def take_news(session: Session) -> list[Callable[[], object]]:
     return [send for _, send in entries]
 
 
+@contextmanager
+def no_commit(session: Session) -> Iterator[None]:
+    """Refuse commits of a session within the block, so that a change stays one transaction."""
+    session.info[_HELD] = True
+    try:
+        yield
+    finally:
+        session.info.pop(_HELD, None)
+
+
 def _before_commit(session: Session) -> None:
+    if session.info.get(_HELD) and not session.in_nested_transaction():
+        raise RuntimeError("The plugin commits this transaction; do not commit it here.")
     if not session.in_nested_transaction():  # otherwise a savepoint is released
         take_last_steps(session)
 

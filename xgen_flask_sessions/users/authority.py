@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from inspect import iscoroutinefunction, signature
 from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
-from ..errors import ConfigurationError, Forbidden
+from ..errors import Forbidden
 from ..store.stamps import begin_write
 from ..text import gettext_noop
+from .account_hooks import require_function
 from .attributes import describe_value, to_flag
 from .directory import UserDirectory, unwrap
 
@@ -98,6 +98,14 @@ class Authority:
         if not self.outranks(actor, superuser=True):
             raise Forbidden(EVERYONE)
 
+    def may_process_leavers(self, actor: Any) -> bool:
+        """Return whether *actor* may make accounts inactive and revoke roles.
+
+        Where the model has SuperUsers, they alone may: a permission to end sessions is no
+        permission to change accounts.
+        """
+        return self.may_force_logout(actor, superuser=self._users.has_superusers)
+
     def outranks(self, actor: Any, *, superuser: bool) -> bool:
         """Return whether *actor* may act on a user: on a SuperUser, only SuperUsers may."""
         return not superuser or self._users.is_superuser(actor)
@@ -151,6 +159,20 @@ class Authority:
         above = [each for each in user_ids if self._is_superuser(found.get(each))]
         return {each: Forbidden(RANK) for each in above}
 
+    def check_leaver(self, session: Session, actor: Any, user_id: str) -> Any | None:
+        """Refuse an administrator who may not process leavers, and return the locked user.
+
+        Call it within the transaction that acts, like :meth:`check_rank`.
+
+        :param actor: A user object; other actors, such as a command's name, pass.
+        :returns: The user object; ``None`` if the user was deleted.
+        :raises Forbidden: *actor* may not.
+        """
+        actor, found = self._lock(session, unwrap(actor), [user_id])
+        if not isinstance(actor, str) and not self.may_process_leavers(actor):
+            raise Forbidden("Only a SuperUser may process a leaver.")
+        return found.get(user_id)
+
     def check_everyone(self, session: Session, actor: Any) -> None:
         """Refuse an administrator without the permission to force out everyone.
 
@@ -182,16 +204,7 @@ def _strict(name: str, permission: Any) -> Permission:
     :param name: The name of the parameter.
     :raises ConfigurationError: It is no function of a user.
     """
-    if not callable(permission) or isinstance(permission, type):
-        raise ConfigurationError(f"{name}= must be a function that takes a user object.")
-    if iscoroutinefunction(permission) or iscoroutinefunction(type(permission).__call__):
-        raise ConfigurationError(f"{name}= must not be a coroutine function.")
-    try:
-        signature(permission).bind(object())
-    except TypeError:
-        raise ConfigurationError(f"{name}= must take one argument, a user object.") from None
-    except ValueError:
-        pass  # a builtin without a signature
+    require_function(name, permission, "a user object")
     reported: set[type[Any]] = set()
 
     def permits(user: Any) -> bool:

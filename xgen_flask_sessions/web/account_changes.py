@@ -5,7 +5,9 @@ Each function works in the transaction that changes the user.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 from sqlalchemy.orm import Session
@@ -27,6 +29,8 @@ DELETED: Final = "user deleted"
 INACTIVE: Final = "made inactive"
 ID_CHANGED: Final = "user id changed"
 LOGIN_ID_CHANGED: Final = "sign-in id changed"
+
+_ended_elsewhere: Final[ContextVar[str | None]] = ContextVar("_ended_elsewhere", default=None)
 
 
 def is_possible(session: Session) -> bool:
@@ -95,6 +99,19 @@ def end_earlier_accounts(state: State, session: Session, users: Sequence[Any]) -
             accounts.forget_mark(session, user_id)
 
 
+@contextmanager
+def ending_elsewhere(user_id: str) -> Iterator[None]:
+    """End no sessions of a user for changes within the block: its caller does, in the transaction.
+
+    So an act on an account has one audit record.
+    """
+    token = _ended_elsewhere.set(user_id)
+    try:
+        yield
+    finally:
+        _ended_elsewhere.reset(token)
+
+
 def end_sessions(state: State, session: Session, user_ids: Sequence[str], reason: str) -> None:
     """End all sessions of users in the transaction that changes or deletes them.
 
@@ -106,6 +123,8 @@ def end_sessions(state: State, session: Session, user_ids: Sequence[str], reason
             user_id for batch in batches(user_ids) for user_id in accounts.known(session, batch)
         ]
     for user_id in user_ids:
+        if user_id == _ended_elsewhere.get():
+            continue
         revocation = _force_out(state, session, user_id, reason)
         announce(session, user_forced_out.send, revocation=revocation)
 

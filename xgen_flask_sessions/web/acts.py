@@ -23,6 +23,10 @@ from .bulk_acts import force_out_everyone as force_out_everyone
 from .bulk_acts import force_out_several as force_out_several
 from .bulk_acts import preview_everyone as preview_everyone
 from .bulk_acts import preview_several as preview_several
+from .leaver import Leaver as Leaver
+from .leaver import LeaverPreview as LeaverPreview
+from .leaver import leaver_preview as leaver_preview
+from .leaver import process_leaver as process_leaver
 from .request_token import recheck_token
 
 

@@ -95,15 +95,17 @@ def with_security_headers(
     return response
 
 
-def answer(error: XgenSessionsError) -> Response:
+def answer(error: XgenSessionsError, **more: Any) -> Response:
     """Return *error* as a problem document, with the headers that belong to it.
 
     An answer with 5xx is logged.
+
+    :param more: Further members.
     """
     note_failure(error)
-    members = {}
+    members = more
     if isinstance(error, SessionRevoked):
-        members = {"forced": error.forced, "account_changed": error.account_changed}
+        members = members | {"forced": error.forced, "account_changed": error.account_changed}
     response = problem(error.status, error.code, error.detail, **members)
     _note(response, error)
     challenge = challenge_of(error)

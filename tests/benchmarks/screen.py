@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import os
+import re
 import statistics
 import tempfile
 import time
@@ -27,6 +28,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from tests.support.admin_center import AdminCenter
+from xgen_flask_sessions.clock import to_rfc3339
 from xgen_flask_sessions.roster.listing import COLUMNS
 from xgen_flask_sessions.roster.roster import PAGE_SIZE
 from xgen_flask_sessions.standalone import create_app, seeding
@@ -68,7 +70,56 @@ def addresses(users: int) -> dict[str, str]:
         "find bora, page": f"{SCREEN}?q=bora",
         "find no user": f"{API}?q=nobody+at+all",
         **orders,
+        **filtered_addresses(),
     }
+
+
+def filtered_addresses() -> dict[str, str]:
+    """Return the paths of filtered lists: each filter, combinations, and orders with a filter.
+
+    A list of many users is not counted to its end; its pages are those that its pager offers.
+    """
+    filters = {
+        "a department": "q=Security",
+        "text as a network": "q=203.0.113.0/28",
+        "an address": "address=203.0.113.77",
+        "a narrow network": "address=10.20.7.0/24",
+        "a wide network": "address=10.0.0.0/8",
+        "a prefix": "address=203.0.11",
+        "an IPv6 network": "address=2001:db8:0:40::/59",
+        "all IPv4 addresses": "address=0.0.0.0/0",
+        "SuperUsers": "superuser=true",
+        "longer than 1 hour": "older_than=1h",
+        "longer than 7 days": "older_than=7d",
+        "longer than 30 days": "older_than=30d",
+        "longer than 31 days": "older_than=31d",
+        "more than 5 sessions": "min_sessions=6",
+        "more than 49 sessions": "min_sessions=50",
+        "more than 199 sessions": "min_sessions=200",
+        "since yesterday": f"since={_hours_ago(24)}",
+        "since an hour ago": f"since={_hours_ago(1)}",
+        "SuperUsers, longer than 7 days": "superuser=true&older_than=7d",
+        "a network, more than 5 sessions": "address=10.0.0.0/8&min_sessions=6",
+        "all filters": "q=kim&address=203.0.113.&superuser=true&older_than=1d&min_sessions=3"
+        f"&since={_hours_ago(24)}",
+    }
+    dense = "older_than=1d&min_sessions=6"
+    return {
+        **{f"filter: {name}": f"{API}?{query}" for name, query in filters.items()},
+        **{
+            f"filter: more than 5 sessions, {place}": f"{API}?min_sessions=6&page={page}"
+            for place, page in (("middle page", 10), ("last page", 20))
+        },
+        **{
+            f"filter: two, by {column}": f"{API}?{dense}&sort={column}&page=10"
+            for column in COLUMNS
+        },
+    }
+
+
+def _hours_ago(hours: int) -> str:
+    at_us = time.time_ns() // 1000 - hours * 3600 * 1_000_000
+    return to_rfc3339(at_us)
 
 
 def measure(get: Callable[[str], int], path: str, rounds: int) -> Timing:
@@ -211,8 +262,18 @@ def main() -> None:
             report(app, center, token, users, arguments.rounds)
 
 
+def indexes_of(look_ups: Sequence[LookUp]) -> list[str]:
+    """Return the indexes that the plans of look-ups name, without those of the totals."""
+    named = (
+        re.findall(r"\b(?:ix_\w+|sqlite_autoindex_\w+|\w+_pkey|PRIMARY)", "\n".join(each.plan))
+        for each in look_ups
+        if not each.statement.startswith("SELECT count(*) AS count_1 WHERE")
+    )
+    return sorted({name for names in named for name in names})
+
+
 def report(app: Flask, center: AdminCenter, token: str, users: int, rounds: int) -> None:
-    """Print the table of times, and then the look-ups."""
+    """Print the table of times, then the index of each filter, and then the look-ups."""
     print(f"{users} active users; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors\n")
     print("| ms | WSGI, median | worst | HTTP, median | worst |\n|---|---:|---:|---:|---:|")
     asked = addresses(users)
@@ -221,7 +282,12 @@ def report(app: Flask, center: AdminCenter, token: str, users: int, rounds: int)
         for name, path in asked.items():
             times = [measure(get, path, rounds) for get in (inside, outside)]
             print(f"| {name} |", *(f"{t.median:.0f} | {t.worst:.0f} |" for t in times), flush=True)
-    print_look_ups({name: look_ups_of(app, token, path, rounds) for name, path in asked.items()})
+    made = {name: look_ups_of(app, token, path, rounds) for name, path in asked.items()}
+    print("\n| Filter | Indexes |\n|---|---|")
+    for name, look_ups in made.items():
+        if name.startswith("filter"):
+            print(f"| {name} | {', '.join(indexes_of(look_ups))} |")
+    print_look_ups(made)
 
 
 def print_look_ups(made: Mapping[str, Sequence[LookUp]]) -> None:

@@ -31,6 +31,11 @@ _LIFETIME_US: Final = 24 * _HOUR_US
 _NETWORKS: Final = tuple(
     map(ipaddress.IPv4Network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"))
 )
+_BUILDINGS: Final = ipaddress.IPv4Network("10.20.0.0/16")
+_IPV6: Final = ipaddress.IPv6Network("2001:db8::/32")
+_RENEWED: Final = 0.1
+"""The share of sessions that were renewed since the lifetime of their first token."""
+_OLDEST_US: Final = 30 * _LIFETIME_US
 _FAMILIES: Final = (
     ("Kim", "김"), ("Lee", "이"), ("Park", "박"), ("Choi", "최"), ("Jung", "정"), ("Kang", "강"),
     ("Cho", "조"), ("Yoon", "윤"), ("Jang", "장"), ("Lim", "임"), ("Han", "한"), ("Oh", "오"),
@@ -144,19 +149,31 @@ def _person(chance: random.Random, number: int, *, silent: bool) -> dict[str, An
 
 
 def _sign_in(chance: random.Random, user_id: str, *, login: bool) -> PastSignIn:
-    """Return a sign-in of the last hours, more likely a recent one."""
+    """Return a sign-in of the last hours, more likely a recent one, or an old one, renewed."""
+    now_us = time.time_ns() // 1000
     ago_us = int(_LIFETIME_US * 0.95 * chance.random() ** 2) + SECOND_US
-    signed_in_us = time.time_ns() // 1000 - ago_us
+    signed_in_us = issued_us = now_us - ago_us
+    if chance.random() < _RENEWED:
+        signed_in_us = now_us - _LIFETIME_US - int(_OLDEST_US * chance.random() ** 2)
     agent = chance.choice(_USER_AGENTS).format(chance.randint(132, 141))
-    network = chance.choice(_NETWORKS)
     return PastSignIn(
         user_id=user_id,
         signed_in_us=signed_in_us,
-        expires_us=(signed_in_us + _LIFETIME_US) // SECOND_US * SECOND_US,  # as tokens do
-        ip=str(network[chance.randint(1, 254)]) if login else None,
+        expires_us=(issued_us + _LIFETIME_US) // SECOND_US * SECOND_US,  # as tokens do
+        ip=_address(chance, int(user_id)) if login else None,
         user_agent=agent if login else None,
         login=login,
     )
+
+
+def _address(chance: random.Random, user_id: int) -> str:
+    """Return an address: a user's own IPv6 network, a shared one, or a place in a building."""
+    kind = chance.random()
+    if kind < 0.2:
+        return str(_IPV6[user_id << 64 | chance.getrandbits(64)])
+    if kind < 0.4:
+        return str(_BUILDINGS[user_id % 256 << 8 | chance.randint(1, 254)])
+    return str(chance.choice(_NETWORKS)[chance.randint(1, 254)])
 
 
 def _find_roles() -> list[int]:

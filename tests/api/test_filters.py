@@ -41,7 +41,7 @@ CASES: list[tuple[dict[str, Any], set[str]]] = [
     ({"address": "203.0.113.1"}, set()),
     ({"older_than": "1d"}, {"bora", "zoe"}),
     ({"older_than": "45h"}, {"bora"}),
-    ({"min_sessions": "2"}, {"bora"}),
+    ({"min_sessions": "2"}, {"admin", "bora"}),  # the caller signs in once more
     ({"superuser": "true"}, {"admin"}),
     ({"superuser": "1", "older_than": "1d"}, set()),
     ({"older_than": "1d", "address": "203.0.113.0/24", "min_sessions": "1"}, {"bora", "zoe"}),

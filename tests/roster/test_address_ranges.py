@@ -6,10 +6,11 @@ import ipaddress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from xgen_flask_sessions.roster.address_ranges import is_address_like, parse_address
+from xgen_flask_sessions.roster.devices import clean_address
 from xgen_flask_sessions.store.address_keys import key_of
 
 
@@ -53,6 +54,7 @@ def test_no_other_ipv4_address_is_found(one: Any, other: Any, length: int) -> No
 def test_the_beginning_of_an_ipv6_address_stands_for_all_that_begin_so(
     address: ipaddress.IPv6Address, length: int, upper: bool
 ) -> None:
+    assume(clean_address(str(address)) == str(address))  # others are stored as IPv4
     for spelling in (str(address), address.exploded):
         text = spelling[:length]
         text = text.upper() if upper else text

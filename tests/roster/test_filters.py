@@ -106,10 +106,17 @@ def fill(host: Host, users: int) -> tuple[list[Known], int]:
                 for ip, at in sessions
             ]
             if sessions:
-                names = (person.username, person.display_name, person.department)
-                names = (user_id, None, None) if deleted else names
-                superuser = person.is_superuser and not deleted
-                known.append(Known(user_id, *names, superuser, deleted, sessions))
+                known.append(
+                    Known(
+                        user_id,
+                        username=user_id if deleted else person.username,
+                        name=None if deleted else person.display_name,
+                        department=None if deleted else person.department,
+                        superuser=person.is_superuser and not deleted,
+                        deleted=deleted,
+                        sessions=sessions,
+                    )
+                )
         record_past(host.db.session(), past)
         host.db.session.commit()
         gone = [str(person.id) for person in people[4::9]]

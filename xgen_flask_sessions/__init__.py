@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from .extension import XgenSessions
     from .roster.devices import Device
     from .roster.roster import ActiveSession
+    from .roster.user_sign_ins import SignIns
     from .signals import session_ended, session_issued, token_rejected, user_forced_out
     from .store.dialects import is_conflict
     from .store.revocations import Revocation
@@ -90,6 +91,7 @@ __all__ = [
     "RateLimited",
     "Revocation",
     "SessionRevoked",
+    "SignIns",
     "TokenAmbiguous",
     "TokenError",
     "TokenExpired",
@@ -125,6 +127,7 @@ _LAZY: Final = {
     "IssuedToken": "tokens.claims",
     "PastSignIn": "store.sign_ins",
     "Revocation": "store.revocations",
+    "SignIns": "roster.user_sign_ins",
     "UserFields": "users.fields",
     "VerifiedToken": "tokens.claims",
     "XgenSessions": "extension",

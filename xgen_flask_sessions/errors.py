@@ -82,6 +82,7 @@ class SessionRevoked(TokenError):
     :param forced: Whether an administrator ended it by a force logout.
     :param account_changed: Whether a change of the account ended it, such as a new password.
     :param user_id: The session's user, if known.
+    :param session_id: The session's id, if known.
     """
 
     code = "session_revoked"
@@ -94,10 +95,12 @@ class SessionRevoked(TokenError):
         forced: bool = False,
         account_changed: bool = False,
         user_id: str | None = None,
+        session_id: str | None = None,
     ) -> None:
         self.forced = forced
         self.account_changed = account_changed
         self.user_id = user_id
+        self.session_id = session_id
         if forced and detail is None:
             detail = "An administrator ended the session."
         elif account_changed and detail is None:

@@ -13,14 +13,16 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import sqlalchemy as sa
 from flask import has_request_context, request
 from sqlalchemy.orm import Session
 
 from . import clock
 from .request_acts import find_acts
-from .roster import records
+from .roster import records, user_sign_ins
 from .roster.devices import clean_address, clean_user_agent
 from .roster.roster import ActiveSession
+from .roster.user_sign_ins import SignIns
 from .settings import LONGEST_LIFETIME, SHORTEST_LIFETIME
 from .signals import session_ended, session_issued, user_forced_out
 from .state import State, get_app, get_state
@@ -345,6 +347,31 @@ def active_sessions(user: Any, *, limit: int | None = None, offset: int = 0) -> 
     state = get_state()
     user_id = state.users.id_of(user)
     return state.roster.sessions_of(state.db.session(), user_id, limit, offset)
+
+
+def sign_ins_of(users: Iterable[Any]) -> dict[str, SignIns]:
+    """Return the sign-ins of each of these users, by user id: active sessions, last login, address.
+
+    A user that never signed in has 0 sessions and no last login.
+
+    :param users: User objects, or their ids.
+    :raises TypeError: One of them is neither a user object nor an id.
+    :raises ValueError: An id is invalid.
+    """
+    state = get_state()
+    ids = list(map(state.users.id_of, users))
+    return user_sign_ins.sign_ins_of(state.db.session(), ids)
+
+
+def sign_ins_by_user() -> sa.Subquery:
+    """Return the sign-ins of all users as a subquery, to order or to filter the host's own list.
+
+    Join it from the outside (``outerjoin``): a user that never signed in has no row.
+
+    :returns: The columns ``user_id`` (the primary key as text), ``active_sessions`` and
+        ``last_login_us``. A query that does not use ``active_sessions`` does not count them.
+    """
+    return user_sign_ins.sign_ins_by_user(get_state().db.session())
 
 
 @contextmanager

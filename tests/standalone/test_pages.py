@@ -239,7 +239,28 @@ class TestReasonOnTheSignInPage:
         browser.post("/sessions/sign-out")
         browser.set_cookie("xgen_token", token.value)
 
-        assert "Your session has ended." in browser.get("/login", headers=PAGE).text
+        assert "You ended this session." in browser.get("/login", headers=PAGE).text
+
+    @pytest.mark.parametrize("by", ["admin", "bora"])
+    def test_is_a_notice_of_the_own_act_or_names_an_administrator(
+        self, center: Center, by: str
+    ) -> None:
+        center.add_user("bora", superuser=True)
+        browser = center.browser("admin")
+        center.force_logout("admin", actor=by)
+
+        page = browser.get("/login", headers=PAGE)
+
+        own = by == "admin"
+        assert ("You ended all your sessions." in page.text) == own
+        assert ("An administrator ended your session." in page.text) != own
+        assert ('role="alert"' in page.text) != own
+
+    @pytest.mark.parametrize("code", ["sessions-ended", "signed-out"])
+    def test_is_nothing_that_an_address_claims(self, center: Center, code: str) -> None:
+        page = center.browser().get(f"/login?done={code}", headers=PAGE)
+
+        assert 'role="status"' not in page.text
 
     def test_is_absent_without_a_session(self, center: Center) -> None:
         assert 'role="alert"' not in center.browser().get("/login", headers=PAGE).text
@@ -265,7 +286,7 @@ class TestSignOut:
 
         answer = browser.post("/logout", headers=PAGE)
 
-        assert (answer.status_code, answer.location) == (303, "/login?done=signed-out")
+        assert (answer.status_code, answer.location) == (303, "/login")
         assert browser.get_cookie("xgen_token") is None
         assert center.status(token.value) == 401
         assert "You have signed out." in browser.get(answer.location, headers=PAGE).text

@@ -16,6 +16,7 @@ from xgen_flask_sessions.standalone import accounts, rules
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import MAX_NAME, Role, db
 from xgen_flask_sessions.standalone.rules import LAST_SUPERUSER, AccountError, Profile
+from xgen_flask_sessions.standalone.user_results import AS_CHOSEN, OWN_PASSWORD
 
 URL = "/admin/admin-users/"
 SIGN_IN = "/login?next=%2Fadmin%2Fadmin-users%2F"
@@ -44,11 +45,19 @@ def edit(browser: FlaskClient, user_id: int, form_name: str, **form: str) -> Tes
 
 
 def send(browser: FlaskClient, page: TestResponse, path: str, **form: str) -> TestResponse:
-    """Send the form of *page* that goes to *path*, with its hidden fields unchanged."""
+    """Send the form of *page* by the button to *path*, with its hidden fields unchanged."""
     shown = BeautifulSoup(page.text, "html.parser")
-    hidden = shown.select(f'form[action="{URL}{path}"] input[type=hidden]')
+    assert shown.select_one(f'form [formaction="{URL}{path}"], form[action="{URL}{path}"]')
+    hidden = shown.select(".xa-forms form input[type=hidden]")
     data = {str(field["name"]): str(field["value"]) for field in hidden} | form
     return browser.post(URL + path, data=data, headers=PAGE)
+
+
+def said(browser: FlaskClient, answer: TestResponse) -> list[str]:
+    """Follow a redirect, and return the results that its page says."""
+    assert answer.status_code == 303
+    page = BeautifulSoup(browser.get(answer.location, headers=PAGE).text, "html.parser")
+    return [each.text for each in page.select('[role="status"].alert, [role="status"].xs-notice')]
 
 
 def field_value(page: TestResponse, name: str) -> str:
@@ -144,8 +153,8 @@ class TestNewUser:
         )
 
         user = center.user("bora")
-        assert (answer.status_code, answer.location) == (303, f"{URL}{user['id']}?done=created")
-        assert "The user has been created." in browser.get(answer.location, headers=PAGE).text
+        assert (answer.status_code, answer.location) == (303, f"{URL}{user['id']}")
+        assert said(browser, answer) == ["The user bora was created."]
         assert (user["name"], user["department"]) == ("Bora Lim", "Research")
         assert user["roles"] == ["analyst", "editor"]
         assert user["is_superuser"]
@@ -213,9 +222,12 @@ class TestProfile:
     def test_is_changed(self, center: Center, browser: FlaskClient) -> None:
         user_id = center.add_user("bora", name="B", roles="viewer, editor")
 
-        answer = edit(browser, user_id, "profile", name="", department="Sales", roles="editor")
+        answer = edit(
+            browser, user_id, "profile", name="", department="Sales", role="editor", roles=""
+        )
 
-        assert (answer.status_code, answer.location) == (303, f"{URL}{user_id}?done=profile")
+        assert answer.location == f"{URL}{user_id}"
+        assert said(browser, answer) == ["The profile of bora was saved."]
         user = center.user("bora")
         assert (user["name"], user["department"], user["roles"]) == (None, "Sales", ["editor"])
 
@@ -311,7 +323,7 @@ class TestPasswordReset:
 
         answer = edit(browser, user_id, "password", password=NEW_PASSWORD, end_sessions="on")
 
-        assert answer.location == f"{URL}{user_id}?done=password-sessions"
+        assert said(browser, answer) == ["The password of bora was reset. 3 sessions ended."]
         assert [center.status(token) for token in tokens] == [401, 401, 401]
         assert sign_in(center.browser(), "bora").status_code == 401
         assert sign_in(center.browser(), "bora", NEW_PASSWORD).status_code == 303
@@ -326,7 +338,9 @@ class TestPasswordReset:
 
         answer = edit(browser, user_id, "password", password=NEW_PASSWORD)
 
-        assert answer.location == f"{URL}{user_id}?done=password"
+        assert said(browser, answer) == [
+            "The password of bora was reset. The sessions of this user were not ended."
+        ]
         assert center.status(token) == 200
         assert sign_in(center.browser(), "bora", NEW_PASSWORD).status_code == 303
 
@@ -370,9 +384,8 @@ class TestPasswordReset:
 
         answer = edit(browser, admin_id, "password", password=NEW_PASSWORD, end_sessions="on")
 
-        assert (answer.status_code, answer.location) == (303, "/login?done=sessions-ended")
-        page = browser.get(answer.location, headers=PAGE)
-        assert "All your sessions have ended." in page.text
+        assert answer.location == "/login"
+        assert said(browser, answer) == [OWN_PASSWORD]
         assert sign_in(browser, "admin", NEW_PASSWORD).status_code == 303
 
 
@@ -385,7 +398,7 @@ class TestAccess:
 
         answer = edit(browser, user_id, "access", status="inactive")
 
-        assert answer.location == f"{URL}{user_id}?done=inactive"
+        assert said(browser, answer) == ["bora was set to Inactive. 1 session ended."]
         assert center.status(token) == 401
         assert "Your account is inactive." in sign_in(center.browser(), "bora").text
         (record,) = center.rows("xgen_revocations")
@@ -398,7 +411,7 @@ class TestAccess:
 
         answer = edit(browser, user_id, "access", status="active")
 
-        assert answer.location == f"{URL}{user_id}?done=access"
+        assert said(browser, answer) == ["bora was set to Active."]
         assert sign_in(center.browser(), "bora").status_code == 303
         assert center.status(token) == 401
 
@@ -431,25 +444,56 @@ class TestAccess:
         assert center.user("admin")["is_active"]
         assert browser.get(URL, headers=PAGE).status_code == 200
 
-    def test_of_a_superuser_can_be_given_up_while_another_superuser_remains(
+    @pytest.mark.parametrize(
+        ("form", "result", "where"),
+        [
+            ({"status": "active"}, "You gave up your SuperUser rights.", "/"),
+            (
+                {"status": "inactive"},
+                "You set your own account to Inactive. 1 session ended.",
+                "/login",
+            ),
+        ],
+    )
+    def test_of_the_own_account_changes_after_a_question_only(
+        self, center: Center, browser: FlaskClient, form: dict[str, str], result: str, where: str
+    ) -> None:
+        center.add_user("bora", superuser=True)
+        admin_id = center.user("admin")["id"]
+        before = center.user("admin")
+
+        asked = edit(browser, admin_id, "access", **form, name="Typed", password=NEW_PASSWORD)
+
+        assert (asked.status_code, center.user("admin")) == (200, before)
+        assert NEW_PASSWORD not in asked.text
+        answer = send(browser, asked, f"{admin_id}/access")
+        assert answer.location == where
+        assert said(browser, answer) == [result]
+        assert said(browser, answer) == []
+
+    def test_of_the_own_account_stays_if_the_question_is_answered_with_no(
         self, center: Center, browser: FlaskClient
     ) -> None:
         center.add_user("bora", superuser=True)
         admin_id = center.user("admin")["id"]
+        before = center.user("admin")
 
-        demoted = edit(browser, admin_id, "access", status="active")
+        asked = edit(browser, admin_id, "access", status="inactive", superuser="on", name="Typed")
+        page = send(browser, asked, f"{admin_id}/typed")
 
-        assert (demoted.status_code, demoted.location) == (303, "/")
-        assert browser.get("/", headers=PAGE).status_code == 200
+        assert (page.status_code, center.user("admin")) == (200, before)
+        assert field_value(page, "name") == "Typed"
 
-    def test_of_the_own_account_ends_at_the_sign_in_page(
+    def test_that_is_sent_again_after_it_was_saved_is_no_error(
         self, center: Center, browser: FlaskClient
     ) -> None:
-        center.add_user("bora", superuser=True)
+        user_id = center.add_user("bora")
+        page = browser.get(f"{URL}{user_id}", headers=PAGE)
+        send(browser, page, f"{user_id}/access", status="inactive")
 
-        answer = edit(browser, center.user("admin")["id"], "access", status="inactive")
+        again = send(browser, page, f"{user_id}/access", status="inactive")
 
-        assert answer.location == "/login?done=sessions-ended"
+        assert said(browser, again)[-1] == AS_CHOSEN
 
     @pytest.mark.parametrize(
         ("columns", "form"),
@@ -568,8 +612,15 @@ class TestForms:
         assert answer.location == SIGN_IN
         assert len(center.rows("users")) == 1
 
-    def test_show_only_known_notices(self, browser: FlaskClient) -> None:
-        page = browser.get(f"{URL}1?done=%3Cb%3Eevil", headers=PAGE)
+    @pytest.mark.parametrize("code", ["inactive", "created", "password-sessions", "%3Cb%3Eevil"])
+    def test_show_no_result_that_an_address_claims(
+        self, center: Center, browser: FlaskClient, code: str
+    ) -> None:
+        for path in ("", "1", "new"):
+            page = browser.get(f"{URL}{path}?done={code}", headers=PAGE)
+            text = BeautifulSoup(page.text, "html.parser").get_text()
 
-        assert 'role="status"' not in page.text
-        assert "evil" not in page.text.replace("done=%3Cb%3Eevil", "")
+            assert 'class="xs-notice' not in page.text
+            assert "Inactive." not in text
+            assert "created" not in text
+            assert "evil" not in text

@@ -64,9 +64,14 @@ class Center:
             db.session.execute(sa.update(User).where(User.username == username).values(columns))
             db.session.commit()
 
-    def force_logout(self, username: str) -> None:
+    def force_logout(self, username: str, *, actor: str | None = None) -> None:
+        """End the sessions of a user.
+
+        :param actor: The name of the administrator.
+        """
+        by = None if actor is None else str(self.user(actor)["id"])
         with self.app.app_context():
-            sessions.force_logout(str(self.user(username)["id"]))
+            sessions.force_logout(str(self.user(username)["id"]), actor=by)
 
     def rows(self, table: str) -> list[Mapping[str, Any]]:
         """Return every row of a table, as committed."""

@@ -73,5 +73,6 @@ class TokenChecker:
                 forced=status.forced,
                 account_changed=status.account_changed,
                 user_id=token.user_id,
+                session_id=token.session_id,
             )
         return status

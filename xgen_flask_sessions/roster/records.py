@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ..store import dialects
+from ..store.revocations import Revocation
 from ..store.tables import RevocationRecord, SessionRecord, UserLogin
 from ..tokens.claims import is_session_id, is_user_id
 
@@ -56,3 +57,36 @@ def revocation(session: Session, revocation_id: str) -> PastRevocation | None:
         ).where(RevocationRecord.id == revocation_id)
     ).one_or_none()
     return None if row is None else PastRevocation(*row)
+
+
+def revocation_that_ended(session: Session, session_id: str) -> Revocation | None:
+    """Return the first revocation that covers a session; ``None`` without one, as for a sign-out.
+
+    A sign-out by the user is a revocation, too: one of the kind ``session``.
+    """
+    if not is_session_id(session_id):
+        return None
+    newest = sa.select(SessionRecord.user_id, SessionRecord.issued_us)
+    found = session.execute(
+        newest.where(dialects.of(session).of_session(session_id))
+        .order_by(SessionRecord.issued_us.desc())
+        .limit(1)
+    ).one_or_none()
+    if found is None:
+        return None
+    record = RevocationRecord
+    of_user = sa.and_(
+        record.user_id == found.user_id,
+        sa.or_(record.session_id == session_id, record.invalid_before_us >= found.issued_us),
+    )
+    of_everyone = sa.and_(record.kind == "everyone", record.invalid_before_us >= found.issued_us)
+    first = [
+        session.scalars(sa.select(record).where(each).order_by(record.revoked_us).limit(1)).first()
+        for each in (of_user, of_everyone)  # each by its index
+    ]
+    covering = sorted(filter(None, first), key=lambda each: each.revoked_us)
+    return _as_revocation(covering[0]) if covering else None
+
+
+def _as_revocation(record: RevocationRecord) -> Revocation:
+    return Revocation(**{each.name: getattr(record, each.name) for each in fields(Revocation)})

@@ -10,10 +10,10 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session
 
 from xgen_flask_sessions import Forbidden, IssuedToken, LedgerUnavailable, is_conflict
 from xgen_flask_sessions.standalone import passwords
@@ -34,23 +34,23 @@ from xgen_flask_sessions.standalone.rules import (
     spellings_of,
 )
 
-PAGE_SIZE: Final = 50
-"""Users on one page."""
-
 
 class _ResetMeanwhile(Exception):
     """The password was reset while it was checked."""
 
 
 @dataclass(frozen=True, slots=True)
-class UserPage:
-    """One page of users, by username."""
+class AccessChange:
+    """The changes that a change of access made.
 
-    users: list[User]
-    number: int
-    """Counted from 1."""
-    pages: int
-    total: int
+    :param active: Whether the user is active now; ``None`` if that did not change.
+    :param superuser: Whether the user is a SuperUser now; ``None`` if that did not change.
+    :param sessions_ended: The number of sessions that ended with it.
+    """
+
+    active: bool | None
+    superuser: bool | None
+    sessions_ended: int = 0
 
 
 def find(user_id: int) -> User | None:
@@ -95,38 +95,6 @@ def sign_in(username: str, password: str) -> IssuedToken | None:
     except _ResetMeanwhile:
         return None
     return issued
-
-
-def search(text: str, number: int) -> UserPage:
-    """Return one page of the users whose username or name contains *text*.
-
-    :param text: In any case (on SQLite, for ASCII letters only); empty for all users.
-    :param number: Counted from 1; past the end, it means the last page.
-    """
-    forms = spellings_of(text, composed_form(text, MAX_USERNAME))
-    where: sa.ColumnElement[bool] = sa.true()
-    if min(map(len, forms)) > MAX_USERNAME:
-        where = sa.false()  # longer than any name
-    elif text:
-        where = sa.or_(
-            *(
-                column.icontains(form, autoescape=True)
-                for column in (User.username, User.name)
-                for form in forms
-            )
-        )
-    total = db.session.scalar(sa.select(sa.func.count()).select_from(User).where(where)) or 0
-    pages = max(1, -(-total // PAGE_SIZE))
-    number = min(max(1, number), pages)
-    users = db.session.scalars(
-        sa.select(User)
-        .where(where)
-        .order_by(User.username)
-        .limit(PAGE_SIZE)
-        .offset((number - 1) * PAGE_SIZE)
-        .options(selectinload(User.roles))
-    ).all()
-    return UserPage(list(users), number, pages, total)
 
 
 def create(
@@ -198,11 +166,12 @@ def change_profile(
         user.roles = _roles(session, profile.roles)
 
 
-def reset_password(user_id: int, password: str, *, actor: Any, end_sessions: bool) -> None:
+def reset_password(user_id: int, password: str, *, actor: Any, end_sessions: bool) -> int | None:
     """Set a user's password and, in the same transaction, end the user's sessions.
 
     :param actor: The user object of the administrator, or the name of another actor.
     :param end_sessions: Whether to end the sessions; a new password alone ends none.
+    :returns: The number of sessions that ended; ``None`` if they were not to end.
     :raises Forbidden: *actor* is a user object, but not an active SuperUser.
     :raises AccountError: The password is against the rules.
     """
@@ -212,20 +181,21 @@ def reset_password(user_id: int, password: str, *, actor: Any, end_sessions: boo
         user = _lock_user(session, user_id, actor=actor)
         user.password_hash = password_hash
         session.flush()
-        if end_sessions:
-            sessions.force_logout(user, actor=actor, reason="password reset", commit=False)
+        if not end_sessions:
+            return None
+        ended = sessions.force_logout(user, actor=actor, reason="password reset", commit=False)
+    return ended.sessions_ended
 
 
 def change_access(
     user_id: int, *, active: bool, superuser: bool, actor: Any, shown: str | None = None
-) -> bool:
+) -> AccessChange:
     """Make a user active or inactive, and a SuperUser or not.
 
     To become inactive ends the user's sessions in the same transaction.
 
     :param actor: The user object of the administrator, or the name of another actor.
     :param shown: The result of :func:`shown_access` in the form; ``None`` skips the check.
-    :returns: Whether this made the user inactive.
     :raises Forbidden: *actor* is a user object, but not an active SuperUser.
     :raises StaleError: The access has changed since.
     :raises AccountError: It is the last active SuperUser.
@@ -236,13 +206,22 @@ def change_access(
             raise StaleError
         if not (active and superuser) and _is_last_superuser(session, user):
             raise AccountError("access", LAST_SUPERUSER)
-        deactivated = user.is_active and not active
+        changes = (
+            None if user.is_active == active else active,
+            None if user.is_superuser == superuser else superuser,
+        )
         user.is_active = active
         user.is_superuser = superuser
         session.flush()
-        if deactivated:
-            sessions.force_logout(user, actor=actor, reason="made inactive", commit=False)
-    return deactivated
+        if changes[0] is not False:
+            return AccessChange(*changes)
+        ended = sessions.force_logout(user, actor=actor, reason="made inactive", commit=False)
+    return AccessChange(*changes, ended.sessions_ended)
+
+
+def is_last_superuser(user: User) -> bool:
+    """Return whether there is no other active SuperUser than *user*, without locks."""
+    return _is_last_superuser(db.session(), user, locks=False)
 
 
 @contextmanager
@@ -297,12 +276,13 @@ def _lock(session: Session, *user_ids: int, actor: Any = None, superusers: bool 
         sessions.recheck_token()
 
 
-def _is_last_superuser(session: Session, user: User) -> bool:
+def _is_last_superuser(session: Session, user: User, *, locks: bool = True) -> bool:
     if not (user.is_superuser and user.is_active):
         return False
     others = sa.select(User.id).where(User.is_superuser, User.is_active, User.id != user.id)
+    others = others.limit(1)
     # A locking read: a plain one may see an older snapshot on MariaDB.
-    return session.scalars(others.limit(1).with_for_update()).first() is None
+    return session.scalars(others.with_for_update() if locks else others).first() is None
 
 
 def _roles(session: Session, names: tuple[str, ...]) -> list[Role]:

@@ -17,6 +17,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from xgen_flask_sessions.standalone import (
     error_pages,
     language,
+    results,
     sign_in,
     workspace,
 )
@@ -56,7 +57,9 @@ def create_app(
     app.config.from_mapping(config or {})
     # Flask's own cookies are sent as the token's is.
     secure = app.config["XGEN_SESSIONS_COOKIE_SECURE"]
-    app.config.update(SESSION_COOKIE_SECURE=secure, REMEMBER_COOKIE_SECURE=secure)
+    app.config.update(
+        SESSION_COOKIE_SECURE=secure, SESSION_COOKIE_SAMESITE="Lax", REMEMBER_COOKIE_SECURE=secure
+    )
     app.config["SECRET_KEY"] = (
         app.config.get("XGEN_SESSIONS_SECRET_KEY")
         or app.config.get("SECRET_KEY")
@@ -83,6 +86,7 @@ def create_app(
     _limit_lock_waits(app)
     app.register_blueprint(sign_in.blueprint)
     app.register_blueprint(workspace.blueprint)
+    app.jinja_env.globals["told"] = results.told
     error_pages.set_up(app)
     if prepared:
         log_to_stderr()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import click
 from flask import Flask
 from flask.cli import AppGroup, ScriptInfo
 
-from xgen_flask_sessions import XgenSessions, cli_errors
-from xgen_flask_sessions.standalone import accounts, seeding
+from xgen_flask_sessions import SignIns, XgenSessions, cli_errors
+from xgen_flask_sessions.standalone import accounts, seeding, user_list
 from xgen_flask_sessions.standalone.application import create_app
 from xgen_flask_sessions.standalone.extensions import sessions as plugin
 from xgen_flask_sessions.standalone.logs import log_to_stderr
@@ -32,6 +33,7 @@ from xgen_flask_sessions.standalone.terminal import (
     search_option,
     utf8_text,
 )
+from xgen_flask_sessions.standalone.user_list import UserListing
 
 
 def _load_app(instance: str | None = None) -> Flask:
@@ -150,19 +152,28 @@ def create_user(
 
 @users.command("list")
 @search_option
+@click.option("--status", type=click.Choice(list(user_list.STATUSES)), help="Only these users.")
+@click.option("--superusers", is_flag=True, help="Only SuperUsers.")
+@click.option("--role", default="", callback=utf8_text, help="Only users with this role.")
 @page_option
 @json_option
 @cli_errors(AccountError)
-def list_users(text: str, page: int, as_json: bool) -> None:
+def list_users(
+    text: str, status: str | None, superusers: bool, role: str, page: int, as_json: bool
+) -> None:
     """List the users."""
     _prepare()
-    found = accounts.search(text, page)
+    active = None if status is None else user_list.STATUSES[status]
+    listing = UserListing(text=text, active=active, superuser=superusers, role=role)
+    found = user_list.find_page(listing, page)
     if as_json:
-        users = list(map(_represent, found.users))
+        users = [_represent(row.user) | _represent_sign_ins(row.sign_ins) for row in found.rows]
         print_json(users=users, total=found.total, page=found.number, pages=found.pages)
         return
-    headers = ["User", "", "Name", "Department", "Roles", "Status"]
-    print_table(headers, list(map(_row, found.users)))
+    headers = ["User", "", "Name", "Department", "Roles", "Status", "Sessions"]
+    print_table(
+        headers, [[*_row(row.user), str(row.sign_ins.active_sessions)] for row in found.rows]
+    )
     noun = "user" if found.total == 1 else "users"
     click.echo(f"{found.total} {noun}. Page {found.number} of {found.pages}.")
 
@@ -230,6 +241,14 @@ def _represent(user: User) -> dict[str, Any]:
         "roles": [role.name for role in user.roles],
         "active": user.is_active,
     }
+
+
+def _represent_sign_ins(sign_ins: SignIns) -> dict[str, Any]:
+    last = None
+    if sign_ins.last_login_us is not None:
+        at = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=sign_ins.last_login_us)
+        last = at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return {"active_sessions": sign_ins.active_sessions, "last_login": last}
 
 
 def _row(user: User) -> list[str]:

@@ -20,9 +20,13 @@ except ImportError as error:  # pragma: no cover: needs an environment of its ow
 LANGUAGES: Final = {"en": "English", "ko": "한국어"}
 COOKIE: Final = "xgen_lang"
 _KEPT: Final = frozenset(
-    {"next", "page", "q", "sort", "order", "expand", "sessions_page", "user_id", "done", "prompt"}
+    {
+        *("next", "page", "q", "sort", "order", "expand", "sessions_page", "user_id"),
+        "prompt",
+        *("address", "superuser", "older_than", "min_sessions", "since"),
+    }
 )
-"""The parameters of a page that a change of the language keeps."""
+"""The fields of a form that a change of the language keeps, beside the address's parameters."""
 _YEAR_S: Final = 365 * 24 * 3600
 
 
@@ -51,5 +55,6 @@ def _remember(response: Response) -> Response:
 
 def _url(code: str) -> str:
     """Return the address of the current page in another language."""
-    query = [(key, value) for key, value in request.values.items(multi=True) if key in _KEPT]
+    query = [each for each in request.args.items(multi=True) if each[0] != "lang"]
+    query += [each for each in request.form.items(multi=True) if each[0] in _KEPT]
     return f"{request.script_root}{request.path}?{urlencode([*query, ('lang', code)])}"

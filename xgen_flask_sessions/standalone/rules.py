@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,8 +38,14 @@ UNKNOWN: Final = gettext_noop(
     "The database went away while the change was made. Check whether it was made."
 )
 CHANGED_MEANWHILE: Final = gettext_noop(
-    "The user was changed in the meantime. The form shows the current values. Repeat your change "
-    "if it is still needed."
+    "Another administrator changed this user meanwhile. Nothing was saved. Your input is still "
+    "here, with the new values beside it. Save again to apply it."
+)
+
+
+NOT_ONE_PART: Final = gettext_noop(
+    "You changed more than one part of the page. Nothing was saved. Save each part with its own "
+    "button."
 )
 
 
@@ -82,13 +89,16 @@ class Profile:
     roles: tuple[str, ...]
 
     @classmethod
-    def parse(cls, name: str, department: str, roles: str) -> Profile:
+    def parse(
+        cls, name: str, department: str, roles: str, *, chosen: Iterable[str] = ()
+    ) -> Profile:
         """Parse a profile from the texts of a form.
 
         :param roles: Names, separated by commas.
+        :param chosen: Names of further roles, such as those of check boxes.
         :raises AccountError: One of them is too long, or not printable.
         """
-        parts = roles.split(",", _MAX_PARTS)
+        parts = [*chosen, *roles.split(",", _MAX_PARTS)]
         names = dict.fromkeys(part for part in (_tidy(part, MAX_ROLE) for part in parts) if part)
         if (
             len(parts) > _MAX_PARTS

@@ -38,6 +38,7 @@ from xgen_flask_sessions import (
 from xgen_flask_sessions.standalone import accounts
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import MAX_USERNAME
+from xgen_flask_sessions.standalone.results import tell, told
 
 blueprint = Blueprint("sign_in", __name__)
 
@@ -50,11 +51,9 @@ FORCED: Final = gettext_noop("An administrator ended your session. You can sign 
 CHANGED: Final = gettext_noop("Your account was changed, for example its password. Sign in again.")
 EXPIRED: Final = gettext_noop("Your session has expired. Sign in again.")
 ENDED: Final = gettext_noop("Your session has ended. Sign in again.")
-NEWS: Final = {
-    "signed-out": gettext_noop("You have signed out."),
-    "sessions-ended": gettext_noop("All your sessions have ended. Sign in again."),
-}
-"""The notices of the page, by the code in ``?done=``."""
+ALL_ENDED: Final = gettext_noop("You ended all your sessions. You can sign in again.")
+ONE_ENDED: Final = gettext_noop("You ended this session. You can sign in again.")
+SIGNED_OUT: Final = gettext_noop("You have signed out.")
 
 
 class InvalidCredentials(AuthenticationError):
@@ -83,10 +82,10 @@ def page() -> Any:
         raise reason
     if current_user.is_authenticated and request.args.get("prompt") != "login":
         return redirect(sessions.next_path(url_for("workspace.page")))
-    news = NEWS.get(request.args.get("done", ""))
-    if news is not None:
-        return _page(200, notice=gettext(news))
-    return _page(200, error=_why_here())
+    results = told()
+    if results:
+        return _page(200, notice=" ".join(results))
+    return _page(200, **_why_here())
 
 
 @blueprint.post("/login")
@@ -122,7 +121,7 @@ def sign_out() -> Any:
         raise reason
     if current_token:
         sessions.end_session(current_token.session_id, actor=current_token.user_id)
-    return to_sign_in("signed-out")
+    return to_sign_in(gettext(SIGNED_OUT))
 
 
 @blueprint.post("/api/login")
@@ -162,12 +161,13 @@ def _sign_in(username: str, password: str) -> IssuedToken | None:
     return issued
 
 
-def to_sign_in(news: str) -> Response:
+def to_sign_in(result: str) -> Response:
     """Send the browser to the sign-in page, without its cookie.
 
-    :param news: A key of :data:`NEWS`.
+    :param result: What the page says.
     """
-    response = make_response(redirect(url_for("sign_in.page", done=news), 303))
+    tell(result)
+    response = make_response(redirect(url_for("sign_in.page"), 303))
     sessions.unset_cookie(response)
     return response
 
@@ -212,18 +212,31 @@ def _database_failed(error: DatabaseUnavailable, username: str) -> Response:
     return response
 
 
-def _why_here() -> str | None:
-    """Return the reason why the browser's session has ended, or ``None``."""
+def _why_here() -> dict[str, str]:
+    """Return the reason why the browser's session has ended, from its record, if it had one.
+
+    The user's own act, and a time that has passed, is a notice; anything else is an error.
+    """
     reason = sessions.rejection()
-    if isinstance(reason, SessionRevoked) and reason.forced:
-        return gettext(FORCED)
-    if isinstance(reason, SessionRevoked) and reason.account_changed:
-        return gettext(CHANGED)
+    if isinstance(reason, SessionRevoked):
+        return _why_revoked(reason)
     if isinstance(reason, TokenExpired):
-        return gettext(EXPIRED)
+        return {"notice": gettext(EXPIRED)}
     if isinstance(reason, UserInactive):
-        return gettext(INACTIVE)
-    return gettext(ENDED) if isinstance(reason, AuthenticationError) else None
+        return {"error": gettext(INACTIVE)}
+    return {"error": gettext(ENDED)} if isinstance(reason, AuthenticationError) else {}
+
+
+def _why_revoked(reason: SessionRevoked) -> dict[str, str]:
+    if reason.account_changed:
+        return {"notice": gettext(CHANGED)}
+    record = sessions.revocation()
+    if record is not None and record.actor == reason.user_id:
+        ended = ONE_ENDED if record.kind == "session" else ALL_ENDED
+        return {"notice": gettext(ended)}
+    if reason.forced or (record is not None and record.actor is not None):
+        return {"error": gettext(FORCED)}
+    return {"notice": gettext(ENDED)}
 
 
 def _require_same_site() -> None:

@@ -24,7 +24,11 @@ page_option = click.option(
     "--page", type=click.IntRange(1, 999_999_999), default=1, help="Counted from 1."
 )
 search_option = click.option(
-    "--search", "text", default="", callback=utf8_text, help="Part of a username or a name."
+    "--search",
+    "text",
+    default="",
+    callback=utf8_text,
+    help="Part of a username, a name or a department.",
 )
 
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from flask import request
 
-from ..errors import CrossSiteRequest, RateLimited, TokenMissing, XgenSessionsError
+from ..errors import (
+    CrossSiteRequest,
+    RateLimited,
+    SessionRevoked,
+    TokenMissing,
+    XgenSessionsError,
+)
+from ..roster import records
 from ..roster.devices import client_address
 from ..state import get_state
+from ..store.revocations import Revocation
 from . import audit
 from .request_token import outcome
 from .same_site import is_local_path
@@ -21,6 +29,21 @@ def rejection() -> XgenSessionsError | None:
     """
     error = outcome().error
     return None if isinstance(error, TokenMissing) else error
+
+
+def revocation() -> Revocation | None:
+    """Return the revocation that ended the session of the current request's token, or ``None``.
+
+    Its ``actor`` is the user's own id where the user did it: a sign-in page then names no
+    administrator. The token is genuine: a forged one reveals no revocation.
+
+    :raises DatabaseUnavailable: The database does not answer in time.
+    """
+    error = rejection()
+    if not isinstance(error, SessionRevoked) or error.session_id is None:
+        return None
+    require_database()
+    return records.revocation_that_ended(get_state().db.session(), error.session_id)
 
 
 def is_same_site() -> bool:

@@ -11,6 +11,7 @@
   const list = section.querySelector("ul");
   const row = section.querySelector("template");
   const status = section.querySelector("[role=status]");
+  const more = section.querySelector("[data-more]");
   const korean = document.documentElement.lang === "ko";
   let lastAnswer = "-";
   let shown = "";
@@ -88,13 +89,18 @@
   };
 
   const refresh = async () => {
-    const response = await call(section.dataset.sessions);
+    const response = await call(`${section.dataset.sessions}?per_page=${section.dataset.shown}`);
     if (!response.ok) throw new Error(response.statusText);
-    const { sessions } = await response.json();
-    const text = JSON.stringify(sessions);
+    const { sessions, total } = await response.json();
+    const text = JSON.stringify([sessions, total]);
     if (text === shown) return; // a button that has the focus keeps it
     shown = text;
     list.replaceChildren(...sessions.map(show));
+    const number = new Intl.NumberFormat(document.documentElement.lang);
+    more.textContent = more.dataset.more
+      .replace("{shown}", number.format(sessions.length))
+      .replace("{total}", number.format(total));
+    more.hidden = total <= sessions.length;
     section.hidden = false;
   };
 

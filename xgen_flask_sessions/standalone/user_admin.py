@@ -33,6 +33,7 @@ ENDPOINT: Final = "admin-users"
 MAX_OFFERED: Final = 200
 """Roles that are offered as check boxes; others are typed."""
 
+_USER_PAGE: Final = "admin-active-sessions.user"
 _USER_ID: Final = "<int(max=2147483647):user_id>"
 _PARTS: Final = "<any(save, profile, password, access):part>"
 
@@ -242,6 +243,8 @@ def _is_oneself(user: User) -> bool:
 
 def _sessions_url(user: User) -> str:
     """Return the address of the user's page in Login Management."""
+    if _USER_PAGE in current_app.view_functions:
+        return url_for(_USER_PAGE, user_id=user.get_id())
     return url_for("admin-active-sessions.index", q=user.username)
 
 

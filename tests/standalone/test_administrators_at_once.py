@@ -194,8 +194,8 @@ def form_token(browser: FlaskClient) -> str:
     ("form", "fields"),
     [
         ("password", {"password": ADMIN_PASSWORD, "end_sessions": "on"}),
-        ("access", {"status": "inactive", "superuser": "on", "shown": "[true, true]"}),
-        ("access", {"status": "active", "shown": "[true, true]"}),
+        ("access", {"status": "inactive", "superuser": "on", "shown_access": "[true, true]"}),
+        ("access", {"status": "active", "shown_access": "[true, true]"}),
     ],
     ids=["reset passwords", "deactivate", "demote"],
 )

@@ -270,8 +270,8 @@ class TestUsers:
         everybody = run(center, "users", "list").stdout
         found = run(center, "users", "list", "--search", "보라").stdout
 
-        assert re.search(r"^admin +SUPER +- +- +- +Active$", everybody, re.MULTILINE)
-        assert re.search(r"^bora +보라 +- +editor, viewer +Inactive$", found, re.MULTILINE)
+        assert re.search(r"^admin +SUPER +- +- +- +Active +0$", everybody, re.MULTILINE)
+        assert re.search(r"^bora +보라 +- +editor, viewer +Inactive +0$", found, re.MULTILINE)
         assert everybody.endswith("2 users. Page 1 of 1.\n")
         assert found.endswith("1 user. Page 1 of 1.\n")
 

@@ -74,7 +74,7 @@ def change(center: Center, caplog: pytest.LogCaptureFixture, cause: str) -> None
     browser, before = center.browser("admin"), center.user("bora")
     page = f"{URL}{before['id']}"
     shown = BeautifulSoup(browser.get(page, headers=PAGE).text, "html.parser")
-    hidden = shown.select(f'form[action="{page}/profile"] input[type=hidden]')
+    hidden = shown.select(".xa-forms form input[type=hidden]")
     data = {str(each["name"]): str(each["value"]) for each in hidden}
     data |= {"name": "Other", "department": "Monday", "roles": ""}
 

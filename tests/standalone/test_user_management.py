@@ -102,7 +102,7 @@ class TestList:
         page = BeautifulSoup(browser.get(URL, headers=PAGE).text, "html.parser")
 
         row = page.select(".xs-table > tbody > tr")[1]
-        clips = row.select(".xs-clip")
+        clips = row.select("td > .xs-clip")
         assert [clip.text for clip in clips] == ["\ufffdnimda", "\ufffdHR\ufffd", "\ufffdtsylana"]
         assert [clip["title"] for clip in clips] == [clip.text for clip in clips]
 
@@ -268,7 +268,12 @@ class TestProfile:
             accounts.change_profile(user_id, change)
         before = center.user("bora")
 
-        form = {"name": "B", "department": "HR", "role": ["editor", "viewer"], "roles": "analyst"}
+        form: dict[str, str | list[str]] = {
+            "name": "B",
+            "department": "HR",
+            "role": ["editor", "viewer"],
+            "roles": "analyst",
+        }
         answer = send(browser, stale, f"{user_id}/profile", **form)
 
         assert answer.status_code == 400

@@ -61,7 +61,7 @@ def locked_users(center: Center) -> Iterator[None]:
 def fill_in(browser: FlaskClient, page: str, path: str, **form: str) -> tuple[str, dict[str, str]]:
     """Open a page, and return the address of its form and the data to send."""
     shown = BeautifulSoup(browser.get(URL + page, headers=PAGE).text, "html.parser")
-    hidden = shown.select(f'form[action="{URL}{path}"] input[type=hidden]')
+    hidden = shown.select(".xa-forms form input[type=hidden]")
     assert hidden
     return URL + path, {str(field["name"]): str(field["value"]) for field in hidden} | form
 

@@ -134,7 +134,7 @@ def test_the_admin_center_below_a_path(make: MakeCenter, mount: Mount) -> None:
         assert urls
         assert [url for url in urls if not url.startswith("/app/")] == [], path
     out = visitor.open("/app/logout", "POST")
-    assert out.location == "/app/login?done=signed-out"
+    assert out.location == "/app/login"
 
 
 @pytest.mark.parametrize(

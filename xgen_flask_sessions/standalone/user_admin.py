@@ -7,6 +7,7 @@ forms show is ``user_forms``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from flask import abort, current_app, redirect, request, url_for
@@ -77,7 +78,7 @@ class UserManagementView(AdminCenterView):
                 actor=current_user,
             )
         except AccountError as error:
-            return self._refused(error, self._new_page(error))
+            return self._refused(error, partial(self._new_page, error))
         tell(say.created(user))
         return self._to_user(user.id)
 
@@ -120,12 +121,9 @@ class UserManagementView(AdminCenterView):
             user = _find(user_id)
             if typed.is_stored(user, part):  # another administrator's change, or a page sent again
                 return self._saved(user, typed, part, gettext(say.AS_CHOSEN))
-            return self._refused(error, self._edit_page(user, typed.merged(user), part, error))
-        except ChangeFailed as error:
-            sessions.require_database()  # to show the user, it is read again
-            return self._refused(error, self._edit_page(user, typed.merged(user), part, error))
+            return self._refused(error, partial(self._typed_page, user, typed, part, error))
         except AccountError as error:
-            return self._refused(error, self._edit_page(user, typed.merged(user), part, error))
+            return self._refused(error, partial(self._typed_page, user, typed, part, error))
 
     def _save_access(self, user: User, typed: TypedForms) -> Any:
         oneself = _is_oneself(user)
@@ -169,7 +167,7 @@ class UserManagementView(AdminCenterView):
         if not changed:
             return self._saved(user, typed, "", gettext(say.NOTHING))
         error = AccountError("", NOT_ONE_PART)
-        return self._refused(error, self._edit_page(user, typed.merged(user), None, error))
+        return self._refused(error, partial(self._typed_page, user, typed, None, error))
 
     def _saved(self, user: User, typed: TypedForms, part: str, text: str) -> Any:
         """Say what was done: on the next page, or at once beside what is not saved yet.
@@ -182,6 +180,11 @@ class UserManagementView(AdminCenterView):
             return self._edit_page(user, forms, notice=text)
         tell(text)
         return self._to_user(user.id)
+
+    def _typed_page(
+        self, user: User, typed: TypedForms, part: str | None, error: AccountError
+    ) -> Any:
+        return self._edit_page(user, typed.merged(user), part, error)
 
     def _edit_page(
         self,
@@ -205,8 +208,6 @@ class UserManagementView(AdminCenterView):
         )
 
     def _new_page(self, error: AccountError | None = None) -> Any:
-        if isinstance(error, ChangeFailed):
-            sessions.require_database()  # to show the page, the current user is read again
         typed = request.form
         return self._render(
             "user_new.html",
@@ -216,12 +217,17 @@ class UserManagementView(AdminCenterView):
             roles=_offered(typed.getlist("role")),
         )
 
-    def _refused(self, error: AccountError, page: Any) -> Any:
-        """Answer with a page that shows a form again, with its typed values and the error."""
+    def _refused(self, error: AccountError, show: Callable[[], Any]) -> Any:
+        """Answer with a page that shows a form again, with its typed values and the error.
+
+        :param show: Returns the page.
+        :raises DenylistUnavailable: The database does not answer at all.
+        """
         if not isinstance(error, ChangeFailed):
-            return page, 400
+            return show(), 400
         current_app.logger.error("A change of a user failed: %s", cause_of(error))
-        return page, 503, {"Retry-After": "1"}
+        sessions.require_database()  # the users are read again
+        return show(), 503, {"Retry-After": "1"}
 
     def _render(self, template: str, **context: Any) -> Any:
         return self.render(f"xgen_standalone/{template}", sessions_url=_sessions_url, **context)

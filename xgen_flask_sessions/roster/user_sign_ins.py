@@ -12,7 +12,7 @@ from .. import clock
 from ..store import dialects
 from ..store.tables import EVERYONE, SessionRecord, UserLogin
 from ..users.directory import batches
-from .lookups import active_sessions
+from .session_filters import active_sessions
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from ..roster.roster import ActiveUser, SessionPage
 from ..state import get_state
 from ..web.request_token import outcome
 from .admin_center_view import page_number
+from .list_age import ListAge
 
 ENDPOINT = "admin-active-sessions"
 """The endpoint of Login Management, and the start of its views' endpoints."""
@@ -44,6 +45,7 @@ def list_context(*, notice: str | None = None, failure: str | None = None) -> di
     """
     state = get_state()
     session = state.db.session()
+    age = ListAge.of(requested_listing())
     summary = state.roster.summary(session)
     columns = state.roster.columns(session)
     listing = requested_listing(columns)
@@ -51,6 +53,7 @@ def list_context(*, notice: str | None = None, failure: str | None = None) -> di
         session, page_number(), listing, active_users=summary.active_users
     )
     return {
+        "age": age,
         "summary": summary,
         "page": page,
         "rows": rows_of(page.users, expanded=request.args.get("expand")),

@@ -12,7 +12,7 @@ from flask import request
 from flask_admin import expose
 
 from ..web import i18n
-from . import acting, user_acts, user_page
+from . import acting, poll, user_acts, user_page
 from .admin_center_view import AdminCenterView
 from .list_page import (
     ENDPOINT,
@@ -27,7 +27,12 @@ from .results import notice_of
 class LoginManagementView(AdminCenterView):
     """The active users with their sessions and devices, and **Force Logout**."""
 
-    style_names = ("xgen-sessions.css", "login-management.css", "user-page.css")
+    style_names = (
+        "xgen-sessions.css",
+        "login-management.css",
+        "freshness.css",
+        "user-page.css",
+    )
 
     def __init__(self) -> None:
         super().__init__(
@@ -52,6 +57,16 @@ class LoginManagementView(AdminCenterView):
             user_id=user_id,
             **row_context(),
         )
+
+    @expose("/poll")  # type: ignore[untyped-decorator]
+    def poll(self) -> Any:
+        """Return the summary as it is now, or 304 if nothing has changed."""
+        return poll.poll()
+
+    @expose("/rows", methods=["POST"])  # type: ignore[untyped-decorator]
+    def rows(self) -> Any:
+        """Return shown rows as they are now, and the number of users that came meanwhile."""
+        return poll.rows(self)
 
     @expose("/confirm")  # type: ignore[untyped-decorator]
     def confirm(self) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -161,6 +161,14 @@ class Roster:
         if page.number <= page.pages:
             return page
         return self.page(session, page.pages, listing, active_users=active_users)
+
+    def active_of(self, session: Session, user_ids: Sequence[str]) -> list[ActiveUser]:
+        """Return those users that have an active session, in the same order.
+
+        :param user_ids: At most as many ids as fit into one statement.
+        """
+        ids = list(user_ids)
+        return self._active(session, ids, clock.now_us()) if ids else []
 
     def session_page(
         self, session: Session, user_id: str, number: int, *, size: int = PAGE_SIZE

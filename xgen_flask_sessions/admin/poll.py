@@ -1,0 +1,109 @@
+"""Keeping an open list current: the conditional poll, and the rows that it leads to.
+
+A page asks every few seconds whether anything changed (``GET …/poll`` with the tag that it has), and
+gets 304 at the cost of two small statements. After 200 it asks for the rows that it shows
+(``POST …/rows``); it never gets rows that it does not show, only their number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from flask import Response, jsonify, request
+
+from .. import clock
+from ..clock import SECOND_US
+from ..errors import BadRequest
+from ..roster.listing import DEFAULT, Listing
+from ..roster.roster import PAGE_SIZE, Summary
+from ..state import get_state
+from ..tokens.claims import is_user_id
+from ..web import i18n
+from ..web.forms import check_form
+from .admin_center_view import AdminCenterView
+from .list_age import ListAge
+from .list_page import requested_listing, row_context, rows_of
+
+MAX_ROWS = 200
+"""The rows that one request may ask for."""
+MISSED_US = 10 * SECOND_US
+"""The longest time that a sign-in takes until it is committed."""
+_MAX_DIGITS = 18
+
+
+def poll() -> Response:
+    """Return the summary as it is now, or 304 if the list is as the request's tags say."""
+    fresh = ListAge.of(requested_listing())
+    tag = fresh.etag.removeprefix("W/").strip('"')
+    if request.if_none_match.contains_weak(tag):
+        answer = Response(status=304)
+    else:
+        state = get_state()
+        answer = jsonify(
+            as_of=clock.to_rfc3339(fresh.as_of_us),
+            offset_s=fresh.offset_s,
+            summary=_shown(state.roster.summary(state.db.session())),
+        )
+    answer.set_etag(tag, weak=True)
+    return answer
+
+
+def rows(view: AdminCenterView) -> Response:
+    """Return the requested rows as they are now, and the number of users that came meanwhile.
+
+    Of a user without an active session, there is no row.
+    """
+    check_form()
+    since_us = _requested_since_us()
+    ids = {each for each in request.form.getlist("shown") if is_user_id(each)}
+    if len(ids) > MAX_ROWS:
+        raise BadRequest(f"At most {MAX_ROWS} rows can be asked for at once.")
+    listing = requested_listing()
+    state = get_state()
+    users = state.roster.active_of(state.db.session(), sorted(ids))
+    found = view.render(
+        "xgen_sessions/_rows.html", rows=rows_of(users), **row_context(listing)
+    )
+    return jsonify(rows=found, newcomers=_newcomers(listing, ids, since_us))
+
+
+def _newcomers(listing: Listing, shown: set[str], since_us: int) -> dict[str, Any]:
+    """Return the number of users that signed in since the page was loaded, and the text for it.
+
+    They are looked for among the newest of the list; more than a page of them is "50+".
+
+    :param shown: The ids of the users that the page shows.
+    :param since_us: The time from which on a sign-in is new.
+    """
+    state = get_state()
+    newest = replace(listing, sort=DEFAULT, descending=True)
+    page = state.roster.page(state.db.session(), 1, newest)
+    count = sum(
+        (user.last_login_us or 0) >= since_us and user.profile.user_id not in shown
+        for user in page.users
+    )
+    number = i18n.format_number(count) + ("+" if count >= PAGE_SIZE else "")
+    text = i18n.ngettext("%(count)s new sign-in", "%(count)s new sign-ins", count, count=number)
+    return {"count": count, "text": text}
+
+
+def _requested_since_us() -> int:
+    """Return the time from which on a sign-in is new: a little before the page was loaded.
+
+    A sign-in takes its time before it is committed, so the page may have missed an earlier one.
+
+    :raises BadRequest: The parameter is no number of microseconds.
+    """
+    text = request.form.get("loaded_us", "")
+    if not (text.isascii() and text.isdigit()) or len(text) > _MAX_DIGITS:
+        raise BadRequest("loaded_us is a time in microseconds.")
+    return int(text) - MISSED_US
+
+
+def _shown(summary: Summary) -> dict[str, str]:
+    return {
+        "active_users": i18n.format_number(summary.active_users),
+        "active_sessions": i18n.format_number(summary.active_sessions),
+        "superusers": i18n.format_number(summary.superusers),
+    }

@@ -1,0 +1,32 @@
+// Keeps "3 minutes ago" true while the page stays open: in each <small class="xs-ago"> after a
+// <time datetime>, in the page's language, cut to the largest whole unit as the server does.
+(() => {
+  "use strict";
+  const UNITS = [
+    ["year", 365 * 86400], ["month", 30 * 86400], ["week", 7 * 86400], ["day", 86400],
+    ["hour", 3600], ["minute", 60],
+  ];
+  const MINUTE_MS = 60_000;
+  const page = document.querySelector("[data-xs-now]");
+  if (!page) return;
+  const words = new Intl.RelativeTimeFormat(page.closest("[lang]")?.lang || "en");
+  // The server's clock counts: this machine's may be wrong.
+  const ahead = Number(page.dataset.xsNow) - Date.now();
+
+  const text = (at) => {
+    const seconds = (at - Date.now() - ahead) / 1000;
+    const unit = UNITS.find((each) => Math.abs(seconds) >= each[1]);
+    return unit ? words.format(Math.trunc(seconds / unit[1]), unit[0]) : page.dataset.xsJustNow;
+  };
+
+  const update = () => {
+    if (document.hidden) return;
+    for (const ago of document.querySelectorAll("time[datetime] + .xs-ago")) {
+      const now = text(Date.parse(ago.previousElementSibling.dateTime));
+      if (ago.textContent !== now) ago.textContent = now;
+    }
+  };
+
+  setInterval(update, MINUTE_MS / 2);
+  document.addEventListener("visibilitychange", update);
+})();

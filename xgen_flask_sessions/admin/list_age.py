@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flask_login import current_user
 
 from .. import clock
 from ..roster import freshness
-from ..roster.listing import Listing
+from ..roster.listing import DEFAULT, Listing
 from ..state import get_state
 from ..web import i18n
 
@@ -20,10 +20,12 @@ class ListAge:
     :param etag: The list's entity tag. It is weak (RFC 9110, section 8.8.1): answers with one tag
         differ in their time.
     :param as_of_us: The time, in microseconds.
+    :param newest: The query parameters of the same list, newest sign-ins first.
     """
 
     etag: str
     as_of_us: int
+    newest: dict[str, str]
 
     @classmethod
     def of(cls, listing: Listing) -> ListAge:
@@ -33,7 +35,8 @@ class ListAge:
         query = [f"{name}={value}" for name, value in sorted(listing.query().items())]
         as_of_us = clock.now_us()
         tag = freshness.tag_of(state.db.session(), viewer, i18n.language(), *query)
-        return cls(etag=f'W/"{tag}"', as_of_us=as_of_us)
+        newest = replace(listing, sort=DEFAULT, descending=True)
+        return cls(etag=f'W/"{tag}"', as_of_us=as_of_us, newest=newest.query())
 
     @property
     def time(self) -> str:

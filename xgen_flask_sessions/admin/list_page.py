@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ def list_context(*, notice: str | None = None, failure: str | None = None) -> di
         "age": age,
         "summary": summary,
         "page": page,
-        "rows": rows_of(page.users, expanded=request.args.get("expand")),
+        "rows": rows_of(page.users, expanded=request.args.getlist("expand")),
         "columns": columns,
         "listing": listing,
         "notice": notice,
@@ -65,10 +65,10 @@ def list_context(*, notice: str | None = None, failure: str | None = None) -> di
     }
 
 
-def rows_of(users: Sequence[ActiveUser], *, expanded: str | None = None) -> list[Row]:
+def rows_of(users: Sequence[ActiveUser], *, expanded: Collection[str] = ()) -> list[Row]:
     """Return the rows of some users.
 
-    :param expanded: The id of the user whose sessions are shown below the row.
+    :param expanded: The ids of the users whose sessions are shown below their rows.
     """
     state = get_state()
     own_id = state.users.id_of(current_user)
@@ -83,7 +83,7 @@ def rows_of(users: Sequence[ActiveUser], *, expanded: str | None = None) -> list
             may_force_logout=may[user.profile.superuser],
             is_own=user.profile.user_id == own_id,
             sessions=newest_sessions(user.profile.user_id)
-            if user.profile.user_id == expanded
+            if user.profile.user_id in expanded
             else None,
         )
         for number, user in enumerate(users, 1)

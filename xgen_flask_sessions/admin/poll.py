@@ -1,7 +1,7 @@
 """Keeping an open list current: the conditional poll, and the rows that it leads to.
 
-A page asks every few seconds whether anything changed (``GET …/poll`` with the tag that it has), and
-gets 304 at the cost of two small statements. After 200 it asks for the rows that it shows
+A page asks every few seconds whether anything changed (``GET …/poll`` with the tag that it has),
+and gets 304 at the cost of two small statements. After 200 it asks for the rows that it shows
 (``POST …/rows``); it never gets rows that it does not show, only their number.
 """
 
@@ -33,7 +33,13 @@ _MAX_DIGITS = 18
 
 
 def poll() -> Response:
-    """Return the summary as it is now, or 304 if the list is as the request's tags say."""
+    """Return the summary as it is now, or 304 if the list is as the request's tags say.
+
+    The tag ``*`` fits any list (RFC 9110, section 13.1.2): the session guard sends it, to learn
+    whether the session is still valid, and no list is read for it.
+    """
+    if request.if_none_match.star_tag:
+        return Response(status=304)
     fresh = ListAge.of(requested_listing())
     tag = fresh.etag.removeprefix("W/").strip('"')
     if request.if_none_match.contains_weak(tag):
@@ -62,9 +68,7 @@ def rows(view: AdminCenterView) -> Response:
     listing = requested_listing()
     state = get_state()
     users = state.roster.active_of(state.db.session(), sorted(ids))
-    found = view.render(
-        "xgen_sessions/_rows.html", rows=rows_of(users), **row_context(listing)
-    )
+    found = view.render("xgen_sessions/_rows.html", rows=rows_of(users), **row_context(listing))
     return jsonify(rows=found, newcomers=_newcomers(listing, ids, since_us))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from flask import url_for
+from flask import current_app, url_for
 from flask_login import current_user
 from markupsafe import Markup
 
@@ -15,6 +15,7 @@ from ..text import visible
 from ..users.directory import Profile
 from ..web import i18n
 from ..web.problems import sign_in_url
+from .list_page import ENDPOINT
 
 
 def template_globals() -> dict[str, Any]:
@@ -26,6 +27,7 @@ def template_globals() -> dict[str, Any]:
         "xgen_number": i18n.format_number,
         "xgen_current_profile": current_profile,
         "xgen_session_guard": _session_guard,
+        "xgen_relative_times": _relative_times,
         "xgen_visible": visible,
         "xgen_time": _time,
         "xgen_ago": i18n.format_ago,
@@ -69,8 +71,30 @@ def _zone() -> str:
     return i18n.format_zone_name(get_state().settings)
 
 
-def _session_guard() -> Markup:
-    """Return the script tag that redirects to the sign-in page once the session has ended."""
-    return Markup('<script src="{}" data-sign-in="{}" defer></script>').format(
-        url_for("xgen_sessions.static", filename="session-guard.js"), sign_in_url() or "/login"
+def _session_guard(*, check: bool = False) -> Markup:
+    """Return the script tag that redirects to the sign-in page once the session has ended.
+
+    :param check: Also ask whether it has, each time that the page is looked at again. For pages of
+        administrators only.
+    """
+    endpoint = f"{ENDPOINT}.poll"
+    asked = Markup("")
+    if check and endpoint in current_app.view_functions:
+        asked = Markup(' data-check="{}"').format(url_for(endpoint))
+    return Markup('<script src="{}" data-sign-in="{}"{} defer></script>').format(
+        url_for("xgen_sessions.static", filename="session-guard.js"),
+        sign_in_url() or "/login",
+        asked,
+    )
+
+
+def _relative_times() -> Markup:
+    """Return the script tag that keeps the texts of ``xgen_ago`` current."""
+    return Markup(
+        '<script src="{}" data-language="{}" data-now="{}" data-just-now="{}" defer></script>'
+    ).format(
+        url_for("xgen_sessions.static", filename="relative-times.js"),
+        i18n.language(),
+        clock.now_us() // 1000,
+        i18n.gettext("just now"),
     )

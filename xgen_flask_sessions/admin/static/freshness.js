@@ -68,13 +68,15 @@
   const mayMove = () =>
     document.hidden || (matchMedia("(hover: hover)").matches && !main.matches(":hover"));
 
+  const heightOf = (row) => row.getBoundingClientRect().height;
+
   const change = (key, row, cell, nodes) => {
     const before = [...cell.childNodes];
-    const height = row.offsetHeight;
+    const height = heightOf(row);
     pending.delete(key);
     if (!cell.contains(document.activeElement)) {
       cell.replaceChildren(...nodes);
-      if (row.offsetHeight === height || mayMove()) return;
+      if (heightOf(row) === height || mayMove()) return;
       cell.replaceChildren(...before);
     }
     pending.set(key, () => change(key, row, cell, nodes));
@@ -92,7 +94,7 @@
     if (!answer.ok) throw answer;
     const parsed = document.createElement("template");
     parsed.innerHTML = await answer.text();
-    change(`${row.id} sessions`, detail, detail.firstElementChild, parsed.content.childNodes);
+    change(`${row.id} sessions`, detail, detail.firstElementChild, [...parsed.content.childNodes]);
   };
 
   const isActedOn = (row) =>
@@ -129,7 +131,7 @@
 
   // The user signed out, or somebody else ended the sessions: the row stays, without its button.
   const signOut = (row) => {
-    row.style.height = `${row.offsetHeight}px`;
+    row.style.height = `${heightOf(row)}px`;
     const action = row.querySelector(".xs-c-action");
     if (action.contains(document.activeElement)) row.focus({ preventScroll: true });
     const note = document.createElement("span");
@@ -144,10 +146,8 @@
 
   const refreshRows = async () => {
     const rows = [...table.querySelectorAll("tr[data-xs-user]")].filter((row) => !isActedOn(row));
-    const body = new URLSearchParams({
-      [root.dataset.xsField]: root.dataset.xsToken,
-      loaded_us: root.dataset.xsLoaded,
-    });
+    const token = document.querySelector("#xs-acts [name=csrf_token]").value;
+    const body = new URLSearchParams({ csrf_token: token, loaded_us: root.dataset.xsLoaded });
     for (const row of rows) body.append("shown", row.dataset.xsUser);
     const answer = await fetch(root.dataset.xsRows, {
       method: "POST", body, signal: AbortSignal.timeout(PATIENCE_MS),

@@ -1,5 +1,5 @@
 // Keeps "3 minutes ago" true while the page stays open: in each <small class="xs-ago"> after a
-// <time datetime>, in the page's language, cut to the largest whole unit as the server does.
+// <time datetime>, cut to the largest whole unit as the server does.
 (() => {
   "use strict";
   const UNITS = [
@@ -7,16 +7,15 @@
     ["hour", 3600], ["minute", 60],
   ];
   const MINUTE_MS = 60_000;
-  const page = document.querySelector("[data-xs-now]");
-  if (!page) return;
-  const words = new Intl.RelativeTimeFormat(page.closest("[lang]")?.lang || "en");
+  const { language, now: loaded, justNow } = document.currentScript.dataset;
+  const words = new Intl.RelativeTimeFormat(language);
   // The server's clock counts: this machine's may be wrong.
-  const ahead = Number(page.dataset.xsNow) - Date.now();
+  const ahead = Number(loaded) - Date.now();
 
   const text = (at) => {
     const seconds = (at - Date.now() - ahead) / 1000;
     const unit = UNITS.find((each) => Math.abs(seconds) >= each[1]);
-    return unit ? words.format(Math.trunc(seconds / unit[1]), unit[0]) : page.dataset.xsJustNow;
+    return unit ? words.format(Math.trunc(seconds / unit[1]), unit[0]) : justNow;
   };
 
   const update = () => {

@@ -1,9 +1,11 @@
 // Sends the page to the sign-in page once a call is answered "401 invalid_token" (RFC 6750):
 // the session was ended, here or elsewhere. One tag does it:
 //   <script src="/sessions/static/session-guard.js" data-sign-in="/login"></script>
+// With data-check="URL", a page for signed-in users asks that URL when it is looked at again, and
+// leaves after any 401: it may have been hidden, or in the browser's cache, for hours.
 (() => {
   "use strict";
-  const signIn = document.currentScript?.dataset.signIn || "/login";
+  const { signIn = "/login", check } = document.currentScript?.dataset ?? {};
   let leaving = false;
 
   const refused = (status, challenge) =>
@@ -34,4 +36,22 @@
     }, { once: true });
     return sendAsBefore.apply(this, args);
   };
+
+  const ask = async () => {
+    if (leaving || document.hidden) return;
+    try {
+      const answer = await fetchAsBefore(check, {
+        method: "HEAD",
+        cache: "no-store",
+        headers: { "X-Requested-With": "XMLHttpRequest", "If-None-Match": "*" },
+      });
+      if (answer.status === 401) leave();
+    } catch {
+      // The server is not reached: the page says so when it is used.
+    }
+  };
+  if (check) {
+    document.addEventListener("visibilitychange", ask);
+    window.addEventListener("pageshow", (event) => event.persisted && ask());
+  }
 })();

@@ -15,7 +15,15 @@ import jwt
 import pytest
 import redis
 
-from tests.benchmarks import cases, profile_request, screen, sockets, staleness, verification
+from tests.benchmarks import (
+    cases,
+    polling,
+    profile_request,
+    screen,
+    sockets,
+    staleness,
+    verification,
+)
 from tests.benchmarks.cases import BASE, CASES
 from tests.benchmarks.measuring import in_turn, ratios
 from tests.benchmarks.sites import Caller
@@ -262,6 +270,23 @@ def test_screen_prints_the_time_and_the_plan_of_each_look_up(
     )
     assert looked == [str(number) for number in range(1, len(looked) + 1)]
     assert len(looked) > 5
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
+def test_polling_prints_the_time_and_the_statements_of_each_request(
+    server: Callable[[str], Server], capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    url = "sqlite://" if kind == "sqlite" else server(kind).url
+
+    polling.main(["--users", "90", "--sessions", "180", "--rounds", "1", "--database-url", url])
+
+    told = capsys.readouterr().out
+    lines = re.findall(r"^\| (.+?) (?:\| \d+\.\d ){3}\| (\d+) \|$", told, re.MULTILINE)
+    assert dict(lines)["poll, 304"] == "3"
+    assert [name for name, _ in lines] == [
+        "poll, 304", "poll, 200", "50 rows", "session guard", "page",
+    ]  # fmt: skip
+    assert len(re.findall(r"^SELECT .*xgen_.*\n    \w", told, re.MULTILINE)) == 2
 
 
 def test_sockets_names_a_missing_program(

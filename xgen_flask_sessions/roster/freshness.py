@@ -39,6 +39,14 @@ from ..store.tables import FeedHead, SessionRecord, UserLogin
 NEWEST: Final = 100
 """The number of newest sign-ins that a tag covers."""
 
+_NEWEST_SIGN_INS: Final = (
+    sa.select(UserLogin.user_id, UserLogin.last_login_us, UserLogin.active_until_us)
+    .where(UserLogin.last_login_us.is_not(None))
+    .order_by(UserLogin.last_login_us.desc(), UserLogin.user_id.desc())
+    .limit(NEWEST)
+)
+"""The newest sign-ins, answered by the index alone."""
+
 
 def tag_of(session: Session, *context: str) -> str:
     """Return a tag that differs once the list of active users has changed.
@@ -52,7 +60,7 @@ def tag_of(session: Session, *context: str) -> str:
     for part in (
         context,
         session.execute(_head_and_expiry(session, now)).one(),
-        *session.execute(_newest()).all(),
+        *session.execute(_NEWEST_SIGN_INS).all(),
     ):
         told.update(repr(tuple(part)).encode())
     return told.hexdigest()
@@ -70,13 +78,3 @@ def _head_and_expiry(session: Session, now: int) -> sa.Select[int | None, int | 
     )
     head = sa.select(FeedHead.position).where(FeedHead.name == "head")
     return sa.select(head.scalar_subquery(), expiry.scalar_subquery())
-
-
-def _newest() -> sa.Select[str, int | None, int]:
-    """Return the query for the newest sign-ins, answered by the index alone."""
-    return (
-        sa.select(UserLogin.user_id, UserLogin.last_login_us, UserLogin.active_until_us)
-        .where(UserLogin.last_login_us.is_not(None))
-        .order_by(UserLogin.last_login_us.desc(), UserLogin.user_id.desc())
-        .limit(NEWEST)
-    )

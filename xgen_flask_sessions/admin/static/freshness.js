@@ -98,8 +98,7 @@
   };
 
   const isActedOn = (row) =>
-    row.matches(".xs-gone, .xs-done, [data-xs-state], [aria-busy=true]") ||
-    row.querySelector("[aria-busy=true]");
+    row.matches(".xs-gone, .xs-busy") || row.querySelector("[aria-busy=true], .xs-trouble");
 
   const setCount = (row, text, label) => {
     const count = row.querySelector(".xs-count");
@@ -282,6 +281,7 @@
   });
   addEventListener("pageshow", (event) => event.persisted && resume());
   addEventListener("online", resume);
+  document.addEventListener("xs-acted", resume); // the cards change with it
   main.addEventListener("pointerleave", settle);
   show();
   plan(EVERY_MS);

@@ -15,7 +15,9 @@ from ..text import visible
 from ..users.directory import Profile
 from ..web import i18n
 from ..web.problems import sign_in_url
-from .list_page import ENDPOINT
+
+_POLL = "admin-active-sessions.poll"
+"""The endpoint that answers 401 once the session has ended, and 304 before."""
 
 
 def template_globals() -> dict[str, Any]:
@@ -77,10 +79,9 @@ def _session_guard(*, check: bool = False) -> Markup:
     :param check: Also ask whether it has, each time that the page is looked at again. For pages of
         administrators only.
     """
-    endpoint = f"{ENDPOINT}.poll"
     asked = Markup("")
-    if check and endpoint in current_app.view_functions:
-        asked = Markup(' data-check="{}"').format(url_for(endpoint))
+    if check and _POLL in current_app.view_functions:
+        asked = Markup(' data-check="{}"').format(url_for(_POLL))
     return Markup('<script src="{}" data-sign-in="{}"{} defer></script>').format(
         url_for("xgen_sessions.static", filename="session-guard.js"),
         sign_in_url() or "/login",

@@ -191,12 +191,27 @@ def test_a_second_click_at_one_place_ends_nothing_more(host: Host, admin: FlaskC
     third = press(admin, before, "end-session", target)
 
     assert (first.json["status"], first.json["ended"]) == ("done", [target])
-    assert (second.json["message"], second.json["ended"]) == (
-        "This session had ended before.",
-        [target],
-    )
-    assert "This session had ended before." in third.text
+    assert second.json == first.json
+    again = page_of(admin, third.location)
+    assert text_of(again, "[data-xs-result]") == "1 session of bora ended"
+    assert [row[5] for row in devices(again)] == ["End", "✓ Ended", "End"]
     assert len(active(host)) == 2
+
+
+def test_a_session_that_ended_otherwise_keeps_its_place(host: Host, admin: FlaskClient) -> None:
+    for _ in range(3):
+        sign_in(host, "2")
+    before = user_page(admin)
+    target = active(host)[1]
+    host.end_session(target)
+
+    by_script = press_by_script(admin, before, "end-session", target)
+    shown = BeautifulSoup(press(admin, before, "end-session", target).text, "html.parser")
+
+    assert by_script.json["message"] == "This session had ended before."
+    assert by_script.json["ended"] == [target]
+    assert text_of(shown, "[data-xs-result]") == "This session had ended before."
+    assert [row[5] for row in devices(shown)] == ["End", "✓ Ended", "End"]
 
 
 def test_the_result_is_the_own_recent_record_of_this_user(host: Host, admin: FlaskClient) -> None:

@@ -20,6 +20,8 @@ from ..errors import (
     XgenSessionsError,
 )
 from ..roster.spans import parse_span
+from ..roster.user_revocations import find_end
+from ..state import get_state
 from ..store.revocations import Revocation
 from ..web import acts, i18n
 from ..web.forms import check_form
@@ -29,7 +31,7 @@ from ..web.same_site import FORM_FIELD
 from .admin_center_view import AdminCenterView
 from .list_page import ENDPOINT
 from .results import too_often
-from .user_page import account_state, find_person, result_of, show
+from .user_page import account_state, find_person, own_recent, result_of, show
 
 Act = Callable[[str, str | None], list[Revocation]]
 """Takes the user's id and a reason, and returns the revocations that were made."""
@@ -46,7 +48,10 @@ class Result:
     retry_after_s: int | None = None
     may_retry: bool = False
     """Whether a second try may succeed."""
-    revocations: list[Revocation] = field(default_factory=list)
+    revocation_id: str | None = None
+    """The audit record that the page reads the result from."""
+    kept_us: int | None = None
+    """Sessions that ended at this time keep their places."""
     ended: list[str] | None = field(default_factory=list)
     """The sessions that have ended; ``None`` for all of the user's."""
     account: str | None = None
@@ -113,8 +118,13 @@ def _perform(user_id: str, perform: Act, ended: list[str] | None) -> Result:
     gone = ended if ended is not None else [each.session_id for each in made if each.session_id]
     number = sum(each.sessions_ended for each in made)
     everything = any(each.kind == "user" for each in made)
+    shown, kept_us = (made[0].id if made else None), None
     if ended is not None and not made:
         message = i18n.gettext("This session had ended before.")
+        act = find_end(get_state().db.session(), user_id, ended[0])
+        kept_us = None if act is None else act.revoked_us
+        if (own := own_recent(act)) is not None:  # the second click at a button
+            message, shown = result_of(person, own.sessions_ended), own.id
     elif not made:
         message = i18n.gettext("No session had to be ended.")
     elif person.is_own and everything:
@@ -126,7 +136,8 @@ def _perform(user_id: str, perform: Act, ended: list[str] | None) -> Result:
     return Result(
         status="done",
         message=message,
-        revocations=made,
+        revocation_id=shown,
+        kept_us=kept_us,
         ended=None if everything else gone,
         account=account_state(person),
         sign_in=sign_in_url() if is_out else None,
@@ -188,14 +199,14 @@ def _for_page(view: AdminCenterView, result: Result) -> Any:
     if result.sign_in is not None:
         return redirect(result.sign_in, 303)
     user_id = request.form.get("user_id", "")
-    if result.revocations:
+    if result.revocation_id is not None:
         ended = result.ended or []
         anchor = f"s-{ended[0]}" if len(ended) == 1 else None
         url = url_for(
             f"{ENDPOINT}.user",
             user_id=user_id,
             page=request.form.get("page") or None,
-            result=result.revocations[0].id,
+            result=result.revocation_id,
             _anchor=anchor,
         )
         return redirect(url, 303)
@@ -204,6 +215,7 @@ def _for_page(view: AdminCenterView, result: Result) -> Any:
         view,
         notice=result.message if is_done else None,
         failure=None if is_done else result.message,
+        kept_us=result.kept_us,
         retry=_fields() if result.may_retry else None,
     )
     page = shown[0] if isinstance(shown, tuple) else shown

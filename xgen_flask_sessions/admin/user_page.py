@@ -52,6 +52,7 @@ def show(
     *,
     notice: str | None = None,
     failure: str | None = None,
+    kept_us: int | None = None,
     retry: dict[str, str] | None = None,
 ) -> Any:
     """Render the page of the requested user; with 404 if the user is unknown.
@@ -59,6 +60,7 @@ def show(
     :param view: Login Management.
     :param notice: The result of an act; by default, of the one that the address names.
     :param failure: The reason why an act failed.
+    :param kept_us: Sessions that ended at this time keep their places in the list.
     :param retry: The fields of the form, if a second try may succeed.
     """
     state, session = get_state(), get_state().db.session()
@@ -67,7 +69,7 @@ def show(
         person = find_person(user_id)
     except NotFound:
         return view.render("xgen_sessions/user_unknown.html", ENDPOINT=ENDPOINT), 404
-    act, kept_us = None if notice or failure else _recent_act(user_id), None
+    act = None if notice or failure else _recent_act(user_id)
     if act is not None:  # the sessions that it ended keep their places in the list
         notice, kept_us = result_of(person, act.sessions_ended), act.revoked_us
     sightings = seen(session, user_id)
@@ -157,8 +159,13 @@ def result_of(person: Person, sessions_ended: int) -> str:
 
 def _recent_act(user_id: str) -> UserRevocation | None:
     """Return the current user's own recent act on the user that the address names."""
+    act = find_act(get_state().db.session(), user_id, request.args.get("result", ""))
+    return own_recent(act)
+
+
+def own_recent(act: UserRevocation | None) -> UserRevocation | None:
+    """Return an act if the current user did it a short time ago, or else ``None``."""
     state = get_state()
-    act = find_act(state.db.session(), user_id, request.args.get("result", ""))
     if act is None or abs(clock.now_us() - act.revoked_us) >= RECENT_US:
         return None
     return act if act.actor == state.users.id_of(current_user) else None

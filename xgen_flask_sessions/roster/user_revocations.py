@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ..store.tables import RevocationRecord, SessionRecord
+from ..store.tables import RENEWED, RevocationRecord, SessionRecord
 from ..tokens.claims import is_session_id, is_user_id
 from .devices import Device, describe
 from .ended import of_sessions
@@ -157,3 +157,23 @@ def find_act(session: Session, user_id: str, revocation_id: str) -> UserRevocati
     found = _own(session, user_id, record.revoked_us + 1, 1)
     _, number = found[record.revoked_us]
     return _revocation(record, number, {})
+
+
+def find_end(session: Session, user_id: str, session_id: str) -> UserRevocation | None:
+    """Return the act that ended a session of the user; ``None`` if it goes on or is unknown."""
+    if not is_session_id(session_id) or not is_user_id(user_id):
+        return None
+    ended_us = session.scalar(
+        sa.select(sa.func.max(SessionRecord.ended_us)).where(
+            of_sessions(session, [session_id]),
+            SessionRecord.user_id == user_id,
+            SessionRecord.end_reason != RENEWED,
+        )
+    )
+    if ended_us is None:
+        return None
+    acts = _own(session, user_id, ended_us + 1, 1) | _everyones(
+        session, ended_us - 1, ended_us + 1, 1
+    )
+    found = acts.get(ended_us)
+    return None if found is None else _revocation(*found, {})

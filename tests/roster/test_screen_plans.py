@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
+import sqlalchemy as sa
 
 from tests.benchmarks.screen import addresses, plans_of, sign_in_admin
 from tests.support.databases import Server
@@ -148,6 +149,36 @@ def test_the_last_page_by_username_counts_deleted_users_if_that_is_faster(
             db.engine.dialect.name == "postgresql"
         )  # the search for deleted users takes longer there
     assert ("JOIN" in count, "EXISTS" in count) == (joins, not joins)
+
+
+def test_the_page_of_a_user_reads_indexes_only_up_to_a_limit(seeded: Center) -> None:
+    center = seeded
+    token, _ = sign_in_admin(center.app)
+    with center.app.app_context():
+        dialect = db.engine.dialect.name
+        busiest = (
+            "SELECT user_id, MAX(issued_us) FROM xgen_sessions "
+            "GROUP BY user_id ORDER BY COUNT(*) DESC LIMIT 1"
+        )
+        user_id, ended_us = db.session.execute(sa.text(busiest)).one()
+
+    used = {
+        "sqlite": r"SEARCH xgen_sessions USING (COVERING )?INDEX ix_xgen_sessions_(user|session)"
+        r"|SEARCH xgen_sessions USING INDEX sqlite_autoindex",
+        # There, few sessions have expired: it reads them all.
+        "postgresql": r"ix_xgen_sessions_(user|session|open)|xgen_sessions_pkey",
+        "mysql": r"ix_xgen_sessions_(user|session)|xgen_sessions \S+ PRIMARY",
+    }[dialect]
+    page = f"/admin/admin-active-sessions/user?user_id={user_id}"
+    for path in (page, f"{page}&ended={ended_us}-{ended_us + 1}-x&records={ended_us}"):
+        plans = plans_of(center.app, token, path)
+        of_sessions = {query: steps for query, steps in plans.items() if "xgen_sessions" in query}
+        assert len(of_sessions) >= 5
+        for query, steps in of_sessions.items():
+            assert not re.search(FULL_SCANS[dialect], "\n".join(steps)), (query, steps)
+            assert re.search(used, "\n".join(steps)), (query, steps)
+            if "jti = " not in query and "session_id = " not in query:
+                assert "LIMIT" in query, query
 
 
 def test_superusers_are_counted_by_an_index(seeded: Center) -> None:

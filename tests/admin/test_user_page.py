@@ -350,7 +350,7 @@ def test_a_failure_says_what_is_certain(
 def test_a_form_without_its_token_is_refused(host: Host, admin: FlaskClient) -> None:
     sign_in(host, "2")
 
-    for action in ("force-logout", "end-session", "end-older"):
+    for action in ("force-logout", "end-session", "end-older", "leaver"):
         answer = admin.post(SCREEN + action, data={"user_id": "2", "at": "user"})
         assert answer.status_code == 403
     assert len(active(host)) == 1
@@ -403,3 +403,101 @@ def test_the_page_speaks_korean(host: Host, admin: FlaskClient) -> None:
 
     assert text_of(page, "[data-xs-account]") == "계정 사용 중"
     assert text_of(page, "#xs-h-active") == "활성 세션 · 1"
+
+
+def leaver_host(make_host: MakeHost, url: str, **arguments: Any) -> Host:
+    """Return a host that passes functions for accounts, with an administrator and bora."""
+    host = make_host(url, extras=lambda app: {**with_screen(app), **arguments})
+    host.add_user("admin", is_superuser=True)
+    host.add_user("bora")
+    return host
+
+
+def test_a_leaver_is_previewed_and_processed(make_host: MakeHost, sqlite_url: str) -> None:
+    roles = ["editor", "auditor"]
+
+    def revoke(user: Any) -> list[str]:
+        gone = roles[:]
+        roles.clear()
+        return gone
+
+    host = leaver_host(make_host, sqlite_url, revoke_roles=revoke, roles_of=lambda user: roles)
+    sign_in(host, "2")
+    admin = sign_in(host, "1")
+    page = user_page(admin)
+    assert text_of(page, ".xs-steps") == "Force logout Inactive Revoke roles"
+    assert "In this order, at once: 1 session, 2 roles." in page.text
+
+    answer = press(admin, page, "leaver", reason="Moved to another company")
+    after = page_of(admin, answer.location)
+
+    assert text_of(after, "[data-xs-result]") == (
+        "1 session of bora ended · The account is inactive."
+    )
+    assert text_of(after, "[data-xs-account]") == "account inactive"
+    assert "0 sessions, 0 roles. The account is inactive already." in after.text
+    assert rows(after, "xs-h-acts")[0][3] == "Moved to another company"
+    assert (roles, active(host)) == ([], [])
+
+
+def test_oneself_is_no_leaver(host: Host, admin: FlaskClient) -> None:
+    page = user_page(admin, "1")
+
+    assert "You cannot process yourself as a leaver." in page.text
+    assert page.select_one("form[action$=leaver]") is None
+    sent = fields(user_page(admin, "1"), "force-logout")
+    refused = admin.post(SCREEN + "leaver", data=sent)
+    assert refused.status_code == 400
+    assert len(active(host, "1")) == 1
+
+
+def test_a_failing_function_of_the_host_changes_nothing(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    def deactivate(user: Any) -> None:
+        raise RuntimeError("no")
+
+    host = leaver_host(make_host, sqlite_url, deactivate=deactivate)
+    sign_in(host, "2")
+    admin = sign_in(host, "1")
+
+    answer = press_by_script(admin, user_page(admin), "leaver")
+
+    assert (answer.json["status"], answer.status_code) == ("failed", 500)
+    assert answer.json["message"] == "The application refused the change. Nothing was changed."
+    assert len(active(host)) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("/people/2", "/people/2"),
+        ("https://people.example/2", "https://people.example/2"),
+        ("javascript:alert(1)", None),
+        ("//evil.example", None),
+        (None, None),
+        (7, None),
+        (ZeroDivisionError(), None),
+    ],
+)
+def test_the_page_links_to_the_hosts_page_of_the_user(
+    make_host: MakeHost, sqlite_url: str, address: Any, shown: str | None
+) -> None:
+    def user_url(user_id: str) -> Any:
+        assert user_id == "2"
+        if isinstance(address, Exception):
+            raise address
+        return address
+
+    host = leaver_host(make_host, sqlite_url, user_url=user_url)
+    link = user_page(sign_in(host, "1")).select_one(".xs-about a")
+
+    assert (None if link is None else link["href"]) == shown
+
+
+def test_pages_of_the_host_link_to_the_page(host: Host, make_host: MakeHost) -> None:
+    from flask import render_template_string
+
+    with host.app.test_request_context():
+        text = render_template_string("{{ xgen_user_sessions_url('a b') }}")
+    assert text == f"{USER}?user_id=a+b"

@@ -99,3 +99,8 @@ class LoginManagementView(AdminCenterView):
     def end_older(self) -> Any:
         """End the sessions of a user that began long ago, or all but the newest."""
         return user_acts.end_older(self)
+
+    @expose("/leaver", methods=["POST"])  # type: ignore[untyped-decorator]
+    def leaver(self) -> Any:
+        """End all sessions of a user, make the account inactive and revoke its roles."""
+        return user_acts.process_leaver(self)

@@ -15,6 +15,7 @@ from ..text import visible
 from ..users.directory import Profile
 from ..web import i18n
 from ..web.problems import sign_in_url
+from .host_links import user_sessions_url
 
 _POLL = "admin-active-sessions.poll"
 """The endpoint that answers 401 once the session has ended, and 304 before."""
@@ -36,6 +37,7 @@ def template_globals() -> dict[str, Any]:
         "xgen_datetime": _datetime,
         "xgen_breakable": breakable,
         "xgen_address": address,
+        "xgen_user_sessions_url": user_sessions_url,
         "xgen_zone": _zone,
     }
 

@@ -13,6 +13,7 @@ from ..errors import (
     AuthenticationError,
     BadRequest,
     CrossSiteRequest,
+    DatabaseUnavailable,
     Forbidden,
     LedgerUnavailable,
     NotFound,
@@ -96,6 +97,15 @@ def end_older(view: AdminCenterView) -> Any:
     return _act(view, end)
 
 
+def process_leaver(view: AdminCenterView) -> Any:
+    """End all sessions of the user, make the account inactive and revoke its roles."""
+
+    def process(user_id: str, reason: str | None) -> list[Revocation]:
+        return [acts.process_leaver(current_user, user_id, reason).revocation]
+
+    return _act(view, process)
+
+
 def _act(view: AdminCenterView, perform: Act, *, ended: list[str] | None = None) -> Any:
     """Perform an act on the user that the form names, and answer.
 
@@ -165,8 +175,10 @@ def _failure(error: XgenSessionsError) -> Result:
         message = i18n.gettext("Your own session has ended. Nothing was changed.")
     elif isinstance(error, CrossSiteRequest):
         message = i18n.gettext("This page is no longer valid. Nothing was changed. Reload it.")
-    else:
+    elif isinstance(error, DatabaseUnavailable) and not getattr(error, "refused", False):
         message = i18n.gettext("The database cannot be changed right now. Nothing was changed.")
+    else:
+        message = i18n.gettext("The application refused the change. Nothing was changed.")
     return Result(
         status=status,
         message=message,

@@ -24,6 +24,8 @@ from ..users.directory import Profile
 from ..web import i18n
 from ..web.request_token import outcome
 from .admin_center_view import AdminCenterView, page_number
+from .host_links import find_user_url
+from .leaver_panel import leaver_panel
 from .list_page import ENDPOINT
 from .results import RECENT_US
 
@@ -92,7 +94,7 @@ def show(
         revocations=revocations,
         ended=ended,
         seen=sightings,
-        leaver=None,
+        leaver=leaver_panel(user_id, exists=person.exists, is_own=person.is_own),
         actor_names=_names(state, actors),
         reasons_of_ends=_reasons_of_ends(),
         current_session_id=token.session_id if token else None,
@@ -124,7 +126,7 @@ def find_person(user_id: str) -> Person:
         is_active=user is not None and state.users.is_active(user),
         is_own=user_id == state.users.id_of(current_user),
         may_end=state.authority.may_force_logout(current_user, superuser=superuser),
-        url=None,
+        url=find_user_url(user_id) if user is not None else None,
     )
 
 

@@ -17,6 +17,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from xgen_flask_sessions.standalone import (
     error_pages,
     language,
+    leavers,
     results,
     sign_in,
     workspace,
@@ -82,7 +83,16 @@ def create_app(
     login_manager.login_view = "sign_in.page"
     admin = create_admin()
     admin.init_app(app)
-    sessions.init_app(app, db=db, user_model=User, login_manager=login_manager, admin=admin)
+    sessions.init_app(
+        app,
+        db=db,
+        user_model=User,
+        login_manager=login_manager,
+        admin=admin,
+        roles_of=leavers.roles_of,
+        revoke_roles=leavers.revoke_roles,
+        user_url=leavers.user_url,
+    )
     _limit_lock_waits(app)
     app.register_blueprint(sign_in.blueprint)
     app.register_blueprint(workspace.blueprint)

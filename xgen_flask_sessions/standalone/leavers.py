@@ -1,0 +1,24 @@
+"""What the Admin Center tells the plugin about its accounts: their roles and their pages."""
+
+from __future__ import annotations
+
+from flask import url_for
+
+from xgen_flask_sessions.standalone.models import User
+
+
+def roles_of(user: User) -> list[str]:
+    """Return the names of a user's roles."""
+    return [role.name for role in user.roles]
+
+
+def revoke_roles(user: User) -> list[str]:
+    """Revoke all roles of a leaver, and return their names."""
+    names = roles_of(user)
+    user.roles = []
+    return names
+
+
+def user_url(user_id: str) -> str:
+    """Return the address of a user's page in User Management."""
+    return url_for("admin-users.edit", user_id=int(user_id))

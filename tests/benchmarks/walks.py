@@ -33,6 +33,9 @@ UNLIMITED: Final = {
     "XGEN_SESSIONS_SIGN_IN_ADDRESS_LIMIT": "1000/minute",
 }
 
+AIM_MS: Final = 800
+"""Milliseconds a person needs to aim at a button that has just appeared; until then it is inert."""
+
 
 def rows(page: Page) -> Locator:
     """Return the rows of the list's users."""
@@ -58,6 +61,8 @@ def public_pc(page: Page) -> Walk:
     search(walker, "blim")
     walker.click(row(page, "blim").locator(".xs-count"))
     session = page.locator(".xs-sessions tr", has_text=cast.PUBLIC_PC)
+    session.wait_for()
+    page.wait_for_timeout(AIM_MS)
     walker.click(session.locator("button"))
     expect(session.locator("button")).to_have_count(0)
     walk = walker.done()

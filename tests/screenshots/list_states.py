@@ -8,6 +8,8 @@ from tests.screenshots.people import LONG_NAME
 from tests.screenshots.stage import Stage, state, submit_without_script
 from tests.support.chromium import SCREEN
 
+STILL_MS = 1000
+"""Milliseconds: longer than the buttons of a row that has just appeared are inert."""
 POLL_MS = 11_000
 """Milliseconds: more than between two polls of the list."""
 
@@ -75,7 +77,10 @@ def signed_out(stage: Stage) -> Page:
 @state("list-session-ended")
 def session_ended(stage: Stage) -> Page:
     page = stage.visit()
+    page.clock.install()
+    page.reload()
     expand(page, "victim1")
+    page.clock.fast_forward(STILL_MS)
     page.locator(".xs-sessions .xs-force").last.click()
     page.locator(".xs-sessions .xs-result").wait_for()
     return page

@@ -171,7 +171,7 @@ def newcomers(stage: Stage) -> Page:
     page = stage.visit()
     page.clock.install()
     page.reload()
-    stage.site.sign_in(stage.context().request, "colleague00")
+    stage.site.sign_in(stage.context().request, "clerk")
     page.clock.fast_forward(POLL_MS)
     page.locator(".xs-newcomers:visible").wait_for()
     return page

@@ -22,6 +22,7 @@ from tests.support.screen import (
     cards,
     form_for,
     page_of,
+    results,
     rows,
     sign_in,
     with_screen,
@@ -186,10 +187,10 @@ def test_count_expands_the_row_without_scripts(host: Host) -> None:
     (table,) = expanded.select(".xs-sessions")
     headings = [th.text for th in table.select("th")]
     cells = [" ".join(td.text.split()) for td in table.select("td")]
-    assert headings == ["Browser", "Device", "Signed in", "IP", "Expires"]
+    assert headings == ["Browser", "Device", "Signed in", "IP", "Expires", "Action"]
     assert cells == [
         "Safari 19", "iPhone", "2026. 5. 25. 08:02:11 just now", "203.0.113.9",
-        "2026. 5. 26. 08:02:11",
+        "2026. 5. 26. 08:02:11", "End",
     ]  # fmt: skip
 
 
@@ -224,11 +225,10 @@ def test_force_logout_takes_one_click_and_shows_the_result(host: Host) -> None:
 
     assert response.status_code == 303
     after = page_of(admin, response.location)
-    notice = after.select_one("[role=status]")
-    assert notice is not None
-    assert notice.text == "3 sessions of bora ended"
+    assert results(after) == {"bora": "✓ Signed out 3 sessions"}
     assert cards(after) == {"Active Users": 1, "Active Sessions": 1, "SuperUsers": 1}
-    assert [row[0] for row in rows(after)] == ["admin SUPER you"]
+    assert [row[0] for row in rows(after)] == [row[0] for row in rows(page)]
+    assert [row[0] for row in rows(page_of(admin))] == ["admin SUPER you"]
     assert [host.status(token) for token in tokens] == [401, 401, 401]
     assert host.status(host.issue(bora_id)) == 200, "the account stays active and can sign in again"
     (record,) = host.rows("xgen_revocations")
@@ -236,33 +236,30 @@ def test_force_logout_takes_one_click_and_shows_the_result(host: Host) -> None:
     assert record["actor_ip"] == "127.0.0.1"
 
 
-def test_notice_is_shown_to_the_acting_administrator_only_and_expires(one_host: Host) -> None:
+def test_a_result_is_shown_to_the_acting_administrator_only_and_expires(one_host: Host) -> None:
     admin = sign_in(one_host, one_host.add_user("admin", is_superuser=True))
     other = sign_in(one_host, one_host.add_user("other", is_superuser=True))
     one_host.issue(one_host.add_user("bora"))
     target = admin.post(FORCE_LOGOUT, data=form_for(page_of(admin), "bora")).location
 
-    shown = page_of(admin, target).select("[role=status]")
-    elsewhere = page_of(other, target).select("[role=status]")
+    shown = results(page_of(admin, target))
+    elsewhere = results(page_of(other, target))
     with freeze_time(auto_tick_seconds=0) as clock:
         clock.tick(3600)
-        later = page_of(admin, target).select("[role=status]")
+        later = results(page_of(admin, target))
 
-    assert [notice.text for notice in shown] == ["1 session of bora ended"]
-    assert elsewhere == []
-    assert later == []
+    assert shown == {"bora": "✓ Signed out 1 session"}
+    assert elsewhere == later == {}
 
 
-def test_korean_notice(one_host: Host) -> None:
+def test_korean_result(one_host: Host) -> None:
     admin = sign_in(one_host, one_host.add_user("admin", is_superuser=True))
     one_host.issue(one_host.add_user("bora"))
 
     target = admin.post(FORCE_LOGOUT, data=form_for(page_of(admin), "bora")).location
 
-    assert (
-        "bora 사용자의 세션 1개를 종료했습니다"
-        in page_of(admin, target, **{"X-Language": "ko"}).text
-    )
+    shown = results(page_of(admin, target, **{"X-Language": "ko"}))
+    assert shown == {"bora": "✓ 로그아웃됨 세션 1개"}
 
 
 def test_forcing_oneself_out_leads_to_the_sign_in_page(one_host: Host) -> None:
@@ -537,9 +534,9 @@ def test_cards_and_rows_agree_with_the_json_api(host: Host) -> None:
 def test_any_text_in_the_address_is_harmless(host: Host, text: str) -> None:
     admin = sign_in(host, host.add_user("admin", is_superuser=True))
 
-    for query in (f"?expand={text}", f"?revocation={text}", f"sessions?user_id={text}"):
+    for query in (f"?expand={text}", f"?kept={text}", f"sessions?user_id={text}"):
         assert admin.get(SCREEN + query).status_code == 200, query
-    assert admin.get(f"{SCREEN}confirm?user_id={text}").status_code == 200
+    assert admin.get(f"{SCREEN}confirm?user_id={text}").status_code == 404
     assert admin.get(f"/sessions/users/{text}").status_code == 404
 
 
@@ -634,7 +631,7 @@ def test_an_id_out_of_the_columns_range_is_not_found(host: Host, number: int) ->
 
     assert admin.get(f"/sessions/users/{number}").status_code == 404
     assert admin.post(f"/sessions/users/{number}/force-logout").status_code == 404
-    assert admin.get(f"{SCREEN}confirm?user_id={number}").status_code == 200
+    assert admin.get(f"{SCREEN}confirm?user_id={number}").status_code == 404
     with host.app.app_context(), pytest.raises((UserInactive, ValueError)):
         host.sessions.issue(str(number))
 

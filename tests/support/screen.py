@@ -89,6 +89,15 @@ def rows(page: BeautifulSoup) -> list[list[str]]:
     return found
 
 
+def results(page: BeautifulSoup) -> dict[str, str]:
+    """Return the result that a row shows in place of its buttons, by username."""
+    return {
+        str(row["data-xs-name"]): " ".join(result.get_text(" ").split())
+        for row in page.select(".xs-user")
+        if (result := row.select_one(".xs-result")) is not None
+    }
+
+
 def form_for(page: BeautifulSoup, username: str) -> dict[str, str]:
     """Return the form fields that the user's Force Logout button sends."""
     button = page.find("button", attrs={"aria-label": re.compile(rf" {username}$")})

@@ -112,7 +112,7 @@ def test_a_host_below_a_path(make_host: MakeHost, sqlite_url: str, mount: Mount)
     assert len(program.open("/app/sessions/", headers=token).json["sessions"]) == 1
 
     forced = visitor.open(f"/app{SCREEN}force-logout", "POST", data=form_for(page, "bora"))
-    assert forced.location.startswith(f"/app{SCREEN}?revocation=")
+    assert forced.location.startswith(f"/app{SCREEN}?kept=")
     assert program.open("/app/sessions/", headers=token).status_code == 401
     own = visitor.open(f"/app{SCREEN}force-logout", "POST", data=form_for(page, "admin"))
     assert own.location == "/app/sign-in"

@@ -1,53 +1,220 @@
-"""The acts of Login Management: a checked form, one act, and the answer to the browser."""
+"""The acts of Login Management: a checked form, one act, and the answer to the browser.
+
+A script gets the row and a sentence as JSON. A form without a script gets the list again, with the
+rows in their places; see :mod:`.kept_rows`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from flask import redirect, request
+from flask import Response, jsonify, redirect, request, url_for
 from flask_login import current_user
 
-from ..errors import BadRequest, NotFound, RateLimited
+from ..errors import (
+    AuthenticationError,
+    BadRequest,
+    DatabaseUnavailable,
+    NotFound,
+    RateLimited,
+    XgenSessionsError,
+)
+from ..roster.kept import find_users
+from ..roster.roster import ActiveUser
 from ..state import get_state
-from ..web.acts import force_out
+from ..store.transactions import UNREACHABLE, is_unreachable
+from ..text import visible
+from ..web import acts, i18n
+from ..web.failures import note_failure
 from ..web.forms import check_form
 from ..web.problems import sign_in_url
+from ..web.request_token import outcome
+from . import kept_rows, results
 from .admin_center_view import AdminCenterView, page_number
-from .list_page import list_context, requested_listing, row_context
-from .results import too_often
+from .list_page import (
+    ENDPOINT,
+    list_context,
+    requested_listing,
+    row_context,
+    rows_of,
+    shown_ids,
+)
 
 
 def force_logout(view: AdminCenterView) -> Any:
     """End all sessions of a user; after one's own, go to the sign-in page."""
-    check_form()
     user_id = request.form.get("user_id", "")
-    oneself = user_id == get_state().users.id_of(current_user)
-    try:
-        revocation = force_out(current_user, user_id)
-    except NotFound as error:
-        raise BadRequest(error.detail) from None
-    except RateLimited as error:
-        wait = error.retry_after_s or 1
-        context = list_context(failure=too_often(wait))
-        page = view.render("xgen_sessions/login_management.html", **context)
-        return page, error.status, {"Retry-After": str(wait)}
-    if oneself and (url := sign_in_url()) is not None:
-        return redirect(url, 303)
-    query: dict[str, Any] = requested_listing().query()
-    if (number := page_number()) > 1:
-        query["page"] = number
-    return view.back(revocation=revocation.id, **query)
+    return _act(
+        view, user_id, lambda reason: acts.force_out(current_user, user_id, reason), _answer_row
+    )
+
+
+def end_session(view: AdminCenterView) -> Any:
+    """End one session of a user; after one's own, go to the sign-in page."""
+    user_id = request.values.get("user_id", "")
+    session_id = request.form.get("session_id", "")
+    return _act(
+        view,
+        user_id,
+        lambda reason: acts.end_one(current_user, user_id, session_id, reason),
+        _answer_session,
+    )
 
 
 def confirm(view: AdminCenterView) -> Any:
-    """Ask before a force logout, if the deployment requires it."""
+    """Ask before a force logout, for the reason or because the deployment requires it."""
     state = get_state()
     user_id = request.args.get("user_id", "")
     profile = state.users.profile(user_id, state.users.get(user_id))
+    (found,) = _find(user_id) or (None,)
+    if found is None:
+        context = {"profile": None, **row_context()}
+        return view.render("xgen_sessions/confirm.html", **context), NotFound.status
     state.authority.require_force_logout(current_user, superuser=profile.superuser)
     return view.render(
         "xgen_sessions/confirm.html",
         profile=profile,
-        number=state.roster.count_sessions(state.db.session(), user_id),
+        number=found.active_sessions,
+        kept=kept_rows.pack(shown_ids(), user_id),
         **row_context(),
     )
+
+
+def may_end(user_id: str) -> bool:
+    """Return whether the current user may end the sessions of a user."""
+    state = get_state()
+    user = state.users.get(user_id)
+    superuser = user is not None and state.users.may_be_superuser(user)
+    return state.authority.may_force_logout(current_user, superuser=superuser)
+
+
+def is_by_script() -> bool:
+    """Return whether the page's own script sent the request, and expects JSON."""
+    return request.headers.get("X-Requested-With") == "XMLHttpRequest"
+
+
+def _act(
+    view: AdminCenterView,
+    user_id: str,
+    act: Callable[[str | None], Any],
+    answer: Callable[[AdminCenterView, str, Any], Response],
+) -> Any:
+    """Check the form, act, and answer the script or redirect to the list."""
+    try:
+        check_form()
+        try:
+            record = act(_reason())
+        except UNREACHABLE as error:
+            if not is_unreachable(error):
+                raise
+            raise DatabaseUnavailable().caused_by(error) from error
+    except AuthenticationError:
+        raise  # to the sign-in page
+    except XgenSessionsError as error:
+        return _failed(view, user_id, error)
+    if _has_ended_oneself() and (url := sign_in_url()) is not None:
+        return jsonify(status="done", sign_in=url) if is_by_script() else redirect(url, 303)
+    if is_by_script():
+        try:
+            return answer(view, user_id, record)
+        except (DatabaseUnavailable, *UNREACHABLE):  # it is done all the same
+            return jsonify(status="done", message=i18n.gettext("The user was signed out."))
+    return _back(user_id, expanded=request.args.get("user_id"))
+
+
+def _reason() -> str | None:
+    """Return the reason in the form, if there is one.
+
+    :raises BadRequest: It is too long.
+    """
+    reason = request.form.get("reason", "").strip()
+    if len(reason) > 500:
+        raise BadRequest("A reason has at most 500 characters.")
+    return reason or None
+
+
+def _has_ended_oneself() -> bool:
+    """Return whether the act has ended the session of the current request."""
+    token = outcome().token
+    if token is None:  # a session of Flask-Login alone
+        return request.form.get("user_id") == get_state().users.id_of(current_user)
+    try:
+        get_state().strict_checker.recheck(token)
+    except AuthenticationError:
+        return True
+    except XgenSessionsError:
+        return False
+    return False
+
+
+def _find(user_id: str) -> list[ActiveUser]:
+    state = get_state()
+    return find_users(state.db.session(), state.users, state.roster, [user_id])
+
+
+def _answer_row(view: AdminCenterView, user_id: str, record: Any) -> Response:
+    users = _find(user_id)
+    username = visible(users[0].profile.username) if users else user_id
+    result = results.of_record(record, username)
+    rows = rows_of(users, results={user_id: result})
+    return jsonify(
+        status=result.status,
+        message=result.message,
+        row=view.render("xgen_sessions/_rows.html", rows=rows, **row_context()),
+    )
+
+
+def _answer_session(view: AdminCenterView, user_id: str, record: Any) -> Response:
+    ended = record is not None
+    text = i18n.gettext("Ended") if ended else i18n.gettext("Had ended before")
+    return jsonify(
+        status="done" if ended else "stale",
+        text=text,
+        message=i18n.gettext("The session was ended.")
+        if ended
+        else i18n.gettext("The session had ended before."),
+        row=view.render("xgen_sessions/_rows.html", rows=rows_of(_find(user_id)), **row_context()),
+    )
+
+
+def _failed(view: AdminCenterView, user_id: str, error: XgenSessionsError) -> Any:
+    """Answer an act that failed: in the row, in the list, or as an error page."""
+    if is_by_script():
+        note_failure(error)
+        result = results.of_error(error, visible(_username(user_id)))
+        answer = jsonify(status=result.status, message=result.message, code=error.code)
+        answer.status_code = error.status
+        if error.retry_after_s:
+            answer.headers["Retry-After"] = str(error.retry_after_s)
+        return answer
+    if isinstance(error, NotFound):
+        raise BadRequest(error.detail) from None
+    if not isinstance(error, RateLimited):
+        raise error
+    context = list_context(failure=results.too_often(error.retry_after_s or 1))
+    page = view.render("xgen_sessions/login_management.html", **context)
+    return page, error.status, {"Retry-After": str(error.retry_after_s or 1)}
+
+
+def _username(user_id: str) -> str:
+    """Return the username if the database answers, otherwise the id."""
+    state = get_state()
+    try:
+        return state.users.profile(user_id, state.users.get(user_id)).username
+    except (XgenSessionsError, *UNREACHABLE):
+        return user_id
+
+
+def _back(user_id: str, *, expanded: str | None) -> Any:
+    """Redirect to the list, with the rows in their places and the acted row in view."""
+    shown = kept_rows.unpack(request.form.get(kept_rows.PARAMETER, "")) or [user_id]
+    kept = kept_rows.pack(shown, user_id)
+    query: dict[str, Any] = {**requested_listing().query(), kept_rows.PARAMETER: kept}
+    if (number := page_number()) > 1:
+        query["page"] = number
+    if expanded:
+        query["expand"] = expanded
+    ids = kept_rows.unpack(kept)
+    place = ids.index(user_id) + 1 if user_id in ids else 1
+    return redirect(url_for(f"{ENDPOINT}.index", **query, _anchor=f"user-{place}"), 303)

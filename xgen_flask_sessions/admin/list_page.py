@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flask import current_app, request
 from flask_login import current_user
 
+from ..roster.kept import find_users
 from ..roster.listing import COLUMNS, Column, Listing, parse_listing
-from ..roster.roster import ActiveUser, SessionPage
+from ..roster.roster import ActiveUser, Page, SessionPage
 from ..state import get_state
+from ..web import i18n
 from ..web.request_token import outcome
+from . import kept_rows
 from .admin_center_view import page_number
+from .filters import filters_of
 from .list_age import ListAge
+from .results import Result, recent_results
 
 ENDPOINT = "admin-active-sessions"
 """The endpoint of Login Management, and the start of its views' endpoints."""
@@ -35,12 +40,15 @@ class Row:
     """Whether the row is the current user's."""
     sessions: SessionPage | None = None
     """The newest sessions, if the row is expanded."""
+    result: Result | None = None
+    """The result of the current user's own act a moment ago."""
 
 
-def list_context(*, notice: str | None = None, failure: str | None = None) -> dict[str, Any]:
+def list_context(*, failure: str | None = None) -> dict[str, Any]:
     """Return the context of ``login_management.html`` for the current request.
 
-    :param notice: The result of an act.
+    After an act, the rows are those of before it, in their places; see :mod:`.kept_rows`.
+
     :param failure: The reason why an act failed.
     """
     state = get_state()
@@ -48,27 +56,63 @@ def list_context(*, notice: str | None = None, failure: str | None = None) -> di
     age = ListAge.of(requested_listing())
     summary = state.roster.summary(session)
     columns = state.roster.columns(session)
-    listing = requested_listing(columns)
-    page = state.roster.nearest_page(
-        session, page_number(), listing, active_users=summary.active_users
+    listing, faults = _read_listing(columns)
+    page = (
+        Page([], 1, 1, 0)
+        if faults
+        else state.roster.nearest_page(
+            session, page_number(), listing, active_users=summary.active_users
+        )
     )
+    kept = [] if faults else _kept_users()
+    users = kept or page.users
+    own_id = state.users.id_of(current_user)
+    results = recent_results(kept, own_id, has_failed=failure is not None) if kept else {}
     return {
         "age": age,
         "summary": summary,
         "page": page,
-        "rows": rows_of(page.users, expanded=request.args.getlist("expand")),
+        "rows": rows_of(users, expanded=request.args.getlist("expand"), results=results),
+        "kept": kept_rows.pack([user.profile.user_id for user in users]),
+        "has_acted": bool(kept),
         "columns": columns,
         "listing": listing,
-        "notice": notice,
+        "filters": filters_of(listing, f"{ENDPOINT}.index"),
+        "faults": [i18n.gettext(fault) for fault in faults],
         "failure": failure,
         **row_context(listing, page.number),
     }
 
 
-def rows_of(users: Sequence[ActiveUser], *, expanded: Collection[str] = ()) -> list[Row]:
+def _kept_users() -> list[ActiveUser]:
+    """Return the users of the page before an act; none on any other page."""
+    ids = kept_rows.unpack(request.values.get(kept_rows.PARAMETER, ""))
+    state = get_state()
+    return find_users(state.db.session(), state.users, state.roster, ids)
+
+
+def shown_ids() -> list[str]:
+    """Return the ids of the users that the requested page of the list shows."""
+    kept = kept_rows.unpack(request.values.get(kept_rows.PARAMETER, ""))
+    if kept:
+        return kept
+    state = get_state()
+    session = state.db.session()
+    listing = requested_listing(state.roster.columns(session))
+    page = state.roster.nearest_page(session, page_number(), listing)
+    return [user.profile.user_id for user in page.users]
+
+
+def rows_of(
+    users: Sequence[ActiveUser],
+    *,
+    expanded: Collection[str] = (),
+    results: Mapping[str, Result] | None = None,
+) -> list[Row]:
     """Return the rows of some users.
 
     :param expanded: The ids of the users whose sessions are shown below their rows.
+    :param results: The results of the current user's own acts, by user id.
     """
     state = get_state()
     own_id = state.users.id_of(current_user)
@@ -85,6 +129,7 @@ def rows_of(users: Sequence[ActiveUser], *, expanded: Collection[str] = ()) -> l
             sessions=newest_sessions(user.profile.user_id)
             if user.profile.user_id in expanded
             else None,
+            result=(results or {}).get(user.profile.user_id),
         )
         for number, user in enumerate(users, 1)
     ]
@@ -121,6 +166,10 @@ def requested_listing(columns: Sequence[Column] = COLUMNS) -> Listing:
 
     :param columns: The columns that exist.
     """
-    query = {**request.values.to_dict(), "q": request.values.get("q", "").strip()}
-    listing, _ = parse_listing(query, columns)
-    return listing
+    return _read_listing(columns)[0]
+
+
+def _read_listing(columns: Sequence[Column]) -> tuple[Listing, list[str]]:
+    """Return the requested list, and the faults of its parameters: then no row is shown."""
+    query = {name: text.strip() for name, text in request.values.to_dict().items()}
+    return parse_listing(query, columns, zone=get_state().settings.timezone)

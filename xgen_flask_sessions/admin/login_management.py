@@ -21,7 +21,6 @@ from .list_page import (
     requested_listing,
     row_context,
 )
-from .results import notice_of
 
 
 class LoginManagementView(AdminCenterView):
@@ -44,8 +43,7 @@ class LoginManagementView(AdminCenterView):
     @expose("/")  # type: ignore[untyped-decorator]
     def index(self) -> Any:
         """Show one page of the users that are signed in."""
-        context = list_context(notice=notice_of(request.args.get("revocation")))
-        return self.render("xgen_sessions/login_management.html", **context)
+        return self.render("xgen_sessions/login_management.html", **list_context())
 
     @expose("/sessions")  # type: ignore[untyped-decorator]
     def sessions(self) -> Any:
@@ -55,6 +53,7 @@ class LoginManagementView(AdminCenterView):
             "xgen_sessions/_sessions.html",
             sessions=newest_sessions(user_id),
             user_id=user_id,
+            may_end=acting.may_end(user_id),
             **row_context(),
         )
 
@@ -70,10 +69,11 @@ class LoginManagementView(AdminCenterView):
 
     @expose("/confirm")  # type: ignore[untyped-decorator]
     def confirm(self) -> Any:
-        """Ask before a force logout, if the deployment requires it."""
+        """Ask before a force logout, for a reason or because the deployment requires it."""
         return acting.confirm(self)
 
     @expose("/force-logout")  # type: ignore[untyped-decorator]
+    @expose("/end-session")  # type: ignore[untyped-decorator]
     def lead_back(self) -> Any:
         """Redirect from the form's address to the list, as after a change of language."""
         return self.back(lang=request.args.get("lang"), **requested_listing().query())
@@ -92,8 +92,10 @@ class LoginManagementView(AdminCenterView):
 
     @expose("/end-session", methods=["POST"])  # type: ignore[untyped-decorator]
     def end_session(self) -> Any:
-        """End one session of a user."""
-        return user_acts.end_session(self)
+        """End one session of a user; after one's own, go to the sign-in page."""
+        if user_acts.is_from_user_page():
+            return user_acts.end_session(self)
+        return acting.end_session(self)
 
     @expose("/end-older", methods=["POST"])  # type: ignore[untyped-decorator]
     def end_older(self) -> Any:

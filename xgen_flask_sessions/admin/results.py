@@ -1,40 +1,137 @@
-"""The results of acts in words, from their audit records."""
+"""The results of acts in words: of an audit record, or of an error."""
 
 from __future__ import annotations
 
-from typing import Final
-
-from flask_login import current_user
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
 
 from .. import clock
 from ..clock import SECOND_US
-from ..roster import records
+from ..errors import (
+    DatabaseUnavailable,
+    Forbidden,
+    LedgerUnavailable,
+    NotFound,
+    RateLimited,
+    XgenSessionsError,
+)
+from ..roster.kept import revocations_by
+from ..roster.roster import ActiveUser
 from ..state import get_state
 from ..text import visible
 from ..web import i18n
 
 RECENT_US: Final = 300 * SECOND_US
 """Microseconds for which an act's result is shown to its actor."""
+_REPEAT_US: Final = 10 * SECOND_US
+"""Microseconds within which a second click repeats an act."""
+_JUST_NOW_US: Final = 5 * SECOND_US
+"""Microseconds for which a result is shown beside a new sign-in of the user."""
+
+Status = Literal["done", "stale", "failed", "unknown"]
 
 
-def notice_of(revocation_id: str | None) -> str | None:
-    """Return the result of the administrator's own recent force logout, in words."""
-    if not revocation_id:
-        return None
-    state = get_state()
-    past = records.revocation(state.db.session(), revocation_id)
-    recent = past is not None and abs(clock.now_us() - past.revoked_us) < RECENT_US
-    if past is None or not recent or not past.user_id:
-        return None
-    if past.actor != state.users.id_of(current_user):
-        return None
-    profile = state.users.profile(past.user_id, state.users.get(past.user_id))
-    return i18n.ngettext(
-        "%(num)d session of %(user)s ended",
-        "%(num)d sessions of %(user)s ended",
-        past.sessions_ended,
-        user=visible(profile.username),
+class Record(Protocol):
+    """An audit record: a ``Revocation`` or a ``PastRevocation``."""
+
+    @property
+    def sessions_ended(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The result of an act, for the row and for screen readers."""
+
+    status: Status
+    text: str
+    """A few words for the row."""
+    message: str
+    """A sentence with the user's name."""
+
+
+def of_record(record: Record, username: str, *, is_back: bool = False) -> Result:
+    """Return the result of a force logout.
+
+    :param is_back: Whether the user has signed in again since.
+    """
+    ended = record.sessions_ended
+    if not ended:
+        return Result(
+            status="stale",
+            text=i18n.gettext("No active session"),
+            message=i18n.gettext("%(user)s had no active session any more.", user=username),
+        )
+    text = i18n.ngettext("%(num)d session", "%(num)d sessions", ended)
+    if is_back:
+        text = i18n.gettext("%(sessions)s · signed in again", sessions=text)
+    return Result(
+        status="done",
+        text=text,
+        message=i18n.ngettext(
+            "%(user)s was signed out: %(num)d session ended.",
+            "%(user)s was signed out: %(num)d sessions ended.",
+            ended,
+            user=username,
+        ),
     )
+
+
+def recent_results(
+    users: Sequence[ActiveUser], actor: str, *, has_failed: bool = False
+) -> dict[str, Result]:
+    """Return the results of an administrator's own force logouts in the last minutes, by user id.
+
+    A click repeated within seconds ends no session; the result of the first one is shown. A user
+    who has signed in again has an old result no more.
+
+    :param has_failed: Whether an act has just failed: every active user has a button, then.
+    """
+    state = get_state()
+    since_us = clock.now_us() - RECENT_US
+    ids = [user.profile.user_id for user in users]
+    newest: dict[str, tuple[int, Record]] = {}
+    for past in revocations_by(state.db.session(), actor, ids, since_us):
+        if past.kind != "user" or past.user_id is None:
+            continue
+        before = newest.get(past.user_id)
+        is_repeated = before is not None and past.revoked_us - before[0] < _REPEAT_US
+        if before is None or past.sessions_ended or not is_repeated:
+            newest[past.user_id] = past.revoked_us, past
+    results = {}
+    for user in users:
+        found = newest.get(user.profile.user_id)
+        is_back = user.active_sessions > 0
+        if found is None:
+            continue
+        is_new = not has_failed and found[0] > clock.now_us() - _JUST_NOW_US
+        if is_new or not is_back:
+            username = visible(user.profile.username)
+            results[user.profile.user_id] = of_record(found[1], username, is_back=is_back)
+    return results
+
+
+def of_error(error: XgenSessionsError, username: str) -> Result:
+    """Return the result of a force logout that failed: whether the user may be signed out."""
+    if isinstance(error, LedgerUnavailable) and not error.undone:
+        text = i18n.gettext("It is not known whether %(user)s was signed out.", user=username)
+        return Result(status="unknown", text=text, message=text)
+    text = _reason(error)
+    return Result(status="failed", text=text, message=text)
+
+
+def _reason(error: XgenSessionsError) -> str:
+    if isinstance(error, RateLimited):
+        return too_often(error.retry_after_s or 1)
+    if getattr(error, "refused", False):
+        return i18n.gettext("The database refused the change. Nobody was signed out.")
+    if isinstance(error, DatabaseUnavailable):
+        return i18n.gettext("The database did not answer. Nobody was signed out.")
+    if isinstance(error, Forbidden):
+        return f"{i18n.gettext(error.detail)} {i18n.gettext('Nobody was signed out.')}"
+    if isinstance(error, NotFound):
+        return i18n.gettext("This user does not exist. Nobody was signed out.")
+    return i18n.gettext("The page is out of date. Nobody was signed out. Reload the page.")
 
 
 def too_often(wait_s: int) -> str:
@@ -49,3 +146,9 @@ def too_often(wait_s: int) -> str:
         "seconds.",
         wait_s,
     )
+
+
+def names_of(user_ids: Iterable[str]) -> list[str]:
+    """Return the usernames of some users."""
+    users = get_state().users
+    return [users.profile(each, users.get(each)).username for each in user_ids]

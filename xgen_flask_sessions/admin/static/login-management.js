@@ -1,12 +1,244 @@
-// Expands a row in place. Without this script the same links load the page with the row expanded.
+// Acts and expands in place. Without this script, the same forms and links load the page again.
 (() => {
   "use strict";
+  const form = document.getElementById("xs-acts");
+  if (!form) return;
+  const live = document.getElementById("xs-live");
+  const texts = form.dataset;
+  const ROW = ".xs-user";
 
-  const fetchText = async (url) => {
-    const response = await fetch(url, { headers: { "X-Requested-With": "XMLHttpRequest" } });
-    if (!response.ok) throw new Error(response.statusText);
-    return response.text();
+  const say = (text) => {
+    live.textContent = "";
+    // A repeated text is announced again only if it was gone in between.
+    setTimeout(() => { live.textContent = text; }, 50);
   };
+  const make = (tag, className, text = "") => {
+    const element = document.createElement(tag);
+    element.className = className;
+    element.textContent = text;
+    return element;
+  };
+  const headers = { "X-Requested-With": "XMLHttpRequest" };
+
+  // Moved rows -----------------------------------------------------------------
+  // A button that has just come under the pointer is not pressed: its row has moved.
+
+  const STILL_MS = 700;
+  let places = new Map();
+  const movedAt = new Map();
+  const keyOf = (row) => row.dataset.xsUser || row.dataset.xsSession;
+  const look = () => {
+    const now = performance.now();
+    const found = new Map();
+    for (const row of form.querySelectorAll("[data-xs-user],[data-xs-session]")) {
+      if (!row.offsetParent) continue;
+      const key = keyOf(row);
+      const top = row.getBoundingClientRect().top + scrollY;
+      found.set(key, top);
+      if (places.size && Math.abs(top - (places.get(key) ?? -99)) > 2) movedAt.set(key, now);
+    }
+    places = found;
+  };
+  const hasMoved = (row) => performance.now() - (movedAt.get(keyOf(row)) ?? -Infinity) < STILL_MS;
+  look();
+  const sizes = new ResizeObserver(look);
+  for (const each of [document.body, form]) sizes.observe(each);
+  new MutationObserver(look).observe(form, { childList: true, subtree: true });
+
+  // Acts -----------------------------------------------------------------------
+
+  const fields = (extra) => {
+    const body = new URLSearchParams();
+    for (const input of form.querySelectorAll(":scope > input[type=hidden]")) {
+      if (input.name !== "kept") body.append(input.name, input.value);
+    }
+    for (const [name, value] of extra) body.append(name, value);
+    return body;
+  };
+
+  const post = async (url, extra) => {
+    try {
+      const response = await fetch(url, { method: "POST", headers, body: fields(extra) });
+      const answer = await response.json().catch(() => ({}));
+      if (answer.sign_in) {
+        location.assign(answer.sign_in);
+        return { status: "leaving" };
+      }
+      if (answer.status !== undefined && answer.message) return answer;
+      // Refused before the act, or by something between here and the application.
+      const certain = response.status < 500 || answer.code === "denylist_unavailable";
+      return { status: certain ? "failed" : "unknown" };
+    } catch {
+      return { status: "unknown" };
+    }
+  };
+
+  const sentence = (answer, name) =>
+    answer.message || (answer.status === "failed" ? texts.nobody : texts.unknown.replace("{user}", name));
+
+  // Puts the row as it is now in the place of the one that is shown, with the same height.
+  const replaceRow = (row, html) => {
+    const template = document.createElement("template");
+    template.innerHTML = html;
+    const fresh = template.content.querySelector(ROW);
+    const count = fresh.querySelector("[data-xs-expand]");
+    const before = row.querySelector("[data-xs-expand]");
+    fresh.id = row.id;
+    fresh.style.minHeight = `${row.getBoundingClientRect().height}px`;
+    if (before) {
+      count.dataset.xsDetail = before.dataset.xsDetail;
+      count.href = before.href;
+      prepare(count);
+    }
+    const focused = row.contains(document.activeElement) || document.activeElement === document.body;
+    row.replaceWith(fresh);
+    if (focused) fresh.focus({ preventScroll: true });
+    return fresh;
+  };
+
+  const settle = (row) => {
+    const detail = document.getElementById(row.id.replace("user-", "sessions-"));
+    for (const button of detail?.querySelectorAll("button") ?? []) button.disabled = true;
+    document.dispatchEvent(new CustomEvent("xs-acted"));
+    update();
+  };
+
+  // Says in the row, over its own cells, that an act failed: nothing on the page moves.
+  const complain = (row, text, retry) => {
+    row.querySelector(":scope > td > .xs-trouble")?.remove();
+    const box = make("div", "xs-trouble");
+    const message = make("span", "", text);
+    message.setAttribute("role", "alert");
+    const again = make("button", "xs-button xs-force", texts.retry);
+    const close = make("button", "xs-button", "✕");
+    close.setAttribute("aria-label", texts.close);
+    for (const button of [again, close]) {
+      button.type = "button";
+      button.addEventListener("click", () => {
+        box.remove();
+        row.focus({ preventScroll: true });
+        if (button === again) retry();
+      });
+    }
+    box.append(message, again, close);
+    row.lastElementChild.append(box);
+    again.focus({ preventScroll: true });
+  };
+
+  const forceOut = async (row, button, reason = "") => {
+    if (button.getAttribute("aria-busy") === "true") return;
+    const label = button.textContent;
+    button.setAttribute("aria-busy", "true");
+    button.setAttribute("aria-disabled", "true");
+    button.textContent = texts.busy;
+    row.classList.add("xs-busy");
+    say(texts.busy);
+    const answer = await post(form.action, [["user_id", row.dataset.xsUser], ["reason", reason]]);
+    if (answer.status === "leaving") return;
+    if (answer.row) {
+      say(answer.message);
+      settle(replaceRow(row, answer.row));
+      return;
+    }
+    button.removeAttribute("aria-busy");
+    button.removeAttribute("aria-disabled");
+    button.textContent = label;
+    row.classList.remove("xs-busy");
+    if (answer.status === "done" || answer.status === "stale") button.disabled = true;
+    complain(row, sentence(answer, row.dataset.xsName), () => forceOut(row, button, reason));
+  };
+
+  const endSession = async (line, button) => {
+    if (button.getAttribute("aria-busy") === "true") return;
+    button.setAttribute("aria-busy", "true");
+    button.setAttribute("aria-disabled", "true");
+    const answer = await post(button.formAction, [["session_id", button.value]]);
+    if (answer.status === "leaving") return;
+    if (answer.row) {
+      line.classList.add("xs-gone");
+      line.tabIndex = -1;
+      button.replaceWith(make("span", "xs-result", answer.text));
+      line.focus({ preventScroll: true });
+      say(answer.message);
+      const row = document.getElementById(line.closest(".xs-detail").id.replace("sessions-", "user-"));
+      const expanded = row.querySelector("[data-xs-expand]");
+      const template = document.createElement("template");
+      template.innerHTML = answer.row;
+      const count = template.content.querySelector("[data-xs-expand]");
+      if (count) {
+        expanded.textContent = count.textContent;
+        expanded.setAttribute("aria-label", count.getAttribute("aria-label"));
+      }
+      document.dispatchEvent(new CustomEvent("xs-acted"));
+      return;
+    }
+    button.removeAttribute("aria-busy");
+    button.removeAttribute("aria-disabled");
+    complain(line, sentence(answer, ""), () => endSession(line, button));
+  };
+
+  form.addEventListener("submit", (event) => {
+    const button = event.submitter;
+    if (!button?.matches("[name=user_id],[name=session_id]")) return;
+    event.preventDefault();
+    const row = button.closest("tr");
+    if (hasMoved(row)) say(texts.moved);
+    else if (button.name === "session_id") endSession(row, button);
+    else forceOut(row, button);
+  });
+
+  // A second press of a key finds the row itself in focus, and does nothing.
+  form.addEventListener("keydown", (event) => {
+    if (event.target.matches("tr") && (event.key === " " || event.key === "Enter")) event.preventDefault();
+  });
+
+  // The question before a force logout: its reason, or a confirmation.
+  const dialog = document.getElementById("xs-ask");
+  const reason = dialog.querySelector("textarea");
+  const counter = dialog.querySelector("output");
+  const title = dialog.querySelector("h2");
+  let asked = null;
+  reason.addEventListener("input", () => { counter.textContent = reason.value.length; });
+  dialog.addEventListener("close", () => {
+    if (dialog.returnValue === "act" && asked) asked(reason.value);
+    asked = null;
+  });
+  const ask = (heading, then) => {
+    asked = then;
+    title.textContent = heading;
+    reason.value = "";
+    counter.textContent = "0";
+    dialog.returnValue = "";
+    dialog.showModal();
+    reason.focus();
+  };
+  form.addEventListener("click", (event) => {
+    const link = event.target.closest("[data-xs-ask]");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    const row = link.closest("tr");
+    if (hasMoved(row)) return say(texts.moved);
+    closeMenus();
+    const button = row.querySelector(".xs-force");
+    button.focus({ preventScroll: true });
+    ask(title.dataset.title.replace("{user}", row.dataset.xsName), (text) => forceOut(row, button, text));
+  });
+
+  // The small menus -------------------------------------------------------------
+
+  const closeMenus = (except) => {
+    for (const menu of document.querySelectorAll(".xs-more[open]")) if (menu !== except) menu.open = false;
+  };
+  document.addEventListener("click", (event) => closeMenus(event.target.closest(".xs-more")));
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    const menu = document.querySelector(".xs-more[open]");
+    if (!menu) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+
+  // Expanded rows -----------------------------------------------------------------
 
   const toggle = async (link) => {
     const row = document.getElementById(link.dataset.xsDetail);
@@ -15,7 +247,9 @@
       if (link.getAttribute("aria-busy") === "true") return;
       link.setAttribute("aria-busy", "true");
       try {
-        cell.innerHTML = await fetchText(link.dataset.xsExpand);
+        const response = await fetch(link.dataset.xsExpand, { headers });
+        if (!response.ok) throw new Error(response.statusText);
+        cell.innerHTML = await response.text();
       } catch {
         location.assign(link.href);
         return;
@@ -26,31 +260,34 @@
     row.hidden = !row.hidden;
     link.setAttribute("aria-expanded", String(!row.hidden));
   };
-
-  for (const link of document.querySelectorAll("[data-xs-expand]")) {
+  const prepare = (link) => {
     const row = document.getElementById(link.dataset.xsDetail);
     link.setAttribute("role", "button");
     link.setAttribute("aria-controls", row.id);
     link.setAttribute("aria-expanded", String(!row.hidden));
-    link.addEventListener("click", (event) => {
-      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-      event.preventDefault();
-      toggle(link);
-    });
-    link.addEventListener("keydown", (event) => {
-      if (event.key === " ") {
-        event.preventDefault();
-        toggle(link);
-      }
-    });
-  }
+  };
+  for (const link of form.querySelectorAll("[data-xs-expand]")) prepare(link);
+  form.addEventListener("click", (event) => {
+    const link = event.target.closest("[data-xs-expand]");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    toggle(link);
+  });
+  form.addEventListener("keydown", (event) => {
+    if (event.key !== " " || !event.target.matches("[data-xs-expand]")) return;
+    event.preventDefault();
+    toggle(event.target);
+  });
+
+  const update = () => {};
 
   document.querySelector("[data-xs-focus]")?.focus();
 
-  // A notice is not repeated when the page is reloaded.
+  // The rows of before an act are not shown again when the page is reloaded.
   const here = new URL(location.href);
-  if (here.searchParams.has("revocation")) {
-    here.searchParams.delete("revocation");
+  if (here.searchParams.has("kept")) {
+    here.searchParams.delete("kept");
+    here.hash = "";
     history.replaceState(null, "", here);
   }
 })();

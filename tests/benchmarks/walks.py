@@ -90,6 +90,7 @@ def unfamiliar(page: Page) -> Walk:
     walker = Walker(page, "unfamiliar address")
     search(walker, cast.UNFAMILIAR)
     found = rows(page).count()
+    page.wait_for_timeout(AIM_MS)
     for each in rows(page).all():
         walker.click(each.get_by_role("button", name="Force Logout"))
         each.locator(".xs-done").wait_for()
@@ -103,6 +104,7 @@ def leaver(page: Page) -> Walk:
     walker = Walker(page, "leaver")
     search(walker, "hseo")
     walker.open(row(page, "hseo").locator("a.xs-username"))
+    page.wait_for_timeout(AIM_MS)
     walker.click(page.get_by_role("button", name="Process leaver"))
     page.locator(".xs-gone .xs-done").first.wait_for()
     walk = walker.done(note="2 clicks from the row")

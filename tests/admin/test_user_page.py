@@ -12,7 +12,7 @@ from freezegun import freeze_time
 from tests.support.databases import MakeHost
 from tests.support.hosts import Host
 from tests.support.screen import IPHONE, SCREEN, page_of, sign_in, with_screen
-from xgen_flask_sessions import PastSignIn, clock
+from xgen_flask_sessions import Forbidden, PastSignIn, clock
 from xgen_flask_sessions.errors import LedgerUnavailable
 from xgen_flask_sessions.web import acts
 
@@ -449,6 +449,23 @@ def test_oneself_is_no_leaver(host: Host, admin: FlaskClient) -> None:
     refused = admin.post(SCREEN + "leaver", data=sent)
     assert refused.status_code == 400
     assert len(active(host, "1")) == 1
+
+
+def test_a_refusal_of_the_host_is_shown_in_its_words(make_host: MakeHost, sqlite_url: str) -> None:
+    def deactivate(user: Any) -> None:
+        raise Forbidden("Bora is on call until <Monday>.")
+
+    host = leaver_host(make_host, sqlite_url, deactivate=deactivate)
+    sign_in(host, "2")
+    admin = sign_in(host, "1")
+
+    by_script = press_by_script(admin, user_page(admin), "leaver")
+    by_form = press(admin, user_page(admin), "leaver")
+
+    assert (by_script.status_code, by_form.status_code) == (403, 403)
+    assert by_script.json["message"] == "Bora is on call until <Monday>."
+    assert "Bora is on call until &lt;Monday&gt;." in by_form.text
+    assert len(active(host)) == 1
 
 
 def test_a_failing_function_of_the_host_changes_nothing(

@@ -165,6 +165,8 @@ def _failure(error: XgenSessionsError) -> Result:
         )
     elif isinstance(error, RateLimited):
         message = too_often(error.retry_after_s or 1)
+    elif isinstance(error, Forbidden) and not i18n.is_known(error.detail):
+        message = error.detail  # a host's own function refuses
     elif isinstance(error, Forbidden):
         message = i18n.gettext("You may not end this user's sessions. Nothing was changed.")
     elif isinstance(error, NotFound):

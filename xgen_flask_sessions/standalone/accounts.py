@@ -219,6 +219,19 @@ def change_access(
     return AccessChange(*changes, ended.sessions_ended)
 
 
+def deactivate(user: User) -> None:
+    """Make a user inactive, in the transaction of the plugin that has locked the user's row.
+
+    :raises Forbidden: It is the last active SuperUser.
+    """
+    session = db.session()
+    if user.is_superuser and user.is_active:
+        _lock(session, user.id, superusers=True)
+        if _is_last_superuser(session, user):
+            raise Forbidden(LAST_SUPERUSER)
+    user.is_active = False
+
+
 def is_last_superuser(user: User) -> bool:
     """Return whether there is no other active SuperUser than *user*, without locks."""
     return _is_last_superuser(db.session(), user, locks=False)

@@ -15,6 +15,7 @@ from flask_login import LoginManager
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from xgen_flask_sessions.standalone import (
+    accounts,
     error_pages,
     language,
     leavers,
@@ -89,6 +90,7 @@ def create_app(
         user_model=User,
         login_manager=login_manager,
         admin=admin,
+        deactivate=accounts.deactivate,
         roles_of=leavers.roles_of,
         revoke_roles=leavers.revoke_roles,
         user_url=leavers.user_url,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import url_for
 
 from xgen_flask_sessions.standalone.models import User
+from xgen_flask_sessions.standalone.user_admin import ENDPOINT, MAX_ID
 
 
 def roles_of(user: User) -> list[str]:
@@ -19,6 +20,11 @@ def revoke_roles(user: User) -> list[str]:
     return names
 
 
-def user_url(user_id: str) -> str:
-    """Return the address of a user's page in User Management."""
-    return url_for("admin-users.edit", user_id=int(user_id))
+def user_url(user_id: str) -> str | None:
+    """Return the address of a user's page in User Management; ``None`` if the id is no number.
+
+    Whether there is such a user is not looked up.
+    """
+    if not (user_id.isascii() and user_id.isdecimal()) or int(user_id) > MAX_ID:
+        return None
+    return url_for(f"{ENDPOINT}.edit", user_id=int(user_id))

@@ -34,8 +34,11 @@ ENDPOINT: Final = "admin-users"
 MAX_OFFERED: Final = 200
 """Roles that are offered as check boxes; others are typed."""
 
+MAX_ID: Final = 2**31 - 1
+"""The largest id of a user."""
+
 _USER_PAGE: Final = "admin-active-sessions.user"
-_USER_ID: Final = "<int(max=2147483647):user_id>"
+_USER_ID: Final = f"<int(max={MAX_ID}):user_id>"
 _PARTS: Final = "<any(save, profile, password, access):part>"
 
 

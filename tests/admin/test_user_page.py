@@ -463,7 +463,7 @@ def test_a_refusal_of_the_host_is_shown_in_its_words(make_host: MakeHost, sqlite
     by_form = press(admin, user_page(admin), "leaver")
 
     assert (by_script.status_code, by_form.status_code) == (403, 403)
-    assert by_script.json["message"] == "Bora is on call until <Monday>."
+    assert by_script.json["message"] == "Bora is on call until <Monday>. Nothing was changed."
     assert "Bora is on call until &lt;Monday&gt;." in by_form.text
     assert len(active(host)) == 1
 

@@ -334,7 +334,7 @@ def test_the_upgrade_signs_everyone_out_where_rows_were_under_other_ids(
                 command.downgrade(config_of(connection), "0004")
 
         with site.app.app_context():
-            assert site.sessions.upgrade() == ["0005", "0006", "0007"]
+            assert site.sessions.upgrade() == ["0005", "0006", "0007", "0008"]
 
         assert site.status(token) == (401 if named else 200)
         ends = [(row["kind"], row["actor"]) for row in site.rows("xgen_revocations")]

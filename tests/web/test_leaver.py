@@ -24,6 +24,9 @@ from xgen_flask_sessions import (
     user_forced_out,
 )
 from xgen_flask_sessions.errors import HookFailed
+from xgen_flask_sessions.roster.records import revocation_that_ended
+from xgen_flask_sessions.roster.user_revocations import revocation_page
+from xgen_flask_sessions.store.leaver_details import LeaverDetails, decode
 from xgen_flask_sessions.web import acts
 from xgen_flask_sessions.web.user_urls import url_of_user
 
@@ -383,3 +386,42 @@ def test_a_link_function_that_fails_gives_no_link(
         assert url_of_user("7") is None
 
     assert caplog.text.count("user_url= failed.") == 1
+
+
+# --- The details of the audit record ----------------------------------------------------------
+
+
+def test_the_record_says_what_else_was_done(host: Host) -> None:
+    boss, user = add_leaver(host)
+
+    with signed_in(host, boss) as caller:
+        acts.process_leaver(caller, user)
+        acts.process_leaver(caller, user)
+        acts.force_out(caller, user)
+
+    rows = sorted(host.rows("xgen_revocations"), key=lambda row: row["revoked_us"])
+    first, second, third = (decode(row["details"]) for row in rows)
+    assert first == LeaverDetails(deactivated=True, roles=["member of Sales"])
+    assert second == LeaverDetails(deactivated=False, roles=[])
+    assert third is None
+    with host.app.app_context():
+        page = revocation_page(host.db.session(), user, since_us=None)
+    assert [each.leaver for each in page.revocations] == [third, second, first]
+
+
+def test_before_the_upgrade_a_leaver_is_refused_and_force_logouts_go_on(host: Host) -> None:
+    boss, user = add_leaver(host)
+    token = host.issue(user)
+    host.execute("ALTER TABLE xgen_revocations DROP COLUMN details")
+
+    with signed_in(host, boss) as caller:
+        with pytest.raises(LedgerUnavailable) as caught:
+            acts.process_leaver(caller, user)
+        assert (caught.value.undone, caught.value.refused) == (True, True)
+        assert account(host, user) == (True, "Sales")
+        assert host.status(token) == 200
+
+        assert acts.force_out(caller, user).sessions_ended == 3
+    assert host.status(token) == 401
+    with host.app.app_context():
+        assert revocation_that_ended(host.db.session(), token.session_id) is not None

@@ -8,7 +8,7 @@ from flask_login import current_user
 
 from ..errors import XgenSessionsError
 from ..state import get_state
-from ..web import acts, i18n
+from ..web import acts, i18n, leaver
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def leaver_panel(user_id: str, *, exists: bool, is_own: bool) -> LeaverPanel | N
     if hooks.revoke_roles is not None:
         steps.append(i18n.gettext("Revoke roles"))
     if is_own:
-        text = i18n.gettext("You cannot process yourself as a leaver. Another administrator can.")
+        text = i18n.gettext(leaver.ONESELF)
         return LeaverPanel(steps, text, may_process=False)
     try:
         preview = acts.leaver_preview(current_user, user_id)

@@ -165,10 +165,8 @@ def _failure(error: XgenSessionsError) -> Result:
         )
     elif isinstance(error, RateLimited):
         message = too_often(error.retry_after_s or 1)
-    elif isinstance(error, Forbidden) and not i18n.is_known(error.detail):
-        message = error.detail  # a host's own function refuses
-    elif isinstance(error, Forbidden):
-        message = i18n.gettext("You may not end this user's sessions. Nothing was changed.")
+    elif isinstance(error, Forbidden):  # by the package, or by a host's own function
+        message = f"{i18n.gettext(error.detail)} {i18n.gettext('Nothing was changed.')}"
     elif isinstance(error, NotFound):
         message = i18n.gettext("There is no such user or session. Nothing was changed.")
     elif isinstance(error, BadRequest):

@@ -20,6 +20,7 @@ from ..roster.user_revocations import UserRevocation, find_act, revocation_page
 from ..state import State, get_state
 from ..store.tables import ACCOUNT_CHANGED, ENDED, FORCE_LOGOUT, SIGNED_OUT
 from ..text import visible
+from ..users.authority import NO_USER
 from ..users.directory import Profile
 from ..web import i18n
 from ..web.request_token import outcome
@@ -118,7 +119,7 @@ def find_person(user_id: str) -> Person:
     state = get_state()
     user = state.users.get(user_id)
     if user is None and not records.ever_signed_in(state.db.session(), user_id):
-        raise NotFound("There is no such user.")
+        raise NotFound(NO_USER)
     superuser = user is not None and state.users.may_be_superuser(user)
     return Person(
         profile=state.users.profile(user_id, user),

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from ..store.leaver_details import LeaverDetails, decode
 from ..store.tables import RENEWED, RevocationRecord, SessionRecord
 from ..tokens.claims import is_session_id, is_user_id
 from .devices import Device, describe
@@ -25,6 +26,7 @@ _COLUMNS = (
     RevocationRecord.actor_ip,
     RevocationRecord.reason,
     RevocationRecord.sessions_ended,
+    RevocationRecord.details,
 )
 
 
@@ -45,6 +47,8 @@ class UserRevocation:
     """The sessions that ended; of all users, for everyone's."""
     device: Device | None
     """The device of a single session; ``None`` if its record has been deleted."""
+    leaver: LeaverDetails | None = None
+    """The changes of the account, if the user was processed as a leaver."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ def _revocation(row: Any, number: int, agents: dict[str, str | None]) -> UserRev
         row.reason,
         max(row.sessions_ended, number if row.kind == "session" else 0),
         describe(agents[row.session_id]) if row.session_id in agents else None,
+        decode(row.details),
     )
 
 

@@ -68,11 +68,18 @@ _revocations = cast("sa.Table", RevocationRecord.__table__)
 
 
 def force_logout(
-    session: Session, user_id: str, cause: Cause, *, end_reason: str = FORCE_LOGOUT
+    session: Session,
+    user_id: str,
+    cause: Cause,
+    *,
+    end_reason: str = FORCE_LOGOUT,
+    details: str | None = None,
 ) -> Revocation:
     """End every session of one user, and with them every token issued until now.
 
     :param end_reason: The ``end_reason`` of the sessions.
+    :param details: What else is done in the transaction, for the audit record. Without it, the
+        statement does not name the column, which an earlier release's table does not have.
     """
     now = clock.now_us()
     invalid_before_us = invalidate(session, user_id, now)
@@ -80,9 +87,8 @@ def force_logout(
     values = revocation_values("user", now, user_id=user_id, invalid_before_us=invalid_before_us)
     # A statement of its own: it must see the rows that the one before has waited for.
     connection = dialects.connection_of(session)
-    ended = dialects.of(connection).end_sessions(
-        connection, user_id, values | asdict(cause), end_reason
-    )
+    record = values | asdict(cause) | ({} if details is None else {"details": details})
+    ended = dialects.of(connection).end_sessions(connection, user_id, record, end_reason)
     if end_reason != FORCE_LOGOUT:
         _end_renewed(session, user_id, now, end_reason)
     return Revocation(**values, **asdict(cause), sessions_ended=ended)

@@ -24,6 +24,7 @@ ENDED: Final = "ended"
 
 MAX_USER_AGENT: Final = 512
 MAX_REASON: Final = 500
+MAX_DETAILS: Final = 2000
 
 _ID = sa.String(36)
 _USER_ID = sa.String(255)
@@ -157,6 +158,9 @@ class RevocationRecord(Base):
     """The reason that was given."""
     sessions_ended: Mapped[int] = mapped_column(sa.Integer)
     """The number of sessions that the revocation ended."""
+    # Deferred: a record is read without it, also where the column is missing still.
+    details: Mapped[str | None] = mapped_column(sa.String(MAX_DETAILS), deferred=True)
+    """For a leaver, what else was done: ``deactivated`` and the names of ``roles``, as JSON."""
 
     __table_args__ = (
         sa.Index("ix_xgen_revocations_user", "user_id", "revoked_us"),

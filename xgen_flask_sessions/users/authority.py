@@ -22,6 +22,8 @@ NO_ACCESS: Final = gettext_noop("Your account has no access.")
 NO_FORCE_LOGOUT: Final = gettext_noop("Your account may not force out users.")
 RANK: Final = gettext_noop("Only a SuperUser may force out a SuperUser.")
 EVERYONE: Final = gettext_noop("Only a SuperUser may force out everyone.")
+LEAVERS: Final = gettext_noop("Only a SuperUser may process a leaver.")
+NO_USER: Final = gettext_noop("There is no such user.")
 RANK_OF_SESSIONS: Final = gettext_noop("Only a SuperUser may end a SuperUser's sessions.")
 
 Permission = Callable[[Any], bool]
@@ -170,7 +172,7 @@ class Authority:
         """
         actor, found = self._lock(session, unwrap(actor), [user_id])
         if not isinstance(actor, str) and not self.may_process_leavers(actor):
-            raise Forbidden("Only a SuperUser may process a leaver.")
+            raise Forbidden(LEAVERS)
         return found.get(user_id)
 
     def check_everyone(self, session: Session, actor: Any) -> None:

@@ -17,6 +17,7 @@ from ..roster import records
 from ..state import State, get_state
 from ..store.revocations import Revocation
 from ..text import gettext_noop
+from ..users.authority import NO_USER
 from .bulk_acts import BulkResult as BulkResult
 from .bulk_acts import Preview as Preview
 from .bulk_acts import force_out_everyone as force_out_everyone
@@ -85,7 +86,9 @@ def end_older(
     :raises BadRequest: Neither is given, or both, or the age is negative.
     """
     if (older_than_us is None) is not keep_newest or (older_than_us or 0) < 0:
-        raise BadRequest("Give either an age or the request to keep the newest session.")
+        raise BadRequest(
+            gettext_noop("Give either an age or the request to keep the newest session.")
+        )
     state = get_state()
     why = lifecycle.cause(state, caller, reason)
     act = _Act(state, caller, user_id)
@@ -124,5 +127,5 @@ def is_superuser(state: State, user_id: str) -> bool:
     """
     user = state.users.get(user_id)
     if user is None and not records.ever_signed_in(state.db.session(), user_id):
-        raise NotFound(gettext_noop("There is no such user."))
+        raise NotFound(NO_USER)
     return user is not None and state.users.may_be_superuser(user)

@@ -16,7 +16,7 @@ from ..store import accounts
 from ..store.revocations import Revocation
 from ..text import gettext_noop
 from ..tokens.claims import is_user_id
-from ..users.authority import RANK
+from ..users.authority import NO_USER, RANK
 from ..users.directory import Profile, batches
 from .request_token import recheck_token
 
@@ -135,9 +135,9 @@ def _sort_out(
     """
     ids = list(dict.fromkeys(user_ids))
     if not ids or not all(isinstance(user_id, str) for user_id in ids):
-        raise BadRequest("Name the users by their ids.")
+        raise BadRequest(gettext_noop("Choose at least one user."))
     if len(ids) > MOST_USERS:
-        raise BadRequest(f"Name {MOST_USERS} users at most.")
+        raise BadRequest(gettext_noop("Choose at most 1,000 users at once."))
     state.authority.require_force_logout(caller, superuser=False)
     outranks = state.authority.outranks(caller, superuser=True)
     people: dict[str, Any] = {}
@@ -150,7 +150,7 @@ def _sort_out(
     for user_id in ids:
         user = people.get(user_id)
         if user is None and user_id not in known:
-            refused.append((user_id, NotFound(gettext_noop("There is no such user."))))
+            refused.append((user_id, NotFound(NO_USER)))
         elif user is not None and not outranks and state.users.may_be_superuser(user):
             refused.append((user_id, Forbidden(RANK)))
         else:

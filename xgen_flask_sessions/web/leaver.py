@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -22,13 +22,16 @@ from ..request_acts import find_acts
 from ..roster import records
 from ..signals import user_forced_out
 from ..state import State, get_state
-from ..store import commit_hooks, revocations
+from ..store import commit_hooks, leaver_details, revocations
 from ..store.revocations import Cause, Revocation
 from ..store.transactions import is_unreachable
-from ..text import traceback_of
+from ..text import gettext_noop, traceback_of
 from ..users.account_hooks import names_of
+from ..users.authority import LEAVERS, NO_USER
 from .account_changes import ending_elsewhere
 from .request_token import recheck_token
+
+ONESELF: Final = gettext_noop("You cannot process yourself as a leaver. Another administrator can.")
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -127,7 +130,8 @@ def process(user_id: str, why: Cause, *, authorize: Callable[[Session], Any | No
             if user is not None:
                 with ending_elsewhere(user_id):
                     deactivated, roles = _change_account(state, session, user)
-            revocation = revocations.force_logout(session, user_id, why)
+            details = leaver_details.encode(deactivated=deactivated, roles=roles)
+            revocation = revocations.force_logout(session, user_id, why, details=details)
             acts = find_acts()
             if acts is not None:
                 acts.note_revocation(session, revocation)
@@ -186,8 +190,8 @@ def _read_roles(roles_of: Callable[[Any], object], user: Any) -> list[str] | Non
 def _require_leaver(state: State, caller: Any, user_id: str) -> None:
     """Check that the caller may process the user as a leaver, without locks."""
     if not state.authority.may_process_leavers(caller):
-        raise Forbidden("Only a SuperUser may process a leaver.")
+        raise Forbidden(LEAVERS)
     if state.users.id_of(caller) == user_id:
-        raise BadRequest("You cannot process yourself as a leaver.")
+        raise BadRequest(ONESELF)
     if state.users.get(user_id) is None and not records.ever_signed_in(state.db.session(), user_id):
-        raise NotFound("There is no such user.")
+        raise NotFound(NO_USER)

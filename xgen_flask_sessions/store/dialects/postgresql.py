@@ -170,7 +170,9 @@ class PostgreSQL(Dialect):
         revocation: Mapping[str, Any],
         end_reason: str,
     ) -> int:
-        """End the sessions and record the revocation in one statement."""
+        """End the sessions and record the revocation in one statement, if it has no details."""
+        if "details" in revocation:
+            return super().end_sessions(connection, user_id, revocation, end_reason)
         values = prefixed("new", {**revocation, "user_id": user_id, "end_reason": end_reason})
         ended: int = connection.execute(self._end_sessions, values).scalar_one()
         return ended
@@ -255,7 +257,8 @@ class PostgreSQL(Dialect):
     @cached_property
     def _end_sessions(self) -> Any:
         ended = END_ALL_OF_USER.returning(SESSIONS.c.jti).cte("ended")
-        names = [column.name for column in REVOCATIONS.c if column.name != "sessions_ended"]
+        others = ("sessions_ended", "details")
+        names = [column.name for column in REVOCATIONS.c if column.name not in others]
         count = sa.select(sa.func.count()).select_from(ended).scalar_subquery()
         values = sa.select(*parameters(REVOCATIONS, names), count)
         return (

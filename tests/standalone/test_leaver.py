@@ -14,7 +14,7 @@ from tests.support.standalone import PAGE, Center
 from tests.support.threads import in_threads
 from xgen_flask_sessions import Forbidden
 from xgen_flask_sessions.standalone import accounts
-from xgen_flask_sessions.standalone.rules import LAST_SUPERUSER, AccountError
+from xgen_flask_sessions.standalone.rules import LAST_SUPERUSER, AccountError, Profile
 from xgen_flask_sessions.state import get_state
 from xgen_flask_sessions.store.revocations import Cause
 from xgen_flask_sessions.web import acts, leaver
@@ -108,7 +108,7 @@ def test_the_last_superuser_stays_and_nothing_changes(center: Center) -> None:
     center.change_user("bora", is_active=False)
     admin_id = center.user("admin")["id"]
     with center.app.app_context():
-        accounts.change_profile(admin_id, accounts.Profile.parse("Ann", "", "editor"), actor="test")
+        accounts.change_profile(admin_id, Profile.parse("Ann", "", "editor"), actor="test")
     before = center.user("admin")
 
     with pytest.raises(Forbidden, match=LAST_SUPERUSER):

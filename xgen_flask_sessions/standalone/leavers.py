@@ -1,4 +1,4 @@
-"""What the Admin Center tells the plugin about its accounts: their roles and their pages."""
+"""The plugin's view of the Admin Center's accounts: their roles and their pages."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What an act on a leaver did besides ending sessions, as its audit record holds it.
+"""The changes of a leaver's account, as the audit record of the act holds them.
 
-It is JSON: ``{"deactivated": true, "roles": ["editor"]}``, with ``"more_roles": 3`` if not all
+They are JSON: ``{"deactivated": true, "roles": ["editor"]}``, with ``"more_roles": 3`` if not all
 names fit.
 """
 
@@ -40,7 +40,7 @@ def encode(*, deactivated: bool, roles: Sequence[str]) -> str:
 
 
 def decode(text: str | None) -> LeaverDetails | None:
-    """Return what :func:`encode` recorded; ``None`` for other acts, and for unreadable texts."""
+    """Return the details that :func:`encode` recorded; ``None`` for any other text."""
     if text is None:
         return None
     try:

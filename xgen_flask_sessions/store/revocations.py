@@ -78,7 +78,7 @@ def force_logout(
     """End every session of one user, and with them every token issued until now.
 
     :param end_reason: The ``end_reason`` of the sessions.
-    :param details: What else is done in the transaction, for the audit record. Without it, the
+    :param details: Further changes of the transaction, for the audit record. Without it, the
         statement does not name the column, which an earlier release's table does not have.
     """
     now = clock.now_us()

@@ -160,7 +160,7 @@ class RevocationRecord(Base):
     """The number of sessions that the revocation ended."""
     # Deferred: a record is read without it, also where the column is missing still.
     details: Mapped[str | None] = mapped_column(sa.String(MAX_DETAILS), deferred=True)
-    """For a leaver, what else was done: ``deactivated`` and the names of ``roles``, as JSON."""
+    """For a leaver, the changes of the account as JSON: ``deactivated``, and names of ``roles``."""
 
     __table_args__ = (
         sa.Index("ix_xgen_revocations_user", "user_id", "revoked_us"),

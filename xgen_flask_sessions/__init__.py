@@ -10,6 +10,7 @@ other modules are internal; their rooms import downwards only:
 ``admin``           The screen Login Management.
 ``api``             The JSON API and its OpenAPI document.
 ``web``             Requests: finding the token, refusing, redirecting; Flask-Login; cookies; forms.
+``bulk``            Force logouts of several users, and ends of several sessions of a user.
 ``lifecycle``       A session's life: issue, renew, verify, end, force logout, prune.
 ``request_acts``    The sign-ins and revocations that the current request made.
 ``state``           The objects that ``init_app`` built for one application.
@@ -40,6 +41,7 @@ from .errors import (
     DatabaseUnavailable,
     DenylistUnavailable,
     Forbidden,
+    HookFailed,
     LedgerUnavailable,
     NotFound,
     RateLimited,
@@ -84,6 +86,7 @@ __all__ = [
     "DenylistUnavailable",
     "Device",
     "Forbidden",
+    "HookFailed",
     "IssuedToken",
     "LedgerUnavailable",
     "NotFound",

@@ -6,6 +6,7 @@
 - The time of a sign-in as its steps are added, for one client.
 - The time of a force logout of a user with 1, 100 and 10,000 sessions, and the time of sign-ins of
   other users in the meantime.
+- The time of a force logout of 1,000 users with 10 sessions each, as an administrator's one act.
 - The numbers of statements and of round trips to the server, for a sign-in and a force logout.
 
 Without --database-url, the command measures all three databases in turn, as
@@ -29,15 +30,17 @@ from typing import Final
 import sqlalchemy as sa
 
 from tests.benchmarks.clients import USERS, Turn, running_clients
-from tests.benchmarks.filling import add_logins, add_sessions, analyze
+from tests.benchmarks.filling import add_logins, add_sessions, analyze, kind_of, text
 from tests.benchmarks.histories import empty_database, given_database
 from tests.support.databases import SERVERS
-from tests.support.hosts import Host, make_app
+from tests.support.hosts import Host, bearer, make_app
 from tests.support.wire import wire_to
 from xgen_flask_sessions import clock
+from xgen_flask_sessions.web import acts
 
 CLIENTS = (1, 4, 16)
 SESSIONS = (1, 100, 10_000)
+SEVERAL, EACH = 1000, 10
 ROUNDS, TIMES, SIGNING_IN = 5, 5, 4
 STEPS: Final[Mapping[str, str]] = {
     "bare inserts": "its two rows, inserted and committed",
@@ -140,6 +143,69 @@ def force_logouts(url: str, sessions: Sequence[int], seconds: float) -> Figures:
     return figures
 
 
+def several(url: str, users: int) -> Figures:
+    """Return the time of one act that forces out several users, and the number of statements.
+
+    :param users: The number of users; each has :data:`EACH` sessions.
+    """
+    took, statements = list[float](), 0
+
+    def count(*_: object) -> None:
+        nonlocal statements
+        statements += 1
+
+    with host_on(url) as host:
+        boss = host.add_user("boss", is_superuser=True)
+        token, user_ids = host.issue(boss), _add_several(host, users)
+        for turn in range(TIMES):
+            _sign_in_several(host, user_ids, first=turn == 0)
+            statements = 0
+            with host.app.test_request_context(headers=bearer(token)):
+                caller = host.find_user(boss)
+                with host.calling_before_statements(count):
+                    begun = time.perf_counter()
+                    result = acts.force_out_several(caller, user_ids)
+                    took.append(time.perf_counter() - begun)
+            assert (len(result.done), result.sessions_ended) == (users, users * EACH)
+    name = f"force logout of {users:,} users with {EACH} sessions each"
+    return {f"{name} (ms)": 1e3 * statistics.median(took), f"statements of a {name}": statements}
+
+
+def _add_several(host: Host, users: int) -> list[str]:
+    """Add users with consecutive ids, and return the ids."""
+    with host.app.app_context():
+        session = host.db.session
+        first = session.scalars(sa.select(sa.func.max(host.model.id))).one() + 1
+        rows = [
+            {"id": first + number, "username": f"one of {number}", "password": ""}
+            for number in range(users)
+        ]
+        session.execute(sa.insert(host.model), rows)
+        session.commit()
+    return [str(row["id"]) for row in rows]
+
+
+def _sign_in_several(host: Host, user_ids: Sequence[str], *, first: bool) -> None:
+    now = clock.now_us()
+    with host.app.app_context():
+        engine = host.db.engine
+    with engine.begin() as connection:
+        user = text(kind_of(connection), f"({int(user_ids[0]) - 1} + n)")
+        expires_us = now + _HOUR_US
+        if first:
+            add_logins(connection, len(user_ids), user=user, expires_us=expires_us)
+        for number in range(EACH):
+            add_sessions(
+                connection,
+                len(user_ids),
+                user=user,
+                first_issued_us=now + number * 2 * len(user_ids),
+                expires_us=expires_us,
+            )
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        analyze(connection)
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """Return a percentile of *values*; a *share* of 0.99 is the 99th."""
     ordered = sorted(values)
@@ -213,17 +279,20 @@ def measure(
     seconds: float,
     clients: Sequence[int] = CLIENTS,
     sessions: Sequence[int] = SESSIONS,
+    users: int = SEVERAL,
 ) -> Figures:
     """Measure everything on one empty database.
 
     :param seconds: The duration of the sign-ins for each number of clients.
+    :param users: The number of users that one act forces out.
     """
     with host_on(url, make_tables=True):
         pass
     figures = round_trips(url)
     figures |= rates(url, clients, seconds)
     figures |= steps(url, seconds)
-    return figures | force_logouts(url, sessions, seconds / 4)
+    figures |= force_logouts(url, sessions, seconds / 4)
+    return figures | several(url, users)
 
 
 def print_table(columns: Mapping[str, Figures]) -> None:

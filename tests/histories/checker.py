@@ -24,7 +24,7 @@ CLOCK_ERROR_NS = 5 * SECOND_NS
 VERIFICATIONS: tuple[Kind, ...] = ("verify", "GET /api/token", "GET /api/user", "Verifier.verify")
 """Calls that verify a token."""
 _NEEDS_ACTIVE: tuple[Kind, ...] = ("sign in", "renew", "GET /api/user")
-_ENDS_A_USER: tuple[Kind, ...] = ("force out", "deactivate")
+_ENDS_A_USER: tuple[Kind, ...] = ("force out", "force out several", "deactivate")
 
 
 class IncompleteHistory(ValueError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -21,7 +21,9 @@ from xgen_flask_sessions import (
     Revocation,
     VerifiedToken,
     XgenSessionsError,
+    bulk,
 )
+from xgen_flask_sessions.store.revocations import Cause
 from xgen_flask_sessions.verifier import Verifier
 
 _T = TypeVar("_T")
@@ -91,6 +93,8 @@ class Observer:
 
     def __init__(self, process: int, host: Host, recorder: Recorder) -> None:
         self._host = host
+        self._process = process
+        self._recorder = recorder
         self._record = _Calls(process, recorder, self._roll_back).record
 
     def _roll_back(self) -> None:
@@ -124,6 +128,36 @@ class Observer:
         """Force a user out."""
         with self._host.app.app_context():
             self._record("force out", lambda: self._host.sessions.force_logout(user), user=user)
+
+    def force_out_several(self, users: Sequence[str]) -> None:
+        """Force several users out, in transactions of a few users each."""
+        with self._host.app.app_context():
+            begin_ns = monotonic_ns()
+            result = bulk.force_logout_several(users, Cause(actor="histories"))
+            end_ns = monotonic_ns()
+        if result.error is not None:
+            self._roll_back()
+        code = None if result.error is None else result.error.code
+        stamps = {each.user_id: each.invalid_before_us for each in result.done}
+        unknown = set(result.failed_unknown)
+        for user in users:
+            outcome: Outcome = "not done"
+            if user in stamps:
+                outcome = "done"
+            elif user in unknown:
+                outcome = "uncertain"
+            self._recorder.write(
+                Operation(
+                    kind="force out several",
+                    process=self._process,
+                    begin_ns=begin_ns,
+                    end_ns=end_ns,
+                    outcome=outcome,
+                    code=None if outcome == "done" else code,
+                    user=user,
+                    stamp=stamps.get(user),
+                )
+            )
 
     def force_out_everyone(self) -> None:
         """Force everyone out."""

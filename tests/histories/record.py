@@ -18,6 +18,7 @@ Kind = Literal[
     "renew",
     "end session",
     "force out",
+    "force out several",
     "force out everyone",
     "deactivate",
     "activate",
@@ -26,9 +27,10 @@ Kind = Literal[
     "GET /api/user",
     "Verifier.verify",
 ]
-"""The kind of call. A deactivation also forces the user out, in the same transaction. The last four
-verify a token: by ``sessions.verify``, ``token_required``, ``login_required``, and in a service
-without the database."""
+"""The kind of call. A force logout of several users has a record for each of them. A deactivation
+also forces the user out, in the same transaction. The last four verify a token: by
+``sessions.verify``, ``token_required``, ``login_required``, and in a service without the
+database."""
 
 Outcome = Literal["done", "refused", "nothing to do", "not done", "uncertain"]
 """The result of a call.

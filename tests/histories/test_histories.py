@@ -37,6 +37,7 @@ LEAST_DONE: dict[Kind, int] = {
     "renew": 5,
     "end session": 1,
     "force out": 3,
+    "force out several": 1,
     "force out everyone": 1,
     "deactivate": 1,
     "activate": 3,

@@ -65,6 +65,10 @@ def force_out(begin: float, end: float, outcome: Outcome = "done") -> Operation:
     return op("force out", begin, end, outcome)
 
 
+def force_out_several(begin: float, end: float, outcome: Outcome = "done") -> Operation:
+    return op("force out several", begin, end, outcome)
+
+
 def force_out_everyone(begin: float, end: float) -> Operation:
     return op("force out everyone", begin, end, user=None)
 
@@ -91,7 +95,7 @@ STAMPS = "stamps out of order"
 
 Revoke = Callable[[float, float], Operation]
 REVOCATIONS = pytest.mark.parametrize(
-    "revoke", [end_session, force_out, force_out_everyone, deactivate]
+    "revoke", [end_session, force_out, force_out_several, force_out_everyone, deactivate]
 )
 
 

@@ -22,7 +22,7 @@ from tests.histories.record import Kind, Recorder, monotonic_ns
 from tests.histories.wrong_systems import applied
 from tests.support.hosts import SECRET, Host, make_app
 from tests.support.redis_place import RedisPlace
-from xgen_flask_sessions import IssuedToken
+from xgen_flask_sessions import IssuedToken, bulk
 from xgen_flask_sessions.feed.follower import FeedReader
 from xgen_flask_sessions.verifier import Verifier
 
@@ -36,6 +36,10 @@ _VERIFY_PAUSE_S = 0.002
 """Seconds between two steps of a process that only verifies tokens."""
 _EVERYONE_AT = 40
 """The step at which the first process forces everyone out. Further times are random."""
+_SEVERAL = 3
+"""Users that one act forces out."""
+_CHUNK = 2
+"""Users in one transaction of such an act, so that it takes two."""
 _REMEMBERED = 64
 """The number of accepted tokens that a process remembers, to verify them again."""
 _MEASURING = [
@@ -164,6 +168,7 @@ def _steps_of(
         return _Reverifier(plan, exchange, chance, service.verify).step
     host = plan.open_host(process)
     stack.callback(host.dispose)
+    bulk.CHUNK = _CHUNK  # type: ignore[misc]  # this process's own
     worker = _Worker(plan, process, host, exchange, recorder, chance)
     if plan.only_verifies(process):
         return _Reverifier(plan, exchange, chance, worker.verify_one).step
@@ -256,6 +261,7 @@ class _Worker:
             self._renew: 18,
             self._end_session: 4,
             self._force_out: 3,
+            self._force_out_several: 0.7,
             self._force_out_everyone: 0.1,
             self._deactivate: 0.7,
             self._activate: 4,
@@ -293,6 +299,8 @@ class _Worker:
             self._activate(user)
         elif number % 5 == 2 and newest:
             self._end_one(newest[0])
+        elif number % 5 == 3:
+            self._force_out_several(user)
         else:
             self._force_out(user)
 
@@ -332,6 +340,14 @@ class _Worker:
     def _force_out(self, user: str) -> None:
         self._observer.force_out(user)
         self._verify_newest(user)
+
+    def _force_out_several(self, user: str) -> None:
+        others = [each for each in self._plan.users if each != user]
+        several = [user, *self._chance.sample(others, min(_SEVERAL - 1, len(others)))]
+        self._chance.shuffle(several)
+        self._observer.force_out_several(several)
+        for each in several:
+            self._verify_newest(each)
 
     def _force_out_everyone(self, user: str) -> None:
         self._observer.force_out_everyone()

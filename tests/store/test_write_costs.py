@@ -251,11 +251,12 @@ def test_the_benchmark_of_writes(database_url: str, monkeypatch: pytest.MonkeyPa
     for name in ("ROUNDS", "TIMES", "SIGNING_IN"):
         monkeypatch.setattr(writes, name, 2)
 
-    figures = writes.measure(database_url, seconds=0.3, clients=(2,), sessions=(1, 20))
+    figures = writes.measure(database_url, seconds=0.3, clients=(2,), sessions=(1, 20), users=120)
 
     assert figures["sign-in per second, clients: 2"] > 0
     assert figures["force logout of 20 sessions (ms)"] > 0
     assert figures["sign-in meanwhile, 99th percentile (ms)"] > 0
+    assert figures["force logout of 120 users with 10 sessions each (ms)"] > 0
 
 
 @pytest.mark.unmeasured

@@ -1,4 +1,4 @@
-"""Record what the act on a leaver did besides ending sessions."""
+"""Record the changes of the account with the revocation of a leaver."""
 
 import sqlalchemy as sa
 from alembic import op

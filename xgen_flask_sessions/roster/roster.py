@@ -20,6 +20,7 @@ from .filtered import FilteredUsers
 from .listing import COLUMNS, OWN, Column, Listing
 from .lookups import Lookup, Lookups, active_users, count_superusers, find_lookups
 from .session_filters import active_sessions
+from .user_sign_ins import sign_ins_of
 
 PAGE_SIZE = 50
 """Users on one page."""
@@ -239,25 +240,16 @@ class Roster:
     def _active(self, session: Session, ids: list[str], now: int) -> list[ActiveUser]:
         """Return the active users of these ids, in the same order."""
         people = self._users.get_many(ids)
-        login = sa.select(UserLogin.user_id, UserLogin.last_login_us, UserLogin.last_ip)
-        logins = {row.user_id: row for row in session.execute(login.where(_is_one_of(ids)))}
-        counts: dict[str, int] = {}
-        counts.update(
-            session.execute(
-                sa.select(SessionRecord.user_id, sa.func.count())
-                .where(SessionRecord.user_id.in_(ids), active_sessions(now))
-                .group_by(SessionRecord.user_id)
-            ).all()
-        )
+        sign_ins = sign_ins_of(session, ids, now)
         return [
             ActiveUser(
                 self._users.profile(user_id, people.get(user_id)),
-                counts[user_id],
-                logins[user_id].last_login_us,
-                logins[user_id].last_ip,
+                sign_ins[user_id].active_sessions,
+                sign_ins[user_id].last_login_us,
+                sign_ins[user_id].last_ip,
             )
             for user_id in ids
-            if user_id in counts and user_id in logins  # forced out between the questions
+            if sign_ins[user_id].active_sessions  # otherwise forced out between the questions
         ]
 
     def _count_superusers(self, session: Session, now: int) -> int:

@@ -26,10 +26,16 @@ class SignIns:
     """The address of the newest sign-in."""
 
 
-def sign_ins_of(session: Session, user_ids: Collection[str]) -> dict[str, SignIns]:
-    """Return the sign-ins of each of these users, also of those that never signed in."""
+def sign_ins_of(
+    session: Session, user_ids: Collection[str], now: int | None = None
+) -> dict[str, SignIns]:
+    """Return the sign-ins of each of these users, also of those that never signed in.
+
+    :param now: The time to count active sessions at, in microseconds since the epoch; by default,
+        the current time.
+    """
     found = dict.fromkeys(user_ids, SignIns())
-    now = clock.now_us()
+    now = clock.now_us() if now is None else now
     for ids in batches(list(found)):
         counts: dict[str, int] = {}
         counts.update(

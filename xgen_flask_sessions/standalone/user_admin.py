@@ -37,7 +37,6 @@ MAX_OFFERED: Final = 200
 MAX_ID: Final = 2**31 - 1
 """The largest id of a user."""
 
-_USER_PAGE: Final = "admin-active-sessions.user"
 _USER_ID: Final = f"<int(max={MAX_ID}):user_id>"
 _PARTS: Final = "<any(save, profile, password, access):part>"
 
@@ -252,9 +251,7 @@ def _is_oneself(user: User) -> bool:
 
 def _sessions_url(user: User) -> str:
     """Return the address of the user's page in Login Management."""
-    if _USER_PAGE in current_app.view_functions:
-        return url_for(_USER_PAGE, user_id=user.get_id())
-    return url_for("admin-active-sessions.index", q=user.username)
+    return url_for("admin-active-sessions.user", user_id=user.get_id())
 
 
 def _offered(chosen: Any) -> list[str]:

@@ -27,11 +27,12 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Flask
 
+from tests.benchmarks import seeded
 from tests.support.admin_center import AdminCenter
 from xgen_flask_sessions.clock import to_rfc3339
 from xgen_flask_sessions.roster.listing import COLUMNS
 from xgen_flask_sessions.roster.roster import PAGE_SIZE
-from xgen_flask_sessions.standalone import create_app, seeding
+from xgen_flask_sessions.standalone import create_app
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import User, db
 
@@ -254,8 +255,7 @@ def main() -> None:
         if not arguments.seeded:
             begun = time.perf_counter()
             with app.app_context():
-                for _ in seeding.seed(arguments.users, arguments.sessions):
-                    pass
+                seeded.fill(arguments.users, arguments.sessions)
             print(f"Seeded in {time.perf_counter() - begun:.0f} s.")
         token, users = sign_in_admin(app)
         with AdminCenter(Path(home) / "instance") as center:

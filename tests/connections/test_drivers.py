@@ -237,3 +237,16 @@ def test_a_connection_that_cannot_be_configured_is_closed(sqlite_url: str, tmp_p
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):
             connection.execute("SELECT 1")
     engine.dispose()
+
+
+def test_no_request_adds_a_listener_for_connects(host: Host) -> None:
+    # SQLAlchemy fails in a thread that connects while another one adds a listener.
+    with host.app.app_context():
+        engine = host.db.engine
+    before = list(engine.dialect.dispatch.do_connect)
+
+    client = host.client()
+    client.post("/sign-in", data={"user_id": "1"})
+
+    assert list(engine.dialect.dispatch.do_connect) == before
+    assert before

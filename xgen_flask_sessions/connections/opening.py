@@ -217,8 +217,22 @@ def limiting_connects(
         _limits.reset(token)
 
 
+def prepare(engine: sa.Engine) -> None:
+    """Guard an engine and listen to its connects, before several threads use it.
+
+    SQLAlchemy fails in a thread that connects while another one adds a listener.
+
+    :param engine: The host's engine.
+    """
+    guard(engine)
+    _listen_last(engine)
+
+
 def _listen_last(engine: sa.Engine) -> None:
-    """Listen for ``do_connect`` after the host's listeners, which may change the options."""
+    """Listen for ``do_connect`` after the host's listeners, which may change the options.
+
+    A no-op but for the first call, and after the host added a listener.
+    """
     with _listening:
         present = list(engine.dialect.dispatch.do_connect)
         if present and present[-1] is _do_connect:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql import visitors
 
 from ..connections.closing import close_files_at_forks_and_exit
-from ..connections.engine_guard import guard
+from ..connections.opening import prepare
 from ..errors import ConfigurationError
 from ..store import dialects
 from ..store.commit_hooks import is_changing
@@ -70,7 +70,7 @@ def guard_engines(app: Flask, db: SQLAlchemy) -> None:
     if app.extensions.get("sqlalchemy") is db:
         with app.app_context():
             for engine in db.engines.values():
-                guard(engine)
+                prepare(engine)
 
 
 def routes_statements(db: SQLAlchemy) -> bool:

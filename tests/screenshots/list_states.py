@@ -67,6 +67,7 @@ def menu(stage: Stage) -> Page:
 @state("list-reason")
 def reason(stage: Stage) -> Page:
     page = menu(stage)
+    settle(page)
     row(page, "haneul").locator("[data-xs-ask]").click()
     page.locator("dialog[open] textarea").fill("Left signed in on a public PC")
     return page
@@ -153,18 +154,6 @@ def selection(stage: Stage) -> Page:
     return page
 
 
-@state("several")
-def several(stage: Stage) -> Page:
-    ids = [stage.site.ids[name] for name in ("jwm", "bora", "haneul")]
-    query = "&".join(f"users={each}" for each in ids)
-    return stage.visit(f"{SCREEN}several?{query}")
-
-
-@state("everyone")
-def everyone(stage: Stage) -> Page:
-    return stage.visit(f"{SCREEN}everyone")
-
-
 @state("confirm")
 def confirm(stage: Stage) -> Page:
     return stage.visit(f"{SCREEN}confirm?user_id={stage.site.ids['bora']}")
@@ -175,7 +164,7 @@ def newcomers(stage: Stage) -> Page:
     page = stage.visit()
     page.clock.install()
     page.reload()
-    stage.site.sign_in(stage.context().request, "clerk")
+    stage.site.sign_in(stage.context().request, "guest")
     page.clock.fast_forward(POLL_MS)
     page.locator(".xs-newcomers:visible").wait_for()
     return page

@@ -32,7 +32,7 @@ CONFIG: Mapping[str, Any] = {
     "XGEN_SESSIONS_SIGN_IN_ADDRESS_LIMIT": "1000/minute",
     "XGEN_SESSIONS_WRITE_DEADLINE": 2,
 }
-OPERATORS = {"admin": True, "hasty": True, "clerk": False}
+OPERATORS = {"admin": True, "hasty": True, "clerk": False, "guest": False}
 """Users that sign in by a browser; whether they are SuperUsers."""
 
 

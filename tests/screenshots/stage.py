@@ -62,6 +62,7 @@ class Stage:
         """Close the tabs, and keep the users signed in."""
         for context in self._others:
             for page in context.pages:
+                page.unroute_all(behavior="ignoreErrors")
                 page.close()
 
     def close(self) -> None:

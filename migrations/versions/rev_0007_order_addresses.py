@@ -4,8 +4,6 @@ Rows that exist have no key yet: ``xgen-sessions upgrade`` and ``prune`` give th
 afterwards, a few in each transaction.
 """
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 
@@ -19,7 +17,6 @@ _LOGINS = "xgen_user_logins"
 _USER = "ix_xgen_sessions_user"
 _USER_COLUMNS = ["user_id", "ended_us", "expires_us"]
 _ADDRESS = "ix_xgen_sessions_address"
-_OPEN: Any = sa.text("ended_us IS NULL")
 
 
 def upgrade() -> None:
@@ -28,9 +25,8 @@ def upgrade() -> None:
     op.create_index(
         _ADDRESS,
         _SESSIONS,
-        ["ended_us", "ip_key", "user_id", "expires_us"],
-        postgresql_where=_OPEN,
-        sqlite_where=_OPEN,
+        ["ip_key", "ended_us", "user_id", "expires_us"],
+        postgresql_where=sa.text("ended_us IS NULL"),
     )
     _replace_user_index([*_USER_COLUMNS, "signed_in_us", "ip_key"])
 

@@ -83,19 +83,41 @@ FILTERS = {
 }
 
 
+def is_of_filter(query: str) -> bool:
+    """Return whether a query finds users by their sessions."""
+    return ("DISTINCT" in query and ".ip " not in query) or "HAVING" in query
+
+
 def test_filters_read_the_indexes_that_are_for_them(seeded: Center) -> None:
     token, users = sign_in_admin(seeded.app)
     with seeded.app.app_context():
-        if db.engine.dialect.name == "postgresql":
-            pytest.skip("its planner chooses by the number of rows; see the benchmark")
+        is_postgresql = db.engine.dialect.name == "postgresql"
 
     for name, index in FILTERS.items():
         plans = plans_of(seeded.app, token, addresses(users)[name])
         (steps,) = [
-            "\n".join(steps) for query, steps in plans.items()
-            if ("DISTINCT" in query and ".ip " not in query) or "HAVING" in query
+            "\n".join(steps) for query, steps in plans.items() if is_of_filter(query)
         ]  # fmt: skip
-        assert index in steps, (name, steps)
+        if is_postgresql:  # of the indexes that have the columns, its planner takes the smallest
+            index = index.replace("user", "(user|address|open)")
+        assert re.search(index, steps), (name, steps)
+
+
+def test_sqlite_reads_the_same_indexes_in_whatever_order_they_were_made(center: Center) -> None:
+    with center.app.app_context():
+        if db.engine.dialect.name != "sqlite":
+            pytest.skip("other databases keep statistics")
+        list(seeding.seed(300, 1000, randomness=1))
+        indexes = db.metadata.tables["xgen_sessions"].indexes
+        for index in sorted(indexes, key=lambda each: str(each.name)):  # it prefers the last one
+            index.drop(db.engine)
+            index.create(db.engine)
+    token, users = sign_in_admin(center.app)
+
+    for name, expected in FILTERS.items():
+        plans = plans_of(center.app, token, addresses(users)[name])
+        steps = [step for query, found in plans.items() if is_of_filter(query) for step in found]
+        assert expected in "\n".join(steps), (name, steps)
 
 
 def test_the_default_order_reads_only_an_index(seeded: Center) -> None:
@@ -128,7 +150,7 @@ def test_sessions_are_counted_in_the_user_order_of_their_index(seeded: Center) -
     steps = next("\n".join(steps) for query, steps in plans.items() if "ORDER BY" in query)
     used = {
         "sqlite": r"SEARCH xgen_user_logins USING INDEX sqlite_autoindex_xgen_user_logins_1",
-        "postgresql": r"Scan.* using ix_xgen_sessions_user",
+        "postgresql": r"Index Only Scan using ix_xgen_sessions_(user|address)",
         "mysql": r"xgen_user_logins range PRIMARY",
     }[dialect]
     assert re.search(used, steps), steps

@@ -22,11 +22,12 @@ class LeaverPanel:
     may_process: bool
 
 
-def leaver_panel(user_id: str, *, exists: bool, is_own: bool) -> LeaverPanel | None:
+def leaver_panel(user_id: str, *, exists: bool, is_own: bool, sessions: int) -> LeaverPanel | None:
     """Return the panel for a user; ``None`` if there is no account or no permission.
 
     :param exists: Whether the account exists.
     :param is_own: Whether it is the current user.
+    :param sessions: The number of active sessions.
     """
     state = get_state()
     if not exists or not state.authority.may_process_leavers(current_user):
@@ -44,7 +45,7 @@ def leaver_panel(user_id: str, *, exists: bool, is_own: bool) -> LeaverPanel | N
         preview = acts.leaver_preview(current_user, user_id)
     except XgenSessionsError:
         return None  # deleted or demoted since
-    parts = [i18n.ngettext("%(num)d session", "%(num)d sessions", preview.sessions)]
+    parts = [i18n.ngettext("%(num)d session", "%(num)d sessions", sessions)]
     if preview.roles is not None and preview.revokes_roles:
         parts.append(i18n.ngettext("%(num)d role", "%(num)d roles", len(preview.roles)))
     text = i18n.gettext("In this order, at once: %(parts)s.", parts=", ".join(parts))

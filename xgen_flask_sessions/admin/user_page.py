@@ -85,17 +85,20 @@ def show(
     )
     ended = ended_page(session, user_id, Position.parse(request.args.get("ended", "")))
     token = outcome().token
+    active = newest_sessions(session, user_id, page_number(), kept_us=kept_us)
     actors = [each.actor for each in revocations.revocations]
     actors += [each.actor for each in ended.sessions]
     return view.render(
         "xgen_sessions/user_page.html",
         ENDPOINT=ENDPOINT,
         person=person,
-        sessions=newest_sessions(session, user_id, page_number(), kept_us=kept_us),
+        sessions=active,
         revocations=revocations,
         ended=ended,
         seen=sightings,
-        leaver=leaver_panel(user_id, exists=person.exists, is_own=person.is_own),
+        leaver=leaver_panel(
+            user_id, exists=person.exists, is_own=person.is_own, sessions=active.total
+        ),
         actor_names=_names(state, actors),
         reasons_of_ends=_reasons_of_ends(),
         current_session_id=token.session_id if token else None,

@@ -8,6 +8,7 @@ its order until it is full, and the number is a lower bound.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -178,14 +179,28 @@ class FilteredUsers:
     def _text_condition(self) -> sa.ColumnElement[bool]:
         host, text, ids = self._host, self._listing.text, self._text_ids
         parts = [self._filters.text_condition() if ids is None else UserLogin.user_id.in_(ids)]
-        if host is not None:
-            parts.append(self._in_host(host, host.named(text)))
-            parts.append(UserLogin.user_id.in_(spellings(text)) & unknown_to(host))
+        if host is None:
+            return sa.or_(*parts)
+        deleted = UserLogin.user_id.in_(spellings(text)) & unknown_to(host)
+        named = None if ids is not None else self._up_to_counted(self._ids_named(host))
+        if named is None:
+            parts += [self._in_host(host, host.named(text)), deleted]
+        else:  # few names have an address in them: PostgreSQL would search them again and again
+            gone = self._session.scalars(sa.select(UserLogin.user_id).where(deleted))
+            parts.append(UserLogin.user_id.in_([*named, *gone]))
         return sa.or_(*parts)
+
+    def _ids_named(self, host: HostTable) -> sa.Select[str]:
+        return sa.select(host.text_id).where(host.named(self._listing.text))
 
     @cached_property
     def _conditions(self) -> list[sa.ColumnElement[bool]]:
         return [*self._user_conditions, *self._filters.conditions()]
+
+    @property
+    def _is_by_text_only(self) -> bool:
+        listing = self._listing
+        return replace(listing, text="") == listing.without_filters()
 
     def _find_candidates(self) -> list[str] | None:
         """Return users among whom all matches are; ``None`` if more than a few match."""
@@ -193,6 +208,8 @@ class FilteredUsers:
             found = self._up_to_counted(self._filters.by_address())
             if found is not None:
                 return found
+        if self._text_ids is None and self._is_by_text_only:
+            return None
         if self._user_conditions:
             found = self._up_to_counted(self._matching(self._user_conditions))
             if found is not None or not self._filters.are_any:

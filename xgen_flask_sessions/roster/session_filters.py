@@ -45,13 +45,8 @@ def _with_plus(element: _Unsearched, compiler: Any, **options: Any) -> str:
 
 def _active_unsearched(now: int) -> sa.ColumnElement[bool]:
     ended: Any = _Unsearched(SessionRecord.ended_us)
-    return sa.and_(ended.is_(None), _unexpired(now))
-
-
-def _unexpired(now: int) -> sa.ColumnElement[bool]:
     expires: Any = _Unsearched(SessionRecord.expires_us)
-    unexpired: sa.ColumnElement[bool] = expires > now
-    return unexpired
+    return sa.and_(ended.is_(None), expires > now)
 
 
 def active_sessions(now: int) -> sa.ColumnElement[bool]:
@@ -164,7 +159,7 @@ class SessionFilters:
 
     def _of_addresses(self, ranges: list[Range], unkeyed: Sequence[str]) -> Any:
         query = sa.select(SessionRecord.user_id).where(
-            SessionRecord.ended_us.is_(None), _unexpired(self._now), _within(ranges, unkeyed)
+            _active_unsearched(self._now), _within(ranges, unkeyed)
         )
         return by_index(query.distinct(), _table, _BY_ADDRESS)
 
@@ -186,8 +181,7 @@ def _within(
 def unkeyed_addresses(now: int, limit: int) -> Any:
     """Return the query for addresses of active sessions that have no key yet, each once."""
     query = sa.select(SessionRecord.ip).where(
-        SessionRecord.ended_us.is_(None),
-        _unexpired(now),
+        _active_unsearched(now),
         SessionRecord.ip_key.is_(None),
         SessionRecord.ip.is_not(None),
     )

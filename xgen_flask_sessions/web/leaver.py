@@ -50,10 +50,8 @@ class Leaver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaverPreview:
-    """What would be done for a leaver."""
+    """What would be done for a leaver, besides ending the sessions."""
 
-    sessions: int
-    """The number of active sessions."""
     will_deactivate: bool
     """Whether the account will become inactive: it is active, and the host can change it."""
     roles: list[str] | None
@@ -105,7 +103,6 @@ def leaver_preview(caller: Any, user_id: str) -> LeaverPreview:
     if user is not None and hooks.revoke_roles is not None:
         roles = None if hooks.roles_of is None else _read_roles(hooks.roles_of, user)
     return LeaverPreview(
-        sessions=state.roster.count_sessions(state.db.session(), user_id),
         will_deactivate=is_active and hooks.deactivate is not None,
         roles=roles,
         is_active=is_active,

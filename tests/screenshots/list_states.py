@@ -154,6 +154,46 @@ def selection(stage: Stage) -> Page:
     return page
 
 
+@state("list-several-done")
+def several_done(stage: Stage) -> Page:
+    page = stage.visit()
+    for username in ("victim8", "victim9"):
+        row(page, username).locator("[type=checkbox]").check()
+    settle(page)
+    page.locator("[data-xs-act]").click()
+    page.locator("[data-xs-finished] [data-xs-close]").wait_for()
+    return page
+
+
+@state("several")
+def several(stage: Stage) -> Page:
+    ids = [stage.site.ids[name] for name in ("jwm", "bora", "haneul")]
+    query = "&".join(f"users={each}" for each in ids)
+    return stage.visit(f"{SCREEN}several?{query}")
+
+
+@state("several-result")
+def several_result(stage: Stage) -> Page:
+    ids = [stage.site.ids[name] for name in ("jwm", "bora", "haneul")]
+    query = "&".join(f"users={each}" for each in ids)
+    return stage.visit(f"{SCREEN}several?{query}&after=1")
+
+
+@state("everyone-wrong-word")
+def everyone_wrong_word(stage: Stage) -> Page:
+    page = everyone(stage)
+    page.fill("[name=reason]", "An incident")
+    page.fill("[name=word]", "everybody")
+    page.locator(".xs-panel .xs-force").click()
+    page.locator(".xs-wrong").wait_for()
+    return page
+
+
+@state("everyone")
+def everyone(stage: Stage) -> Page:
+    return stage.visit(f"{SCREEN}everyone")
+
+
 @state("confirm")
 def confirm(stage: Stage) -> Page:
     return stage.visit(f"{SCREEN}confirm?user_id={stage.site.ids['bora']}")

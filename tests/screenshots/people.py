@@ -87,7 +87,7 @@ PEOPLE: Final[Mapping[str, Person]] = {
                 SignIn(IPHONE, "192.0.2.51", 8001 + 2 * number),
             ),
         )
-        for number in range(8)
+        for number in range(10)
     },
 }
 """The users with sessions, newest sign-in first."""

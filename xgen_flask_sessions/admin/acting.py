@@ -6,7 +6,7 @@ rows in their places; see :mod:`.kept_rows`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from flask import Response, jsonify, redirect, request, url_for
@@ -16,6 +16,7 @@ from ..errors import (
     AuthenticationError,
     BadRequest,
     DatabaseUnavailable,
+    Forbidden,
     NotFound,
     RateLimited,
     XgenSessionsError,
@@ -24,12 +25,13 @@ from ..roster.kept import find_users
 from ..roster.roster import ActiveUser
 from ..state import get_state
 from ..store.transactions import UNREACHABLE, is_unreachable
-from ..text import visible
+from ..text import gettext_noop, visible
 from ..web import acts, i18n
 from ..web.failures import note_failure
 from ..web.forms import check_form
 from ..web.problems import sign_in_url
 from ..web.request_token import outcome
+from ..web.same_site import FORM_FIELD
 from . import kept_rows, results
 from .admin_center_view import AdminCenterView, page_number
 from .list_page import (
@@ -40,6 +42,9 @@ from .list_page import (
     rows_of,
     shown_ids,
 )
+
+_SHOWN_IN_LIST = BadRequest, DatabaseUnavailable, Forbidden, NotFound, RateLimited
+"""Failures that the list shows; a form without its token gets an error page."""
 
 
 def force_logout(view: AdminCenterView) -> Any:
@@ -104,7 +109,7 @@ def _act(
     try:
         check_form()
         try:
-            record = act(_reason())
+            record = act(requested_reason())
         except UNREACHABLE as error:
             if not is_unreachable(error):
                 raise
@@ -113,7 +118,7 @@ def _act(
         raise  # to the sign-in page
     except XgenSessionsError as error:
         return _failed(view, user_id, error)
-    if _has_ended_oneself() and (url := sign_in_url()) is not None:
+    if has_ended_oneself([user_id]) and (url := sign_in_url()) is not None:
         return jsonify(status="done", sign_in=url) if is_by_script() else redirect(url, 303)
     if is_by_script():
         try:
@@ -123,22 +128,25 @@ def _act(
     return _back(user_id, expanded=request.args.get("user_id"))
 
 
-def _reason() -> str | None:
+def requested_reason() -> str | None:
     """Return the reason in the form, if there is one.
 
     :raises BadRequest: It is too long.
     """
     reason = request.form.get("reason", "").strip()
     if len(reason) > 500:
-        raise BadRequest("A reason has at most 500 characters.")
+        raise BadRequest(gettext_noop("A reason has at most 500 characters."))
     return reason or None
 
 
-def _has_ended_oneself() -> bool:
-    """Return whether the act has ended the session of the current request."""
+def has_ended_oneself(user_ids: Collection[str]) -> bool:
+    """Return whether an act has ended the session of the current request.
+
+    :param user_ids: The users that were forced out.
+    """
     token = outcome().token
     if token is None:  # a session of Flask-Login alone
-        return request.form.get("user_id") == get_state().users.id_of(current_user)
+        return get_state().users.id_of(current_user) in user_ids
     try:
         get_state().strict_checker.recheck(token)
     except AuthenticationError:
@@ -188,13 +196,34 @@ def _failed(view: AdminCenterView, user_id: str, error: XgenSessionsError) -> An
         if error.retry_after_s:
             answer.headers["Retry-After"] = str(error.retry_after_s)
         return answer
-    if isinstance(error, NotFound):
-        raise BadRequest(error.detail) from None
-    if not isinstance(error, RateLimited):
+    if not isinstance(error, _SHOWN_IN_LIST):
         raise error
-    context = list_context(failure=results.too_often(error.retry_after_s or 1))
-    page = view.render("xgen_sessions/login_management.html", **context)
-    return page, error.status, {"Retry-After": str(error.retry_after_s or 1)}
+    note_failure(error)
+    text = results.of_error(error, visible(_username(user_id))).message
+    retry = _fields() if error.retry_after_s or isinstance(error, DatabaseUnavailable) else None
+    return answer_in_list(view, error, text, retry=retry)
+
+
+def answer_in_list(
+    view: AdminCenterView, error: XgenSessionsError, text: str, *, retry: Any = None
+) -> Any:
+    """Answer a form without a script with the list, and the reason why its act failed.
+
+    :param retry: The fields of a form for a second try.
+    :raises XgenSessionsError: The list cannot be read, either.
+    """
+    try:
+        context = list_context(failure=text, retry=retry)
+        page = view.render("xgen_sessions/login_management.html", **context)
+    except (DatabaseUnavailable, *UNREACHABLE):
+        raise error from None
+    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else {}
+    return page, error.status, headers
+
+
+def _fields() -> list[tuple[str, str]]:
+    """Return the fields of the current form, but for its token."""
+    return [each for each in request.form.items(multi=True) if each[0] != FORM_FIELD]
 
 
 def _username(user_id: str) -> str:

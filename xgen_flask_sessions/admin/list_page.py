@@ -19,7 +19,7 @@ from . import kept_rows
 from .admin_center_view import page_number
 from .filters import filters_of
 from .list_age import ListAge
-from .results import Result, recent_results
+from .results import Result, ended_sessions_notes, recent_results
 
 ENDPOINT = "admin-active-sessions"
 """The endpoint of Login Management, and the start of its views' endpoints."""
@@ -42,14 +42,19 @@ class Row:
     """The newest sessions, if the row is expanded."""
     result: Result | None = None
     """The result of the current user's own act a moment ago."""
+    note: str | None = None
+    """A sentence above the sessions, if the row is expanded."""
 
 
-def list_context(*, failure: str | None = None) -> dict[str, Any]:
+def list_context(
+    *, failure: str | None = None, retry: Sequence[tuple[str, str]] | None = None
+) -> dict[str, Any]:
     """Return the context of ``login_management.html`` for the current request.
 
     After an act, the rows are those of before it, in their places; see :mod:`.kept_rows`.
 
     :param failure: The reason why an act failed.
+    :param retry: The fields of a form that tries it again.
     """
     state = get_state()
     session = state.db.session()
@@ -72,7 +77,12 @@ def list_context(*, failure: str | None = None) -> dict[str, Any]:
         "age": age,
         "summary": summary,
         "page": page,
-        "rows": rows_of(users, expanded=request.args.getlist("expand"), results=results),
+        "rows": rows_of(
+            users,
+            expanded=request.args.getlist("expand"),
+            results=results,
+            notes=ended_sessions_notes(kept, own_id) if kept else None,
+        ),
         "kept": kept_rows.pack([user.profile.user_id for user in users]),
         "has_acted": bool(kept),
         "columns": columns,
@@ -80,6 +90,8 @@ def list_context(*, failure: str | None = None) -> dict[str, Any]:
         "filters": filters_of(listing, f"{ENDPOINT}.index"),
         "faults": [i18n.gettext(fault) for fault in faults],
         "failure": failure,
+        "retry": retry,
+        "may_end_everyone": state.authority.may_force_out_everyone(current_user),
         **row_context(listing, page.number),
     }
 
@@ -108,11 +120,13 @@ def rows_of(
     *,
     expanded: Collection[str] = (),
     results: Mapping[str, Result] | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> list[Row]:
     """Return the rows of some users.
 
     :param expanded: The ids of the users whose sessions are shown below their rows.
     :param results: The results of the current user's own acts, by user id.
+    :param notes: The sentences above the sessions of expanded rows, by user id.
     """
     state = get_state()
     own_id = state.users.id_of(current_user)
@@ -130,6 +144,7 @@ def rows_of(
             if user.profile.user_id in expanded
             else None,
             result=(results or {}).get(user.profile.user_id),
+            note=(notes or {}).get(user.profile.user_id),
         )
         for number, user in enumerate(users, 1)
     ]

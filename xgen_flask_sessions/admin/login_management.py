@@ -12,7 +12,7 @@ from flask import request
 from flask_admin import expose
 
 from ..web import i18n
-from . import acting, poll, user_acts, user_page
+from . import acting, everyone, poll, several, user_acts, user_page
 from .admin_center_view import AdminCenterView
 from .list_page import (
     ENDPOINT,
@@ -31,6 +31,7 @@ class LoginManagementView(AdminCenterView):
         "login-management.css",
         "freshness.css",
         "user-page.css",
+        "selection.css",
     )
 
     def __init__(self) -> None:
@@ -84,6 +85,26 @@ class LoginManagementView(AdminCenterView):
         if user_acts.is_from_user_page():
             return user_acts.force_logout(self)
         return acting.force_logout(self)
+
+    @expose("/several")  # type: ignore[untyped-decorator]
+    def several(self) -> Any:
+        """Show who would be forced out of the chosen users, or afterwards, what happened."""
+        return several.show(self)
+
+    @expose("/several", methods=["POST"])  # type: ignore[untyped-decorator]
+    def force_logout_several(self) -> Any:
+        """End all sessions of the chosen users."""
+        return several.submit(self)
+
+    @expose("/everyone")  # type: ignore[untyped-decorator]
+    def everyone(self) -> Any:
+        """Ask before a force logout of everyone."""
+        return everyone.show(self)
+
+    @expose("/everyone", methods=["POST"])  # type: ignore[untyped-decorator]
+    def force_logout_everyone(self) -> Any:
+        """End all sessions of all users."""
+        return everyone.submit(self)
 
     @expose("/user")  # type: ignore[untyped-decorator]
     def user(self) -> Any:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from .. import clock
 from ..clock import SECOND_US
 from ..errors import (
+    BadRequest,
     DatabaseUnavailable,
     Forbidden,
     LedgerUnavailable,
@@ -17,9 +19,12 @@ from ..errors import (
     XgenSessionsError,
 )
 from ..roster.kept import revocations_by
+from ..roster.records import PastRevocation
 from ..roster.roster import ActiveUser
 from ..state import get_state
 from ..text import visible
+from ..tokens.claims import is_user_id
+from ..users.directory import batches
 from ..web import i18n
 
 RECENT_US: Final = 300 * SECOND_US
@@ -55,7 +60,11 @@ def of_record(record: Record, username: str, *, is_back: bool = False) -> Result
 
     :param is_back: Whether the user has signed in again since.
     """
-    ended = record.sessions_ended
+    return of_number(record.sessions_ended, username, is_back=is_back)
+
+
+def of_number(ended: int, username: str, *, is_back: bool = False) -> Result:
+    """Return the result of a force logout by its number of sessions; see :func:`of_record`."""
     if not ended:
         return Result(
             status="stale",
@@ -87,28 +96,60 @@ def recent_results(
 
     :param has_failed: Whether an act has just failed: every active user has a button, then.
     """
-    state = get_state()
-    since_us = clock.now_us() - RECENT_US
-    ids = [user.profile.user_id for user in users]
-    newest: dict[str, tuple[int, Record]] = {}
-    for past in revocations_by(state.db.session(), actor, ids, since_us):
-        if past.kind != "user" or past.user_id is None:
-            continue
-        before = newest.get(past.user_id)
-        is_repeated = before is not None and past.revoked_us - before[0] < _REPEAT_US
-        if before is None or past.sessions_ended or not is_repeated:
-            newest[past.user_id] = past.revoked_us, past
+    newest = own_force_logouts([user.profile.user_id for user in users], actor)
     results = {}
     for user in users:
         found = newest.get(user.profile.user_id)
         is_back = user.active_sessions > 0
         if found is None:
             continue
-        is_new = not has_failed and found[0] > clock.now_us() - _JUST_NOW_US
+        is_new = not has_failed and found.revoked_us > clock.now_us() - _JUST_NOW_US
         if is_new or not is_back:
             username = visible(user.profile.username)
-            results[user.profile.user_id] = of_record(found[1], username, is_back=is_back)
+            results[user.profile.user_id] = of_record(found, username, is_back=is_back)
     return results
+
+
+def own_force_logouts(user_ids: Iterable[str], actor: str) -> dict[str, PastRevocation]:
+    """Return an administrator's own force logouts of the last minutes, one for each user.
+
+    A click repeated within seconds ends no session: the record of the first one counts.
+    """
+    newest: dict[str, PastRevocation] = {}
+    for past in _own_recent(user_ids, actor):
+        if past.kind != "user" or past.user_id is None:
+            continue
+        before = newest.get(past.user_id)
+        is_repeated = before is not None and past.revoked_us - before.revoked_us < _REPEAT_US
+        if before is None or past.sessions_ended or not is_repeated:
+            newest[past.user_id] = past
+    return newest
+
+
+def ended_sessions_notes(users: Sequence[ActiveUser], actor: str) -> dict[str, str]:
+    """Return how many single sessions an administrator has ended in the last minutes, by user id.
+
+    The sentences stand above the sessions of an expanded row.
+    """
+    ids = [user.profile.user_id for user in users]
+    numbers = Counter(past.user_id for past in _own_recent(ids, actor) if past.kind == "session")
+    return {
+        user.profile.user_id: i18n.ngettext(
+            "One session of %(user)s ended.",
+            "%(num)d sessions of %(user)s ended.",
+            number,
+            user=visible(user.profile.username),
+        )
+        for user in users
+        if (number := numbers[user.profile.user_id])
+    }
+
+
+def _own_recent(user_ids: Iterable[str], actor: str) -> Iterator[PastRevocation]:
+    session = get_state().db.session()
+    since_us = clock.now_us() - RECENT_US
+    for batch in batches(filter(is_user_id, user_ids)):
+        yield from revocations_by(session, actor, batch, since_us)
 
 
 def of_error(error: XgenSessionsError, username: str) -> Result:
@@ -116,11 +157,12 @@ def of_error(error: XgenSessionsError, username: str) -> Result:
     if isinstance(error, LedgerUnavailable) and not error.undone:
         text = i18n.gettext("It is not known whether %(user)s was signed out.", user=username)
         return Result(status="unknown", text=text, message=text)
-    text = _reason(error)
+    text = failure_text(error)
     return Result(status="failed", text=text, message=text)
 
 
-def _reason(error: XgenSessionsError) -> str:
+def failure_text(error: XgenSessionsError) -> str:
+    """Return why a force logout ended no session."""
     if isinstance(error, RateLimited):
         return too_often(error.retry_after_s or 1)
     if getattr(error, "refused", False):
@@ -131,6 +173,8 @@ def _reason(error: XgenSessionsError) -> str:
         return f"{i18n.gettext(error.detail)} {i18n.gettext('Nobody was signed out.')}"
     if isinstance(error, NotFound):
         return i18n.gettext("This user does not exist. Nobody was signed out.")
+    if isinstance(error, BadRequest):
+        return i18n.gettext(error.detail)
     return i18n.gettext("The page is out of date. Nobody was signed out. Reload the page.")
 
 
@@ -146,9 +190,3 @@ def too_often(wait_s: int) -> str:
         "seconds.",
         wait_s,
     )
-
-
-def names_of(user_ids: Iterable[str]) -> list[str]:
-    """Return the usernames of some users."""
-    users = get_state().users
-    return [users.profile(each, users.get(each)).username for each in user_ids]

@@ -100,6 +100,10 @@ class Authority:
         if not self.outranks(actor, superuser=True):
             raise Forbidden(EVERYONE)
 
+    def may_force_out_everyone(self, actor: Any) -> bool:
+        """Return whether *actor* may force out everyone."""
+        return self.may_force_logout(actor, superuser=True)
+
     def may_process_leavers(self, actor: Any) -> bool:
         """Return whether *actor* may make accounts inactive and revoke roles.
 

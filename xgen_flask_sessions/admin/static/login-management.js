@@ -76,11 +76,14 @@
   const sentence = (answer, name) =>
     answer.message || (answer.status === "failed" ? texts.nobody : texts.unknown.replace("{user}", name));
 
-  // Puts the row as it is now in the place of the one that is shown, with the same height.
-  const replaceRow = (row, html) => {
+  const rowsIn = (html) => {
     const template = document.createElement("template");
     template.innerHTML = html;
-    const fresh = template.content.querySelector(ROW);
+    return [...template.content.querySelectorAll(ROW)];
+  };
+
+  // Puts the row as it is now in the place of the one that is shown, with the same height.
+  const replaceRow = (row, fresh) => {
     const count = fresh.querySelector("[data-xs-expand]");
     const before = row.querySelector("[data-xs-expand]");
     fresh.id = row.id;
@@ -96,19 +99,21 @@
     return fresh;
   };
 
-  const settle = (row) => {
-    const detail = document.getElementById(row.id.replace("user-", "sessions-"));
-    for (const button of detail?.querySelectorAll("button") ?? []) button.disabled = true;
+  const settle = (...rows) => {
+    for (const row of rows) {
+      const detail = document.getElementById(row.id.replace("user-", "sessions-"));
+      for (const button of detail?.querySelectorAll("button") ?? []) button.disabled = true;
+    }
     document.dispatchEvent(new CustomEvent("xs-acted"));
-    update();
   };
 
   // Says in the row, over its own cells, that an act failed: nothing on the page moves.
-  const complain = (row, text, retry) => {
+  // One of several rows is quiet: it takes no focus, and the bar's sentence is the announced one.
+  const complain = (row, text, retry, isQuiet = false) => {
     row.querySelector(":scope > td > .xs-trouble")?.remove();
     const box = make("div", "xs-trouble");
     const message = make("span", "", text);
-    message.setAttribute("role", "alert");
+    if (!isQuiet) message.setAttribute("role", "alert");
     const again = make("button", "xs-button xs-force", texts.retry);
     const close = make("button", "xs-button", "✕");
     close.setAttribute("aria-label", texts.close);
@@ -120,30 +125,39 @@
         if (button === again) retry();
       });
     }
-    box.append(message, again, close);
+    box.append(message, ...(retry ? [again] : []), close);
     row.lastElementChild.append(box);
-    again.focus({ preventScroll: true });
+    if (!isQuiet) (retry ? again : close).focus({ preventScroll: true });
+  };
+
+  const setBusy = (row, button, isBusy) => {
+    row.classList.toggle("xs-busy", isBusy);
+    if (isBusy) {
+      button.dataset.xsLabel = button.textContent;
+      button.setAttribute("aria-busy", "true");
+      button.setAttribute("aria-disabled", "true");
+      button.textContent = texts.busy;
+    } else {
+      button.removeAttribute("aria-busy");
+      button.removeAttribute("aria-disabled");
+      button.textContent = button.dataset.xsLabel;
+    }
   };
 
   const forceOut = async (row, button, reason = "") => {
     if (button.getAttribute("aria-busy") === "true") return;
-    const label = button.textContent;
-    button.setAttribute("aria-busy", "true");
-    button.setAttribute("aria-disabled", "true");
-    button.textContent = texts.busy;
-    row.classList.add("xs-busy");
+    setBusy(row, button, true);
     say(texts.busy);
     const answer = await post(form.action, [["user_id", row.dataset.xsUser], ["reason", reason]]);
     if (answer.status === "leaving") return;
     if (answer.row) {
       say(answer.message);
-      settle(replaceRow(row, answer.row));
+      const fresh = rowsIn(answer.row)[0];
+      replaceRow(row, fresh);
+      settle(fresh);
       return;
     }
-    button.removeAttribute("aria-busy");
-    button.removeAttribute("aria-disabled");
-    button.textContent = label;
-    row.classList.remove("xs-busy");
+    setBusy(row, button, false);
     if (answer.status === "done" || answer.status === "stale") button.disabled = true;
     complain(row, sentence(answer, row.dataset.xsName), () => forceOut(row, button, reason));
   };
@@ -162,9 +176,7 @@
       say(answer.message);
       const row = document.getElementById(line.closest(".xs-detail").id.replace("sessions-", "user-"));
       const expanded = row.querySelector("[data-xs-expand]");
-      const template = document.createElement("template");
-      template.innerHTML = answer.row;
-      const count = template.content.querySelector("[data-xs-expand]");
+      const count = rowsIn(answer.row)[0]?.querySelector("[data-xs-expand]");
       if (count) {
         expanded.textContent = count.textContent;
         expanded.setAttribute("aria-label", count.getAttribute("aria-label"));
@@ -197,15 +209,18 @@
   const reason = dialog.querySelector("textarea");
   const counter = dialog.querySelector("output");
   const title = dialog.querySelector("h2");
+  const extent = dialog.querySelector("[data-several]");
+  const extents = [extent.textContent, extent.dataset.several];
   let asked = null;
   reason.addEventListener("input", () => { counter.textContent = reason.value.length; });
   dialog.addEventListener("close", () => {
     if (dialog.returnValue === "act" && asked) asked(reason.value);
     asked = null;
   });
-  const ask = (heading, then) => {
+  const ask = (whom, then, isSeveral = false) => {
     asked = then;
-    title.textContent = heading;
+    title.textContent = title.dataset.title.replace("{user}", whom);
+    extent.textContent = extents[Number(isSeveral)];
     reason.value = "";
     counter.textContent = "0";
     dialog.returnValue = "";
@@ -221,7 +236,7 @@
     closeMenus();
     const button = row.querySelector(".xs-force");
     button.focus({ preventScroll: true });
-    ask(title.dataset.title.replace("{user}", row.dataset.xsName), (text) => forceOut(row, button, text));
+    ask(row.dataset.xsName, (text) => forceOut(row, button, text));
   });
 
   // The small menus -------------------------------------------------------------
@@ -279,7 +294,8 @@
     toggle(event.target);
   });
 
-  const update = () => {};
+  // For the bar of the selected users.
+  form.xsActs = { ask, complain, forceOut, post, replaceRow, rowsIn, setBusy, settle };
 
   document.querySelector("[data-xs-focus]")?.focus();
 

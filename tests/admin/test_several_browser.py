@@ -250,7 +250,7 @@ def test_enter_at_a_check_box_without_a_script_forces_out_nobody(
 
 def test_everyone_is_signed_out_after_a_word(screen: Page, inside: Center) -> None:
     screen.get_by_role("link", name="Sign out everyone…").click()
-    field = screen.get_by_label("Type EVERYONE to confirm")
+    field = screen.get_by_label('Type "EVERYONE" to confirm')
 
     field.fill("all")
     screen.get_by_role("button", name="Sign out everyone").click()

@@ -88,7 +88,7 @@ def _failed(view: AdminCenterView, error: XgenSessionsError) -> Any:
 def _page(
     view: AdminCenterView, preview: Preview, *, failure: str | None = None, is_wrong: bool = False
 ) -> str:
-    """Return the page, with what was typed.
+    """Return the page, with the word and the reason as they were typed.
 
     :param failure: Why the act failed; its button then tries it again.
     :param is_wrong: Whether another word than :func:`word` was typed.

@@ -88,7 +88,7 @@ class LoginManagementView(AdminCenterView):
 
     @expose("/several")  # type: ignore[untyped-decorator]
     def several(self) -> Any:
-        """Show who would be forced out of the chosen users, or afterwards, what happened."""
+        """Show who would be forced out of the chosen users, or afterwards, the results."""
         return several.show(self)
 
     @expose("/several", methods=["POST"])  # type: ignore[untyped-decorator]

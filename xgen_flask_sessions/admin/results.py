@@ -134,15 +134,21 @@ def ended_sessions_notes(users: Sequence[ActiveUser], actor: str) -> dict[str, s
     ids = [user.profile.user_id for user in users]
     numbers = Counter(past.user_id for past in _own_recent(ids, actor) if past.kind == "session")
     return {
-        user.profile.user_id: i18n.ngettext(
-            "One session of %(user)s ended.",
-            "%(num)d sessions of %(user)s ended.",
-            number,
-            user=visible(user.profile.username),
-        )
+        user.profile.user_id: _ended(number, visible(user.profile.username))
         for user in users
         if (number := numbers[user.profile.user_id])
     }
+
+
+def _ended(number: int, username: str) -> str:
+    if number == 1:
+        return i18n.gettext("One session of %(user)s ended.", user=username)
+    return i18n.ngettext(
+        "%(num)d session of %(user)s ended.",
+        "%(num)d sessions of %(user)s ended.",
+        number,
+        user=username,
+    )
 
 
 def _own_recent(user_ids: Iterable[str], actor: str) -> Iterator[PastRevocation]:

@@ -1,8 +1,8 @@
 """A force logout of several users: the preview, the act, and its result as a page or as JSON.
 
 Without a script, the check boxes of the list lead to a preview, and its button to the act. A script
-sends the act of the list's bar at once. A result is read from the audit records. What has no
-record, such as an act that stopped, is shown by the answer to the act itself, and by no address.
+sends the act of the list's bar at once. A result is read from the audit records. An act
+that stopped has no record: the answer to the act itself says so, and no address does.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ Status = Literal["done", "stale", "refused", "failed", "unknown", "active"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """What happened to one of the chosen users.
+    """The result for one of the chosen users.
 
     :param status: ``stale`` without an active session; ``failed`` if the act did not reach the
         user or was undone; ``active`` if there is no record of an act of a moment ago.
@@ -88,7 +88,7 @@ def lines_of(result: BulkResult, user_ids: Sequence[str]) -> list[Line]:
 def past_lines(user_ids: Sequence[str]) -> list[Line]:
     """Return the lines of the caller's own act of a moment ago, from the audit records.
 
-    Of a user without such a record, the line says what is true now.
+    Of a user without such a record, the line has the state of now.
 
     :raises Forbidden: The caller may force out no user.
     :raises BadRequest: There are too many ids, or none.

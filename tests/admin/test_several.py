@@ -204,8 +204,8 @@ def test_oneself_among_them_goes_to_the_sign_in_page(
 @pytest.mark.parametrize(
     ("users", "text"),
     [
-        ([], "Select at least one user."),
-        ([str(number) for number in range(1001)], "Select 1,000 users at most."),
+        ([], "Choose at least one user."),
+        ([str(number) for number in range(1001)], "Choose at most 1,000 users at once."),
     ],
 )
 def test_no_user_and_too_many_are_refused_on_the_list(

@@ -25,10 +25,9 @@ from ..errors import (
 from ..roster.kept import find_users
 from ..state import get_state
 from ..store.transactions import UNREACHABLE, is_unreachable
-from ..text import gettext_noop
 from ..users.directory import batches
 from ..web import acts, i18n
-from ..web.bulk_acts import MOST_USERS, BulkResult
+from ..web.bulk_acts import MOST_USERS, NONE_CHOSEN, TOO_MANY_CHOSEN, BulkResult
 from ..web.failures import note_failure
 from ..web.forms import check_form
 from ..web.problems import sign_in_url
@@ -42,7 +41,6 @@ CHOSEN: Final = "users"
 """The field of the chosen users' ids."""
 LONGEST_ADDRESS: Final = 4000
 """Characters of ids in an address; many servers refuse addresses over 8,000 characters."""
-_NOBODY: Final = gettext_noop("Select at least one user.")
 
 
 def show(view: AdminCenterView) -> Any:
@@ -95,10 +93,9 @@ def _act(ids: Sequence[str]) -> BulkResult:
 
 def _check_number(ids: Sequence[str]) -> None:
     if not ids:
-        raise BadRequest(_NOBODY)
+        raise BadRequest(NONE_CHOSEN)
     if len(ids) > MOST_USERS:
-        number = i18n.format_number(MOST_USERS)
-        raise BadRequest(i18n.gettext("Select %(num)s users at most.", num=number))
+        raise BadRequest(TOO_MANY_CHOSEN)
 
 
 def _to_preview(view: AdminCenterView, ids: Sequence[str]) -> Any:

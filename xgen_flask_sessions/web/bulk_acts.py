@@ -22,6 +22,8 @@ from .request_token import recheck_token
 
 MOST_USERS: Final = 1000
 """Users that one act may force out."""
+NONE_CHOSEN: Final = gettext_noop("Choose at least one user.")
+TOO_MANY_CHOSEN: Final = gettext_noop("Choose at most 1,000 users at once.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,9 +137,9 @@ def _sort_out(
     """
     ids = list(dict.fromkeys(user_ids))
     if not ids or not all(isinstance(user_id, str) for user_id in ids):
-        raise BadRequest(gettext_noop("Choose at least one user."))
+        raise BadRequest(NONE_CHOSEN)
     if len(ids) > MOST_USERS:
-        raise BadRequest(gettext_noop("Choose at most 1,000 users at once."))
+        raise BadRequest(TOO_MANY_CHOSEN)
     state.authority.require_force_logout(caller, superuser=False)
     outranks = state.authority.outranks(caller, superuser=True)
     people: dict[str, Any] = {}

@@ -185,7 +185,6 @@
     leave(event, first);
   });
   close.addEventListener("click", (event) => {
-    if (!isStill(event)) return;
     if (chosen().length) {
       state = "selecting";
       update();

@@ -352,7 +352,7 @@ def test_axe_finds_no_violation(
     page.goto("/admin/admin-users/")
     check("User Management")
     with page.expect_navigation():
-        page.locator("main table a").first.click()
+        page.locator("main .xs-username").first.click()
     check("User Management, one user")
 
     assert {name: nodes for name, nodes in found.items() if nodes} == {}
@@ -369,7 +369,7 @@ def test_layout_of_the_screen(center: AdminCenter, open_page: OpenPage) -> None:
 
     title, refresh = box("h1"), box(".xs-bar button")
     cards = [box(f".xs-card:nth-child({number})") for number in (1, 2, 3)]
-    table, action = box(".xs-table"), box("td.xs-action button")
+    table, action = box(".xs-table"), box("td.xs-action .xs-split")
     badge = admin.locator(".xs-super").first.evaluate("it => getComputedStyle(it).backgroundColor")
     red, green, blue = (int(number) for number in re.findall(r"\d+", badge))
 

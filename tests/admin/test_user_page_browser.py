@@ -212,7 +212,7 @@ def test_a_leaver_takes_two_clicks_from_the_row_of_the_list(
     assert buttons(page) == ["✓ Ended", "✓ Ended"]
     assert active(inside, "2") == []
     page.reload()
-    expect(page.locator(".xs-past").first).to_contain_text("Force logout · 2 sessions")
+    expect(page.locator(".xs-past").first).to_contain_text("Leaver or transfer · 2 sessions")
 
 
 def test_a_server_that_does_not_answer_leaves_a_retry(open_page: OpenPage, inside: Center) -> None:

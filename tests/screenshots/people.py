@@ -15,6 +15,8 @@ KAKAO: Final = (
 KIOSK_SESSIONS: Final = 3000
 LONG_NAME: Final = "maximiliana.featherstonehaugh1"
 """A username of 30 letters."""
+UNBROKEN: Final = "abcdefghijklmnopqrstuvwxyzabcd"
+"""A username of 30 letters that offers no place to break."""
 
 
 def _filler(number: int) -> Person:
@@ -72,6 +74,11 @@ PEOPLE: Final[Mapping[str, Person]] = {
         name="Pile Up",
         department="Support",
         sign_ins=tuple(SignIn(WINDOWS, "203.0.113.9", n * DAY_S + 5000) for n in range(14)),
+    ),
+    UNBROKEN: Person(
+        name="Antidisestablishmentarianistic",
+        department="Quality",
+        sign_ins=(SignIn(WINDOWS, "2001:db8:1111:2222:3333:4444:5555:6666", 5500),),
     ),
     "kiosk": Person(
         name="Kiosk",

@@ -45,6 +45,13 @@
   for (const each of [document.body, form]) sizes.observe(each);
   new MutationObserver(look).observe(form, { childList: true, subtree: true });
 
+  // A table that is wider than its place scrolls within it. Otherwise nothing may be a scroll
+  // container, or the heading row would not stick to the window.
+  const table = form.querySelector(".xs-list");
+  const fit = () => form.classList.toggle("xs-scroll", table.offsetWidth > form.clientWidth);
+  const widths = new ResizeObserver(fit);
+  for (const each of [form, table]) widths.observe(each);
+
   // Acts -----------------------------------------------------------------------
 
   const fields = (extra) => {

@@ -9,6 +9,13 @@
   const forms = document.querySelectorAll("form[data-xs-act]");
   let busy = false;
 
+  // The table of sessions scrolls within its place where it is wider.
+  const table = document.querySelector(".xs-devices");
+  const place = table?.parentElement;
+  const fit = () => place.classList.toggle("xs-scroll", table.offsetWidth > place.clientWidth);
+  const widths = new ResizeObserver(fit);
+  for (const each of table ? [table, place] : []) widths.observe(each);
+
   const say = (message, isFailure, retry) => {
     toast.replaceChildren();
     toast.classList.toggle("xs-failed", isFailure);

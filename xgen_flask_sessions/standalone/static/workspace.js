@@ -77,7 +77,10 @@
     item.querySelector("[data-current]").hidden = !session.current;
     const when = item.querySelector("[data-when]");
     when.textContent = when.dataset.when.replace("{time}", format(new Date(session.signed_in)));
-    item.querySelector("[data-ip]").textContent = session.ip || "-";
+    // Addresses break after colons only.
+    const groups = (session.ip || "-").split(/(?<=:)(?=[^:])/);
+    const parts = groups.flatMap((group) => [document.createElement("wbr"), group]);
+    item.querySelector("[data-ip]").replaceChildren(...parts.slice(1));
     const button = item.querySelector("[data-end]");
     if (session.current) {
       button.remove();

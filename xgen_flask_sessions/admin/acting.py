@@ -43,7 +43,7 @@ from .list_page import (
     shown_ids,
 )
 
-_SHOWN_IN_LIST = BadRequest, DatabaseUnavailable, Forbidden, NotFound, RateLimited
+_SHOWN_IN_LIST = BadRequest, DatabaseUnavailable, Forbidden, RateLimited
 """Failures that the list shows; a form without its token gets an error page."""
 
 
@@ -196,6 +196,8 @@ def _failed(view: AdminCenterView, user_id: str, error: XgenSessionsError) -> An
         if error.retry_after_s:
             answer.headers["Retry-After"] = str(error.retry_after_s)
         return answer
+    if isinstance(error, NotFound):
+        raise BadRequest(error.detail) from None
     if not isinstance(error, _SHOWN_IN_LIST):
         raise error
     note_failure(error)

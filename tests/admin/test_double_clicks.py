@@ -62,6 +62,8 @@ def contexts(browser: Browser, served: AdminCenter) -> Iterator[dict[bool, Brows
                 viewport={"width": 1280, "height": 800}, reduced_motion="reduce",
             )  # fmt: skip
             stack.callback(context.close)
+            form: dict[str, str | float | bool] = {"username": "admin", "password": PASSWORD}
+            assert context.request.post("/login", form=form, max_redirects=0).status == 303
             found[with_scripts] = context
         yield found
 
@@ -71,14 +73,12 @@ def screen(
     request: pytest.FixtureRequest, inside: Center, contexts: dict[bool, BrowserContext]
 ) -> Iterator[Page]:
     """Yield the list of twelve users, and the administrator."""
+    others = f"user_id NOT IN ('*', '{inside.user('admin')['id']}')"  # who stays signed in
     with inside.app.app_context(), db.engine.begin() as connection:
-        for rows in ("xgen_sessions", "xgen_revocations", "xgen_user_logins WHERE user_id <> '*'"):
-            connection.exec_driver_sql(f"DELETE FROM {rows}")
+        for table in ("xgen_sessions", "xgen_revocations", "xgen_user_logins"):
+            connection.exec_driver_sql(f"DELETE FROM {table} WHERE {others}")
     sign_in_at_once(inside, USERS[:12])
-    context = contexts[request.param]
-    form: dict[str, str | float | bool] = {"username": "admin", "password": PASSWORD}
-    assert context.request.post("/login", form=form, max_redirects=0).status == 303
-    page = context.new_page()
+    page = contexts[request.param].new_page()
     page.goto(SCREEN)
     yield page
     page.close()

@@ -60,7 +60,7 @@
     const node = walker.currentNode;
     const parent = node.parentElement;
     if (!parent.closest(".xs, .xs-side") || parent.closest("script, option, textarea") || !visible(parent)) continue;
-    for (const found of node.data.matchAll(/[^\s./()_@-]+/g)) {
+    for (const found of node.data.matchAll(/[^\s./:()_@-]+/g)) {
       const [word] = found;
       if (!spaced && word.length <= 18 && lines(node, found.index, found.index + word.length) > 1) {
         faults.push(`broken: "${word}" in ${name(parent)}`);

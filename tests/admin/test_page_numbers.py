@@ -89,7 +89,7 @@ def test_the_api_refuses_invalid_page_numbers(two_pages: Host) -> None:
         if answer.status_code == 200:
             assert len(answer.get_json()["users"]) == (1 if int(text) == 2 else 0)
     answer = client.get(f"/sessions/users?{query('page', '2', 'x')}", headers=headers)
-    assert (answer.status_code, answer.get_json()["page"]) == (200, 2)
+    assert answer.status_code == 400  # given twice
 
 
 def test_the_command_shows_a_page_or_refuses_an_invalid_number(two_pages: Host) -> None:
@@ -148,7 +148,8 @@ def test_the_screen_answers_hostile_queries_normally(
             f"force-logout?{query('user_id', text)}&{query('lang', text)}",
         ):
             answer = admin.get(SCREEN + path)
-            assert answer.status_code in (200, 303), path
+            is_unknown = path.startswith("confirm?")
+            assert answer.status_code in ((404,) if is_unknown else (200, 303)), path
             assert "<script>alert" not in answer.text
             assert "Set-Cookie" not in answer.headers
     for text in FIRST + LAST:

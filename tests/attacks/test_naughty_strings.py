@@ -131,12 +131,22 @@ def test_the_screen_shows_strings_as_text(host: Host, names: list[str]) -> None:
 
 
 ALLOWED = {
-    "action", "aria-current", "aria-expanded", "aria-hidden", "aria-label", "aria-sort",
-    "charset", "class", "colspan", "content", "data-label", "data-sign-in", "data-xs-all",
-    "data-xs-detail", "data-xs-expand", "data-xs-sessions", "data-xs-user", "datetime",
-    "defer", "disabled", "hidden", "href", "id", "lang", "maxlength", "method", "name",
-    "open", "placeholder", "rel", "role", "scope", "selected", "src", "tabindex", "title",
-    "type", "value",
+    "action", "aria-current", "aria-describedby", "aria-expanded", "aria-hidden", "aria-label",
+    "aria-labelledby", "aria-live", "aria-pressed", "aria-sort", "autocomplete", "charset",
+    "class", "cols", "colspan", "content", "cx", "cy", "d", "data-busy", "data-check", "data-just-now", "data-language", "data-now", "data-close",
+    "data-confirm", "data-label", "data-many", "data-moved", "data-nobody", "data-none",
+    "data-one", "data-retry", "data-session", "data-sessions", "data-several", "data-show",
+    "data-sign-in", "data-title", "data-unknown", "data-xs-act", "data-xs-again", "data-xs-all",
+    "data-xs-as-of", "data-xs-ask", "data-xs-clear", "data-xs-clock", "data-xs-close",
+    "data-xs-count", "data-xs-detail", "data-xs-expand", "data-xs-finished", "data-xs-focus",
+    "data-xs-loaded", "data-xs-name", "data-xs-offset", "data-xs-poll", "data-xs-preview",
+    "data-xs-refresh", "data-xs-rows", "data-xs-selecting", "data-xs-session", "data-xs-sessions",
+    "data-xs-signed-out", "data-xs-stale", "data-xs-summary", "data-xs-tag", "data-xs-total",
+    "data-xs-user", "data-xs-users", "data-xs-with-reason", "data-xs-without-script", "datetime",
+    "defer", "disabled", "focusable", "for", "form", "formaction", "height", "hidden", "href",
+    "id", "label", "lang", "maxlength", "method", "name", "open", "placeholder", "r", "rel",
+    "role", "rows", "rx", "scope", "selected", "src", "tabindex", "title", "type", "value",
+    "viewbox", "width", "x", "y",
 }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from flask.testing import FlaskClient
 
 from tests.benchmarks.filling import add_logins, add_sessions, analyze, kind_of, make_room, text
 from tests.benchmarks.screen import plan
-from tests.support.databases import SERVERS, Server
+from tests.support.databases import Server
 from tests.support.hosts import Host, make_app
 from tests.support.screen import SCREEN, with_screen
 from xgen_flask_sessions import clock
@@ -168,26 +168,31 @@ def database(kind: str, home: Path) -> Iterator[str]:
         server.drop()
 
 
+def measure_database(url: str, kind: str, options: argparse.Namespace) -> None:
+    """Fill an empty database and print the figures of its requests."""
+    host = make_app(url, extras=with_screen)
+    fill(host, options.users, options.sessions)
+    report(host, kind, options.rounds)
+    host.dispose()
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Fill, measure, and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--users", type=int, default=USERS)
     parser.add_argument("--sessions", type=int, default=SESSIONS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--database-url")
+    parser.add_argument("--database-url", help="an empty database, which keeps the rows")
     options = parser.parse_args(arguments)
-    kinds = ["sqlite", "postgresql"]
-    if options.database_url:
-        kinds = [sa.make_url(options.database_url).get_backend_name().replace("mysql", "mariadb")]
-        SERVERS[kinds[0]] = options.database_url
     print(f"{options.users} users, {options.sessions} sessions")
-    with tempfile.TemporaryDirectory() as home:
-        for kind in kinds:
-            with database(kind, Path(home)) as url:
-                host = make_app(url, extras=with_screen)
-                fill(host, options.users, options.sessions)
-                report(host, kind, options.rounds)
-                host.dispose()
+    if options.database_url:
+        kind = sa.make_url(options.database_url).get_backend_name().replace("mysql", "mariadb")
+        measure_database(options.database_url, kind, options)
+    else:
+        with tempfile.TemporaryDirectory() as home:
+            for kind in ("sqlite", "postgresql"):
+                with database(kind, Path(home)) as url:
+                    measure_database(url, kind, options)
     print(f"\nLoad of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
 
 

@@ -274,9 +274,14 @@ def test_screen_prints_the_time_and_the_plan_of_each_look_up(
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
 def test_polling_prints_the_time_and_the_statements_of_each_request(
-    server: Callable[[str], Server], capsys: pytest.CaptureFixture[str], kind: str
+    server: Callable[[str], Server],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
 ) -> None:
-    url = "sqlite://" if kind == "sqlite" else server(kind).url
+    url = (
+        f"sqlite:///{tmp_path / 'polling.db'}" if kind == "sqlite" else server(kind).kept("polling")
+    )
 
     polling.main(["--users", "90", "--sessions", "180", "--rounds", "1", "--database-url", url])
 

@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_each_user_has_a_record_and_an_entry_in_the_feed(host: Host) -> None:
     assert set(records) == set(users)
     for revocation in result.done:
         row = records[revocation.user_id]
-        assert dict(row) == {name: getattr(revocation, name) for name in row}
+        assert dict(row) == {"details": None, **asdict(revocation)}
         assert (row["kind"], row["actor"], row["reason"]) == ("user", WHY.actor, WHY.reason)
         assert row["invalid_before_us"] == host.login_row(row["user_id"])["invalid_before_us"]
         assert host.login_row(row["user_id"])["active_until_us"] == 0

@@ -299,7 +299,7 @@ def test_a_composite_primary_key_is_one_account(database_url: str) -> None:
         assert [each["user_id"] for each in listed["users"]] == [root, user]
         search: Any = client.get("/sessions/users?q=ali", headers=bearer(administrator))
         assert search.get_json()["detail"] == (
-            "The users of this application cannot be searched by name."
+            "The users of this application cannot be searched by name, only by address."
         )
         path = f"/sessions/users/{user}/force-logout"
         assert client.post(path, headers=bearer(administrator)).status_code == 200

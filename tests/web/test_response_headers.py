@@ -19,7 +19,7 @@ from tests.support.screen import sign_in as sign_in_at_host
 from tests.support.standalone import PAGE, Center, MakeCenter
 
 VALUES: dict[str, Any] = {
-    "user_id": 1, "session_id": "x" * 32, "filename": "icon.svg", "form": "profile", "path": "x",
+    "user_id": 1, "session_id": "x" * 32, "filename": "icon.svg", "part": "profile", "path": "x",
 }  # fmt: skip
 """The values for the variables in routes."""
 

@@ -65,7 +65,12 @@ class Visitor:
 
 def links(page: BeautifulSoup) -> list[str]:
     """Return the URLs in a page's attributes."""
-    names = ("href", "src", "action", "data-sign-in", "data-xs-expand", "data-me", "data-sessions")
+    names = (
+        "href", "src", "action", "formaction", "data-sign-in", "data-check", "data-xs-expand",
+        "data-xs-poll", "data-xs-rows", "data-me", "data-sessions",
+    )  # fmt: skip
+    for texts in page.select("#xs-selection"):
+        del texts["data-sessions"]  # a number in words
     found = [str(tag[name]) for name in names for tag in page.select(f"[{name}]")]
     return [url for url in found if not url.startswith("#")]
 

@@ -13,7 +13,8 @@ from tests.support.databases import MakeHost
 from tests.support.hosts import Host
 from tests.support.screen import IPHONE, SCREEN, page_of, sign_in, with_screen
 from xgen_flask_sessions import Forbidden, PastSignIn, clock
-from xgen_flask_sessions.errors import LedgerUnavailable
+from xgen_flask_sessions.admin import user_acts
+from xgen_flask_sessions.errors import DatabaseUnavailable, LedgerUnavailable
 from xgen_flask_sessions.web import acts
 
 USER = SCREEN + "user"
@@ -268,6 +269,40 @@ def test_all_but_the_newest_and_older_ones_end(host: Host) -> None:
     assert (some.json["message"], len(some.json["ended"])) == ("2 sessions of bora ended", 2)
     assert text_of(after, "[data-xs-result]") == "1 session of bora ended"
     assert len(left) == 1
+
+
+def test_a_reason_that_is_too_long_is_refused_and_ends_nothing(
+    host: Host, admin: FlaskClient
+) -> None:
+    form = fields(user_page(admin), "force-logout") | {"reason": "x" * 501}
+
+    by_script = admin.post(
+        f"{SCREEN}force-logout", data=form, headers={"X-Requested-With": "XMLHttpRequest"}
+    )
+    by_form = admin.post(f"{SCREEN}force-logout", data=form)
+
+    assert (by_script.status_code, by_form.status_code) == (400, 400)
+    assert by_script.get_json()["message"] == "A reason has at most 500 characters."
+    assert "A reason has at most 500 characters." in by_form.text
+    assert host.rows("xgen_revocations") == []
+
+
+def test_an_act_is_not_denied_if_the_database_fails_after_it(
+    host: Host, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> None:
+        raise DatabaseUnavailable
+
+    form = fields(user_page(admin), "force-logout")
+    monkeypatch.setattr(user_acts, "find_person", fail)
+
+    answer = admin.post(
+        f"{SCREEN}force-logout", data=form, headers={"X-Requested-With": "XMLHttpRequest"}
+    )
+
+    assert (answer.status_code, answer.get_json()["status"]) == (200, "done")
+    assert "Nothing was changed" not in answer.get_json()["message"]
+    assert len(host.rows("xgen_revocations")) == 1
 
 
 @pytest.mark.parametrize(("number", "unit"), [("", "h"), ("x", "h"), ("-1", "h"), ("1", "y")])

@@ -24,6 +24,7 @@ from ..errors import (
 from ..roster.kept import find_users
 from ..roster.roster import ActiveUser
 from ..state import get_state
+from ..store.tables import MAX_REASON
 from ..store.transactions import UNREACHABLE, is_unreachable
 from ..text import gettext_noop, visible
 from ..web import acts, i18n
@@ -51,7 +52,11 @@ def force_logout(view: AdminCenterView) -> Any:
     """End all sessions of a user; after one's own, go to the sign-in page."""
     user_id = request.form.get("user_id", "")
     return _act(
-        view, user_id, lambda reason: acts.force_out(current_user, user_id, reason), _answer_row
+        view,
+        user_id,
+        lambda reason: acts.force_out(current_user, user_id, reason),
+        _answer_row,
+        done=gettext_noop("The user was signed out."),
     )
 
 
@@ -64,6 +69,7 @@ def end_session(view: AdminCenterView) -> Any:
         user_id,
         lambda reason: acts.end_one(current_user, user_id, session_id, reason),
         _answer_session,
+        done=gettext_noop("The session was ended."),
     )
 
 
@@ -104,8 +110,13 @@ def _act(
     user_id: str,
     act: Callable[[str | None], Any],
     answer: Callable[[AdminCenterView, str, Any], Response],
+    *,
+    done: str,
 ) -> Any:
-    """Check the form, act, and answer the script or redirect to the list."""
+    """Check the form, act, and answer the script or redirect to the list.
+
+    :param done: The result if the row cannot be read again.
+    """
     try:
         check_form()
         try:
@@ -124,7 +135,10 @@ def _act(
         try:
             return answer(view, user_id, record)
         except (DatabaseUnavailable, *UNREACHABLE):  # it is done all the same
-            return jsonify(status="done", message=i18n.gettext("The user was signed out."))
+            text = i18n.gettext(done)
+            if record is None:
+                text = i18n.gettext("The session had ended before.")
+            return jsonify(status="done", message=text)
     return _back(user_id, expanded=request.args.get("user_id"))
 
 
@@ -134,7 +148,7 @@ def requested_reason() -> str | None:
     :raises BadRequest: It is too long.
     """
     reason = request.form.get("reason", "").strip()
-    if len(reason) > 500:
+    if len(reason) > MAX_REASON:
         raise BadRequest(gettext_noop("A reason has at most 500 characters."))
     return reason or None
 

@@ -24,11 +24,13 @@ from ..roster.spans import parse_span
 from ..roster.user_revocations import find_end
 from ..state import get_state
 from ..store.revocations import Revocation
+from ..store.transactions import UNREACHABLE
 from ..web import acts, i18n
 from ..web.forms import check_form
 from ..web.problems import sign_in_url
 from ..web.request_token import outcome
 from ..web.same_site import FORM_FIELD
+from .acting import is_by_script, requested_reason
 from .admin_center_view import AdminCenterView
 from .list_page import ENDPOINT
 from .results import too_often
@@ -116,14 +118,27 @@ def _act(view: AdminCenterView, perform: Act, *, ended: list[str] | None = None)
         result = _perform(request.form.get("user_id", ""), perform, ended)
     except XgenSessionsError as error:
         result = _failure(error)
-        if isinstance(error, AuthenticationError | NotFound) and not _is_by_script():
+        if isinstance(error, AuthenticationError | NotFound) and not is_by_script():
             raise
-    return _for_script(result) if _is_by_script() else _for_page(view, result)
+    return _for_script(result) if is_by_script() else _for_page(view, result)
 
 
 def _perform(user_id: str, perform: Act, ended: list[str] | None) -> Result:
-    reason = request.form.get("reason", "").strip() or None
-    made = perform(user_id, reason)
+    made = perform(user_id, requested_reason())
+    try:
+        return _result(user_id, made, ended)
+    except (DatabaseUnavailable, *UNREACHABLE):  # it is done all the same
+        message = i18n.gettext("No session had to be ended.")
+        if made:
+            message = i18n.gettext("It is done. Refresh shows what is true now.")
+        return Result(status="done", message=message, revocation_id=made[0].id if made else None)
+
+
+def _result(user_id: str, made: list[Revocation], ended: list[str] | None) -> Result:
+    """Return the result of an act, in words; see :func:`_act`.
+
+    :raises DatabaseUnavailable: The user cannot be read again.
+    """
     person = find_person(user_id)
     gone = ended if ended is not None else [each.session_id for each in made if each.session_id]
     number = sum(each.sessions_ended for each in made)
@@ -187,10 +202,6 @@ def _failure(error: XgenSessionsError) -> Result:
         may_retry=error.retry_after_s is not None,
         sign_in=sign_in_url() if isinstance(error, AuthenticationError) else None,
     )
-
-
-def _is_by_script() -> bool:
-    return request.headers.get("X-Requested-With") == "XMLHttpRequest"
 
 
 def _for_script(result: Result) -> Any:

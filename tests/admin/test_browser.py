@@ -12,7 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
-from tests.support.admin_center import PASSWORD, AdminCenter
+from tests.support.admin_center import PASSWORD, UNLIMITED, AdminCenter
 from tests.support.chromium import GALAXY, IPHONE, SCREEN, WHALE, sign_in
 from tests.support.paths import ELSEWHERE, HERE
 from tests.support.standalone import Center, center_maker
@@ -63,11 +63,7 @@ def inside(instance: Path) -> Iterator[Center]:
 @pytest.fixture(scope="module")
 def served(instance: Path, inside: Center) -> Iterator[AdminCenter]:
     """Yield the running Admin Center that serves every test of this module."""
-    unlimited = {  # the same administrator signs in for every test
-        "XGEN_SESSIONS_SIGN_IN_LIMIT": "1000/minute",
-        "XGEN_SESSIONS_SIGN_IN_ADDRESS_LIMIT": "1000/minute",
-    }
-    with AdminCenter(instance, **unlimited) as running:
+    with AdminCenter(instance, **UNLIMITED) as running:
         yield running
 
 

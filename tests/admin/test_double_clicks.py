@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from tests.support.admin_center import PASSWORD, AdminCenter
+from tests.support.admin_center import PASSWORD, UNLIMITED, AdminCenter
 from tests.support.chromium import SCREEN
 from tests.support.standalone import Center, center_maker
 from xgen_flask_sessions import PastSignIn, clock
@@ -29,11 +29,6 @@ CLICKS = [
     ("Space", 300),
 ]
 """The kind of a click, and the milliseconds between two of them."""
-UNLIMITED = {
-    "XGEN_SESSIONS_SIGN_IN_LIMIT": "1000/minute",
-    "XGEN_SESSIONS_SIGN_IN_ADDRESS_LIMIT": "1000/minute",
-    "XGEN_SESSIONS_FORCE_LOGOUT_LIMIT": "1000/minute",
-}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request, Route, expect
 
-from tests.support.admin_center import PASSWORD, AdminCenter
+from tests.support.admin_center import PASSWORD, UNLIMITED, AdminCenter
 from tests.support.chromium import SCREEN
 from tests.support.standalone import Center, center_maker
 from xgen_flask_sessions.standalone.extensions import sessions
@@ -39,11 +39,7 @@ def inside(instance: Path) -> Iterator[Center]:
 
 @pytest.fixture(scope="module")
 def served(instance: Path, inside: Center) -> Iterator[AdminCenter]:
-    unlimited = {
-        "XGEN_SESSIONS_SIGN_IN_LIMIT": "1000/minute",
-        "XGEN_SESSIONS_SIGN_IN_ADDRESS_LIMIT": "1000/minute",
-    }
-    with AdminCenter(instance, **unlimited) as running:
+    with AdminCenter(instance, **UNLIMITED) as running:
         yield running
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.support.admin_center import PASSWORD, AdminCenter
+from tests.support.admin_center import PASSWORD, UNLIMITED, AdminCenter
 from tests.support.chromium import SCREEN
 from tests.support.standalone import Center, center_maker
 from xgen_flask_sessions import PastSignIn, clock
@@ -22,11 +22,6 @@ pytestmark = pytest.mark.slow
 USERS = [f"user{number:02}" for number in range(12)]
 STILL_MS = 500
 """Milliseconds: longer than a button of the bar that has just appeared is inert."""
-UNLIMITED = {
-    "XGEN_SESSIONS_SIGN_IN_LIMIT": "1000/minute",
-    "XGEN_SESSIONS_SIGN_IN_ADDRESS_LIMIT": "1000/minute",
-    "XGEN_SESSIONS_FORCE_LOGOUT_LIMIT": "1000/minute",
-}
 
 
 @pytest.fixture(scope="module")

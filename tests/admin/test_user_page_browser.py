@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.support.admin_center import PASSWORD, AdminCenter
+from tests.support.admin_center import PASSWORD, UNLIMITED, AdminCenter
 from tests.support.chromium import IPHONE, SCREEN, WHALE
 from tests.support.standalone import Center, center_maker
 from xgen_flask_sessions.standalone.extensions import sessions
@@ -41,11 +41,7 @@ def inside(instance: Path) -> Iterator[Center]:
 @pytest.fixture(scope="module")
 def served(instance: Path, inside: Center) -> Iterator[AdminCenter]:
     """Yield the running Admin Center that serves every test of this module."""
-    unlimited = {
-        "XGEN_SESSIONS_SIGN_IN_LIMIT": "1000/minute",
-        "XGEN_SESSIONS_SIGN_IN_ADDRESS_LIMIT": "1000/minute",
-    }
-    with AdminCenter(instance, **unlimited) as running:
+    with AdminCenter(instance, **UNLIMITED) as running:
         yield running
 
 

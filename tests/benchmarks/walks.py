@@ -21,17 +21,12 @@ import sqlalchemy as sa
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from tests.support import cast
-from tests.support.admin_center import PASSWORD, AdminCenter
+from tests.support.admin_center import PASSWORD, UNLIMITED, AdminCenter
 from tests.support.chromium import FLAGS, SCREEN, sign_in
 from tests.support.standalone import center_maker
 from tests.support.walker import Walk, Walker
 from xgen_flask_sessions.standalone import seeding
 from xgen_flask_sessions.standalone.models import User, db
-
-UNLIMITED: Final = {
-    "XGEN_SESSIONS_SIGN_IN_LIMIT": "1000/minute",
-    "XGEN_SESSIONS_SIGN_IN_ADDRESS_LIMIT": "1000/minute",
-}
 
 AIM_MS: Final = 800
 """Milliseconds a person needs to aim at a button that has just appeared; until then it is inert."""

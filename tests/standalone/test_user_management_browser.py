@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from tests.support.admin_center import UNLIMITED
 from tests.support.ports import free_port
 from tests.support.serving import serving
 from tests.support.standalone import ADMIN_PASSWORD, Center, center_maker
@@ -70,13 +71,8 @@ INERT = """(button) => {
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Center, str]]:
-    unlimited = {
-        "XGEN_SESSIONS_SIGN_IN_LIMIT": "1000/minute",
-        "XGEN_SESSIONS_SIGN_IN_ADDRESS_LIMIT": "1000/minute",
-        "XGEN_SESSIONS_COOKIE_SECURE": False,
-    }
     with center_maker(tmp_path_factory.mktemp("users") / "instance") as make:
-        center = make(**unlimited)
+        center = make(**UNLIMITED, XGEN_SESSIONS_COOKIE_SECURE=False)
         port = free_port()
         with serving(center.app, port):
             yield center, f"http://127.0.0.1:{port}"

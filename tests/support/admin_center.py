@@ -15,6 +15,12 @@ from tests.support.hosts import PATIENT
 from tests.support.ports import free_port
 
 PASSWORD = "correct horse battery staple"
+UNLIMITED = {
+    "XGEN_SESSIONS_SIGN_IN_LIMIT": "1000/minute",
+    "XGEN_SESSIONS_SIGN_IN_ADDRESS_LIMIT": "1000/minute",
+    "XGEN_SESSIONS_FORCE_LOGOUT_LIMIT": "1000/minute",
+}
+"""Settings for one administrator who signs in and acts in every test of a module."""
 
 
 class AdminCenter:

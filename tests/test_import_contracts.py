@@ -74,7 +74,7 @@ def copy(tmp_path: Path) -> Path:
             "roster/listing.py",
             "import typing\nif typing.TYPE_CHECKING:\n    from .lookups import Lookup",
             "No circle within a room BROKEN",
-            ".lookups -> .listing (1 import)",
+            ".listing -> .lookups (1 import)",
             id="circle-by-a-type",
         ),
         pytest.param(

@@ -94,6 +94,13 @@ def forced_out(center: Center) -> set[str]:
     return {str(record["user_id"]) for record in center.rows("xgen_revocations")}
 
 
+def set_pace(page: Page, pace: float) -> None:
+    """Set how fast animations run, on this page and on those that follow it in the same tab."""
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Animation.enable")
+    devtools.send("Animation.setPlaybackRate", {"playbackRate": pace})
+
+
 @pytest.mark.parametrize("screen", [True, False], indirect=True, ids=["script", "no-script"])
 @pytest.mark.parametrize(("by", "delay_ms"), CLICKS)
 def test_two_clicks_at_one_place_force_out_one_user(
@@ -107,6 +114,7 @@ def test_two_clicks_at_one_place_force_out_one_user(
     assert box is not None
     x, y = box["x"] + 30, box["y"] + box["height"] / 2
     button.focus()
+    set_pace(screen, 0)  # the time in which the next page takes no click stands still
 
     def press() -> None:
         if by == "mouse":
@@ -132,3 +140,21 @@ def test_two_clicks_at_one_place_force_out_one_user(
     if "kept" not in screen.url:
         assert gone.bounding_box() == before, "nothing on the page has moved"
         assert screen.evaluate(focused) == user_id
+
+
+@pytest.mark.parametrize("screen", [False], indirect=True, ids=["no-script"])
+def test_the_next_user_can_be_forced_out_after_a_while(screen: Page, inside: Center) -> None:
+    rows = screen.locator(".xs-user")
+    ids = [rows.nth(place).get_attribute("data-xs-user") for place in (4, 5)]
+    set_pace(screen, 0)
+    rows.nth(4).locator("button.xs-force").click()
+    screen.locator(".xs-gone").wait_for()
+    other = rows.nth(5).locator("button.xs-force")
+    takes_clicks = "it => getComputedStyle(it).pointerEvents"
+    assert other.evaluate(takes_clicks) == "none"
+
+    set_pace(screen, 1000)
+    other.click()
+
+    screen.locator(".xs-gone").nth(1).wait_for()
+    assert forced_out(inside) == set(ids)

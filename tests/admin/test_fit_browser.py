@@ -102,6 +102,11 @@ def test_the_list_fits(site: Site, page: Page) -> None:
     page.goto(list_of(site))
 
     assert faults_at(page) == {}
+    for width in WIDTHS:
+        resize(page, width)
+        row = page.locator(".xs-user").first
+        display = row.evaluate("it => getComputedStyle(it).display")
+        assert (width, display != "block") == (width, width >= TABLE_FROM), "a table, or cards"
 
 
 @pytest.mark.parametrize("query", ["?superuser=true&q=a&older_than=1h", "?older_than=never"])

@@ -4,10 +4,10 @@
   const faults = [];
   const visible = (element) => element.checkVisibility({ visibilityProperty: true })
     && element.getClientRects().length > 0 && !element.closest(".xs-unseen, .xa-enter")
-    && !hiddenHead(element);
-  const hiddenHead = (element) => {
-    const head = element.closest("thead");
-    return head && getComputedStyle(head).clipPath !== "none";
+    && !onlyRead(element);
+  const onlyRead = (element) => {  // by a screen reader
+    const clipped = element.closest("thead, .xs-none");
+    return clipped && getComputedStyle(clipped).clipPath !== "none";
   };
   const name = (element) => `${element.tagName.toLowerCase()}.${element.className} "${
     (element.getAttribute?.("aria-label") || element.textContent || element.name || "").trim().replace(/\s+/g, " ").slice(0, 40)}"`;
@@ -36,6 +36,15 @@
       const over = Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
         && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1;
       if (over && one.parentElement !== other.parentElement) faults.push(`${name(one)} overlaps ${name(other)}`);
+    }
+  }
+
+  // Headings: none lies over the first row.
+  for (const table of all(".xs-grid")) {
+    const top = table.tBodies[0].getBoundingClientRect().top;
+    for (const heading of table.tHead.querySelectorAll("th, td")) {
+      const over = heading.getBoundingClientRect().bottom - top;
+      if (!spaced && over > 1 && visible(heading)) faults.push(`${name(heading)} covers ${Math.round(over)} px of the first row`);
     }
   }
 

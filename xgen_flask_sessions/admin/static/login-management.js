@@ -21,7 +21,8 @@
   const headers = { "X-Requested-With": "XMLHttpRequest" };
 
   // Moved rows -----------------------------------------------------------------
-  // A button that has just come under the pointer is not pressed: its row has moved.
+  // A button that has just come under the pointer is not pressed: its row has moved. The focus
+  // of the keyboard moves with the row.
 
   const STILL_MS = 700;
   let places = new Map();
@@ -39,7 +40,10 @@
     }
     places = found;
   };
-  const hasMoved = (row) => performance.now() - (movedAt.get(keyOf(row)) ?? -Infinity) < STILL_MS;
+  let byPointer = false;
+  form.addEventListener("click", (event) => { byPointer = event.detail > 0; }, true);
+  const hasMoved = (row) =>
+    byPointer && performance.now() - (movedAt.get(keyOf(row)) ?? -Infinity) < STILL_MS;
   look();
   const sizes = new ResizeObserver(look);
   for (const each of [document.body, form]) sizes.observe(each);
@@ -81,7 +85,7 @@
   };
 
   const sentence = (answer, name) =>
-    answer.message || (answer.status === "failed" ? texts.nobody : texts.unknown.replace("{user}", name));
+    answer.message || (answer.status === "failed" ? texts.nobody : texts.unknown.replace("{user}", () => name));
 
   const rowsIn = (html) => {
     const template = document.createElement("template");
@@ -226,7 +230,7 @@
   });
   const ask = (whom, then, isSeveral = false) => {
     asked = then;
-    title.textContent = title.dataset.title.replace("{user}", whom);
+    title.textContent = title.dataset.title.replace("{user}", () => whom);
     extent.textContent = extents[Number(isSeveral)];
     reason.value = "";
     counter.textContent = "0";

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from flask import url_for
 
 from xgen_flask_sessions.standalone.models import User
 from xgen_flask_sessions.standalone.user_admin import ENDPOINT, MAX_ID
 
+SUPERUSER: Final = "SuperUser"
+
 
 def roles_of(user: User) -> list[str]:
-    """Return the names of a user's roles."""
-    return [role.name for role in user.roles]
+    """Return the names of what a leaver loses: the roles, and the rank of a SuperUser."""
+    roles = [role.name for role in user.roles]
+    return [*roles, SUPERUSER] if user.is_superuser else roles
 
 
 def revoke_roles(user: User) -> list[str]:
-    """Revoke all roles of a leaver, and return their names."""
+    """Revoke all roles of a leaver and the rank of a SuperUser, and return their names.
+
+    Otherwise the account would be a SuperUser's again as soon as it is active again.
+    """
     names = roles_of(user)
     user.roles = []
+    user.is_superuser = False
     return names
 
 

@@ -147,7 +147,7 @@ def requested_reason() -> str | None:
 
     :raises BadRequest: It is too long.
     """
-    reason = request.form.get("reason", "").strip()
+    reason = request.form.get("reason", "").replace("\r\n", "\n").strip()  # as forms send lines
     if len(reason) > MAX_REASON:
         raise BadRequest(gettext_noop("A reason has at most 500 characters."))
     return reason or None

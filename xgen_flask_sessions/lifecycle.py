@@ -517,7 +517,12 @@ def cause(state: State, actor: Any, reason: str | None) -> Cause:
         raise TypeError(f"A reason is a string, not {describe_value(reason)}.")
     if reason is not None and len(reason) > MAX_REASON:
         raise ValueError(f"A reason has at most {MAX_REASON} characters.")
-    return Cause(actor=name, actor_ip=origin()[0], reason=clean_text(reason, MAX_REASON))
+    return Cause(actor=name, actor_ip=origin()[0], reason=clean_text(_one_line(reason), MAX_REASON))
+
+
+def _one_line(reason: str | None) -> str:
+    """Return a reason with spaces for its line breaks: records have one line."""
+    return " ".join((reason or "").splitlines())
 
 
 def announce(session: Session, send: Callable[..., object], **values: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.support.admin_center import PASSWORD, UNLIMITED, AdminCenter
-from tests.support.chromium import IPHONE, SCREEN, WHALE
+from tests.support.chromium import IPHONE, SCREEN, SHORT_TIMEOUT, WHALE
 from tests.support.standalone import Center, center_maker
 from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.models import db
@@ -205,6 +205,8 @@ def test_a_leaver_takes_two_clicks_from_the_row_of_the_list(
         "2 sessions of bora ended · The account is inactive."
     )
     expect(page.locator("[data-xs-account]")).to_have_text("account inactive")
+    expect(page.locator("[data-xs-account]")).to_have_class("xs-inactive")
+    expect(page.locator("#xs-h-leaver")).to_be_focused()
     assert buttons(page) == ["✓ Ended", "✓ Ended"]
     assert active(inside, "2") == []
     page.reload()
@@ -226,6 +228,22 @@ def test_a_server_that_does_not_answer_leaves_a_retry(open_page: OpenPage, insid
     expect(page.locator(".xs-toast")).to_have_text("1 session of bora ended")
 
 
+def test_an_answer_that_does_not_come_is_not_waited_for(
+    open_page: OpenPage, inside: Center
+) -> None:
+    sign_in(inside, "2")
+    page = open_page("about:blank")
+    page.add_init_script(SHORT_TIMEOUT)
+    page.goto(f"{USER}2")
+    wait_until_armed(page)
+    expect(page.get_by_role("status")).to_have_text("")  # known before its text comes
+    page.route("**/force-logout", lambda route: None)
+    page.get_by_role("button", name="Force Logout", exact=True).first.click()
+
+    expect(page.get_by_role("status")).to_contain_text("It is not known whether")
+    expect(page.get_by_role("button", name="Retry")).to_be_visible()
+
+
 def test_everything_is_done_by_keyboard(open_page: OpenPage, inside: Center) -> None:
     sign_in(inside, "2")
     page = open_page(f"{USER}2")
@@ -238,7 +256,7 @@ def test_everything_is_done_by_keyboard(open_page: OpenPage, inside: Center) -> 
     page.keyboard.press("Enter")
 
     expect(page.locator(".xs-toast")).to_have_text("1 session of bora ended")
-    page.keyboard.press("Escape")
     expect(page.locator(".xs-split details")).not_to_have_attribute("open", "")
+    expect(page.locator("#xs-h-active")).to_be_focused()
     page.reload()
     expect(page.locator(".xs-past").first).to_contain_text("A public PC")

@@ -36,6 +36,13 @@ WHALE = (
 )
 
 
+SHORT_TIMEOUT = """{
+  const timeout = AbortSignal.timeout;
+  AbortSignal.timeout = () => timeout.call(AbortSignal, 300);
+}"""
+"""A script for a page that then waits for an answer for a moment only."""
+
+
 def sign_in(page: Page, username: str) -> Page:
     """Fill in the sign-in form, send it, and return the page."""
     page.goto("/login")

@@ -59,6 +59,8 @@ class Result:
     """The sessions that have ended; ``None`` for all of the user's."""
     account: str | None = None
     """The state of the account in words."""
+    is_active: bool = True
+    """Whether the account is active."""
     sign_in: str | None = None
     """The sign-in page, if the caller's own session has ended."""
 
@@ -165,6 +167,7 @@ def _result(user_id: str, made: list[Revocation], ended: list[str] | None) -> Re
         kept_us=kept_us,
         ended=None if everything else gone,
         account=account_state(person),
+        is_active=person.is_active,
         sign_in=sign_in_url() if is_out else None,
     )
 
@@ -210,6 +213,7 @@ def _for_script(result: Result) -> Any:
         message=result.message,
         ended="all" if result.ended is None else result.ended,
         account=result.account,
+        is_active=result.is_active,
         retry=result.may_retry,
         sign_in=result.sign_in,
     )

@@ -4,6 +4,8 @@
 
   // A second click at the place of the first one acts on nothing for a moment after the answer.
   const REST_MS = 1000;
+  // An answer that comes later is not waited for.
+  const ANSWER_MS = 30_000;
 
   const toast = document.querySelector("[data-xs-result]");
   const forms = document.querySelectorAll("form[data-xs-act]");
@@ -59,9 +61,30 @@
     for (const form of forms) {
       if (form.dataset.xsAct === "leaver" || form.dataset.xsAct === "one") continue;
       for (const button of form.querySelectorAll("button")) {
-        button.disabled = left === 0 || (button.name === "keep_newest" && left < 2);
+        if (left === 0 || (button.name === "keep_newest" && left < 2)) disable(button);
       }
     }
+  };
+
+  // A part about to be disabled or hidden would lose the focus: it moves to the heading.
+  const leave = (part) => {
+    if (!part.contains(document.activeElement)) return;
+    const section = part.closest("section") ?? document.querySelector(".xs-person-active");
+    const heading = section.querySelector("h2");
+    heading.tabIndex = -1;
+    heading.focus({ preventScroll: true });
+  };
+
+  const disable = (button) => {
+    leave(button);
+    button.disabled = true;
+  };
+
+  const closeMenu = (menu) => {
+    const summary = menu.querySelector("summary");
+    if (!menu.querySelector("button:enabled")) leave(menu);
+    else if (menu.contains(document.activeElement)) summary.focus({ preventScroll: true });
+    menu.open = false;
   };
 
   const act = async (form, submitter) => {
@@ -76,6 +99,7 @@
         method: "POST",
         body: fields,
         headers: { "X-Requested-With": "XMLHttpRequest" },
+        signal: AbortSignal.timeout(ANSWER_MS),
       });
       const result = await response.json().catch(() => ({}));
       if (result.sign_in) {
@@ -85,8 +109,13 @@
       if (result.status === "done") {
         showEnded(result.ended);
         const account = document.querySelector("[data-xs-account]");
-        if (account && result.account) account.textContent = result.account;
-        if (form.dataset.xsAct === "leaver") submitter.disabled = true;
+        if (account && result.account) {
+          account.textContent = result.account;
+          account.classList.toggle("xs-inactive", !result.is_active);
+        }
+        if (form.dataset.xsAct === "leaver") disable(submitter);
+        const menu = form.closest("[data-xs-pop]");
+        if (menu) closeMenu(menu);
       }
       // Without a message, something between here and the application answered.
       const certain = response.status < 500 || result.code === "denylist_unavailable";

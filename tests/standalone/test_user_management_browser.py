@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import APIResponse, Browser, BrowserContext, Page, Route, expect
 
 from tests.support.admin_center import UNLIMITED
+from tests.support.chromium import SHORT_TIMEOUT
 from tests.support.ports import free_port
 from tests.support.serving import serving
 from tests.support.standalone import ADMIN_PASSWORD, Center, center_maker
@@ -243,3 +244,66 @@ def test_the_workspace_lists_the_newest_twenty_sessions(
 
     expect(page.locator(".xa-list li")).to_have_count(20)
     expect(page.locator(".xa-more")).to_have_text("The newest 20 of 25 sessions are shown.")
+
+
+def test_the_workspace_goes_on_after_a_call_without_an_answer(
+    center: Center, open_page: OpenPage
+) -> None:
+    center.add_user("hung")
+    page = open_page("about:blank", "hung")
+    page.add_init_script(SHORT_TIMEOUT)
+    page.route("**/api/me", lambda route: None)
+    page.goto("/")
+
+    expect(page.locator("#pulse")).to_contain_text("The API does not answer.")
+    page.unroute("**/api/me")
+    expect(page.locator("#pulse")).to_contain_text("The API answered at")
+
+
+def test_the_list_of_the_workspace_moves_nothing_below_the_pointer(
+    center: Center, open_page: OpenPage
+) -> None:
+    user_id = str(center.add_user("still"))
+    issue(center, user_id, 2)
+    page = open_page("about:blank", "still")
+    page.clock.install()
+    page.goto("/")
+    rows = page.locator(".xa-list li")
+    expect(rows).to_have_count(3)
+    rows.nth(0).hover()
+
+    issue(center, user_id, 1)
+    next_list(page)
+    expect(rows).to_have_count(3)
+    page.mouse.move(0, 0)
+    expect(rows).to_have_count(4)
+
+    held: list[tuple[Route, APIResponse]] = []
+    page.route("**/sessions/?per_page=*", lambda route: held.append((route, route.fetch())), times=1)
+    next_list(page)
+    rows.nth(0).get_by_role("button").click()
+    expect(page.locator(".xa-said")).to_have_text("The session has ended.")
+    expect(rows.nth(0)).to_contain_text("Ended")
+    expect(page.locator("#yours")).to_be_focused()
+    page.mouse.move(0, 0)
+    expect(rows).to_have_count(3)
+
+    route, answer = held[0]  # from before the end
+    with page.expect_response("**/sessions/?per_page=*"):
+        route.fulfill(response=answer)
+    page.wait_for_timeout(200)
+    expect(rows).to_have_count(3)
+
+
+def issue(center: Center, user_id: str, number: int) -> None:
+    with center.app.app_context():
+        for _ in range(number):
+            sessions.issue(user_id)
+
+
+def next_list(page: Page) -> None:
+    """Let the time pass until the workspace has asked for the list again."""
+    for _ in range(5):
+        with page.expect_response("**/api/me"):
+            page.clock.run_for(3000)
+        page.wait_for_timeout(150)

@@ -4,6 +4,7 @@
   "use strict";
   const EVERY_MS = 3000;
   const LIST_EVERY = 5; // calls
+  const ANSWER_MS = 30_000; // an answer that comes later is not waited for
 
   const pulse = document.getElementById("pulse");
   const pulseText = pulse.querySelector("[aria-live]");
@@ -15,6 +16,8 @@
   const korean = document.documentElement.lang === "ko";
   let lastAnswer = "-";
   let shown = "";
+  let requests = 0;
+  let waiting = null;
 
   const clock = new Intl.DateTimeFormat("en", {
     timeZone: section.dataset.timezone,
@@ -48,7 +51,12 @@
   };
 
   const call = (url, options = {}) =>
-    fetch(url, { ...options, headers: { Accept: "application/json" }, cache: "no-store" });
+    fetch(url, {
+      ...options,
+      headers: { Accept: "application/json" },
+      cache: "no-store",
+      signal: AbortSignal.timeout(ANSWER_MS),
+    });
 
   const say = (text, failed = false) => {
     status.textContent = text;
@@ -57,16 +65,24 @@
 
   const end = async (session, button) => {
     button.disabled = true;
+    let isCertain = false;
     try {
       const response = await call(section.dataset.sessions + encodeURIComponent(session.session_id), { method: "DELETE" });
+      isCertain = response.status < 500;
       if (!response.ok && response.status !== 404) throw new Error(response.statusText);
-      await refresh();
-      document.getElementById("yours").focus();
-      say(section.dataset.ended);
     } catch {
       button.disabled = false;
-      say(section.dataset.failed, true);
+      say(isCertain ? section.dataset.failed : section.dataset.lost, true);
+      return;
     }
+    // The row stays until the pointer has left: a second click meets no other button.
+    const done = document.createElement("span");
+    done.className = "xs-muted xa-done";
+    done.textContent = section.dataset.done;
+    button.replaceWith(done);
+    document.getElementById("yours").focus();
+    say(section.dataset.ended);
+    await refresh().catch(() => {}); // the next call lists them
   };
 
   const show = (session) => {
@@ -91,12 +107,13 @@
     return item;
   };
 
-  const refresh = async () => {
-    const response = await call(`${section.dataset.sessions}?per_page=${section.dataset.shown}`);
-    if (!response.ok) throw new Error(response.statusText);
-    const { sessions, total } = await response.json();
+  // Nothing moves below the pointer or the focus: the list waits until both have left it.
+  const update = () => {
+    if (!waiting || list.matches(":hover, :focus-within")) return;
+    const { sessions, total } = waiting;
+    waiting = null;
     const text = JSON.stringify([sessions, total]);
-    if (text === shown) return; // a button that has the focus keeps it
+    if (text === shown) return;
     shown = text;
     list.replaceChildren(...sessions.map(show));
     const number = new Intl.NumberFormat(document.documentElement.lang);
@@ -105,6 +122,20 @@
       .replace("{total}", number.format(total));
     more.hidden = total <= sessions.length;
     section.hidden = false;
+  };
+  for (const left of ["pointerleave", "focusout"]) {
+    list.addEventListener(left, () => setTimeout(update)); // after the event, it has been left
+  }
+
+  const refresh = async () => {
+    requests += 1;
+    const request = requests;
+    const response = await call(`${section.dataset.sessions}?per_page=${section.dataset.shown}`);
+    if (!response.ok) throw new Error(response.statusText);
+    const answer = await response.json();
+    if (request !== requests) return; // a later request knows better
+    waiting = answer;
+    update();
   };
 
   const beat = async (count) => {

@@ -475,6 +475,24 @@ def test_a_leaver_is_previewed_and_processed(make_host: MakeHost, sqlite_url: st
     assert (roles, active(host)) == ([], [])
 
 
+def test_the_list_leads_those_who_may_process_leavers_to_the_panel(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    host = leaver_host(make_host, sqlite_url, can_view=lambda user: True)
+    readers = {name: sign_in(host, host.add_user(name)) for name in ("helper", "chan")}
+    admin = sign_in(host, "1")
+
+    def menu(reader: FlaskClient) -> dict[str, str]:
+        links = page_of(reader).select("[data-xs-name=chan] .xs-menu-box > a")
+        return {each.text: str(each["href"]) for each in links}
+
+    kept, leaver = "End all but the newest…", "Leaver or transfer…"
+    assert list(menu(admin)) == ["With a reason…", kept, leaver]
+    assert list(menu(readers["helper"])) == ["With a reason…", kept]
+    address, place = menu(admin)[leaver].split("#")
+    assert text_of(page_of(admin, address), f"section#{place} > h2") == "Leaver or transfer"
+
+
 def test_oneself_is_no_leaver(host: Host, admin: FlaskClient) -> None:
     page = user_page(admin, "1")
 

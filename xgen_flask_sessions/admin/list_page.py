@@ -172,6 +172,7 @@ def row_context(listing: Listing | None = None, number: int | None = None) -> di
         "current_session_id": token.session_id if token else None,
         "own_id": state.users.id_of(current_user),
         "has_user_page": f"{ENDPOINT}.user" in current_app.view_functions,
+        "may_process_leavers": state.authority.may_process_leavers(current_user),
         "sessions_shown": SESSIONS_SHOWN,
     }
 

@@ -287,6 +287,8 @@ def test_a_deployment_can_require_confirmation(make_host: MakeHost, database_url
     confirmation = page_of(admin, str(link["href"]))
 
     assert "End 1 session of bora? This cannot be undone." in confirmation.text
+    assert confirmation.title is not None
+    assert confirmation.title.text == "Force Logout · Login Management · XGEN"
     assert host.status(token) == 200
     form = confirmation.select_one("form[method=post]")
     assert form is not None

@@ -110,6 +110,10 @@ def test_without_a_script_a_preview_comes_first_and_then_the_result(
     assert notice(shown) == "2 users signed out, 3 sessions ended."
     assert "csrf_token" not in done.location
     assert {record["reason"] for record in host.rows("xgen_revocations")} == {"Public PCs"}
+    for page, name in ((preview, "Selected users"), (shown, "Result")):
+        (table,) = page.select("table[role=table]")  # on a phone, it is displayed as blocks
+        assert table["aria-label"] == name
+        assert not table.select(":is(thead, tbody, tr, th, td):not([role])")
 
 
 def test_a_second_press_shows_the_first_result_and_an_address_alone_shows_none(

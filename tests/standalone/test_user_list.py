@@ -78,12 +78,13 @@ def test_the_bar_shows_the_filters_and_keeps_the_order(people: Center) -> None:
         order="desc",
     )
 
-    assert [str(each["value"]) for each in page.select("option[selected]")] == ["inactive", "gone"]
+    assert {
+        str(each["name"]): str(each.select("option[selected]")[0]["value"])
+        for each in page.select(".xa-filters select")
+    } == {"status": "inactive", "role": "gone", "sort": "name", "order": "desc"}
     assert page.select_one("input[name=superuser][checked]")
-    assert [str(each["value"]) for each in page.select(".xa-filters [type=hidden]")] == [
-        "name",
-        "desc",
-    ]
+    columns = [str(each["value"]) for each in page.select("select[name=sort] > option")]
+    assert columns == list(user_list.COLUMNS)
     clear = page.find("a", string="Clear filters")
     assert clear is not None
     assert clear["href"] == f"{URL}?sort=name&order=desc"

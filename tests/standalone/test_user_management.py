@@ -289,15 +289,17 @@ class TestProfile:
     def test_that_changed_meanwhile_is_shown_beside_another_refusal(
         self, center: Center, browser: FlaskClient
     ) -> None:
-        user_id = center.add_user("bora", name="B")
+        user_id = center.add_user("bora", name="B", roles="viewer")
         stale = browser.get(f"{URL}{user_id}", headers=PAGE)
         with center.app.app_context():
-            accounts.change_profile(user_id, Profile.parse("C", "", ""))
+            accounts.change_profile(user_id, Profile.parse("C", "", "auditor, viewer"))
 
-        refused = send(browser, stale, f"{user_id}/profile", name="x" * 151)
+        refused = send(browser, stale, f"{user_id}/profile", name="x" * 151, role=[])
 
         assert rules.NAME_RULE in refused.text
         assert "Changed meanwhile to: C" in refused.text
+        assert 'id="roles-now">Changed meanwhile to: auditor, viewer' in refused.text
+        assert '<fieldset class="xa-choice" aria-describedby="roles-now">' in refused.text
         assert center.user("bora")["name"] == "C"
         answer = send(browser, refused, f"{user_id}/profile", name="D")  # having seen both
         assert said(browser, answer) == ["The profile of bora was saved."]

@@ -34,7 +34,8 @@ OVERFLOWING = """() => {
   const wide = (each) => each.scrollWidth > each.clientWidth + 1;
   const faults = [];
   if (wide(document.documentElement)) faults.push("the page");
-  const seen = (each) => each.checkVisibility() && each.clientWidth > 1;
+  const seen = (each) => each.checkVisibility() && each.clientWidth > 1
+    && getComputedStyle(each).clipPath === "none";  // not for screen readers only
   const cells = ".xa-users :is(th, td, .xs-clip), .xs-bar *, .xs-button";
   for (const each of [...document.querySelectorAll(cells)].filter(seen)) {
     if (each.closest("thead")?.clientHeight <= 1) continue;  // for screen readers, on a phone
@@ -228,6 +229,32 @@ def test_the_pages_fit_every_width_with_any_data(
             assert page.evaluate(OVERFLOWING) == [], (path, width)
 
 
+def test_a_phone_orders_the_list_by_fields(center: Center, open_page: OpenPage) -> None:
+    center.add_user("aaa", name="Zoe", department="Sales", roles="editor")
+    center.add_user("zzz", department="Audit")
+    page = open_page(URL)
+    order = page.get_by_label("Order by")
+    expect(order).to_be_hidden()
+    page.set_viewport_size({"width": 390, "height": 900})
+    order.select_option("username")
+    page.get_by_label("Direction").select_option("desc")
+    press(page, "Search")
+
+    names = page.locator(".xa-users .xs-username").all_inner_texts()
+    assert names.index("zzz") < names.index("aaa")
+    row = page.locator(".xa-users tbody tr", has_text="aaa")
+    dots = [
+        row.locator(f".xa-c-{column}").evaluate(
+            "cell => [getComputedStyle(cell, '::before').content, "
+            "getComputedStyle(cell, '::after').content]"
+        )
+        for column in ("name", "department", "roles")
+    ]
+    assert [[text.strip('"') for text in each] for each in dots] == [
+        ["none", "\N{NO-BREAK SPACE}·"], ["none", "\N{NO-BREAK SPACE}·"], ["none", "none"],
+    ]  # fmt: skip
+
+
 def accounts_of(center: Center) -> set[str]:
     return {str(row["username"]) for row in center.rows("users")}
 
@@ -244,6 +271,9 @@ def test_the_workspace_lists_the_newest_twenty_sessions(
 
     expect(page.locator(".xa-list li")).to_have_count(20)
     expect(page.locator(".xa-more")).to_have_text("The newest 20 of 25 sessions are shown.")
+    page.emulate_media(forced_colors="active")  # without backgrounds
+    width = page.locator(".xa-dot").evaluate("dot => getComputedStyle(dot).borderTopWidth")
+    assert width == "4px"
 
 
 def test_the_workspace_goes_on_after_a_call_without_an_answer(
@@ -279,7 +309,9 @@ def test_the_list_of_the_workspace_moves_nothing_below_the_pointer(
     expect(rows).to_have_count(4)
 
     held: list[tuple[Route, APIResponse]] = []
-    page.route("**/sessions/?per_page=*", lambda route: held.append((route, route.fetch())), times=1)
+    page.route(
+        "**/sessions/?per_page=*", lambda route: held.append((route, route.fetch())), times=1
+    )
     next_list(page)
     rows.nth(0).get_by_role("button").click()
     expect(page.locator(".xa-said")).to_have_text("The session has ended.")

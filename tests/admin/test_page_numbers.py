@@ -69,7 +69,7 @@ def test_the_screen_shows_a_page_for_any_page_number(two_pages: Host) -> None:
 
     for text in FIRST if host.dialect == "sqlite" else FEW:
         assert count_rows(admin, f"{SCREEN}?{query('page', text)}") == PAGE_SIZE, text
-    for text in LAST:
+    for text in LAST if host.dialect == "sqlite" else LAST[::3]:
         assert count_rows(admin, f"{SCREEN}?{query('page', text)}") == 2, text
     assert count_rows(admin, f"{SCREEN}?{query('page', '2', '1')}") == 2
     assert count_rows(admin, f"{SCREEN}?{query('page', '1', '2')}") == PAGE_SIZE
@@ -122,9 +122,9 @@ def test_user_management_shows_a_page_for_any_page_number(
 
     for text in FIRST if database_url.startswith("sqlite") else FEW:
         assert count_rows(admin, f"{url}?{query('page', text)}") == PAGE_SIZE, text
-    for text in LAST:
+    for text in LAST if database_url.startswith("sqlite") else LAST[::3]:
         assert count_rows(admin, f"{url}?{query('page', text)}") == 1, text
-    for text in HOSTILE:
+    for text in HOSTILE if database_url.startswith("sqlite") else HOSTILE[::3]:
         assert admin.get(f"{url}?{query('q', text)}&page=2").status_code == 200, text
     assert admin.get(f"{url}?{query('q', 'x', 'y')}").status_code == 200
     for user_id in ("0", "-1", "2147483647", "2147483648", "9" * 30, "1.5", "x"):
@@ -138,11 +138,12 @@ def test_the_screen_answers_hostile_queries_normally(
     host = make_host(database_url, extras=with_screen, XGEN_SESSIONS_CONFIRM_FORCE_LOGOUT=confirm)
     admin = sign_in(host, host.add_user("admin", is_superuser=True))
 
-    for text in HOSTILE:
+    is_sqlite = host.dialect == "sqlite"
+    for text in HOSTILE if is_sqlite else HOSTILE[::3]:
         for path in (
             f"?{query('expand', text)}",
             f"?{query('expand', text, text)}",
-            f"?{query('revocation', text)}",
+            f"?{query('kept', text)}",
             f"sessions?{query('user_id', text)}",
             f"confirm?{query('user_id', text)}&{query('page', text)}",
             f"force-logout?{query('user_id', text)}&{query('lang', text)}",
@@ -152,7 +153,7 @@ def test_the_screen_answers_hostile_queries_normally(
             assert answer.status_code in ((404,) if is_unknown else (200, 303)), path
             assert "<script>alert" not in answer.text
             assert "Set-Cookie" not in answer.headers
-    for text in FIRST + LAST:
+    for text in FIRST + LAST if is_sqlite else FEW:
         answer = admin.get(f"{SCREEN}confirm?user_id=1&{query('page', text)}")
         assert answer.status_code == 200, text
         (number,) = re.findall(r'<input [^>]*name="page" value="([^"]*)"', answer.text)

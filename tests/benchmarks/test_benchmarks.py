@@ -165,7 +165,7 @@ def test_sockets_lists_each_case_or_the_reason_it_is_left_out(
         "login_required, strict, postgresql",
     ]
 
-    assert sockets.main(["--seconds", "3", "--json", str(file), "--only", *names]) == 0
+    assert sockets.main(["--seconds", "1", "--json", str(file), "--only", *names]) == 0
 
     document = json.loads(file.read_text())
     peer = ["Flask-Security, token, sqlite"] if importlib.util.find_spec("flask_security") else []

@@ -764,6 +764,7 @@ class TestStandaloneAdminCenter:
 
         assert (result.exit_code, result.stdout[-26:]) == (0, "\n\n0 problems, 0 warnings.\n")
 
+    @pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
     def test_has_the_command(self, tmp_path: Path, database_url: str) -> None:
         command = ["-m", "xgen_flask_sessions", "xgen-sessions"]
         environment = {"XGEN_INSTANCE_PATH": str(tmp_path / "instance")}

@@ -11,7 +11,7 @@ from tests.support.databases import MakeHost
 
 pytestmark = pytest.mark.slow
 
-KILLS = 25
+KILLS = 12
 
 
 def test_a_killed_server_loses_no_force_logout_and_leaves_none_half_done(

@@ -86,7 +86,15 @@ def test_a_history_of_eight_processes_with_wrong_clocks_has_no_fault(
     assert sum(refusals) >= 50
 
 
-@pytest.mark.parametrize("system", WRONG_SYSTEMS)
+@pytest.mark.parametrize(
+    ("database_url", "system"),
+    [
+        *(("sqlite", system) for system in WRONG_SYSTEMS),
+        ("postgresql", "node-clock"),
+        ("mariadb", "check-then-renew"),
+    ],
+    indirect=["database_url"],
+)
 def test_the_checker_detects_a_wrong_system(system: str, database_url: str, tmp_path: Path) -> None:
     def history(records: Path) -> Report:
         drop_tables(database_url)

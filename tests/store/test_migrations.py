@@ -432,7 +432,7 @@ class TestTranslatedSchema:
         assert pending(plain)
         assert not pending(tenant)
 
-    @pytest.mark.parametrize("revision", [each for each in ALL if each != "0003"])
+    @pytest.mark.parametrize("revision", [ALL[0], ALL[-2], ALL[-1]])
     def test_is_adopted_from_any_migration(
         self, plain: sa.Engine, tenant: sa.Engine, revision: str
     ) -> None:

@@ -218,7 +218,7 @@ def end_session(
     """End one session, now, as a sign-out does.
 
     :param session_id: The session's id, a token's ``sid``.
-    :returns: ``None`` if there is no such session or it has ended before.
+    :returns: ``None`` if there is no such session or it had already ended.
     :raises Forbidden: *actor* is a user object without SuperUser rights, and the session is a
         SuperUser's.
     :raises LedgerUnavailable: The database cannot be written; the change was not made.
@@ -246,7 +246,7 @@ def end_session_authorized(
 ) -> Revocation | None:
     """End one session, if *authorize* permits it; parameters as :func:`force_logout_authorized`.
 
-    :returns: ``None`` if there is no such session or it has ended before.
+    :returns: ``None`` if there is no such session or it had already ended.
     """
     with get_state().transactions.write(commit=commit) as session:
         authorize(session)

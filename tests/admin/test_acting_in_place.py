@@ -209,7 +209,7 @@ def test_ending_one_session_from_the_expanded_row(host: Host, admin: FlaskClient
     shown = page_of(admin, by_form.location)
     assert len(shown.select(".xs-sessions tbody tr")) == 1
     assert (host.status(one), host.status(two)) == (401, 200)
-    assert (again["status"], again["text"]) == ("stale", "Had ended before")
+    assert (again["status"], again["text"]) == ("stale", "Already ended")
     (record,) = host.rows("xgen_revocations")
     assert (record["kind"], record["sessions_ended"]) == ("session", 1)
 

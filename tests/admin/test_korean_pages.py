@@ -15,10 +15,10 @@ from tests.support.standalone import PAGE, Center, sign_in
 
 KOREAN: Final = PAGE | {"Accept-Language": "ko", "User-Agent": WINDOWS}
 NAMES: Final = re.compile(
-    r"\b(X|GEN|XGEN|SUPER|IP|API|UTC|CIDR|English|Chrome( \d+)?|Windows|admin|bora|zzz"
+    r"\b(X|GEN|XGEN|SUPER|IP|API|UTC|CIDR|Enter|Esc|English|Chrome( \d+)?|Windows|admin|bora|zzz"
     r"|analyst|editor)\b"
 )
-"""Names, which are the same in both languages."""
+"""Names, also of keys, which are the same in both languages."""
 ATTRIBUTES: Final = ("aria-label", "title", "placeholder", "alt")
 
 

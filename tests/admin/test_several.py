@@ -143,7 +143,7 @@ def test_a_script_gets_each_row_and_a_summary(
     assert (answer.status_code, found["status"]) == (200, "done")
     assert found["message"] == (
         "2 users signed out, 3 sessions ended. 1 user had no active session any more. "
-        "1 refused: 4711 (There is no such user.)"
+        "1 refused: 4711. There is no such user."
     )
     rows = parse(f"<table>{found['rows']}</table>")
     assert results(rows) == {
@@ -176,7 +176,7 @@ def test_what_is_refused_is_named_with_its_reason(make_host: MakeHost, sqlite_ur
     assert [" ".join(each.text.split()) for each in preview.select(".xs-refused li")] == [
         f"root SUPER {why}"
     ]
-    said = f"1 user signed out, 1 session ended. 1 refused: root ({why})"
+    said = f"1 user signed out, 1 session ended. 1 refused: root. {why}"
     assert answer["message"] == said
     assert answer["users"][root] == {"status": "refused", "text": why, "retry": False}
     assert notice(result) == said
@@ -336,6 +336,17 @@ def test_everyone_takes_a_word(host: Host, admin: FlaskClient, ids: dict[str, st
     assert admin.get(SCREEN).status_code in (302, 303, 401)
 
 
+def test_the_results_are_korean_on_a_korean_page(admin: FlaskClient, ids: dict[str, str]) -> None:
+    data = {**token_of(admin), "act": "1", "users": [*ids.values(), "4711"]}
+
+    answer = admin.post(SEVERAL, data=data, headers=BY_SCRIPT | {"X-Language": "ko"})
+
+    assert answer.get_json()["message"] == (
+        "사용자 2명을 로그아웃하고 세션 3개를 종료했습니다. "
+        "1명은 거부되었습니다: 4711. 존재하지 않는 사용자입니다."
+    )
+
+
 def test_the_word_is_korean_on_a_korean_page(admin: FlaskClient, ids: dict[str, str]) -> None:
     korean = {"X-Language": "ko"}
     form = fields_of(page_of(admin, EVERYONE, **korean), EVERYONE)
@@ -350,7 +361,7 @@ def test_the_word_is_korean_on_a_korean_page(admin: FlaskClient, ids: dict[str, 
     ("statement", "text"),
     [
         ("UPDATE", "The database did not answer. Nobody was signed out."),
-        ("COMMIT", "It is not known whether the users were signed out."),
+        ("COMMIT", "It is not known whether everyone was signed out."),
     ],
 )
 def test_a_failure_of_everyone_keeps_what_was_typed(

@@ -255,5 +255,5 @@ def test_everyone_is_signed_out_after_a_word(screen: Page, inside: Center) -> No
     screen.get_by_role("button", name="Sign out everyone").click()
 
     screen.wait_for_url("**/login**")
-    expect(screen.get_by_text("You ended all your sessions.")).to_be_visible()
+    expect(screen.get_by_text("You signed out everyone:")).to_be_visible()
     assert [each["kind"] for each in records(inside)] == ["everyone"]

@@ -209,9 +209,9 @@ def test_a_session_that_ended_otherwise_keeps_its_place(host: Host, admin: Flask
     by_script = press_by_script(admin, before, "end-session", target)
     shown = BeautifulSoup(press(admin, before, "end-session", target).text, "html.parser")
 
-    assert by_script.json["message"] == "This session had ended before."
+    assert by_script.json["message"] == "This session had already ended."
     assert by_script.json["ended"] == [target]
-    assert text_of(shown, "[data-xs-result]") == "This session had ended before."
+    assert text_of(shown, "[data-xs-result]") == "This session had already ended."
     assert [row[5] for row in devices(shown)] == ["End", "✓ Ended", "End"]
 
 
@@ -247,6 +247,9 @@ def test_a_force_logout_with_a_reason_is_on_record(host: Host, admin: FlaskClien
     assert [row[4] for row in rows(page, "xs-h-ended")] == [
         "Force logout · admin Left at a public PC"
     ] * 2
+    with host.app.app_context():
+        host.sessions.force_logout_everyone()
+    assert rows(user_page(sign_in(host, "1")), "xs-h-acts")[0][1] == "Sign out everyone"
 
 
 def test_all_but_the_newest_and_older_ones_end(host: Host) -> None:

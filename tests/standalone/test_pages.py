@@ -35,6 +35,7 @@ from xgen_flask_sessions.standalone import (
     prepare,
 )
 from xgen_flask_sessions.standalone.config import from_environment
+from xgen_flask_sessions.standalone.extensions import sessions
 from xgen_flask_sessions.standalone.instance import secret_key
 from xgen_flask_sessions.standalone.models import User, db
 from xgen_flask_sessions.store import revocations
@@ -255,6 +256,17 @@ class TestReasonOnTheSignInPage:
         assert ("You ended all your sessions." in page.text) == own
         assert ("An administrator ended your session." in page.text) != own
         assert ('role="alert"' in page.text) != own
+
+    def test_is_the_extent_of_an_own_sign_out_of_everyone(self, center: Center) -> None:
+        center.add_user("bora")
+        browser = center.browser("admin")
+        center.browser("bora")
+        with center.app.app_context():
+            sessions.force_logout_everyone(actor=str(center.user("admin")["id"]))
+
+        page = browser.get("/login", headers=PAGE)
+
+        assert "You signed out everyone: 2 sessions ended. You can sign in again." in page.text
 
     @pytest.mark.parametrize("code", ["sessions-ended", "signed-out"])
     def test_is_nothing_that_an_address_claims(self, center: Center, code: str) -> None:

@@ -137,7 +137,7 @@ def _act(
         except (DatabaseUnavailable, *UNREACHABLE):  # it is done all the same
             text = i18n.gettext(done)
             if record is None:
-                text = i18n.gettext("The session had ended before.")
+                text = i18n.gettext("The session had already ended.")
             return jsonify(status="done", message=text)
     return _back(user_id, expanded=request.args.get("user_id"))
 
@@ -189,13 +189,13 @@ def _answer_row(view: AdminCenterView, user_id: str, record: Any) -> Response:
 
 def _answer_session(view: AdminCenterView, user_id: str, record: Any) -> Response:
     ended = record is not None
-    text = i18n.gettext("Ended") if ended else i18n.gettext("Had ended before")
+    text = i18n.gettext("Ended") if ended else i18n.gettext("Already ended")
     return jsonify(
         status="done" if ended else "stale",
         text=text,
         message=i18n.gettext("The session was ended.")
         if ended
-        else i18n.gettext("The session had ended before."),
+        else i18n.gettext("The session had already ended."),
         row=view.render("xgen_sessions/_rows.html", rows=rows_of(_find(user_id)), **row_context()),
     )
 

@@ -72,7 +72,7 @@ def _act(reason: str | None) -> None:
 def _failed(view: AdminCenterView, error: XgenSessionsError) -> Any:
     note_failure(error)
     if isinstance(error, LedgerUnavailable) and not error.undone:
-        text = i18n.gettext("It is not known whether the users were signed out.")
+        text = i18n.gettext("It is not known whether everyone was signed out.")
     elif isinstance(error, BadRequest):
         text = i18n.gettext(error.detail)
     else:

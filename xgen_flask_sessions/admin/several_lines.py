@@ -167,9 +167,9 @@ def summary(lines: Sequence[Line], error: XgenSessionsError | None = None) -> st
 
 def _signed_out(users: int, sessions: int) -> str:
     return i18n.gettext(
-        "%(users)s signed out, %(sessions)s ended.",
-        users=i18n.ngettext("%(num)d user", "%(num)d users", users),
-        sessions=i18n.ngettext("%(num)d session", "%(num)d sessions", sessions),
+        "%(users)s, %(sessions)s.",
+        users=i18n.ngettext("%(num)d user signed out", "%(num)d users signed out", users),
+        sessions=i18n.ngettext("%(num)d session ended", "%(num)d sessions ended", sessions),
     )
 
 
@@ -188,8 +188,8 @@ def _refusals(lines: Sequence[Line]) -> list[str]:
         by_reason.setdefault(line.reason, []).append(line)
     return [
         i18n.ngettext(
-            "%(num)d refused: %(names)s (%(reason)s)",
-            "%(num)d refused: %(names)s (%(reason)s)",
+            "%(num)d refused: %(names)s. %(reason)s",
+            "%(num)d refused: %(names)s. %(reason)s",
             len(each),
             names=_names(each),
             reason=reason,

@@ -147,7 +147,7 @@ def _result(user_id: str, made: list[Revocation], ended: list[str] | None) -> Re
     everything = any(each.kind == "user" for each in made)
     shown, kept_us = (made[0].id if made else None), None
     if ended is not None and not made:
-        message = i18n.gettext("This session had ended before.")
+        message = i18n.gettext("This session had already ended.")
         act = find_end(get_state().db.session(), user_id, ended[0])
         kept_us = None if act is None else act.revoked_us
         if (own := own_recent(act)) is not None:  # the second click at a button

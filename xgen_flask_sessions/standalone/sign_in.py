@@ -232,11 +232,21 @@ def _why_revoked(reason: SessionRevoked) -> dict[str, str]:
         return {"notice": gettext(CHANGED)}
     record = sessions.revocation()
     if record is not None and record.actor == reason.user_id:
+        if record.kind == "everyone":
+            return {"notice": _everyone_ended(record.sessions_ended)}
         ended = ONE_ENDED if record.kind == "session" else ALL_ENDED
         return {"notice": gettext(ended)}
     if reason.forced or (record is not None and record.actor is not None):
         return {"error": gettext(FORCED)}
     return {"notice": gettext(ENDED)}
+
+
+def _everyone_ended(number: int) -> str:
+    return ngettext(
+        "You signed out everyone: %(num)d session ended. You can sign in again.",
+        "You signed out everyone: %(num)d sessions ended. You can sign in again.",
+        number,
+    )
 
 
 def _require_same_site() -> None:

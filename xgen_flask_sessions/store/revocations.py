@@ -173,7 +173,7 @@ def force_logout_everyone(
 def end_session(session: Session, session_id: str, cause: Cause) -> Revocation | None:
     """End one session, with every token of it.
 
-    :returns: ``None`` if there is no such session or it has ended before.
+    :returns: ``None`` if there is no such session or it had already ended.
     """
     begin_write(session)
     own = dialects.of(session).of_session(session_id)

@@ -56,7 +56,7 @@ def end_one(
     """End one session of a user; parameters and errors as :func:`force_out`.
 
     :param session_id: The session's id.
-    :returns: ``None`` if the session had ended before.
+    :returns: ``None`` if the session had already ended.
     :raises NotFound: The user is unknown, or has no session by this id.
     """
     state = get_state()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from bs4 import BeautifulSoup, Tag
 from flask.testing import FlaskClient
 from freezegun import freeze_time
@@ -383,6 +384,93 @@ def test_a_failure_says_what_is_certain(
     assert (by_script.json["status"], by_script.json["retry"]) == (status, True)
     assert words in by_script.json["message"]
     assert words in text_of(BeautifulSoup(by_form.text, "html.parser"), ".xs-toast.xs-failed")
+
+
+def test_a_failure_is_logged_with_its_cause(
+    host: Host,
+    admin: FlaskClient,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sign_in(host, "2")
+    page = user_page(admin)
+
+    def fail(*_: object) -> None:
+        raise LedgerUnavailable from OSError("no space left")
+
+    monkeypatch.setattr(acts, "force_out", fail)
+    for send in (press, press_by_script):
+        caplog.clear()
+        host.app.extensions.pop("xgen_sessions_failures", None)  # logged once a minute
+        assert send(admin, page, "force-logout").status_code == 503
+        assert "503 ledger_unavailable. OSError: no space left" in caplog.text
+
+
+def test_a_database_that_is_lost_before_the_act_is_a_result(
+    host: Host, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in(host, "2")
+    page = user_page(admin)
+
+    def fail(*_: object) -> None:
+        raise sa.exc.OperationalError("SELECT", {}, Exception("the server went away"))
+
+    monkeypatch.setattr(acts, "force_out", fail)
+    by_script = press_by_script(admin, page, "force-logout")
+    by_form = press(admin, page, "force-logout")
+
+    assert by_script.status_code == by_form.status_code == 503
+    assert (by_script.json["status"], by_script.json["retry"]) == ("failed", True)
+    shown = BeautifulSoup(by_form.text, "html.parser")
+    assert "Nothing was changed." in text_of(shown, ".xs-toast.xs-failed")
+
+
+def test_an_error_of_the_hosts_own_rows_stays_the_hosts(
+    host: Host, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = user_page(admin)
+
+    def fail(*_: object) -> None:
+        raise sa.exc.IntegrityError("UPDATE", {}, Exception("UNIQUE constraint failed"))
+
+    monkeypatch.setattr(acts, "force_out", fail)
+    host.app.testing = False
+    host.app.config["PROPAGATE_EXCEPTIONS"] = False
+
+    assert press(admin, page, "force-logout").status_code == 500
+
+
+def test_the_reason_of_a_failure_is_told_if_the_page_cannot_be_read_either(
+    host: Host, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = user_page(admin)
+    unknown = "The database went away during the commit. Check whether the change was made."
+
+    def fail(*_: object) -> None:
+        raise LedgerUnavailable(unknown, undone=False)
+
+    def fail_again(*_: object, **__: object) -> None:
+        raise sa.exc.OperationalError("SELECT", {}, Exception("the server went away"))
+
+    monkeypatch.setattr(acts, "force_out", fail)
+    monkeypatch.setattr(user_acts, "show", fail_again)
+    answer = press(admin, page, "force-logout")
+
+    assert (answer.status_code, unknown in answer.text) == (503, True)
+
+
+def test_a_page_that_cannot_be_read_after_an_act_without_an_effect_is_503(
+    host: Host, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in(host, "2")
+    page = user_page(admin)
+
+    def fail(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable
+
+    monkeypatch.setattr(user_acts, "show", fail)
+
+    assert press(admin, page, "end-older", "1d").status_code == 503
 
 
 def test_a_form_without_its_token_is_refused(host: Host, admin: FlaskClient) -> None:

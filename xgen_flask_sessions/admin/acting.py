@@ -25,7 +25,7 @@ from ..roster.kept import find_users
 from ..roster.roster import ActiveUser
 from ..state import get_state
 from ..store.tables import MAX_REASON
-from ..store.transactions import UNREACHABLE, is_unreachable
+from ..store.transactions import UNREACHABLE, reporting_unreachable
 from ..text import gettext_noop, visible
 from ..web import acts, i18n
 from ..web.failures import note_failure
@@ -119,12 +119,8 @@ def _act(
     """
     try:
         check_form()
-        try:
+        with reporting_unreachable():
             record = act(requested_reason())
-        except UNREACHABLE as error:
-            if not is_unreachable(error):
-                raise
-            raise DatabaseUnavailable().caused_by(error) from error
     except AuthenticationError:
         raise  # to the sign-in page
     except XgenSessionsError as error:

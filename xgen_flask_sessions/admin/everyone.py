@@ -18,7 +18,7 @@ from ..errors import (
     XgenSessionsError,
 )
 from ..state import get_state
-from ..store.transactions import UNREACHABLE, is_unreachable
+from ..store.transactions import UNREACHABLE, reporting_unreachable
 from ..web import acts, i18n
 from ..web.bulk_acts import Preview
 from ..web.failures import note_failure
@@ -52,21 +52,13 @@ def submit(view: AdminCenterView) -> Any:
         typed = unicodedata.normalize("NFC", request.form.get("word", "")[:100]).strip()
         if typed != word():
             return _page(view, acts.preview_everyone(current_user), is_wrong=True), 400
-        _act(reason)
+        with reporting_unreachable():
+            acts.force_out_everyone(current_user, reason)
     except (AuthenticationError, CrossSiteRequest, Forbidden):
         raise
     except XgenSessionsError as error:
         return _failed(view, error)
     return redirect(sign_in_url() or url_for(f"{ENDPOINT}.index"), 303)
-
-
-def _act(reason: str | None) -> None:
-    try:
-        acts.force_out_everyone(current_user, reason)
-    except UNREACHABLE as error:
-        if not is_unreachable(error):
-            raise
-        raise DatabaseUnavailable().caused_by(error) from error
 
 
 def _failed(view: AdminCenterView, error: XgenSessionsError) -> Any:

@@ -24,7 +24,7 @@ from ..errors import (
 )
 from ..roster.kept import find_users
 from ..state import get_state
-from ..store.transactions import UNREACHABLE, is_unreachable
+from ..store.transactions import UNREACHABLE, reporting_unreachable
 from ..users.directory import batches
 from ..web import acts, i18n
 from ..web.bulk_acts import MOST_USERS, NONE_CHOSEN, TOO_MANY_CHOSEN, BulkResult
@@ -83,12 +83,8 @@ def submit(view: AdminCenterView) -> Any:
 
 
 def _act(ids: Sequence[str]) -> BulkResult:
-    try:
+    with reporting_unreachable():
         return acts.force_out_several(current_user, ids, requested_reason())
-    except UNREACHABLE as error:
-        if not is_unreachable(error):
-            raise
-        raise DatabaseUnavailable().caused_by(error) from error
 
 
 def _check_number(ids: Sequence[str]) -> None:

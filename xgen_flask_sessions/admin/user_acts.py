@@ -24,8 +24,9 @@ from ..roster.spans import parse_span
 from ..roster.user_revocations import find_end
 from ..state import get_state
 from ..store.revocations import Revocation
-from ..store.transactions import UNREACHABLE
+from ..store.transactions import UNREACHABLE, reporting_unreachable
 from ..web import acts, i18n
+from ..web.failures import note_failure
 from ..web.forms import check_form
 from ..web.problems import sign_in_url
 from ..web.request_token import outcome
@@ -115,18 +116,21 @@ def _act(view: AdminCenterView, perform: Act, *, ended: list[str] | None = None)
 
     :param ended: The session that has ended afterwards, whether by this act or before.
     """
+    failed: XgenSessionsError | None = None
     try:
         check_form()
         result = _perform(request.form.get("user_id", ""), perform, ended)
     except XgenSessionsError as error:
-        result = _failure(error)
         if isinstance(error, AuthenticationError | NotFound) and not is_by_script():
             raise
-    return _for_script(result) if is_by_script() else _for_page(view, result)
+        note_failure(error)
+        failed, result = error, _failure(error)
+    return _for_script(result) if is_by_script() else _for_page(view, result, failed)
 
 
 def _perform(user_id: str, perform: Act, ended: list[str] | None) -> Result:
-    made = perform(user_id, requested_reason())
+    with reporting_unreachable():
+        made = perform(user_id, requested_reason())
     try:
         return _result(user_id, made, ended)
     except (DatabaseUnavailable, *UNREACHABLE):  # it is done all the same
@@ -221,8 +225,12 @@ def _for_script(result: Result) -> Any:
     return _with_retry_after(answer, result)
 
 
-def _for_page(view: AdminCenterView, result: Result) -> Any:
-    """Redirect to the page, which reads the result from the record; show a failure at once."""
+def _for_page(view: AdminCenterView, result: Result, error: XgenSessionsError | None) -> Any:
+    """Redirect to the page, which reads the result from the record; show a failure at once.
+
+    :param error: Why the act failed.
+    :raises XgenSessionsError: It, if the page cannot be read, either.
+    """
     if result.sign_in is not None:
         return redirect(result.sign_in, 303)
     user_id = request.form.get("user_id", "")
@@ -238,13 +246,18 @@ def _for_page(view: AdminCenterView, result: Result) -> Any:
         )
         return redirect(url, 303)
     is_done = result.status == "done"
-    shown = show(
-        view,
-        notice=result.message if is_done else None,
-        failure=None if is_done else result.message,
-        kept_us=result.kept_us,
-        retry=_fields() if result.may_retry else None,
-    )
+    try:
+        shown = show(
+            view,
+            notice=result.message if is_done else None,
+            failure=None if is_done else result.message,
+            kept_us=result.kept_us,
+            retry=_fields() if result.may_retry else None,
+        )
+    except (DatabaseUnavailable, *UNREACHABLE):
+        if error is None:
+            raise
+        raise error from None
     page = shown[0] if isinstance(shown, tuple) else shown
     return _with_retry_after(make_response(page, result.code), result)
 

@@ -18,7 +18,12 @@ from ..connections.engine_guard import require_own_connection
 from ..connections.opening import has_one_connection
 from ..connections.side_engines import side_engine
 from ..connections.sqlite_files import UnusableFile
-from ..errors import ConfigurationError, DenylistUnavailable, LedgerUnavailable
+from ..errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    DenylistUnavailable,
+    LedgerUnavailable,
+)
 from ..text import cause_of, gettext_noop
 from . import commit_hooks, dialects
 from .reachability import Reachability
@@ -229,6 +234,20 @@ def _commit(session: Session) -> None:
 def is_unreachable(error: BaseException) -> bool:
     """Return whether the database could not be used; a host handles what its own rows violate."""
     return isinstance(error, UNREACHABLE) and not dialects.is_violation(error)
+
+
+@contextmanager
+def reporting_unreachable() -> Iterator[None]:
+    """Turn an error of a database that cannot be used into the package's own.
+
+    :raises DatabaseUnavailable: The database cannot be used.
+    """
+    try:
+        yield
+    except UNREACHABLE as error:
+        if not is_unreachable(error):
+            raise
+        raise DatabaseUnavailable from error
 
 
 def _is_refused(session: Session, error: BaseException) -> bool:

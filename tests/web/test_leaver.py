@@ -391,6 +391,27 @@ def test_a_link_function_that_fails_gives_no_link(
 # --- The details of the audit record ----------------------------------------------------------
 
 
+def test_all_roles_count_even_if_the_record_does_not_name_them(
+    make_host: MakeHost, sqlite_url: str
+) -> None:
+    names = [f"member of project {number}" for number in range(300)]
+    host = make_host(
+        sqlite_url,
+        extras=extras(revoke_roles=lambda user: names, roles_of=lambda user: iter(names)),
+    )
+    boss, user = add_leaver(host)
+
+    with signed_in(host, boss) as caller:
+        preview = acts.leaver_preview(caller, user)
+        done = acts.process_leaver(caller, user)
+
+    assert preview.roles == done.roles == names
+    (record,) = host.rows("xgen_revocations")
+    details = decode(record["details"])
+    assert details is not None
+    assert (len(details.roles) > 50, len(details.roles) + details.more_roles) == (True, 300)
+
+
 def test_the_record_says_what_else_was_done(host: Host) -> None:
     boss, user = add_leaver(host)
 

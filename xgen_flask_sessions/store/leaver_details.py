@@ -28,7 +28,7 @@ class LeaverDetails:
 
 def encode(*, deactivated: bool, roles: Sequence[str]) -> str:
     """Return the text for the audit record, of at most :data:`.tables.MAX_DETAILS` characters."""
-    kept = len(roles)
+    kept = min(len(roles), MAX_DETAILS // len('"", '))
     while True:
         details: dict[str, Any] = {"deactivated": deactivated, "roles": list(roles[:kept])}
         if kept < len(roles):

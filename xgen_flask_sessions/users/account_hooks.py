@@ -22,7 +22,6 @@ UserUrl = Callable[[str], str | None]
 """Takes a user's id, and returns the address of the host's page for the user."""
 
 _LONGEST_NAME: Final = 150
-_MOST_ROLES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ def names_of(roles: object) -> list[str]:
     wrong = [name for name in names if not isinstance(name, str)]
     if wrong:
         raise TypeError(f"The name of a role is a text, not {describe_value(wrong[0])}.")
-    return [clean_text(name, _LONGEST_NAME) or "" for name in names[:_MOST_ROLES]]
+    return [clean_text(name, _LONGEST_NAME) or "" for name in names]
 
 
 def _setting(model: type[Any], active: str | None) -> Deactivate | None:

@@ -535,8 +535,11 @@ def announce(session: Session, send: Callable[..., object], **values: Any) -> No
 
 
 def _announce(session: Session, commit: bool, send: Callable[..., object], **values: Any) -> None:
-    """Send a signal: now if the change was committed, otherwise after the host's commit."""
+    """Send a signal: now if the change was committed, otherwise after the host's commit.
+
+    The error of a receiver is logged.
+    """
     if commit:
-        send(get_app(), **values)
+        commit_hooks.send_now(partial(send, get_app(), **values))
     else:
         announce(session, send, **values)

@@ -418,6 +418,24 @@ def test_signals_come_after_the_commit(host: Host) -> None:
     assert seen == [1]
 
 
+def test_a_receiver_that_fails_does_not_deny_the_change(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    user = host.add_user()
+    token = host.issue(user)
+
+    def fail(_: object, **__: object) -> None:
+        raise ValueError("a receiver")
+
+    with user_forced_out.connected_to(fail), session_issued.connected_to(fail):
+        revocation = host.force_logout(user)
+        after = host.issue(user)
+
+    assert revocation.sessions_ended == 1
+    assert [host.status(token), host.status(after)] == [401, 200]
+    assert caplog.text.count("A receiver of a signal failed.") == 2
+
+
 def test_signals_of_several_calls_keep_their_order(host: Host, sent: Sent) -> None:
     user = host.add_user()
 
@@ -480,7 +498,7 @@ def test_a_reason_has_at_most_500_characters_and_no_control_characters(host: Hos
     host.force_logout(user, reason=" left\x1b[2J a\nPC ")
 
     (record,) = host.rows("xgen_revocations")
-    assert record["reason"] == "left�[2J a�PC"
+    assert record["reason"] == "left�[2J a PC"
 
 
 def test_star_cannot_be_forced_out_as_if_it_were_a_user(host: Host) -> None:

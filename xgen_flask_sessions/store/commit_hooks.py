@@ -116,6 +116,14 @@ def take_news(session: Session) -> list[Callable[[], object]]:
     return [send for _, send in entries]
 
 
+def send_now(send: Callable[[], object]) -> None:
+    """Send a signal of a committed change; the error of a receiver is logged, and stops nothing."""
+    try:
+        send()
+    except Exception as error:
+        _log.error("A receiver of a signal failed.\n%s", traceback_of(error))
+
+
 @contextmanager
 def no_commit(session: Session) -> Iterator[None]:
     """Refuse commits of a session within the block, so that a change stays one transaction."""
@@ -138,10 +146,7 @@ def _after_commit(session: Session) -> None:
         return  # a savepoint was released; the commit is still to come
     entries: list[_Entry[Callable[[], object]]] = session.info.pop(_NEWS, [])
     for _, send in entries:
-        try:
-            send()
-        except Exception as error:  # the change is committed: the other receivers must still run
-            _log.error("A receiver of a signal failed.\n%s", traceback_of(error))
+        send_now(send)
 
 
 def _after_soft_rollback(session: Session, previous: SessionTransaction) -> None:

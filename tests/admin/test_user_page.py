@@ -13,9 +13,18 @@ from freezegun import freeze_time
 from tests.support.databases import MakeHost
 from tests.support.hosts import Host
 from tests.support.screen import IPHONE, SCREEN, page_of, sign_in, with_screen
-from xgen_flask_sessions import Forbidden, PastSignIn, clock
+from xgen_flask_sessions import (
+    Forbidden,
+    PastSignIn,
+    Revocation,
+    XgenSessionsError,
+    bulk,
+    clock,
+    session_ended,
+)
 from xgen_flask_sessions.admin import user_acts
-from xgen_flask_sessions.errors import DatabaseUnavailable, LedgerUnavailable
+from xgen_flask_sessions.errors import DatabaseUnavailable, HookFailed, LedgerUnavailable
+from xgen_flask_sessions.store import bulk as store
 from xgen_flask_sessions.web import acts
 
 USER = SCREEN + "user"
@@ -273,6 +282,74 @@ def test_all_but_the_newest_and_older_ones_end(host: Host) -> None:
     assert (some.json["message"], len(some.json["ended"])) == ("2 sessions of bora ended", 2)
     assert text_of(after, "[data-xs-result]") == "1 session of bora ended"
     assert len(left) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "words"),
+    [
+        (
+            LedgerUnavailable(),
+            "failed",
+            503,
+            "The database did not answer. The other sessions go on.",
+        ),
+        (
+            LedgerUnavailable(undone=False),
+            "unknown",
+            503,
+            "The database did not answer. It is not known whether the other sessions ended.",
+        ),
+        (Forbidden(), "failed", 403, "You may not do this. The other sessions go on."),
+        (HookFailed(), "failed", 500, "A function of this application failed. The log says why."),
+    ],
+)
+def test_an_act_that_stops_halfway_says_how_far_it_came(
+    host: Host,
+    admin: FlaskClient,
+    monkeypatch: pytest.MonkeyPatch,
+    error: XgenSessionsError,
+    status: str,
+    code: int,
+    words: str,
+) -> None:
+    for _ in range(3):
+        sign_in(host, "2")
+    page = user_page(admin)
+    monkeypatch.setattr(bulk, "SESSIONS_CHUNK", 1)
+    end = store.end_sessions
+
+    def end_once(*arguments: Any, **named: Any) -> list[Revocation]:
+        if host.rows("xgen_revocations"):
+            raise error
+        return end(*arguments, **named)
+
+    monkeypatch.setattr(store, "end_sessions", end_once)
+    by_form = press(admin, page, "end-older", "1")
+    host.execute("DELETE FROM xgen_revocations")
+    by_script = press_by_script(admin, page, "end-older", older_than="0")
+
+    assert (by_form.status_code, by_script.status_code) == (code, code)
+    assert by_script.json["status"] == status
+    assert len(by_script.json["ended"]) == 1
+    for text in (by_form.text, by_script.json["message"]):
+        assert f"1 session of bora ended · {words}" in text
+    shown = BeautifulSoup(by_form.text, "html.parser")
+    assert [row[5] for row in devices(shown)] == ["End", "End", "✓ Ended"]
+
+
+def test_who_is_forced_out_halfway_goes_to_the_sign_in_page(
+    host: Host, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        sign_in(host, "2")
+    page = user_page(admin)
+    monkeypatch.setattr(bulk, "SESSIONS_CHUNK", 1)
+
+    with session_ended.connected_to(lambda *_, **__: host.force_logout("1")):
+        answer = press(admin, page, "end-older", "1")
+
+    assert (answer.status_code, answer.location) == (303, "/sign-in")
+    assert len(active(host)) == 2
 
 
 def test_a_reason_that_is_too_long_is_refused_and_ends_nothing(

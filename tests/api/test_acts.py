@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from tests.support.databases import MakeHost, on_sqlite
 from tests.support.hosts import Host, bearer
-from xgen_flask_sessions import bulk, user_forced_out
+from xgen_flask_sessions import bulk, session_ended, user_forced_out
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 
@@ -144,6 +144,33 @@ def test_an_act_that_stops_tells_how_far_it_came(
     assert answer.content_type == "application/problem+json"
     assert [each["user_id"] for each in body["account"]["done"]] == users[:1]
     assert body["account"]["not_reached"] == users[1:]
+
+
+def test_old_sessions_that_ended_are_told_if_the_act_stops(
+    host: Host, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "SESSIONS_CHUNK", 1)
+    user = host.add_user()
+    with freeze_time(NOON) as clock:
+        tokens = []
+        for _ in range(3):
+            tokens.append(host.issue(user))
+            clock.tick(3600)
+        path = f"/users/{user}/end-sessions"
+
+        def make_inactive(*_: object, **__: object) -> None:
+            host.change_user(admin.id, is_active=False)
+
+        with session_ended.connected_to(make_inactive):
+            answer = admin.call("POST", path, {"keep_newest": True})
+
+    body = answer.get_json()
+    assert (answer.status_code, body["code"]) == (403, "forbidden")
+    assert body["account"] == {
+        "user_id": user,
+        "sessions_ended": 1,
+        "session_ids": [tokens[0].session_id],
+    }
 
 
 def test_everyone_is_forced_out(host: Host, admin: Admin) -> None:

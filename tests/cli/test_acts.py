@@ -14,7 +14,7 @@ from freezegun import freeze_time
 from tests.support.commands import run
 from tests.support.databases import MakeHost, on_sqlite
 from tests.support.hosts import Host
-from xgen_flask_sessions import bulk
+from xgen_flask_sessions import bulk, session_ended
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
 
@@ -95,6 +95,24 @@ def test_sessions_older_than_an_age_end(host: Host) -> None:
         assert [host.status(old), host.status(new)] == [401, 200]
     (record,) = host.rows("xgen_revocations")
     assert (record["kind"], record["reason"]) == ("session", "pile-up")
+
+
+def test_old_sessions_that_ended_are_told_if_the_act_stops(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "SESSIONS_CHUNK", 1)
+    user = host.add_user("bora")
+    for _ in range(3):
+        host.issue(user)
+
+    def refuse_more(*_: object, **__: object) -> None:
+        host.execute("ALTER TABLE xgen_feed RENAME TO away")
+
+    with session_ended.connected_to(refuse_more):
+        result = run(host, "end-older", "bora", "--keep-newest")
+
+    assert (result.exit_code, result.stdout) == (1, "1 session of bora ended.\n")
+    assert "It stopped before the end." in result.stderr
 
 
 def test_all_but_the_newest_in_json(host: Host) -> None:

@@ -17,6 +17,7 @@ from freezegun import freeze_time
 from tests.support.hosts import Host, bearer
 from xgen_flask_sessions import IssuedToken, Revocation, SessionRevoked, bulk, session_ended
 from xgen_flask_sessions import user_forced_out as forced_out_signal
+from xgen_flask_sessions.roster.user_revocations import find_act, find_end
 from xgen_flask_sessions.store.revocations import Cause
 
 NOON = datetime(2026, 5, 25, 12, 0, 0, tzinfo=UTC)
@@ -43,7 +44,9 @@ def force_logout_several(host: Host, user_ids: list[str]) -> bulk.BulkResult:
 
 def end_sessions(host: Host, user_id: str, *, older_than_us: int | None) -> list[Revocation]:
     with host.app.app_context():
-        return bulk.end_sessions(user_id, WHY, older_than_us=older_than_us)
+        result = bulk.end_sessions(user_id, WHY, older_than_us=older_than_us)
+    assert result.error is None
+    return result.done
 
 
 def accepted(host: Host, tokens: Iterable[IssuedToken]) -> list[int]:
@@ -346,6 +349,66 @@ def test_each_session_that_ends_has_a_signal(host: Host) -> None:
     assert seen == [each.session_id for each in made]
     assert len(seen) == 2
     assert set(seen) < {token.session_id for token in tokens}
+
+
+def test_many_sessions_end_in_several_transactions_of_one_act(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "SESSIONS_CHUNK", 2)
+    user = host.add_user()
+    committed: list[tuple[str | None, int]] = []
+    signed_in: list[IssuedToken] = []
+
+    def look(_: object, revocation: Revocation) -> None:
+        committed.append((revocation.session_id, len(host.rows("xgen_revocations"))))
+        if not signed_in:
+            signed_in.append(host.issue(user))  # after the act began
+
+    with freeze_time(NOON) as clock:
+        tokens = []
+        for _ in range(6):
+            tokens.append(host.issue(user))
+            clock.tick(60)
+        renewed = host.renew(tokens[1])
+        clock.tick(3600)
+        with session_ended.connected_to(look):
+            made = end_sessions(host, user, older_than_us=None)
+
+        ids = [token.session_id for token in tokens]
+        assert [each.session_id for each in made] == ids[4::-1]
+        assert committed == [
+            (ids[1], 2), (ids[0], 2), (ids[3], 4), (ids[2], 4), (ids[4], 5),
+        ]  # fmt: skip
+        assert accepted(host, [*tokens, renewed, *signed_in]) == [401] * 5 + [200, 401, 200]
+    assert len({row["revoked_us"] for row in host.rows("xgen_revocations")}) == 1
+    with host.app.app_context():
+        found = find_act(host.db.session(), user, made[0].id)
+        ended = find_end(host.db.session(), user, ids[0])
+    assert found is not None
+    assert ended is not None
+    assert (found.sessions_ended, ended.sessions_ended) == (5, 5)
+
+
+def test_a_session_that_ends_meanwhile_does_not_end_twice(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "SESSIONS_CHUNK", 1)
+    user = host.add_user()
+    with freeze_time(NOON) as clock:
+        tokens = []
+        for _ in range(3):
+            tokens.append(host.issue(user))
+            clock.tick(60)
+
+        def end_next(_: object, revocation: Revocation) -> None:
+            if revocation.session_id == tokens[0].session_id:
+                host.end_session(tokens[1].session_id)
+
+        with session_ended.connected_to(end_next):
+            made = end_sessions(host, user, older_than_us=0)
+
+    assert [each.session_id for each in made] == [tokens[2].session_id, tokens[0].session_id]
+    assert len(host.rows("xgen_revocations")) == 3
 
 
 def test_the_refusal_of_an_ended_session_is_not_that_of_a_force_logout(host: Host) -> None:

@@ -21,8 +21,11 @@ from xgen_flask_sessions import (
     RateLimited,
     SessionRevoked,
     bulk,
+    session_ended,
     user_forced_out,
 )
+from xgen_flask_sessions.errors import HookFailed
+from xgen_flask_sessions.store.revocations import Cause
 from xgen_flask_sessions.web import acts
 
 
@@ -264,6 +267,53 @@ def test_a_commit_that_is_not_answered_leaves_the_chunk_unknown_and_the_rest_not
     assert not result.error.undone
 
 
+def test_a_failing_function_of_the_host_stops_the_act_and_the_result_is_told(
+    make_host: MakeHost,
+    sqlite_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(bulk, "CHUNK", 1)
+    rights: dict[str, bool] = {}
+    host = make_host(
+        sqlite_url, extras=lambda app: {"can_force_logout": lambda user: rights[user.username]}
+    )
+    _, _, users = add_people(host)
+    rights["helper"] = rights["boss"] = True
+    host.change_user("1", is_superuser=True)
+
+    with after_first_chunk(host, rights.clear), signed_in(host, "1") as caller:
+        result = acts.force_out_several(caller, users)
+
+    assert [each.user_id for each in result.done] == users[:1]
+    assert result.not_reached == users[1:]
+    assert isinstance(result.error, HookFailed)
+    assert "KeyError" in caplog.text
+    with host.app.app_context(), pytest.raises(KeyError):
+        bulk.force_logout_several(users, Cause(), authorize=lambda *_: rights["boss"])  # type: ignore[arg-type]
+
+
+def test_an_act_is_not_unknown_if_the_reads_before_it_could_not_be_ended(host: Host) -> None:
+    boss, _, users = add_people(host)
+
+    def lose_connection(connection: sa.Connection) -> None:
+        connection.invalidate()
+        raise sa.exc.OperationalError("COMMIT", {}, OSError("gone"))
+
+    with host.app.app_context():
+        engine = host.db.engine
+    with signed_in(host, boss) as caller:
+        sa.event.listen(engine, "commit", lose_connection)
+        try:
+            with pytest.raises(LedgerUnavailable) as failed:
+                acts.force_out_several(caller, users)
+        finally:
+            sa.event.remove(engine, "commit", lose_connection)
+
+    assert failed.value.undone
+    assert host.rows("xgen_revocations") == []
+
+
 # --- Everyone --------------------------------------------------------------------------------
 
 
@@ -331,12 +381,39 @@ def test_all_but_the_newest_session_end(host: Host) -> None:
     newest = host.issue(users[0])
 
     with signed_in(host, helper) as caller:
-        made = acts.end_older(caller, users[0], keep_newest=True, reason="pile-up")
-        assert acts.end_older(caller, users[0], older_than_us=10**9) == []
+        made = acts.end_older(caller, users[0], keep_newest=True, reason="pile-up").done
+        assert acts.end_older(caller, users[0], older_than_us=10**9).done == []
 
     assert len(made) == 2
     assert {each.reason for each in made} == {"pile-up"}
     assert host.status(newest) == 200
+
+
+@pytest.mark.parametrize("change", ["demoted", "fails"])
+def test_old_sessions_end_until_the_caller_may_not(
+    host: Host, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setattr(bulk, "SESSIONS_CHUNK", 2)
+    _, helper, users = add_people(host)
+    tokens = [host.issue(users[0]) for _ in range(3)]
+    demote = on_another_connection(host, f"UPDATE users SET department = 'HR' WHERE id = {helper}")
+    seen: list[object] = []
+
+    def act(*_: object, **__: object) -> None:
+        seen.append(None)
+        if change == "demoted":
+            demote()
+        else:
+            monkeypatch.setattr("xgen_flask_sessions.web.acts.recheck_token", {}.popitem)
+
+    with session_ended.connected_to(act), signed_in(host, helper) as caller:
+        result = acts.end_older(caller, users[0], older_than_us=0)
+
+    assert len(seen) == len(result.done) == 2
+    assert isinstance(result.error, Forbidden if change == "demoted" else HookFailed)
+    assert [host.status(token) for token in tokens] == [200] * 3
+    with signed_in(host, helper) as caller, pytest.raises((Forbidden, KeyError)):
+        acts.end_older(caller, users[0], older_than_us=0)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from ..errors import (
     BadRequest,
     DatabaseUnavailable,
     Forbidden,
+    HookFailed,
     LedgerUnavailable,
     NotFound,
     RateLimited,
@@ -182,6 +183,17 @@ def failure_text(error: XgenSessionsError) -> str:
     if isinstance(error, BadRequest):
         return i18n.gettext(error.detail)
     return i18n.gettext("The page is out of date. Nobody was signed out. Reload the page.")
+
+
+def cause_text(error: XgenSessionsError) -> str:
+    """Return why an act, or the rest of it, was not done."""
+    if getattr(error, "refused", False):
+        return i18n.gettext("The database refused the change.")
+    if isinstance(error, DatabaseUnavailable):
+        return i18n.gettext("The database did not answer.")
+    if isinstance(error, HookFailed):
+        return i18n.gettext("A function of this application failed. The log says why.")
+    return i18n.gettext(error.detail)
 
 
 def too_often(wait_s: int) -> str:

@@ -15,7 +15,7 @@ from ..store.transactions import UNREACHABLE
 from ..text import visible
 from ..users.directory import Profile, batches
 from ..web import acts, i18n
-from .results import own_force_logouts
+from .results import cause_text, own_force_logouts
 
 NAMES_SHOWN = 5
 """The names in one part of a summary; of the others, it has the number."""
@@ -160,8 +160,8 @@ def summary(lines: Sequence[Line], error: XgenSessionsError | None = None) -> st
         parts.append(text)
     if active := by_status.get("active"):
         parts.append(_not_signed_out(active))
-    if error is not None and by_status.get("failed"):
-        parts.append(_cause(error))
+    if error is not None and ("failed" in by_status or (active and not unknown)):
+        parts.append(cause_text(error))
     return " ".join(parts)
 
 
@@ -196,14 +196,6 @@ def _refusals(lines: Sequence[Line]) -> list[str]:
         )
         for reason, each in by_reason.items()
     ]
-
-
-def _cause(error: XgenSessionsError) -> str:
-    if getattr(error, "refused", False):
-        return i18n.gettext("The database refused the change.")
-    if error.status >= 500:
-        return i18n.gettext("The database did not answer.")
-    return i18n.gettext(error.detail)
 
 
 def _names(lines: Sequence[Line]) -> str:

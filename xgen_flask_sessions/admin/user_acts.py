@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from flask import Response, jsonify, make_response, redirect, request, url_for
@@ -26,6 +26,7 @@ from ..state import get_state
 from ..store.revocations import Revocation
 from ..store.transactions import UNREACHABLE, reporting_unreachable
 from ..web import acts, i18n
+from ..web.acts import EndedSessions
 from ..web.failures import note_failure
 from ..web.forms import check_form
 from ..web.problems import sign_in_url
@@ -34,10 +35,10 @@ from ..web.same_site import FORM_FIELD
 from .acting import is_by_script, requested_reason
 from .admin_center_view import AdminCenterView
 from .list_page import ENDPOINT
-from .results import too_often
+from .results import cause_text, too_often
 from .user_page import account_state, find_person, own_recent, result_of, show
 
-Act = Callable[[str, str | None], list[Revocation]]
+Act = Callable[[str, str | None], EndedSessions]
 """Takes the user's id and a reason, and returns the revocations that were made."""
 
 
@@ -73,16 +74,20 @@ def is_from_user_page() -> bool:
 
 def force_logout(view: AdminCenterView) -> Any:
     """End all sessions of the user."""
-    return _act(view, lambda user_id, reason: [acts.force_out(current_user, user_id, reason)])
+
+    def force_out(user_id: str, reason: str | None) -> EndedSessions:
+        return EndedSessions(done=[acts.force_out(current_user, user_id, reason)])
+
+    return _act(view, force_out)
 
 
 def end_session(view: AdminCenterView) -> Any:
     """End one session of the user."""
     session_id = request.form.get("session_id", "")
 
-    def end(user_id: str, reason: str | None) -> list[Revocation]:
+    def end(user_id: str, reason: str | None) -> EndedSessions:
         made = acts.end_one(current_user, user_id, session_id, reason)
-        return [] if made is None else [made]
+        return EndedSessions(done=[] if made is None else [made])
 
     return _act(view, end, ended=[session_id])
 
@@ -90,7 +95,7 @@ def end_session(view: AdminCenterView) -> Any:
 def end_older(view: AdminCenterView) -> Any:
     """End the sessions of the user that began long ago, or all but the newest."""
 
-    def end(user_id: str, reason: str | None) -> list[Revocation]:
+    def end(user_id: str, reason: str | None) -> EndedSessions:
         if request.form.get("keep_newest"):
             return acts.end_older(current_user, user_id, keep_newest=True, reason=reason)
         number, unit = request.form.get("number", "").strip(), request.form.get("unit", "d")
@@ -105,8 +110,8 @@ def end_older(view: AdminCenterView) -> Any:
 def process_leaver(view: AdminCenterView) -> Any:
     """End all sessions of the user, make the account inactive and revoke its roles."""
 
-    def process(user_id: str, reason: str | None) -> list[Revocation]:
-        return [acts.process_leaver(current_user, user_id, reason).revocation]
+    def process(user_id: str, reason: str | None) -> EndedSessions:
+        return EndedSessions(done=[acts.process_leaver(current_user, user_id, reason).revocation])
 
     return _act(view, process)
 
@@ -130,14 +135,37 @@ def _act(view: AdminCenterView, perform: Act, *, ended: list[str] | None = None)
 
 def _perform(user_id: str, perform: Act, ended: list[str] | None) -> Result:
     with reporting_unreachable():
-        made = perform(user_id, requested_reason())
+        performed = perform(user_id, requested_reason())
+    made = performed.done
     try:
-        return _result(user_id, made, ended)
+        result = _result(user_id, made, ended)
     except (DatabaseUnavailable, *UNREACHABLE):  # it is done all the same
         message = i18n.gettext("No session had to be ended.")
         if made:
             message = i18n.gettext("It is done. Refresh shows what is true now.")
-        return Result(status="done", message=message, revocation_id=made[0].id if made else None)
+        result = Result(status="done", message=message, revocation_id=made[0].id if made else None)
+    return result if performed.error is None else _stopped(result, made, performed.error)
+
+
+def _stopped(result: Result, made: list[Revocation], error: XgenSessionsError) -> Result:
+    """Return the result of an act that stopped after a part of the sessions had ended."""
+    note_failure(error)
+    is_unknown = isinstance(error, LedgerUnavailable) and not error.undone
+    if is_unknown:
+        text = i18n.gettext("It is not known whether the other sessions ended.")
+    else:
+        text = i18n.gettext("The other sessions go on.")
+    return replace(
+        result,
+        status="unknown" if is_unknown else "failed",
+        message=f"{result.message} · {cause_text(error)} {text}",
+        code=error.status,
+        retry_after_s=error.retry_after_s,
+        may_retry=error.retry_after_s is not None,
+        revocation_id=None,
+        kept_us=made[0].revoked_us if made else None,
+        sign_in=sign_in_url() if isinstance(error, AuthenticationError) else result.sign_in,
+    )
 
 
 def _result(user_id: str, made: list[Revocation], ended: list[str] | None) -> Result:

@@ -57,17 +57,21 @@ def end_session(user_id: str, session_id: str) -> Response:
 
 @checks_caller  # as an administrator
 def end_sessions(user_id: str) -> Response:
-    """``POST /sessions/users/<user_id>/end-sessions``: end old sessions, or all but the newest."""
+    """``POST /sessions/users/<user_id>/end-sessions``: end old sessions, or all but the newest.
+
+    An act that stopped is answered with the error that stopped it, and how far it came.
+    """
     caller = require_administrator()
     old = read_old()
-    made = acts.end_older(
+    ended = acts.end_older(
         caller,
         user_id,
         older_than_us=old.older_than_us,
         keep_newest=old.older_than_us is None,
         reason=old.reason,
     )
-    return jsonify(represent_ends(user_id, made))
+    account = represent_ends(user_id, ended)
+    return jsonify(account) if ended.error is None else answer(ended.error, account=account)
 
 
 @checks_caller  # as an administrator

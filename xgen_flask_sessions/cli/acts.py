@@ -139,17 +139,22 @@ def end_older(
     reason: str | None,
     as_json: bool,
 ) -> None:
-    """End old sessions of USER, or all but the newest one, now."""
+    """End old sessions of USER, or all but the newest one, now.
+
+    Many sessions end in several transactions. A failure is told with how far it came.
+    """
     if (older_than_us is None) is not keep_newest:
         raise click.UsageError("Give either --older-than or --keep-newest.")
     profile = find_user(user, by_id=by_id)
     why = lifecycle.cause(get_state(), operator(), reason)
     bulk.finish_reads()
-    made = bulk.end_sessions(profile.user_id, why, older_than_us=older_than_us)
+    ended = bulk.end_sessions(profile.user_id, why, older_than_us=older_than_us)
     if as_json:
-        print_json(**represent_ends(profile.user_id, made))
+        print_json(**represent_ends(profile.user_id, ended))
     else:
-        click.echo(f"{counted(len(made), 'session')} of {shown(profile.username)} ended.")
+        click.echo(f"{counted(len(ended.done), 'session')} of {shown(profile.username)} ended.")
+    if ended.error is not None:
+        raise click.ClickException(f"It stopped before the end. {shown(str(ended.error))}")
 
 
 @commands.command("leaver")

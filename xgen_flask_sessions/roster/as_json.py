@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..clock import to_rfc3339
-from ..store.bulk import BulkResult
+from ..store.bulk import BulkResult, EndedSessions
 from ..store.revocations import Revocation
 from .roster import ActiveSession, ActiveUser, Page, SessionPage, Summary
 
@@ -64,12 +64,12 @@ def represent_force_logout(revocation: Revocation) -> dict[str, Any]:
     }
 
 
-def represent_ends(user_id: str, ended: Sequence[Revocation]) -> dict[str, Any]:
-    """Return the members of the end of several sessions of a user."""
+def represent_ends(user_id: str, ended: EndedSessions) -> dict[str, Any]:
+    """Return the members of the end of several sessions of a user: how far it came."""
     return {
         "user_id": user_id,
-        "sessions_ended": len(ended),
-        "session_ids": [each.session_id for each in ended],
+        "sessions_ended": len(ended.done),
+        "session_ids": [each.session_id for each in ended.done],
     }
 
 

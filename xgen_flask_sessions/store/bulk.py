@@ -7,7 +7,7 @@ Locks are taken in the order that :mod:`.sign_ins` states, those of several user
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -24,6 +24,16 @@ from .stamps import begin_write, invalidate_many
 from .tables import FORCE_LOGOUT, RENEWED, SessionRecord, UserLogin
 
 _sessions = cast("sa.Table", SessionRecord.__table__)
+
+
+@dataclass(slots=True, kw_only=True)
+class EndedSessions:
+    """The result of the end of several sessions of a user."""
+
+    done: list[Revocation] = field(default_factory=list)
+    """One revocation for each session that ended, newest sign-in first."""
+    error: XgenSessionsError | None = None
+    """The error that stopped the act after some sessions had ended."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,21 +86,51 @@ def force_logout_many(
     return made
 
 
+def find_due(
+    session: Session, user_id: str, at_us: int, *, older_than_us: int | None, leeway_us: int = 0
+) -> list[str]:
+    """Return the ids of a user's sessions that began long ago, or of all but the newest.
+
+    A renewed session began at its sign-in. It takes no locks: a session that begins meanwhile came
+    after the act.
+
+    :param at_us: The time of the act.
+    :param older_than_us: The least age of the sessions, in microseconds; ``None`` for all but the
+        newest.
+    :param leeway_us: How long tokens are accepted after their expiry, in microseconds.
+    :returns: Oldest sign-in first.
+    """
+    row = _sessions.c
+    query = sa.select(row.session_id, row.ended_us, row.expires_us)
+    query = query.where(*_accepted(user_id, at_us, leeway_us))
+    if older_than_us is not None:
+        query = query.where(row.signed_in_us < at_us - older_than_us)
+    order = row.signed_in_us, row.session_id.desc()
+    found = session.execute(_by_user(query.order_by(*order))).all()
+    due = dict.fromkeys(each.session_id for each in found)
+    if older_than_us is None:
+        active = (
+            each.session_id
+            for each in reversed(found)
+            if each.ended_us is None and each.expires_us > at_us
+        )
+        due.pop(next(active, None), None)
+    return list(due)
+
+
 def end_sessions(
     session: Session,
     user_id: str,
+    session_ids: Sequence[str],
     cause: Cause,
     *,
-    older_than_us: int | None,
+    at_us: int,
     leeway_us: int = 0,
 ) -> list[Revocation]:
-    """End a user's sessions that began long ago, or all but the newest.
+    """End some sessions of a user, with the renewed tokens that are still accepted.
 
-    A renewed session began at its sign-in. Renewed tokens that are still accepted end with their
-    sessions.
-
-    :param older_than_us: The age, in microseconds, of the sessions to end at least; ``None`` for
-        all but the newest.
+    :param session_ids: Their ids; a few hundred, since their rows stay locked until the commit.
+    :param at_us: The time of the act, for its records: those of one time are one act.
     :param leeway_us: How long tokens are accepted after their expiry, in microseconds.
     :returns: One revocation for each active session that ended, newest sign-in first.
     """
@@ -100,40 +140,44 @@ def end_sessions(
     )
     now = clock.now_us()
     row = _sessions.c
-    is_renewed = sa.and_(row.end_reason == RENEWED, row.ended_us + 0 > now)
-    accepted = (
-        row.user_id == user_id,
-        row.expires_us + 0 > now - leeway_us,
-        sa.or_(row.ended_us.is_(None), is_renewed),
-    )
-    columns = (row.session_id, row.signed_in_us, row.ended_us, row.expires_us)
-    query = sa.select(*columns).where(*accepted).order_by(row.signed_in_us.desc(), row.session_id)
+    chosen = dialects.of(session).of_sessions(session_ids), *_accepted(user_id, now, leeway_us)
+    query = sa.select(row.session_id, row.ended_us, row.expires_us).where(*chosen)
+    order = row.signed_in_us.desc(), row.session_id
     # A locking read: a plain one may see an older snapshot on MariaDB.
-    found = session.execute(_by_user(query.with_for_update())).all()
-    active = [each for each in found if each.ended_us is None and each.expires_us > now]
-    if older_than_us is not None:
-        chosen = row.signed_in_us < now - older_than_us
-        due = {each.session_id for each in found if each.signed_in_us < now - older_than_us}
-    else:
-        newest = active[0].session_id if active else ""
-        chosen = row.session_id != newest
-        due = {each.session_id for each in found} - {newest}
-    if not due:
+    found = session.execute(_by_session(query.order_by(*order).with_for_update())).all()
+    if not found:
         return []
-    end = sa.update(_sessions).where(*accepted, chosen)
-    session.execute(_by_user(end.values(ended_us=now, end_reason=end_reason_of(cause, user_id))))
-    for session_id in sorted(due):
-        feed_table.add(session, Change("session", user_id, session_id, now))
+    end = sa.update(_sessions).where(*chosen)
+    values = {"ended_us": at_us, "end_reason": end_reason_of(cause, user_id)}
+    session.execute(_by_session(end.values(values)))
+    for session_id in sorted({each.session_id for each in found}):
+        feed_table.add(session, Change("session", user_id, session_id, at_us))
     update_login(session, user_id)
+    active = [each for each in found if each.ended_us is None and each.expires_us > now]
     made = []
-    for session_id in dict.fromkeys(each.session_id for each in active if each.session_id in due):
-        values = revocation_values("session", now, user_id=user_id, session_id=session_id)
-        made.append(Revocation(**values, **asdict(cause), sessions_ended=1))
+    for session_id in dict.fromkeys(each.session_id for each in active):
+        fields = revocation_values("session", at_us, user_id=user_id, session_id=session_id)
+        made.append(Revocation(**fields, **asdict(cause), sessions_ended=1))
     if made:
         rows = list(map(asdict, made))
         dialects.connection_of(session).execute(INSERT_REVOCATION, rows)
     return made
 
 
+def _accepted(user_id: str, now: int, leeway_us: int) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions for the rows of a user's tokens that are accepted."""
+    row = _sessions.c
+    is_renewed = sa.and_(row.end_reason == RENEWED, row.ended_us + 0 > now)
+    return [
+        row.user_id == user_id,
+        row.expires_us + 0 > now - leeway_us,
+        sa.or_(row.ended_us.is_(None), is_renewed),
+    ]
+
+
 def _by_user(statement: Any) -> Any:
     return by_index(statement, _sessions, "ix_xgen_sessions_user")
+
+
+def _by_session(statement: Any) -> Any:
+    return by_index(statement, _sessions, "ix_xgen_sessions_session")

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from .. import bulk, lifecycle
+from ..bulk import EndedSessions as EndedSessions
 from ..errors import BadRequest, NotFound
 from ..roster import records
 from ..state import State, get_state
@@ -75,14 +76,15 @@ def end_older(
     older_than_us: int | None = None,
     keep_newest: bool = False,
     reason: str | None = None,
-) -> list[Revocation]:
+) -> EndedSessions:
     """End a user's old sessions, or all but the newest; others as :func:`force_out`.
 
-    The caller's own current session is no exception.
+    The caller's own current session is no exception. Each transaction authorizes and acts for
+    :data:`.bulk.SESSIONS_CHUNK` sessions.
 
     :param older_than_us: End the sessions that began longer ago, in microseconds.
     :param keep_newest: End all sessions but the one of the newest sign-in.
-    :returns: One revocation for each session that ended, newest sign-in first.
+    :returns: The sessions that ended; with the error that stopped the act, unless it came at once.
     :raises BadRequest: Neither is given, or both, or the age is negative.
     """
     if (older_than_us is None) is not keep_newest or (older_than_us or 0) < 0:

@@ -325,6 +325,10 @@ class Dialect:
         """Return the condition for all rows of a session."""
         return SessionRecord.session_id == session_id
 
+    def of_sessions(self, session_ids: Sequence[str]) -> sa.ColumnElement[bool]:
+        """Return the condition for all rows of some sessions."""
+        return SessionRecord.session_id.in_(session_ids)
+
     def order_of_index(self, columns: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the part of an index's columns to order by, so that the index is used."""
         return columns

@@ -196,6 +196,12 @@ class PostgreSQL(Dialect):
         first = SessionRecord.jti == session_id
         return (own & first) | (own & (SessionRecord.session_id != SessionRecord.jti))
 
+    def of_sessions(self, session_ids: Sequence[str]) -> sa.ColumnElement[bool]:
+        """Return the condition for all rows of some sessions; see :meth:`of_session`."""
+        row = SessionRecord
+        first = row.jti.in_(session_ids) & (row.session_id == row.jti)
+        return first | (row.session_id.in_(session_ids) & (row.session_id != row.jti))
+
     def plain_text(self, host: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
         """Return text of the default collation: others may ignore case, and ``citext`` does."""
         if isinstance(host.type, CITEXT) or getattr(host.type, "collation", None):

@@ -30,7 +30,9 @@ AGO = [
     (30 * DAY, "1 month ago", "1개월 전"),
     (365 * DAY - 1, "12 months ago", "12개월 전"),
     (800 * DAY, "2 years ago", "2년 전"),
-    (1 - MINUTE, "just now", "방금 전"),
+    (-2, "just now", "방금 전"),  # by a clock that is ahead
+    (1 - MINUTE, "in less than a minute", "1분 이내"),
+    (-MINUTE, "in 1 minute", "1분 후"),
     (-13 * HOUR - 1, "in 13 hours", "13시간 후"),
 ]
 

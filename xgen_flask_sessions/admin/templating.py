@@ -94,10 +94,12 @@ def _session_guard(*, check: bool = False) -> Markup:
 def _relative_times() -> Markup:
     """Return the script tag that keeps the texts of ``xgen_ago`` current."""
     return Markup(
-        '<script src="{}" data-language="{}" data-now="{}" data-just-now="{}" defer></script>'
+        '<script src="{}" data-language="{}" data-now="{}" data-just-now="{}" data-soon="{}" defer>'
+        "</script>"
     ).format(
         url_for("xgen_sessions.static", filename="relative-times.js"),
         i18n.language(),
         clock.now_us() // 1000,
         i18n.gettext("just now"),
+        i18n.gettext("in less than a minute"),
     )

@@ -29,6 +29,7 @@ _MINUTE_S = 60
 _DAY_S = 24 * 60 * _MINUTE_S
 _AGO_UNITS_S = (365 * _DAY_S, 30 * _DAY_S, 7 * _DAY_S, _DAY_S, 60 * _MINUTE_S, _MINUTE_S)
 """Year, month, week, day, hour, minute, as Babel has them."""
+_SKEW_S = 5
 
 
 _forced: ContextVar[str | None] = ContextVar("xgen_sessions_language", default=None)
@@ -127,7 +128,10 @@ def format_clock(at_us: int, settings: Settings) -> str:
 
 
 def format_ago(at_us: int) -> str:
-    """Return the distance of a time from now, such as "3 minutes ago"; "just now" below a minute.
+    """Return the distance of a time from now, such as "3 minutes ago".
+
+    Below a minute it is "just now", or "in less than a minute" if the time is still to come. A time
+    that is a few seconds ahead is one that the clock of another machine has told.
 
     It is cut to the largest whole unit, not rounded: 119 seconds are a minute.
 
@@ -135,7 +139,7 @@ def format_ago(at_us: int) -> str:
     """
     seconds = (at_us - clock.now_us()) / clock.SECOND_US
     if abs(seconds) < _AGO_UNITS_S[-1]:
-        return gettext("just now")
+        return gettext("in less than a minute") if seconds > _SKEW_S else gettext("just now")
     unit = next(each for each in _AGO_UNITS_S if abs(seconds) >= each)
     whole = timedelta(seconds=int(seconds / unit) * unit)
     return format_timedelta(whole, threshold=1, add_direction=True, locale=language())

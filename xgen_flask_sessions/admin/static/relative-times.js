@@ -7,7 +7,8 @@
     ["hour", 3600], ["minute", 60],
   ];
   const MINUTE_MS = 60_000;
-  const { language, now: loaded, justNow } = document.currentScript.dataset;
+  const SKEW_S = 5; // a time from a machine whose clock is ahead
+  const { language, now: loaded, justNow, soon } = document.currentScript.dataset;
   const words = new Intl.RelativeTimeFormat(language);
   // The server's clock counts: this machine's may be wrong.
   const ahead = Number(loaded) - Date.now();
@@ -15,7 +16,8 @@
   const text = (at) => {
     const seconds = (at - Date.now() - ahead) / 1000;
     const unit = UNITS.find((each) => Math.abs(seconds) >= each[1]);
-    return unit ? words.format(Math.trunc(seconds / unit[1]), unit[0]) : justNow;
+    if (!unit) return seconds > SKEW_S ? soon : justNow;
+    return words.format(Math.trunc(seconds / unit[1]), unit[0]);
   };
 
   const update = () => {

@@ -188,6 +188,11 @@ def test_a_user_who_signed_out_stays_greyed_without_the_button(
 ) -> None:
     first, second = issue(inside, "bora"), issue(inside, "jwm")
     page = open_list()
+    row_of(page, "bora").locator(".xs-count").click()
+    ends = page.locator(".xs-sessions button")
+    expect(ends).to_have_count(1)
+    menu = row_of(page, "jwm").locator(".xs-more summary")
+    menu.click()
     boxes = [row.bounding_box() for row in page.locator("tr.xs-user").all()]
     with inside.app.app_context():
         for each in (first, second):
@@ -198,7 +203,14 @@ def test_a_user_who_signed_out_stays_greyed_without_the_button(
     gone = row_of(page, "bora")
     expect(gone.locator(".xs-c-action")).to_have_text("Signed out")
     expect(gone.locator(".xs-count")).to_have_text("0")
+    expect(gone.locator(".xs-count")).to_have_accessible_name("0 active sessions of bora")
+    expect(ends).to_be_disabled()
     assert gone.get_by_role("button", name=re.compile("Force Logout")).count() == 0
+    assert [row.bounding_box() for row in page.locator("tr.xs-user").all()] == boxes
+    open_menu = row_of(page, "jwm").locator(".xs-menu-box")
+    expect(open_menu).to_be_visible()
+    menu.click()
+    expect(row_of(page, "jwm").locator(".xs-c-action")).to_have_text("Signed out")
     assert [row.bounding_box() for row in page.locator("tr.xs-user").all()] == boxes
 
     issue(inside, "bora")
@@ -229,6 +241,38 @@ def test_no_row_moves_under_the_pointer(inside: Center, open_list: OpenList) -> 
     page.mouse.move(1, 1)
     expect(lines).to_have_count(2)
     expect(row_of(page, "jwm").locator(".xs-count")).to_have_attribute("aria-expanded", "true")
+
+
+def test_an_ended_session_does_not_come_back(inside: Center, open_list: OpenList) -> None:
+    first = issue(inside, "jwm")
+    page = open_list()
+    row_of(page, "jwm").locator(".xs-count").click()
+    line = page.locator(f"[data-xs-session='{first}']")
+    line.hover()
+    issue(inside, "jwm")
+    pass_a_poll(page)
+    expect(row_of(page, "jwm").locator(".xs-count")).to_have_text("2")
+
+    held: list[Route] = []
+    page.route("**/end-session*", lambda route: held.append(route))
+    page.clock.run_for(1000)  # the row has rested
+    line.get_by_role("button", name="End").click()
+    expect(line.get_by_role("button", name="End")).to_have_attribute("aria-busy", "true")
+    page.mouse.move(1, 1)
+    expect(line).to_be_visible()
+    assert page.locator("[data-xs-session]").count() == 1, "not while its act is on its way"
+    page.locator(".xs-sessions").hover()
+    with page.expect_response(lambda answer: "/poll" in answer.url):
+        held[0].continue_()
+        expect(line).to_contain_text("Ended")
+    page.mouse.move(1, 1)
+    expect(line).to_be_focused()
+    page.get_by_role("button", name="Refresh").focus()
+    page.locator(".xs-sessions").hover()
+    page.mouse.move(1, 1)
+
+    expect(page.locator(".xs-sessions button")).to_have_count(1)
+    expect(line).to_have_count(0)
 
 
 def test_a_hidden_tab_does_not_poll_and_resumes_at_once(
@@ -400,3 +444,9 @@ def test_how_long_ago_stays_true(inside: Center, open_list: OpenList) -> None:
     page.clock.run_for(125_000)
 
     assert ago.inner_text() == "2 minutes ago"
+
+    time = page.locator("time[datetime]:has(+ .xs-ago)").first
+    time.evaluate("it => { it.dateTime = new Date(Date.now() + 65_000).toISOString() }")
+    page.clock.run_for(30_000)
+
+    assert ago.inner_text() == "in less than a minute"

@@ -8,6 +8,7 @@
   // Each sixth poll is unconditional: names and roles of users do not change the tag.
   const CONDITIONAL = 6;
   const STORED = "xgen-sessions-follow";
+  const ACTED_ON = "[aria-busy=true], .xs-trouble";
 
   const root = document.querySelector("[data-xs-poll]");
   if (!root) return;
@@ -21,6 +22,7 @@
   let ahead = asOf - Date.now(); // the server's clock, compared with this machine's
   let timer = 0;
   let polls = 0;
+  let acts = 0; // of the administrator, on this page
   let failures = 0;
   let polling = false;
   let following = true;
@@ -70,23 +72,37 @@
 
   const heightOf = (row) => row.getBoundingClientRect().height;
 
-  const change = (key, row, cell, nodes) => {
+  const change = (row, cell, nodes) => {
+    if (cell.contains(document.activeElement)) return false;
     const before = [...cell.childNodes];
     const height = heightOf(row);
-    pending.delete(key);
-    if (!cell.contains(document.activeElement)) {
-      cell.replaceChildren(...nodes);
-      if (heightOf(row) === height || mayMove()) return;
-      cell.replaceChildren(...before);
-    }
-    pending.set(key, () => change(key, row, cell, nodes));
+    cell.replaceChildren(...nodes);
+    if (heightOf(row) === height || mayMove()) return true;
+    cell.replaceChildren(...before);
+    return false;
   };
 
-  const settle = () => [...pending.values()].forEach((retry) => retry());
+  // Does now what can be done now, and the rest later: a task returns whether it is done.
+  const attempt = async (key, task) => {
+    const again = () => attempt(key, task);
+    pending.set(key, again);
+    if ((await task()) && pending.get(key) === again) pending.delete(key);
+  };
 
+  // A task that fails stays, as when the server does not answer.
+  const settle = () => {
+    for (const again of [...pending.values()]) again().catch(() => {});
+  };
+
+  const detailOf = (row) => document.getElementById(row.id.replace("user-", "sessions-"));
+
+  // Reads the sessions each time, as those of an earlier answer may have ended; and only while they
+  // may move, as another session's button would lie under the pointer.
   const refreshSessions = async (row, count) => {
-    const detail = document.getElementById(count.dataset.xsDetail);
-    if (!detail || detail.hidden) return;
+    const detail = detailOf(row);
+    if (!row.isConnected || row.matches(".xs-gone") || !detail || detail.hidden) return true;
+    if (detail.querySelector(ACTED_ON) || !mayMove()) return false;
+    const before = acts;
     const answer = await fetch(count.dataset.xsExpand, {
       headers: { "X-Requested-With": "XMLHttpRequest" },
       signal: AbortSignal.timeout(PATIENCE_MS),
@@ -94,25 +110,26 @@
     if (!answer.ok) throw answer;
     const parsed = document.createElement("template");
     parsed.innerHTML = await answer.text();
-    change(`${row.id} sessions`, detail, detail.firstElementChild, [...parsed.content.childNodes]);
+    if (acts !== before || detail.querySelector(ACTED_ON) || !mayMove()) return false;
+    return change(detail, detail.firstElementChild, [...parsed.content.childNodes]);
   };
 
-  const isActedOn = (row) =>
-    row.matches(".xs-gone, .xs-busy") || row.querySelector("[aria-busy=true], .xs-trouble");
+  const isActedOn = (row) => row.matches(".xs-gone, .xs-busy") || row.querySelector(ACTED_ON);
 
   const setCount = (row, text, label) => {
     const count = row.querySelector(".xs-count");
     if (count.textContent === text) return null;
     count.textContent = text; // the link itself stays, and so does the focus in it
-    if (label) count.setAttribute("aria-label", label);
+    count.setAttribute("aria-label", label);
     return count;
   };
 
   const update = async (row, now) => {
+    pending.delete(`${row.id} out`);
     for (const name of ["user", "name", "department", "login", "ip"]) {
       const [cell, next] = [row, now].map((each) => each.querySelector(`.xs-c-${name}`));
       if (next && cell && signature(cell) !== signature(next)) {
-        change(`${row.id} ${name}`, row, cell, [...next.childNodes]);
+        attempt(`${row.id} ${name}`, () => change(row, cell, [...next.childNodes]));
       } else {
         pending.delete(`${row.id} ${name}`);
       }
@@ -122,25 +139,33 @@
     const nextBox = now.querySelector("[data-xs-sessions]");
     if (box && nextBox) box.dataset.xsSessions = nextBox.dataset.xsSessions;
     const count = setCount(row, next.textContent, next.getAttribute("aria-label"));
-    if (count) await refreshSessions(row, count);
+    if (count) await attempt(`${row.id} sessions`, () => refreshSessions(row, count));
   };
 
   // How long ago it was changes by itself.
   const signature = (cell) => cell.querySelector("time")?.dateTime ?? cell.innerHTML.trim();
 
-  // The user signed out, or somebody else ended the sessions: the row stays, without its button.
+  // The user signed out, or somebody else ended the sessions: the row stays, without its buttons, and
+  // as long as its menu is open, with them.
   const signOut = (row) => {
-    row.style.height = `${heightOf(row)}px`;
+    if (!row.isConnected || isActedOn(row)) return true;
+    if (row.querySelector(".xs-more[open]")) return false;
+    row.style.minHeight = `${heightOf(row)}px`;
     const action = row.querySelector(".xs-c-action");
-    if (action.contains(document.activeElement)) row.focus({ preventScroll: true });
+    const detail = detailOf(row);
+    if ([action, detail].some((each) => each.contains(document.activeElement))) {
+      row.focus({ preventScroll: true });
+    }
     const note = document.createElement("span");
     note.className = "xs-ended";
     note.textContent = root.dataset.xsSignedOut;
     action.replaceChildren(note);
-    setCount(row, "0");
+    setCount(row, "0", root.dataset.xsNoSession.replace("{user}", () => row.dataset.xsName));
+    for (const button of detail.querySelectorAll("button")) button.disabled = true;
     const box = row.querySelector("input[type=checkbox]");
     if (box && !box.checked) box.disabled = true;
     row.classList.add("xs-gone");
+    return true;
   };
 
   const refreshRows = async () => {
@@ -148,6 +173,7 @@
     const token = document.querySelector("#xs-acts [name=csrf_token]").value;
     const body = new URLSearchParams({ csrf_token: token, loaded_us: root.dataset.xsLoaded });
     for (const row of rows) body.append("shown", row.dataset.xsUser);
+    const before = acts;
     const answer = await fetch(root.dataset.xsRows, {
       method: "POST", body, signal: AbortSignal.timeout(PATIENCE_MS),
     });
@@ -159,10 +185,11 @@
       [...parsed.content.querySelectorAll("tr[data-xs-user]")].map((row) => [row.dataset.xsUser, row]),
     );
     for (const row of rows) {
+      if (acts !== before) return refreshRows(); // the answer is older than the act
       if (isActedOn(row)) continue; // meanwhile
       const now = found.get(row.dataset.xsUser);
       if (now) await update(row, now);
-      else signOut(row);
+      else attempt(`${row.id} out`, () => signOut(row));
     }
     announce(newcomers);
   };
@@ -281,7 +308,11 @@
   });
   addEventListener("pageshow", (event) => event.persisted && resume());
   addEventListener("online", resume);
-  document.addEventListener("xs-acted", resume); // the cards change with it
+  document.addEventListener("xs-acted", () => {
+    acts += 1;
+    resume(); // the cards change with it
+  });
+  table.addEventListener("toggle", settle, true); // a menu was closed
   main.addEventListener("pointerleave", settle);
   show();
   plan(EVERY_MS);

@@ -45,6 +45,12 @@ def post(admin: FlaskClient, form: dict[str, str], **headers: str) -> TestRespon
     return admin.post(FORCE_LOGOUT, data=form, headers=BY_SCRIPT | headers)
 
 
+def end_session(admin: FlaskClient, form: dict[str, str], session_id: str) -> TestResponse:
+    data = form | {"session_id": session_id}
+    address = f"{SCREEN}end-session?user_id={data.pop('user_id')}"
+    return admin.post(address, data=data, headers=BY_SCRIPT)
+
+
 def test_a_script_gets_the_row_and_a_sentence(host: Host, admin: FlaskClient) -> None:
     token = host.issue(host.add_user("bora"))
     host.issue(host.add_user("jwm"))
@@ -238,6 +244,7 @@ def test_refusals_have_their_reason_in_the_row(make_host: MakeHost, sqlite_url: 
     limited = post(admin, form)
     unknown = post(admin, form | {"user_id": "4711"})
     old = post(admin, {**form, "csrf_token": "x"})
+    no_session = end_session(admin, form, "4711")
     host.force_logout(str(form_for(page_of(admin), "admin")["user_id"]))
     ended = post(admin, form)
 
@@ -245,8 +252,13 @@ def test_refusals_have_their_reason_in_the_row(make_host: MakeHost, sqlite_url: 
     assert "Try again in" in limited.get_json()["message"]
     assert limited.headers["Retry-After"]
     assert (unknown.status_code, unknown.get_json()["message"]) == (
-        404, "This user does not exist. Nobody was signed out.",
+        404, "There is no such user. Nobody was signed out.",
     )  # fmt: skip
+    assert (no_session.status_code, no_session.get_json()["message"]) == (
+        404, "This user has no session by this id. Nobody was signed out.",
+    )  # fmt: skip
+    answers = (limited, unknown, no_session, old)
+    assert [each.get_json()["retry"] for each in answers] == [True, False, False, False]
     assert (old.status_code, "out of date" in old.get_json()["message"]) == (403, True)
     assert (ended.status_code, "invalid_token" in ended.headers["WWW-Authenticate"]) == (401, True)
 
@@ -261,7 +273,7 @@ def test_refusals_have_their_reason_in_the_row(make_host: MakeHost, sqlite_url: 
 def test_a_failure_says_whether_the_user_may_be_signed_out(
     host: Host, admin: FlaskClient, statement: str, status: str, message: str
 ) -> None:
-    host.issue(host.add_user("bora"))
+    session = host.issue(host.add_user("bora"))
     form = form_for(page_of(admin), "bora")
 
     def fail(*arguments: Any) -> None:
@@ -273,12 +285,15 @@ def test_a_failure_says_whether_the_user_may_be_signed_out(
     event = "commit" if statement == "COMMIT" else "before_cursor_execute"
     sa.event.listen(engine, event, fail)
     try:
-        answer = post(admin, form)
+        answer, end = post(admin, form), end_session(admin, form, session.session_id)
     finally:
         sa.event.remove(engine, event, fail)
 
-    assert answer.status_code == 503
+    assert (answer.status_code, end.status_code) == (503, 503)
     assert (answer.get_json()["status"], answer.get_json()["message"]) == (status, message)
+    assert end.get_json()["status"] == status
+    assert end.get_json()["message"] == message.replace("bora was signed out", "the session ended")
+    assert answer.get_json()["retry"] is end.get_json()["retry"] is True
 
 
 def test_a_confirm_page_of_an_unknown_user_says_so(host: Host, admin: FlaskClient) -> None:

@@ -57,6 +57,7 @@ def force_logout(view: AdminCenterView) -> Any:
         lambda reason: acts.force_out(current_user, user_id, reason),
         _answer_row,
         done=gettext_noop("The user was signed out."),
+        unknown=gettext_noop("It is not known whether %(user)s was signed out."),
     )
 
 
@@ -70,6 +71,7 @@ def end_session(view: AdminCenterView) -> Any:
         lambda reason: acts.end_one(current_user, user_id, session_id, reason),
         _answer_session,
         done=gettext_noop("The session was ended."),
+        unknown=gettext_noop("It is not known whether the session ended."),
     )
 
 
@@ -112,10 +114,12 @@ def _act(
     answer: Callable[[AdminCenterView, str, Any], Response],
     *,
     done: str,
+    unknown: str,
 ) -> Any:
     """Check the form, act, and answer the script or redirect to the list.
 
     :param done: The result if the row cannot be read again.
+    :param unknown: The result if the database did not answer the commit.
     """
     try:
         check_form()
@@ -124,7 +128,7 @@ def _act(
     except AuthenticationError:
         raise  # to the sign-in page
     except XgenSessionsError as error:
-        return _failed(view, user_id, error)
+        return _failed(view, user_id, error, unknown)
     if has_ended_oneself([user_id]) and (url := sign_in_url()) is not None:
         return jsonify(status="done", sign_in=url) if is_by_script() else redirect(url, 303)
     if is_by_script():
@@ -196,12 +200,16 @@ def _answer_session(view: AdminCenterView, user_id: str, record: Any) -> Respons
     )
 
 
-def _failed(view: AdminCenterView, user_id: str, error: XgenSessionsError) -> Any:
-    """Answer an act that failed: in the row, in the list, or as an error page."""
+def _failed(view: AdminCenterView, user_id: str, error: XgenSessionsError, unknown: str) -> Any:
+    """Answer an act that failed: in the row, in the list, or as an error page; see :func:`_act`."""
+    unknown = i18n.gettext(unknown, user=visible(_username(user_id)))
+    result = results.of_error(error, unknown)
+    may_retry = results.may_retry(error)
     if is_by_script():
         note_failure(error)
-        result = results.of_error(error, visible(_username(user_id)))
-        answer = jsonify(status=result.status, message=result.message, code=error.code)
+        answer = jsonify(
+            status=result.status, message=result.message, code=error.code, retry=may_retry
+        )
         answer.status_code = error.status
         if error.retry_after_s:
             answer.headers["Retry-After"] = str(error.retry_after_s)
@@ -211,9 +219,7 @@ def _failed(view: AdminCenterView, user_id: str, error: XgenSessionsError) -> An
     if not isinstance(error, _SHOWN_IN_LIST):
         raise error
     note_failure(error)
-    text = results.of_error(error, visible(_username(user_id))).message
-    retry = _fields() if error.retry_after_s or isinstance(error, DatabaseUnavailable) else None
-    return answer_in_list(view, error, text, retry=retry)
+    return answer_in_list(view, error, result.message, retry=_fields() if may_retry else None)
 
 
 def answer_in_list(

@@ -159,13 +159,20 @@ def _own_recent(user_ids: Iterable[str], actor: str) -> Iterator[PastRevocation]
         yield from revocations_by(session, actor, batch, since_us)
 
 
-def of_error(error: XgenSessionsError, username: str) -> Result:
-    """Return the result of a force logout that failed: whether the user may be signed out."""
+def of_error(error: XgenSessionsError, unknown: str) -> Result:
+    """Return the result of an act that failed: whether it may be done all the same.
+
+    :param unknown: The text if it may.
+    """
     if isinstance(error, LedgerUnavailable) and not error.undone:
-        text = i18n.gettext("It is not known whether %(user)s was signed out.", user=username)
-        return Result(status="unknown", text=text, message=text)
+        return Result(status="unknown", text=unknown, message=unknown)
     text = failure_text(error)
     return Result(status="failed", text=text, message=text)
+
+
+def may_retry(error: XgenSessionsError) -> bool:
+    """Return whether a second try of an act that failed may succeed."""
+    return error.retry_after_s is not None and not getattr(error, "refused", False)
 
 
 def failure_text(error: XgenSessionsError) -> str:
@@ -176,10 +183,8 @@ def failure_text(error: XgenSessionsError) -> str:
         return i18n.gettext("The database refused the change. Nobody was signed out.")
     if isinstance(error, DatabaseUnavailable):
         return i18n.gettext("The database did not answer. Nobody was signed out.")
-    if isinstance(error, Forbidden):
+    if isinstance(error, Forbidden | NotFound):
         return f"{i18n.gettext(error.detail)} {i18n.gettext('Nobody was signed out.')}"
-    if isinstance(error, NotFound):
-        return i18n.gettext("This user does not exist. Nobody was signed out.")
     if isinstance(error, BadRequest):
         return i18n.gettext(error.detail)
     return i18n.gettext("The page is out of date. Nobody was signed out. Reload the page.")

@@ -192,7 +192,10 @@ def _failed(view: AdminCenterView, ids: Sequence[str], error: XgenSessionsError)
     if is_by_script():
         is_unknown = isinstance(error, LedgerUnavailable) and not error.undone
         answer = jsonify(
-            status="unknown" if is_unknown else "failed", message=text, code=error.code
+            status="unknown" if is_unknown else "failed",
+            message=text,
+            code=error.code,
+            retry=results.may_retry(error),
         )
         answer.status_code = error.status
         answer.headers.update(_headers(error))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from tests.support.admin_center import PASSWORD, UNLIMITED, AdminCenter
 from tests.support.chromium import SCREEN
@@ -168,23 +168,38 @@ def test_two_clicks_at_force_logout_are_one_act_in_place(
 
 
 def test_by_keyboard_alone_with_a_reason(screen: Page, inside: Center) -> None:
+    expect(box(screen, "user06")).to_have_accessible_description(
+        "Enter leads to the bar of the selected users, and Escape leads back."
+    )
     box(screen, "user06").focus()
     screen.keyboard.press("Space")
+    expect(screen.locator("#xs-live")).to_have_text("1 user selected 1 session")
     screen.keyboard.press("Enter")  # to the bar
     screen.keyboard.press("Tab")
     screen.keyboard.press("Enter")
     screen.locator("dialog[open] textarea").wait_for()
     screen.keyboard.type("Left a public PC")
+    counter = screen.locator("small", has_text="16/500")
+    expect(counter).to_have_attribute("aria-hidden", "true")  # not announced at each key
     screen.keyboard.press("Tab")
     screen.keyboard.press("Enter")
 
     expect(bar(screen)).to_contain_text("1 user signed out, 1 session ended.")
-    assert screen.evaluate("document.activeElement.id") == "xs-selection"
+    expect(screen.locator("#xs-live")).to_contain_text("1 user signed out, 1 session ended.")
+    expect(bar(screen)).to_be_focused()
+    screen.keyboard.press("Escape")  # to the row: its box is disabled
+    expect(row(screen, "user06")).to_be_focused()
+    box(screen, "user00").focus()
+    screen.keyboard.press("Enter")
+    expect(bar(screen)).to_be_focused()
+    screen.keyboard.press("Escape")
+    expect(box(screen, "user00")).to_be_focused()
+    screen.keyboard.press("Enter")
     screen.keyboard.press("Enter")
     screen.keyboard.press("Tab")
     screen.keyboard.press("Enter")
     expect(bar(screen)).to_be_hidden()
-    assert screen.evaluate("document.activeElement.dataset.xsName") == "user06"
+    expect(row(screen, "user00")).to_be_focused()
     assert [each["reason"] for each in records(inside)] == ["Left a public PC"]
 
 
@@ -202,9 +217,13 @@ def test_no_answer_is_said_in_the_bar_and_can_be_tried_again(screen: Page, insid
     for username in ("user07", "user08"):
         box(screen, username).click()
     screen.wait_for_timeout(STILL_MS)
-    screen.route("**/several", lambda route: route.abort())
+    held: list[Route] = []
+    screen.route("**/several", lambda route: held.append(route))
 
     bar(screen).get_by_role("button", name="Force Logout").click()
+    expect(bar(screen)).to_contain_text("Signing out…")
+    box(screen, "user09").click()  # after the act has begun
+    held[0].abort()
     expect(bar(screen)).to_contain_text("It is not known whether the users were signed out.")
     screen.unroute("**/several")
     screen.wait_for_timeout(STILL_MS)
@@ -212,6 +231,8 @@ def test_no_answer_is_said_in_the_bar_and_can_be_tried_again(screen: Page, insid
 
     expect(bar(screen)).to_contain_text("2 users signed out, 2 sessions ended.")
     assert len(records(inside)) == 2
+    expect(bar(screen).get_by_role("button", name="Retry")).to_be_hidden()
+    expect(box(screen, "user09")).to_be_checked()
 
 
 @pytest.mark.parametrize("screen", [False], indirect=True)

@@ -19,12 +19,14 @@
     return element;
   };
   const headers = { "X-Requested-With": "XMLHttpRequest" };
+  const PATIENCE_MS = 30_000; // then it is not known whether the act was done
 
   // Moved rows -----------------------------------------------------------------
   // A button that has just come under the pointer is not pressed: its row has moved. The focus
   // of the keyboard moves with the row.
 
   const STILL_MS = 700;
+  const MOVED_MS = 3000;
   let places = new Map();
   const movedAt = new Map();
   const keyOf = (row) => row.dataset.xsUser || row.dataset.xsSession;
@@ -69,7 +71,8 @@
 
   const post = async (url, extra) => {
     try {
-      const response = await fetch(url, { method: "POST", headers, body: fields(extra) });
+      const signal = AbortSignal.timeout(PATIENCE_MS);
+      const response = await fetch(url, { method: "POST", headers, body: fields(extra), signal });
       const answer = await response.json().catch(() => ({}));
       if (answer.sign_in) {
         location.assign(answer.sign_in);
@@ -84,8 +87,9 @@
     }
   };
 
-  const sentence = (answer, name) =>
-    answer.message || (answer.status === "failed" ? texts.nobody : texts.unknown.replace("{user}", () => name));
+  const sentence = (answer, nothing, unknown) =>
+    answer.message || (answer.status === "failed" ? nothing : unknown);
+  const isOver = (answer) => answer.status === "done" || answer.status === "stale";
 
   const rowsIn = (html) => {
     const template = document.createElement("template");
@@ -118,26 +122,45 @@
     document.dispatchEvent(new CustomEvent("xs-acted"));
   };
 
-  // Says in the row, over its own cells, that an act failed: nothing on the page moves.
-  // One of several rows is quiet: it takes no focus, and the bar's sentence is the announced one.
-  const complain = (row, text, retry, isQuiet = false) => {
-    row.querySelector(":scope > td > .xs-trouble")?.remove();
-    const box = make("div", "xs-trouble");
-    const message = make("span", "", text);
-    if (!isQuiet) message.setAttribute("role", "alert");
+  // Shows a text over the row's own cells, so that nothing on the page moves. It belongs to a cell
+  // that the style sheet does not position: the box is as wide as the row, not as the cell.
+  const cover = (row, className, text) => {
+    row.querySelector(`:scope > td > .${className}`)?.remove();
+    const box = make("div", className);
+    box.append(make("span", "", text));
+    (row.querySelector(":scope > .xs-c-login") ?? row.firstElementChild).append(box);
+    return box;
+  };
+
+  const warnOfMove = (row) => {
+    say(texts.moved);
+    const box = cover(row, "xs-moved", texts.moved);
+    box.setAttribute("aria-hidden", "true");
+    setTimeout(() => box.remove(), MOVED_MS);
+  };
+
+  // Says in the row why it does not show what the act has done: the act failed, or it is done and the
+  // row could not be read, which is calm. One of several rows is quiet: it takes no focus, and the
+  // bar's sentence is the announced one. The second click or key press of two meets no button.
+  const complain = (row, text, { retry, isQuiet = false, isCalm = false } = {}) => {
+    const box = cover(row, "xs-trouble", text);
+    const shown = performance.now();
+    box.classList.toggle("xs-calm", isCalm);
+    if (isCalm) say(text);
+    else if (!isQuiet) box.firstChild.setAttribute("role", "alert");
     const again = make("button", "xs-button xs-force", texts.retry);
     const close = make("button", "xs-button", "✕");
     close.setAttribute("aria-label", texts.close);
     for (const button of [again, close]) {
       button.type = "button";
       button.addEventListener("click", () => {
+        if (performance.now() - shown < STILL_MS) return;
         box.remove();
         row.focus({ preventScroll: true });
         if (button === again) retry();
       });
     }
-    box.append(message, ...(retry ? [again] : []), close);
-    row.lastElementChild.append(box);
+    box.append(...(retry ? [again] : []), close);
     if (!isQuiet) (retry ? again : close).focus({ preventScroll: true });
   };
 
@@ -169,14 +192,22 @@
       return;
     }
     setBusy(row, button, false);
-    if (answer.status === "done" || answer.status === "stale") button.disabled = true;
-    complain(row, sentence(answer, row.dataset.xsName), () => forceOut(row, button, reason));
+    if (isOver(answer)) {
+      button.disabled = true;
+      complain(row, answer.message, { isCalm: true });
+      settle(row);
+      return;
+    }
+    const unknown = texts.unknown.replace("{user}", () => row.dataset.xsName);
+    const retry = answer.retry === false ? null : () => forceOut(row, button, reason);
+    complain(row, sentence(answer, texts.nobody, unknown), { retry });
   };
 
   const endSession = async (line, button) => {
     if (button.getAttribute("aria-busy") === "true") return;
     button.setAttribute("aria-busy", "true");
     button.setAttribute("aria-disabled", "true");
+    const detail = line.closest(".xs-detail");
     const answer = await post(button.formAction, [["session_id", button.value]]);
     if (answer.status === "leaving") return;
     if (answer.row) {
@@ -185,7 +216,7 @@
       button.replaceWith(make("span", "xs-result", answer.text));
       line.focus({ preventScroll: true });
       say(answer.message);
-      const row = document.getElementById(line.closest(".xs-detail").id.replace("sessions-", "user-"));
+      const row = document.getElementById(detail.id.replace("sessions-", "user-"));
       const expanded = row.querySelector("[data-xs-expand]");
       const count = rowsIn(answer.row)[0]?.querySelector("[data-xs-expand]");
       if (count) {
@@ -197,7 +228,14 @@
     }
     button.removeAttribute("aria-busy");
     button.removeAttribute("aria-disabled");
-    complain(line, sentence(answer, ""), () => endSession(line, button));
+    if (isOver(answer)) {
+      button.disabled = true;
+      complain(line, answer.message, { isCalm: true });
+      document.dispatchEvent(new CustomEvent("xs-acted"));
+      return;
+    }
+    const retry = answer.retry === false ? null : () => endSession(line, button);
+    complain(line, sentence(answer, texts.unchanged, texts.unknownEnd), { retry });
   };
 
   form.addEventListener("submit", (event) => {
@@ -205,7 +243,7 @@
     if (!button?.matches("[name=user_id],[name=session_id]")) return;
     event.preventDefault();
     const row = button.closest("tr");
-    if (hasMoved(row)) say(texts.moved);
+    if (hasMoved(row)) warnOfMove(row);
     else if (button.name === "session_id") endSession(row, button);
     else forceOut(row, button);
   });
@@ -218,7 +256,7 @@
   // The question before a force logout: its reason, or a confirmation.
   const dialog = document.getElementById("xs-ask");
   const reason = dialog.querySelector("textarea");
-  const counter = dialog.querySelector("output");
+  const counter = dialog.querySelector("[data-xs-length]");
   const title = dialog.querySelector("h2");
   const extent = dialog.querySelector("[data-several]");
   const extents = [extent.textContent, extent.dataset.several];
@@ -243,7 +281,7 @@
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     const row = link.closest("tr");
-    if (hasMoved(row)) return say(texts.moved);
+    if (hasMoved(row)) return warnOfMove(row);
     closeMenus();
     const button = row.querySelector(".xs-force");
     button.focus({ preventScroll: true });
@@ -306,7 +344,7 @@
   });
 
   // For the bar of the selected users.
-  form.xsActs = { ask, complain, forceOut, post, replaceRow, rowsIn, setBusy, settle };
+  form.xsActs = { ask, complain, forceOut, post, replaceRow, rowsIn, say, setBusy, settle };
 
   document.querySelector("[data-xs-focus]")?.focus();
 

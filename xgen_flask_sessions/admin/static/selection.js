@@ -11,7 +11,6 @@
 
   const head = form.querySelector("[data-xs-all]");
   const all = head.querySelector("input");
-  const live = bar.querySelector("[aria-live]");
   const [users, total, selecting, finished, act, reason, clear, again, close] = [
     "users", "total", "selecting", "finished", "act", "with-reason", "clear", "again", "close",
   ].map((name) => bar.querySelector(`[data-xs-${name}]`));
@@ -40,8 +39,10 @@
     for (const button of selecting.children) {
       button.setAttribute("aria-disabled", String(next === "acting"));
     }
-    if (users.textContent !== text) users.textContent = text;
-    if (total.textContent !== rest) total.textContent = rest;
+    if (users.textContent === text && total.textContent === rest) return;
+    users.textContent = text;
+    total.textContent = rest;
+    if (text) list.say(`${text} ${rest}`); // a bar that was hidden until now is not announced
   };
   const isStill = (event) =>
     event.detail === 0 || performance.now() - since > STILL_MS;
@@ -111,43 +112,44 @@
     if (event.key !== "Enter" || !event.target.matches("input[type=checkbox]")) return;
     event.preventDefault();
     last = event.target;
-    if (state === "selecting") bar.focus({ preventScroll: true });
+    if (["selecting", "acting", "finished"].includes(state)) bar.focus({ preventScroll: true });
   });
   bar.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || event.target.closest("dialog")) return;
-    if (last?.isConnected) last.focus();
+    if (event.key !== "Escape" || !last?.isConnected) return;
+    (last.disabled ? rowOf(last) : last).focus();
   });
 
   // The act ------------------------------------------------------------------------------------
 
   let why = "";
+  let failed = []; // the rows that a second try may help
   const buttonOf = (row) => row.querySelector(".xs-split > .xs-force");
   const showResult = (row, result, fresh) => {
     if (!result) return null;
     const box = row.querySelector("[name=users]");
     if (result.status === "refused") {
       box.checked = false;
-      list.complain(row, result.text, null, true);
+      list.complain(row, result.text, { isQuiet: true });
     } else if (result.retry) {
-      list.complain(row, result.text, () => list.forceOut(row, buttonOf(row), why), true);
+      const retry = () => list.forceOut(row, buttonOf(row), why);
+      list.complain(row, result.text, { retry, isQuiet: true });
     } else if (fresh) {
       list.replaceRow(row, fresh);
       return fresh;
     } else {
       box.checked = false; // done, but the row could not be read
       if (buttonOf(row)) buttonOf(row).disabled = true;
-      list.complain(row, result.text, null, true);
+      list.complain(row, result.text, { isQuiet: true, isCalm: true });
     }
     return null;
   };
 
-  const forceOut = async (text) => {
-    const found = chosen();
+  const forceOut = async (text, found = chosen().map(rowOf)) => {
     if (!found.length || state === "acting") return;
     if ("confirm" in texts) return form.requestSubmit(form.querySelector("[data-xs-preview]"));
     why = text;
     enter("acting", form.dataset.busy);
-    const rows = found.map(rowOf).filter((row) => !row.matches(".xs-busy"));
+    const rows = found.filter((row) => !row.matches(".xs-busy"));
     for (const row of rows) if (buttonOf(row)) list.setBusy(row, buttonOf(row), true);
     const ids = rows.map((row) => ["users", row.dataset.xsUser]);
     const answer = await list.post(texts.several, [["act", "1"], ["reason", why], ...ids]);
@@ -162,7 +164,8 @@
     }
     const nobody = answer.status === "failed" ? form.dataset.nobody : texts.unknown;
     enter("finished", answer.message || nobody);
-    again.hidden = !chosen().length;
+    failed = rows.filter((row) => (answer.users ? answer.users[row.dataset.xsUser] : answer)?.retry !== false);
+    again.hidden = !failed.length;
     list.settle(...settled);
     last = settled[0]?.querySelector("[name=users]") ?? last;
     bar.focus({ preventScroll: true });
@@ -175,7 +178,8 @@
     if (state === "selecting" && isStill(event)) list.ask(`· ${users.textContent}`, forceOut, true);
   });
   again.addEventListener("click", (event) => {
-    if (state === "finished" && isStill(event)) forceOut(why);
+    if (state !== "finished" || !isStill(event)) return;
+    forceOut(why, failed.filter((row) => row.isConnected && row.querySelector(":checked")));
   });
   clear.addEventListener("click", (event) => {
     if (state !== "selecting" || !isStill(event)) return;
@@ -197,6 +201,9 @@
 
   for (const each of form.querySelectorAll("[data-xs-without-script]")) each.hidden = true;
   head.hidden = false;
+  for (const box of form.querySelectorAll(".xs-check input")) {
+    box.setAttribute("aria-describedby", "xs-selection-keys");
+  }
   document.addEventListener("xs-acted", update);
   // Another script keeps the numbers of sessions current, and ends rows.
   new MutationObserver(update).observe(form, {

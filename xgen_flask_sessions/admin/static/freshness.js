@@ -82,7 +82,7 @@
     return false;
   };
 
-  // Does now what can be done now, and the rest later: a task returns whether it is done.
+  // Tries a task, and again later until it is done: a task returns whether it is.
   const attempt = async (key, task) => {
     const again = () => attempt(key, task);
     pending.set(key, again);

@@ -139,8 +139,8 @@
     setTimeout(() => box.remove(), MOVED_MS);
   };
 
-  // Says in the row why it does not show what the act has done: the act failed, or it is done and the
-  // row could not be read, which is calm. One of several rows is quiet: it takes no focus, and the
+  // Says in the row why it stays as it was: the act failed, or it is done and the new row could not be
+  // read, which is calm. One of several rows is quiet: it takes no focus, and the
   // bar's sentence is the announced one. The second click or key press of two meets no button.
   const complain = (row, text, { retry, isQuiet = false, isCalm = false } = {}) => {
     const box = cover(row, "xs-trouble", text);

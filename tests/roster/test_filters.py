@@ -227,6 +227,27 @@ def test_every_combination_agrees_with_a_naive_computation(
         assert values == told + [None] * (len(values) - len(told))
 
 
+def test_a_page_past_the_end_is_not_looked_for(
+    make_host: MakeHost, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = make_host(sqlite_url)
+    for number in range(4):
+        host.issue(host.add_user(f"user{number}"))
+    monkeypatch.setattr(filtered, "COUNTED", 1)
+    listing = Listing(min_sessions=1)
+    statements: list[str] = []
+
+    def look(*arguments: Any) -> None:
+        statements.append(arguments[2])
+
+    with host.calling_before_statements(look), host.app.app_context():
+        roster = host.app.extensions["xgen_sessions"].roster
+        page = roster.page(host.db.session(), 9, listing, size=2)
+
+    assert (page.users, page.total, page.is_capped) == ([], 4, False)
+    assert not any("ORDER BY" in statement for statement in statements)
+
+
 def read(host: Host, listing: Listing, size: int) -> Iterator[str]:
     """Yield the ids of every page, and check what the pages say of their number."""
     with host.app.app_context():

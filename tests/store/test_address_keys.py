@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from tests.support.databases import MakeHost
 from tests.support.hosts import Host
+from tests.support.screen import SCREEN, page_of, sign_in, with_screen
 from xgen_flask_sessions import DatabaseUnavailable, PastSignIn, clock
 from xgen_flask_sessions.roster import filtered
 from xgen_flask_sessions.roster.listing import Listing
@@ -97,6 +99,26 @@ def test_too_many_addresses_without_a_key_are_refused(
         host.sessions.prune()
 
     assert len(found(host, address="203.0.113.")) == 2
+
+
+def test_the_screen_and_the_api_name_the_command_that_makes_keys(
+    make_host: MakeHost, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filtered, "_UNKEYED", 0)
+    host = make_host(sqlite_url, extras=with_screen)
+    admin = sign_in(host, host.add_user("admin", is_superuser=True), ip="203.0.113.7")
+    host.execute("UPDATE xgen_sessions SET ip_key = NULL")
+
+    shown = page_of(admin, f"{SCREEN}?address=203.0.113.")
+    korean = page_of(admin, f"{SCREEN}?address=203.0.113.", **{"X-Language": "ko"})
+    answer = admin.get("/sessions/users?address=203.0.113.")
+
+    assert [each.select("tbody tr[id]") for each in (shown, korean)] == [[], []]
+    alerts = [each.select_one("[role=alert]") for each in (shown, korean)]
+    assert all(alert is not None and "xgen-sessions upgrade" in alert.text for alert in alerts)
+    assert [alert is not None and alert.text.isascii() for alert in alerts] == [True, False]
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, False)
+    assert "xgen-sessions upgrade" in answer.get_json()["detail"]
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])

@@ -9,6 +9,7 @@ from typing import Any
 from flask import current_app, request
 from flask_login import current_user
 
+from ..roster.filtered import UnkeyedAddresses
 from ..roster.kept import find_users
 from ..roster.listing import COLUMNS, Column, Listing, parse_listing
 from ..roster.roster import ActiveUser, Page, SessionPage
@@ -62,13 +63,14 @@ def list_context(
     summary = state.roster.summary(session)
     columns = state.roster.columns(session)
     listing, faults = _read_listing(columns)
-    page = (
-        Page([], 1, 1, 0)
-        if faults
-        else state.roster.nearest_page(
-            session, page_number(), listing, active_users=summary.active_users
-        )
-    )
+    page = Page([], 1, 1, 0)
+    if not faults:
+        try:
+            page = state.roster.nearest_page(
+                session, page_number(), listing, active_users=summary.active_users
+            )
+        except UnkeyedAddresses as error:
+            faults.append(error.detail)
     kept = [] if faults else _kept_users()
     users = kept or page.users
     own_id = state.users.id_of(current_user)

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-
-def gettext_noop(message: str) -> str:
-    """Return *message* unchanged; marks a text for translation."""
-    return message
-
+from ..text import gettext_noop
 
 ADDRESS: Final = gettext_noop(
     "address is an IP address, the beginning of one such as 203.0.113. or 2001:db8:, or a network "
@@ -28,5 +24,9 @@ TWICE: Final = gettext_noop("Each parameter may be given only once.")
 TOO_LONG: Final = gettext_noop("q has at most 150 characters.")
 NO_NAMES: Final = gettext_noop(
     "The users of this application cannot be searched by name, only by address."
+)
+NO_KEYS: Final = gettext_noop(
+    "The addresses that an earlier release recorded cannot be searched yet; run the command "
+    "xgen-sessions upgrade."
 )
 ORDER: Final = gettext_noop("order is asc or desc.")

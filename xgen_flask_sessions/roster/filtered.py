@@ -21,6 +21,7 @@ from ..store.address_keys import key_of
 from ..store.tables import SessionRecord, UserLogin
 from ..text import spellings
 from ..users.table import HostTable
+from . import faults
 from .address_ranges import Range
 from .listing import OWN, Listing
 from .lookups import active_users, all_active, find_lookups, or_none, unknown_to
@@ -31,10 +32,13 @@ COUNTED: Final = 1000
 
 _UNKEYED: Final = 5000
 """The most addresses without a key that are compared one by one."""
-_NO_KEYS: Final = (
-    "The addresses that an earlier release recorded cannot be searched yet; run the command "
-    "xgen-sessions upgrade."
-)
+
+
+class UnkeyedAddresses(DatabaseUnavailable):
+    """Too many addresses of an earlier release have no key, by which they are searched."""
+
+    default_detail = faults.NO_KEYS
+    retry_after_s = None
 
 
 class FilteredUsers:
@@ -78,6 +82,8 @@ class FilteredUsers:
             found = self._sorted(ids)
             return found[skipped : skipped + wanted], len(found), False
         total, is_capped = self._count_bounded(max(COUNTED, skipped + 2 * wanted))
+        if skipped >= total:
+            return [], total, is_capped
         return self._read_in_order(skipped, wanted), total, is_capped
 
     def _find_unkeyed(self) -> list[str]:
@@ -86,7 +92,7 @@ class FilteredUsers:
         query = unkeyed_addresses(self._now, _UNKEYED + 1)
         found = [ip for ip in self._session.scalars(query) if ip]
         if len(found) > _UNKEYED:
-            raise DatabaseUnavailable(_NO_KEYS)
+            raise UnkeyedAddresses
         return found
 
     def _up_to_counted(self, query: sa.Select[str]) -> list[str] | None:

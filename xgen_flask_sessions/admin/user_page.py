@@ -24,8 +24,8 @@ from ..users.authority import NO_USER
 from ..users.directory import Profile
 from ..web import i18n
 from ..web.request_token import outcome
+from ..web.user_urls import url_of_user
 from .admin_center_view import AdminCenterView, page_number
-from .host_links import find_user_url
 from .leaver_panel import leaver_panel
 from .list_page import ENDPOINT
 from .results import RECENT_US
@@ -130,7 +130,7 @@ def find_person(user_id: str) -> Person:
         is_active=user is not None and state.users.is_active(user),
         is_own=user_id == state.users.id_of(current_user),
         may_end=state.authority.may_force_logout(current_user, superuser=superuser),
-        url=find_user_url(user_id) if user is not None else None,
+        url=url_of_user(user_id) if user is not None else None,
     )
 
 

@@ -180,7 +180,7 @@ class DatabaseUnavailable(XgenSessionsError):
     status = 503
     code = "database_unavailable"
     default_detail = "The database cannot be used right now."
-    retry_after_s = 1
+    retry_after_s: int | None = 1
 
 
 class DenylistUnavailable(DatabaseUnavailable):
@@ -216,6 +216,7 @@ class LedgerUnavailable(DatabaseUnavailable):
     ) -> None:
         self.undone = undone
         self.refused = refused
-        if refused and detail is None:
-            detail = "The database refused the change. Nothing was done."
+        if refused:
+            self.retry_after_s = None
+            detail = detail or "The database refused the change. Nothing was done."
         super().__init__(detail)

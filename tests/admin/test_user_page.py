@@ -25,7 +25,7 @@ from xgen_flask_sessions import (
 from xgen_flask_sessions.admin import user_acts
 from xgen_flask_sessions.errors import DatabaseUnavailable, HookFailed, LedgerUnavailable
 from xgen_flask_sessions.store import bulk as store
-from xgen_flask_sessions.web import acts
+from xgen_flask_sessions.web import acts, user_urls
 
 USER = SCREEN + "user"
 
@@ -550,6 +550,38 @@ def test_a_page_that_cannot_be_read_after_an_act_without_an_effect_is_503(
     assert press(admin, page, "end-older", "1d").status_code == 503
 
 
+@pytest.mark.parametrize("is_read_only", [True, False])
+def test_a_change_that_the_database_refused_is_not_tried_again(
+    host: Host, admin: FlaskClient, is_read_only: bool
+) -> None:
+    sign_in(host, "2")
+    page = user_page(admin)
+    if is_read_only:
+        refuse_ends(host)
+    form = fields(page, "force-logout") | ({} if is_read_only else {"csrf_token": "x"})
+    headers = {"X-Requested-With": "XMLHttpRequest"}
+    by_script = admin.post(f"{SCREEN}force-logout", data=form, headers=headers)
+    by_form = admin.post(f"{SCREEN}force-logout", data=form)
+
+    cause = "The database refused the change. Nothing was changed."
+    if not is_read_only:
+        cause = "The page is out of date. Nothing was changed. Reload the page."
+    assert by_script.status_code == by_form.status_code == (503 if is_read_only else 403)
+    answer = by_script.get_json()
+    assert (answer["message"], answer["retry"]) == (cause, False)
+    assert not {"Retry-After"} & ({*by_script.headers.keys()} | {*by_form.headers.keys()})
+    shown = BeautifulSoup(by_form.text, "html.parser")
+    assert text_of(shown, ".xs-toast.xs-failed") == cause
+
+
+def refuse_ends(host: Host) -> None:
+    """Make the database refuse the records of force logouts."""
+    host.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON xgen_revocations "
+        "BEGIN SELECT RAISE(ABORT, 'not now'); END"
+    )
+
+
 def test_a_form_without_its_token_is_refused(host: Host, admin: FlaskClient) -> None:
     sign_in(host, "2")
 
@@ -702,7 +734,9 @@ def test_a_failing_function_of_the_host_changes_nothing(
     answer = press_by_script(admin, user_page(admin), "leaver")
 
     assert (answer.json["status"], answer.status_code) == ("failed", 500)
-    assert answer.json["message"] == "The application refused the change. Nothing was changed."
+    assert answer.json["message"] == (
+        "A function of this application failed. The log says why. Nothing was changed."
+    )
     assert len(active(host)) == 1
 
 
@@ -712,6 +746,7 @@ def test_a_failing_function_of_the_host_changes_nothing(
         ("/people/2", "/people/2"),
         ("https://people.example/2", "https://people.example/2"),
         ("javascript:alert(1)", None),
+        ("https://admin:secret@people.example/2", None),
         ("//evil.example", None),
         (None, None),
         (7, None),
@@ -719,8 +754,15 @@ def test_a_failing_function_of_the_host_changes_nothing(
     ],
 )
 def test_the_page_links_to_the_hosts_page_of_the_user(
-    make_host: MakeHost, sqlite_url: str, address: Any, shown: str | None
+    make_host: MakeHost,
+    sqlite_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    address: Any,
+    shown: str | None,
 ) -> None:
+    monkeypatch.setattr(user_urls, "_reported", set())
+
     def user_url(user_id: str) -> Any:
         assert user_id == "2"
         if isinstance(address, Exception):
@@ -728,9 +770,12 @@ def test_the_page_links_to_the_hosts_page_of_the_user(
         return address
 
     host = leaver_host(make_host, sqlite_url, user_url=user_url)
-    link = user_page(sign_in(host, "1")).select_one(".xs-about a")
+    admin = sign_in(host, "1")
+    links = [user_page(admin).select_one(".xs-about a") for _ in range(2)]
 
-    assert (None if link is None else link["href"]) == shown
+    assert [None if link is None else link["href"] for link in links] == [shown] * 2
+    assert caplog.text.count("user_url= ") == (address != shown)
+    assert "secret" not in caplog.text
 
 
 def test_pages_of_the_host_link_to_the_page(host: Host, make_host: MakeHost) -> None:

@@ -10,12 +10,12 @@ from typing import Final, Literal, Protocol
 from .. import clock
 from ..clock import SECOND_US
 from ..errors import (
+    AuthenticationError,
     BadRequest,
+    CrossSiteRequest,
     DatabaseUnavailable,
-    Forbidden,
     HookFailed,
     LedgerUnavailable,
-    NotFound,
     RateLimited,
     XgenSessionsError,
 )
@@ -172,22 +172,22 @@ def of_error(error: XgenSessionsError, unknown: str) -> Result:
 
 def may_retry(error: XgenSessionsError) -> bool:
     """Return whether a second try of an act that failed may succeed."""
-    return error.retry_after_s is not None and not getattr(error, "refused", False)
+    return error.retry_after_s is not None
 
 
-def failure_text(error: XgenSessionsError) -> str:
-    """Return why a force logout ended no session."""
+def failure_text(error: XgenSessionsError, nothing: str | None = None) -> str:
+    """Return why an act did nothing.
+
+    :param nothing: The sentence that says so; by default, that nobody was signed out.
+    """
     if isinstance(error, RateLimited):
         return too_often(error.retry_after_s or 1)
-    if getattr(error, "refused", False):
-        return i18n.gettext("The database refused the change. Nobody was signed out.")
-    if isinstance(error, DatabaseUnavailable):
-        return i18n.gettext("The database did not answer. Nobody was signed out.")
-    if isinstance(error, Forbidden | NotFound):
-        return f"{i18n.gettext(error.detail)} {i18n.gettext('Nobody was signed out.')}"
     if isinstance(error, BadRequest):
         return i18n.gettext(error.detail)
-    return i18n.gettext("The page is out of date. Nobody was signed out. Reload the page.")
+    parts = [cause_text(error), nothing or i18n.gettext("Nobody was signed out.")]
+    if isinstance(error, CrossSiteRequest):
+        parts.append(i18n.gettext("Reload the page."))
+    return " ".join(parts)
 
 
 def cause_text(error: XgenSessionsError) -> str:
@@ -198,6 +198,10 @@ def cause_text(error: XgenSessionsError) -> str:
         return i18n.gettext("The database did not answer.")
     if isinstance(error, HookFailed):
         return i18n.gettext("A function of this application failed. The log says why.")
+    if isinstance(error, CrossSiteRequest):
+        return i18n.gettext("The page is out of date.")
+    if isinstance(error, AuthenticationError):
+        return i18n.gettext("Your own session has ended.")
     return i18n.gettext(error.detail)
 
 

@@ -12,12 +12,9 @@ from flask_login import current_user
 from ..errors import (
     AuthenticationError,
     BadRequest,
-    CrossSiteRequest,
     DatabaseUnavailable,
-    Forbidden,
     LedgerUnavailable,
     NotFound,
-    RateLimited,
     XgenSessionsError,
 )
 from ..roster.spans import parse_span
@@ -35,7 +32,7 @@ from ..web.same_site import FORM_FIELD
 from .acting import is_by_script, requested_reason
 from .admin_center_view import AdminCenterView
 from .list_page import ENDPOINT
-from .results import cause_text, too_often
+from .results import cause_text, failure_text, may_retry
 from .user_page import account_state, find_person, own_recent, result_of, show
 
 Act = Callable[[str, str | None], EndedSessions]
@@ -161,7 +158,7 @@ def _stopped(result: Result, made: list[Revocation], error: XgenSessionsError) -
         message=f"{result.message} · {cause_text(error)} {text}",
         code=error.status,
         retry_after_s=error.retry_after_s,
-        may_retry=error.retry_after_s is not None,
+        may_retry=may_retry(error),
         revocation_id=None,
         kept_us=made[0].revoked_us if made else None,
         sign_in=sign_in_url() if isinstance(error, AuthenticationError) else result.sign_in,
@@ -213,28 +210,14 @@ def _failure(error: XgenSessionsError) -> Result:
             "It is not known whether the sessions ended: the database did not answer. Refresh "
             "shows what is true now."
         )
-    elif isinstance(error, RateLimited):
-        message = too_often(error.retry_after_s or 1)
-    elif isinstance(error, Forbidden):  # by the package, or by a host's own function
-        message = f"{i18n.gettext(error.detail)} {i18n.gettext('Nothing was changed.')}"
-    elif isinstance(error, NotFound):
-        message = i18n.gettext("There is no such user or session. Nothing was changed.")
-    elif isinstance(error, BadRequest):
-        message = i18n.gettext(error.detail)
-    elif isinstance(error, AuthenticationError):
-        message = i18n.gettext("Your own session has ended. Nothing was changed.")
-    elif isinstance(error, CrossSiteRequest):
-        message = i18n.gettext("This page is no longer valid. Nothing was changed. Reload it.")
-    elif isinstance(error, DatabaseUnavailable) and not getattr(error, "refused", False):
-        message = i18n.gettext("The database cannot be changed right now. Nothing was changed.")
     else:
-        message = i18n.gettext("The application refused the change. Nothing was changed.")
+        message = failure_text(error, i18n.gettext("Nothing was changed."))
     return Result(
         status=status,
         message=message,
         code=error.status,
         retry_after_s=error.retry_after_s,
-        may_retry=error.retry_after_s is not None,
+        may_retry=may_retry(error),
         sign_in=sign_in_url() if isinstance(error, AuthenticationError) else None,
     )
 

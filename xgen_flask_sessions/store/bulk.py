@@ -102,7 +102,7 @@ def find_due(
     """
     row = _sessions.c
     query = sa.select(row.session_id, row.ended_us, row.expires_us)
-    query = query.where(*_accepted(user_id, at_us, leeway_us))
+    query = query.where(row.user_id == user_id, *_accepted(at_us, leeway_us))
     if older_than_us is not None:
         query = query.where(row.signed_in_us < at_us - older_than_us)
     order = row.signed_in_us, row.session_id.desc()
@@ -129,7 +129,8 @@ def end_sessions(
 ) -> list[Revocation]:
     """End some sessions of a user, with the renewed tokens that are still accepted.
 
-    :param session_ids: Their ids; a few hundred, since their rows stay locked until the commit.
+    :param session_ids: Their ids, all of this user; a few hundred, since their rows stay locked
+        until the commit.
     :param at_us: The time of the act, for its records: those of one time are one act.
     :param leeway_us: How long tokens are accepted after their expiry, in microseconds.
     :returns: One revocation for each active session that ended, newest sign-in first.
@@ -140,7 +141,8 @@ def end_sessions(
     )
     now = clock.now_us()
     row = _sessions.c
-    chosen = dialects.of(session).of_sessions(session_ids), *_accepted(user_id, now, leeway_us)
+    # Without the user's id, whose index would be read as far as the user has sessions.
+    chosen = dialects.of(session).of_sessions(session_ids), *_accepted(now, leeway_us)
     query = sa.select(row.session_id, row.ended_us, row.expires_us).where(*chosen)
     order = row.signed_in_us.desc(), row.session_id
     # A locking read: a plain one may see an older snapshot on MariaDB.
@@ -164,12 +166,11 @@ def end_sessions(
     return made
 
 
-def _accepted(user_id: str, now: int, leeway_us: int) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions for the rows of a user's tokens that are accepted."""
+def _accepted(now: int, leeway_us: int) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions for the rows of tokens that are accepted."""
     row = _sessions.c
     is_renewed = sa.and_(row.end_reason == RENEWED, row.ended_us + 0 > now)
     return [
-        row.user_id == user_id,
         row.expires_us + 0 > now - leeway_us,
         sa.or_(row.ended_us.is_(None), is_renewed),
     ]

@@ -37,7 +37,6 @@ _UNKEYED: Final = 5000
 class UnkeyedAddresses(DatabaseUnavailable):
     """Too many addresses of an earlier release have no key, by which they are searched."""
 
-    default_detail = faults.NO_KEYS
     retry_after_s = None
 
 
@@ -92,7 +91,7 @@ class FilteredUsers:
         query = unkeyed_addresses(self._now, _UNKEYED + 1)
         found = [ip for ip in self._session.scalars(query) if ip]
         if len(found) > _UNKEYED:
-            raise UnkeyedAddresses
+            raise UnkeyedAddresses(faults.NO_KEYS)
         return found
 
     def _up_to_counted(self, query: sa.Select[str]) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""Look-ups of single records: the user of a session, a user's sign-in, a revocation."""
+"""Look-ups of single records: the user of a session, a user's sign-in, what ended a session."""
 
 from __future__ import annotations
 
@@ -40,23 +40,6 @@ def ever_signed_in(session: Session, user_id: str) -> bool:
         return False
     known = sa.select(UserLogin.user_id).where(UserLogin.user_id == user_id)
     return session.scalar(known) is not None
-
-
-def revocation(session: Session, revocation_id: str) -> PastRevocation | None:
-    """Return one audit record, or ``None``."""
-    if not is_session_id(revocation_id):  # it has the same format
-        return None
-    row = session.execute(
-        sa.select(
-            RevocationRecord.id,
-            RevocationRecord.kind,
-            RevocationRecord.user_id,
-            RevocationRecord.actor,
-            RevocationRecord.revoked_us,
-            RevocationRecord.sessions_ended,
-        ).where(RevocationRecord.id == revocation_id)
-    ).one_or_none()
-    return None if row is None else PastRevocation(*row)
 
 
 def revocation_that_ended(session: Session, session_id: str) -> Revocation | None:

@@ -225,6 +225,26 @@ def test_a_session_that_ended_otherwise_keeps_its_place(host: Host, admin: Flask
     assert [row[5] for row in devices(shown)] == ["End", "✓ Ended", "End"]
 
 
+def test_a_session_that_a_force_logout_of_everyone_ended_had_ended_before(
+    host: Host, admin: FlaskClient
+) -> None:
+    sign_in(host, "2")
+    (target,) = active(host)
+    with host.app.app_context():
+        host.sessions.force_logout_everyone(actor=host.find_user("1"))
+    again = sign_in(host, "1")
+    sign_in(host, "2")
+    form = fields(user_page(again), "end-session", active(host)[0]) | {"session_id": target}
+
+    by_script = again.post(
+        f"{SCREEN}end-session", data=form, headers={"X-Requested-With": "XMLHttpRequest"}
+    )
+    by_form = again.post(f"{SCREEN}end-session", data=form)
+
+    assert by_script.get_json()["message"] == "This session had already ended."
+    assert (by_form.status_code, "This session had already ended." in by_form.text) == (200, True)
+
+
 def test_the_result_is_the_own_recent_record_of_this_user(host: Host, admin: FlaskClient) -> None:
     sign_in(host, "2")
     answer = press(admin, user_page(admin), "force-logout")
@@ -386,7 +406,9 @@ def test_an_act_is_not_denied_if_the_database_fails_after_it(
     assert len(host.rows("xgen_revocations")) == 1
 
 
-@pytest.mark.parametrize(("number", "unit"), [("", "h"), ("x", "h"), ("-1", "h"), ("1", "y")])
+@pytest.mark.parametrize(
+    ("number", "unit"), [("", "h"), ("x", "h"), ("-1", "h"), ("1", "y"), ("40000", "d")]
+)
 def test_an_age_that_is_none_is_refused_and_ends_nothing(
     host: Host, admin: FlaskClient, number: str, unit: str
 ) -> None:
@@ -396,7 +418,7 @@ def test_an_age_that_is_none_is_refused_and_ends_nothing(
     answer = press(admin, page, "end-older", number=number, unit=unit)
 
     assert answer.status_code == 400
-    assert "Give the age as a whole number." in answer.text
+    assert "Give the age as a whole number, 36,500 days at most." in answer.text
     assert len(active(host)) == 1
 
 

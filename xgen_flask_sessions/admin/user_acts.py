@@ -22,6 +22,7 @@ from ..roster.user_revocations import find_end
 from ..state import get_state
 from ..store.revocations import Revocation
 from ..store.transactions import UNREACHABLE, reporting_unreachable
+from ..text import gettext_noop
 from ..web import acts, i18n
 from ..web.acts import EndedSessions
 from ..web.failures import note_failure
@@ -98,7 +99,7 @@ def end_older(view: AdminCenterView) -> Any:
         number, unit = request.form.get("number", "").strip(), request.form.get("unit", "d")
         age_us = parse_span(request.form.get("older_than") or number + unit)
         if age_us is None:
-            raise BadRequest(i18n.gettext("Give the age as a whole number."))
+            raise BadRequest(gettext_noop("Give the age as a whole number, 36,500 days at most."))
         return acts.end_older(current_user, user_id, older_than_us=age_us, reason=reason)
 
     return _act(view, end)
@@ -179,7 +180,8 @@ def _result(user_id: str, made: list[Revocation], ended: list[str] | None) -> Re
         message = i18n.gettext("This session had already ended.")
         act = find_end(get_state().db.session(), user_id, ended[0])
         kept_us = None if act is None else act.revoked_us
-        if (own := own_recent(act)) is not None:  # the second click at a button
+        own = own_recent(act)
+        if own is not None and own.kind != "everyone":  # the second click at a button
             message, shown = result_of(person, own.sessions_ended), own.id
     elif not made:
         message = i18n.gettext("No session had to be ended.")

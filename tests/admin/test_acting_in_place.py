@@ -296,6 +296,49 @@ def test_a_failure_says_whether_the_user_may_be_signed_out(
     assert answer.get_json()["retry"] is end.get_json()["retry"] is True
 
 
+def test_without_a_script_a_session_that_had_ended_is_said_to_have_ended(
+    host: Host, admin: FlaskClient
+) -> None:
+    bora = host.add_user("bora")
+    gone, left = host.issue(bora), host.issue(bora)
+    form = {**form_for(page_of(admin), "bora"), "session_id": gone.session_id}
+    host.end_session(gone.session_id)
+
+    answer = admin.post(f"{SCREEN}end-session?user_id={bora}", data=form)
+
+    page = parse(answer.text)
+    notice = page.select_one("[role=alert]")
+    assert (answer.status_code, notice is not None) == (200, True)
+    assert notice is not None
+    assert "The session had already ended." in notice.text
+    assert left.session_id in answer.text, "the row is open"
+    assert host.status(left) == 200
+
+
+def test_a_reason_that_is_too_long_is_shown_again(host: Host, admin: FlaskClient) -> None:
+    bora = host.add_user("bora")
+    token = host.issue(bora)
+    form = form_for(page_of(admin, f"{SCREEN}?q=bora"), "bora")
+    reason = "A laptop was left on a train. " * 20
+
+    answer = admin.post(f"{SCREEN}force-logout", data=form | {"reason": reason, "q": "bora"})
+    unknown = admin.post(f"{SCREEN}force-logout", data=form | {"reason": reason, "user_id": "99"})
+
+    page = parse(answer.text)
+    assert answer.status_code == 400
+    field, alert = page.select_one("textarea"), page.select_one("[role=alert]")
+    assert field is not None
+    assert alert is not None
+    assert field.text == reason
+    assert alert.text == "A reason has at most 500 characters."
+    again = page.select_one("form[action$=force-logout]")
+    assert again is not None
+    sent = {str(each["name"]): str(each["value"]) for each in again.select("[type=hidden]")}
+    assert (sent["user_id"], sent["q"]) == (bora, "bora")
+    assert unknown.status_code == 404
+    assert host.status(token) == 200
+
+
 def test_a_confirm_page_of_an_unknown_user_says_so(host: Host, admin: FlaskClient) -> None:
     asleep = host.add_user("asleep")
     host.end_session(host.issue(asleep).session_id)

@@ -532,6 +532,18 @@ def test_cards_and_rows_agree_with_the_json_api(host: Host) -> None:
     }
 
 
+def test_a_parameter_that_is_given_twice_is_a_fault_as_in_the_api(one_host: Host) -> None:
+    admin = sign_in(one_host, one_host.add_user("admin", is_superuser=True))
+
+    page = page_of(admin, f"{SCREEN}?q=admin&q=bora")
+
+    alert = page.select_one("[role=alert]")
+    assert alert is not None
+    assert alert.text == "Each parameter may be given only once."
+    assert page.select("tbody tr[id]") == []
+    assert admin.get("/sessions/users?q=admin&q=bora").status_code == 400
+
+
 @pytest.mark.parametrize("text", ["%00", "%ED%A0%80", "x" * 400, "*", "%F0%9F%92%A9", "'--"])
 def test_any_text_in_the_address_is_harmless(host: Host, text: str) -> None:
     admin = sign_in(host, host.add_user("admin", is_superuser=True))

@@ -23,6 +23,7 @@ from ..errors import (
 )
 from ..roster.kept import find_users
 from ..roster.roster import ActiveUser
+from ..roster.user_revocations import find_end
 from ..state import get_state
 from ..store.tables import MAX_REASON
 from ..store.transactions import UNREACHABLE, reporting_unreachable
@@ -43,6 +44,7 @@ from .list_page import (
     rows_of,
     shown_ids,
 )
+from .user_page import own_recent
 
 _SHOWN_IN_LIST = BadRequest, DatabaseUnavailable, Forbidden, RateLimited
 """Failures that the list shows; a form without its token gets an error page."""
@@ -75,23 +77,29 @@ def end_session(view: AdminCenterView) -> Any:
     )
 
 
-def confirm(view: AdminCenterView) -> Any:
-    """Ask before a force logout, for the reason or because the deployment requires it."""
+def confirm(view: AdminCenterView, *, failure: str | None = None) -> Any:
+    """Ask before a force logout, for the reason or because the deployment requires it.
+
+    :param failure: Why the reason that was typed is refused.
+    """
     state = get_state()
-    user_id = request.args.get("user_id", "")
+    user_id = request.values.get("user_id", "")
     profile = state.users.profile(user_id, state.users.get(user_id))
     (found,) = _find(user_id) or (None,)
     if found is None:
         context = {"profile": None, **row_context()}
         return view.render("xgen_sessions/confirm.html", **context), NotFound.status
     state.authority.require_force_logout(current_user, superuser=profile.superuser)
-    return view.render(
+    page = view.render(
         "xgen_sessions/confirm.html",
         profile=profile,
         number=found.active_sessions,
         kept=kept_rows.pack(shown_ids(), user_id),
+        failure=failure,
+        reason=request.form.get("reason", ""),
         **row_context(),
     )
+    return (page, BadRequest.status) if failure else page
 
 
 def may_end(user_id: str) -> bool:
@@ -135,10 +143,11 @@ def _act(
         try:
             return answer(view, user_id, record)
         except (DatabaseUnavailable, *UNREACHABLE):  # it is done all the same
-            text = i18n.gettext(done)
-            if record is None:
-                text = i18n.gettext("The session had already ended.")
+            text = _had_ended() if record is None else i18n.gettext(done)
             return jsonify(status="done", message=text)
+    if record is None and not _has_ended_it(user_id):
+        context = list_context(failure=_had_ended(), expanded=[user_id])
+        return view.render("xgen_sessions/login_management.html", **context)
     return _back(user_id, expanded=request.args.get("user_id"))
 
 
@@ -193,11 +202,19 @@ def _answer_session(view: AdminCenterView, user_id: str, record: Any) -> Respons
     return jsonify(
         status="done" if ended else "stale",
         text=text,
-        message=i18n.gettext("The session was ended.")
-        if ended
-        else i18n.gettext("The session had already ended."),
+        message=i18n.gettext("The session was ended.") if ended else _had_ended(),
         row=view.render("xgen_sessions/_rows.html", rows=rows_of(_find(user_id)), **row_context()),
     )
+
+
+def _has_ended_it(user_id: str) -> bool:
+    """Return whether the current user ended the session of the form a moment ago."""
+    session_id = request.form.get("session_id", "")
+    return own_recent(find_end(get_state().db.session(), user_id, session_id)) is not None
+
+
+def _had_ended() -> str:
+    return i18n.gettext("The session had already ended.")
 
 
 def _failed(view: AdminCenterView, user_id: str, error: XgenSessionsError, unknown: str) -> Any:
@@ -219,6 +236,8 @@ def _failed(view: AdminCenterView, user_id: str, error: XgenSessionsError, unkno
     if not isinstance(error, _SHOWN_IN_LIST):
         raise error
     note_failure(error)
+    if isinstance(error, BadRequest) and request.endpoint == f"{ENDPOINT}.force_logout":
+        return confirm(view, failure=result.message)  # with the reason, to be shortened
     return answer_in_list(view, error, result.message, retry=_fields() if may_retry else None)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import current_app, request
 from flask_login import current_user
+from werkzeug.datastructures import MultiDict
 
 from ..roster.filtered import UnkeyedAddresses
 from ..roster.kept import find_users
@@ -48,7 +49,10 @@ class Row:
 
 
 def list_context(
-    *, failure: str | None = None, retry: Sequence[tuple[str, str]] | None = None
+    *,
+    failure: str | None = None,
+    retry: Sequence[tuple[str, str]] | None = None,
+    expanded: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return the context of ``login_management.html`` for the current request.
 
@@ -56,6 +60,7 @@ def list_context(
 
     :param failure: The reason why an act failed.
     :param retry: The fields of a form that tries it again.
+    :param expanded: The ids of users whose sessions are shown, besides those in the address.
     """
     state = get_state()
     session = state.db.session()
@@ -81,7 +86,7 @@ def list_context(
         "page": page,
         "rows": rows_of(
             users,
-            expanded=request.args.getlist("expand"),
+            expanded={*request.args.getlist("expand"), *expanded},
             results=results,
             notes=ended_sessions_notes(kept, own_id) if kept else None,
         ),
@@ -189,5 +194,9 @@ def requested_listing(columns: Sequence[Column] = COLUMNS) -> Listing:
 
 def _read_listing(columns: Sequence[Column]) -> tuple[Listing, list[str]]:
     """Return the requested list, and the faults of its parameters: then no row is shown."""
-    query = {name: text.strip() for name, text in request.values.to_dict().items()}
+    given = request.args.copy()
+    if request.method == "POST":
+        for name in request.form.keys() - given.keys():
+            given.setlist(name, request.form.getlist(name))
+    query = MultiDict((name, text.strip()) for name, text in given.items(multi=True))
     return parse_listing(query, columns, zone=get_state().settings.timezone)

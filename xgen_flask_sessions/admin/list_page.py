@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flask import current_app, request
+from flask import request
 from flask_login import current_user
 from werkzeug.datastructures import MultiDict
 
@@ -178,9 +178,7 @@ def row_context(listing: Listing | None = None, number: int | None = None) -> di
         "confirm_first": state.settings.confirm_force_logout,
         "current_session_id": token.session_id if token else None,
         "own_id": state.users.id_of(current_user),
-        "has_user_page": f"{ENDPOINT}.user" in current_app.view_functions,
         "may_process_leavers": state.authority.may_process_leavers(current_user),
-        "sessions_shown": SESSIONS_SHOWN,
     }
 
 

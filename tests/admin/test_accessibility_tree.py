@@ -207,6 +207,14 @@ def test_the_list_with_an_open_row_and_a_signed_out_one(stage: Stage) -> None:
     print_tree(page)
     expect(page.locator("body")).to_match_aria_snapshot(LANDMARKS)
     expect(page.get_by_role("main")).to_match_aria_snapshot(LIST)
+    page.set_viewport_size({"width": 390, "height": 800})
+    sessions = page.get_by_role("table", name="Active Sessions")
+    for heading in ("Browser", "Signed in", "Expires"):
+        expect(sessions.get_by_role("columnheader", name=heading)).to_have_count(1)
+    shown = sessions.locator(".xs-when").evaluate_all(
+        "cells => cells.slice(0, 2).map(cell => getComputedStyle(cell, '::before').content)"
+    )
+    assert [each.split('"')[1].strip() for each in shown] == ["Signed in", "Expires"]
     stage.close_pages()
 
 

@@ -147,6 +147,9 @@ def test_newcomers_are_announced_and_not_inserted(inside: Center, open_list: Ope
 
     expect(link).to_be_visible()
     assert " ".join(link.inner_text().split()) == "2 new sign-ins · show"
+    for target in (link, page.locator(".xs-follow")):
+        size = target.evaluate("it => [it.offsetWidth, it.offsetHeight]")
+        assert min(size) >= 24, "WCAG 2.5.8"
     assert usernames(page) == ["admin"]
     assert page.locator(".xs-list").bounding_box() == place
     expect(page.locator(".xs-told")).to_have_text("2 new sign-ins")

@@ -157,7 +157,7 @@
       row.focus({ preventScroll: true });
     }
     const note = document.createElement("span");
-    note.className = "xs-ended";
+    note.className = "xs-result";
     note.textContent = root.dataset.xsSignedOut;
     action.replaceChildren(note);
     setCount(row, "0", root.dataset.xsNoSession.replace("{user}", () => row.dataset.xsName));

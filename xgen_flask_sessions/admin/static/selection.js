@@ -7,7 +7,7 @@
   const list = form?.xsActs;
   if (!list || !bar) return;
   const STILL_MS = 400; // a button that has just appeared is not pressed
-  const TOUCH_MS = 3500; // a second tap meets the bar, not what is under it
+  const TOUCH_MS = 3500; // a second tap meets the bar, not the row under it
 
   const head = form.querySelector("[data-xs-all]");
   const all = head.querySelector("input");

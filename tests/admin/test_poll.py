@@ -279,9 +279,27 @@ def test_a_sign_in_that_was_committed_late_is_a_newcomer(one_host: Host) -> None
     assert answer.json["newcomers"]["count"] == 1
 
 
+def test_a_sign_in_just_before_the_page_is_no_newcomer_on_another_page(host: Host) -> None:
+    admin_id = host.add_user("admin", is_superuser=True)
+    bora, jwm = host.add_user("bora"), host.add_user("jwm")
+    with freeze_time("2026-05-25 04:35:55") as time:
+        admin = sign_in(host, admin_id)
+        host.issue(bora)
+        time.tick(5)
+        page = page_of(admin, f"{SCREEN}?sort=username&page=2")
+        time.tick(5)
+        host.issue(jwm)
+        one = ask_rows(admin, page, [admin_id], query="?sort=username&page=2")
+        host.issue(bora)
+        two = ask_rows(admin, page, [admin_id], query="?sort=username&page=2")
+
+    assert [each.json["newcomers"]["count"] for each in (one, two) if each.json] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("changed", "status"),
     [
+        ({"loaded_us": "1-x"}, 200),
         ({"csrf_token": "wrong"}, 403),
         ({"loaded_us": "yesterday"}, 400),
         ({"loaded_us": "9" * 19}, 400),

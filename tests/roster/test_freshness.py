@@ -24,7 +24,7 @@ MOST_ROWS = freshness.NEWEST + 20
 
 def tag(host: Host, *context: str) -> str:
     with host.app.app_context():
-        return freshness.tag_of(host.db.session(), *context)
+        return freshness.look(host.db.session(), *context).tag
 
 
 def test_the_tag_stays_while_the_list_does(host: Host) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from flask_login import current_user
 
 from .. import clock
+from ..clock import SECOND_US
 from ..roster import freshness
 from ..roster.listing import DEFAULT, Listing
 from ..state import get_state
 from ..web import i18n
+from . import kept_rows
+
+MISSED_US: Final = 10 * SECOND_US
+"""The longest time that a sign-in takes until it is committed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,11 +26,13 @@ class ListAge:
     :param etag: The list's entity tag. It is weak (RFC 9110, section 8.8.1): answers with one tag
         differ in their time.
     :param as_of_us: The time, in microseconds.
+    :param recent: The ids of the newest users that had signed in within :data:`MISSED_US` before.
     :param newest: The query parameters of the same list, newest sign-ins first.
     """
 
     etag: str
     as_of_us: int
+    recent: list[str]
     newest: dict[str, str]
 
     @classmethod
@@ -34,9 +42,20 @@ class ListAge:
         viewer = state.users.id_of(current_user)
         query = [f"{name}={value}" for name, value in sorted(listing.query().items())]
         as_of_us = clock.now_us()
-        tag = freshness.tag_of(state.db.session(), viewer, i18n.language(), *query)
-        newest = replace(listing, sort=DEFAULT, descending=True)
-        return cls(etag=f'W/"{tag}"', as_of_us=as_of_us, newest=newest.query())
+        fresh = freshness.look(state.db.session(), viewer, i18n.language(), *query)
+        return cls(
+            etag=f'W/"{fresh.tag}"',
+            as_of_us=as_of_us,
+            recent=[user_id for user_id, at_us in fresh.newest if at_us >= as_of_us - MISSED_US],
+            newest=replace(listing, sort=DEFAULT, descending=True).query(),
+        )
+
+    @property
+    def loaded(self) -> str:
+        """The time in microseconds, and the recent users: what a page sends back for its rows."""
+        return (
+            f"{self.as_of_us}-{kept_rows.pack(self.recent)}" if self.recent else f"{self.as_of_us}"
+        )
 
     @property
     def time(self) -> str:

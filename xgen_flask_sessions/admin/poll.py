@@ -13,7 +13,6 @@ from typing import Any
 from flask import Response, jsonify, request
 
 from .. import clock
-from ..clock import SECOND_US
 from ..errors import BadRequest
 from ..roster.listing import DEFAULT, Listing
 from ..roster.roster import PAGE_SIZE, Summary
@@ -21,14 +20,13 @@ from ..state import get_state
 from ..tokens.claims import is_user_id
 from ..web import i18n
 from ..web.forms import check_form
+from . import kept_rows
 from .admin_center_view import AdminCenterView
-from .list_age import ListAge
+from .list_age import MISSED_US, ListAge
 from .list_page import requested_listing, row_context, rows_of
 
 MAX_ROWS = 200
 """The rows that one request may ask for."""
-MISSED_US = 10 * SECOND_US
-"""The longest time that a sign-in takes until it is committed."""
 _MAX_DIGITS = 18
 
 
@@ -61,7 +59,7 @@ def rows(view: AdminCenterView) -> Response:
     Of a user without an active session, there is no row.
     """
     check_form()
-    since_us = _requested_since_us()
+    loaded_us, recent = _requested_age()
     ids = {each for each in request.form.getlist("shown") if is_user_id(each)}
     if len(ids) > MAX_ROWS:
         raise BadRequest(f"At most {MAX_ROWS} rows can be asked for at once.")
@@ -69,22 +67,28 @@ def rows(view: AdminCenterView) -> Response:
     state = get_state()
     users = state.roster.active_of(state.db.session(), sorted(ids))
     found = view.render("xgen_sessions/_rows.html", rows=rows_of(users), **row_context(listing))
-    return jsonify(rows=found, newcomers=_newcomers(listing, ids, since_us))
+    return jsonify(rows=found, newcomers=_newcomers(listing, ids, loaded_us, recent))
 
 
-def _newcomers(listing: Listing, shown: set[str], since_us: int) -> dict[str, Any]:
+def _newcomers(
+    listing: Listing, shown: set[str], loaded_us: int, recent: set[str]
+) -> dict[str, Any]:
     """Return the number of users that signed in since the page was loaded, and the text for it.
 
-    They are looked for among the newest of the list; more than a page of them is "50+".
+    They are looked for among the newest of the list; more than a page of them is "50+". A sign-in
+    takes its time before it is committed: the page may have missed one of a little before.
 
     :param shown: The ids of the users that the page shows.
-    :param since_us: The time from which on a sign-in is new.
+    :param loaded_us: The time of the page.
+    :param recent: The ids of the users whose sign-ins of a little before it did not miss; they may
+        be on another page.
     """
     state = get_state()
     newest = replace(listing, sort=DEFAULT, descending=True)
     page = state.roster.page(state.db.session(), 1, newest)
     count = sum(
-        (user.last_login_us or 0) >= since_us and user.profile.user_id not in shown
+        (user.last_login_us or 0) >= loaded_us - MISSED_US * (user.profile.user_id not in recent)
+        and user.profile.user_id not in shown
         for user in page.users
     )
     number = i18n.format_number(count) + ("+" if count >= PAGE_SIZE else "")
@@ -92,17 +96,15 @@ def _newcomers(listing: Listing, shown: set[str], since_us: int) -> dict[str, An
     return {"count": count, "text": text}
 
 
-def _requested_since_us() -> int:
-    """Return the time from which on a sign-in is new: a little before the page was loaded.
+def _requested_age() -> tuple[int, set[str]]:
+    """Return the time of the page, and the users that had signed in; see :attr:`.ListAge.loaded`.
 
-    A sign-in takes its time before it is committed, so the page may have missed an earlier one.
-
-    :raises BadRequest: The parameter is no number of microseconds.
+    :raises BadRequest: The parameter does not begin with a number of microseconds.
     """
-    text = request.form.get("loaded_us", "")
+    text, _, recent = request.form.get("loaded_us", "").partition("-")
     if not (text.isascii() and text.isdigit()) or len(text) > _MAX_DIGITS:
         raise BadRequest("loaded_us is a time in microseconds.")
-    return int(text) - MISSED_US
+    return int(text), {*kept_rows.unpack(recent)}
 
 
 def _shown(summary: Summary) -> dict[str, str]:

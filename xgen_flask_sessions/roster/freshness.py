@@ -27,6 +27,7 @@ The other way round, a renewal changes the tag, though it changes no row.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
@@ -48,22 +49,29 @@ _NEWEST_SIGN_INS: Final = (
 """The newest sign-ins, answered by the index alone."""
 
 
-def tag_of(session: Session, *context: str) -> str:
-    """Return a tag that differs once the list of active users has changed.
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """The list of active users at one time."""
 
-    Make it before reading the list: a change in between then leads to another tag at the next call.
+    tag: str
+    """It differs once the list has changed."""
+    newest: list[tuple[str, int]]
+    """The newest :data:`NEWEST` sign-ins: user ids with their last logins."""
+
+
+def look(session: Session, *context: str) -> Freshness:
+    """Return the freshness of the list.
+
+    Look before reading the list: a change in between then leads to another tag at the next call.
 
     :param context: The answer's other dependencies, such as the viewer and the language.
     """
     now = clock.now_us()
     told = hashlib.blake2b(digest_size=16)
-    for part in (
-        context,
-        session.execute(_head_and_expiry(session, now)).one(),
-        *session.execute(_NEWEST_SIGN_INS).all(),
-    ):
+    newest = session.execute(_NEWEST_SIGN_INS).all()
+    for part in (context, session.execute(_head_and_expiry(session, now)).one(), *newest):
         told.update(repr(tuple(part)).encode())
-    return told.hexdigest()
+    return Freshness(told.hexdigest(), [(each.user_id, each.last_login_us) for each in newest])
 
 
 def _head_and_expiry(session: Session, now: int) -> sa.Select[int | None, int | None]:

@@ -138,7 +138,7 @@ def test_an_unknown_user_is_a_page_with_a_way_back(admin: FlaskClient, user_id: 
 def test_a_user_without_sessions(host: Host, admin: FlaskClient) -> None:
     page = user_page(admin)
 
-    assert text_of(page, ".xs-none") == "No active session."
+    assert text_of(page, ".xs-nothing") == "No active session."
     assert [button.has_attr("disabled") for button in page.select(".xs-user-acts button")] != []
     assert all(button.has_attr("disabled") for button in page.select(".xs-user-acts button"))
     assert text_of(page, ".xs-seen").startswith("First sign-in - Last Login -")

@@ -1,4 +1,4 @@
-"""The functions for templates: the package's and the host's."""
+"""The functions and values for templates: the package's and the host's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from .. import clock
 from ..state import get_state
+from ..store.tables import MAX_REASON
 from ..text import visible
 from ..users.directory import Profile
 from ..web import i18n
@@ -22,7 +23,7 @@ _POLL = "admin-active-sessions.poll"
 
 
 def template_globals() -> dict[str, Any]:
-    """Return the functions that ``init_app`` adds to Jinja's globals."""
+    """Return the functions and values that ``init_app`` adds to Jinja's globals."""
     return {
         "xgen_gettext": i18n.gettext,
         "xgen_ngettext": i18n.ngettext,
@@ -39,6 +40,7 @@ def template_globals() -> dict[str, Any]:
         "xgen_address": address,
         "xgen_user_sessions_url": user_sessions_url,
         "xgen_zone": _zone,
+        "xgen_max_reason": MAX_REASON,
     }
 
 

@@ -539,6 +539,23 @@ def test_an_error_of_the_hosts_own_rows_stays_the_hosts(
     assert press(admin, page, "force-logout").status_code == 500
 
 
+def test_a_second_try_sends_every_field_again(
+    host: Host, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in(host, "2")
+    form = fields(user_page(admin), "force-logout") | {"note": ["one", "two"]}
+
+    def fail(*_: object) -> None:
+        raise LedgerUnavailable
+
+    monkeypatch.setattr(acts, "force_out", fail)
+    page = BeautifulSoup(admin.post(f"{SCREEN}force-logout", data=form).text, "html.parser")
+
+    sent = page.select(".xs-toast form [name=note]")
+    assert [each["value"] for each in sent] == ["one", "two"]
+    assert len(page.select(".xs-toast form [name=csrf_token]")) == 1
+
+
 def test_the_reason_of_a_failure_is_told_if_the_page_cannot_be_read_either(
     host: Host, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

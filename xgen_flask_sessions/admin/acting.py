@@ -238,7 +238,7 @@ def _failed(view: AdminCenterView, user_id: str, error: XgenSessionsError, unkno
     note_failure(error)
     if isinstance(error, BadRequest) and request.endpoint == f"{ENDPOINT}.force_logout":
         return confirm(view, failure=result.message)  # with the reason, to be shortened
-    return answer_in_list(view, error, result.message, retry=_fields() if may_retry else None)
+    return answer_in_list(view, error, result.message, retry=form_fields() if may_retry else None)
 
 
 def answer_in_list(
@@ -258,7 +258,7 @@ def answer_in_list(
     return page, error.status, headers
 
 
-def _fields() -> list[tuple[str, str]]:
+def form_fields() -> list[tuple[str, str]]:
     """Return the fields of the current form, but for its token."""
     return [each for each in request.form.items(multi=True) if each[0] != FORM_FIELD]
 

@@ -6,7 +6,8 @@ from typing import Final
 
 from flask import current_app, url_for
 
-_USER_PAGE: Final = "admin-active-sessions.user"
+ENDPOINT: Final = "admin-active-sessions"
+"""The endpoint of Login Management, and the start of its views' endpoints."""
 
 
 def user_sessions_url(user_id: str) -> str | None:
@@ -15,6 +16,7 @@ def user_sessions_url(user_id: str) -> str | None:
     :param user_id: The user's id: the primary key as text.
     :returns: ``None`` if the application has no Login Management.
     """
-    if _USER_PAGE not in current_app.view_functions:
+    endpoint = f"{ENDPOINT}.user"
+    if endpoint not in current_app.view_functions:
         return None
-    return url_for(_USER_PAGE, user_id=str(user_id))
+    return url_for(endpoint, user_id=str(user_id))

@@ -20,11 +20,9 @@ from ..web.request_token import outcome
 from . import kept_rows
 from .admin_center_view import page_number
 from .filters import filters_of
+from .host_links import ENDPOINT as ENDPOINT
 from .list_age import ListAge
 from .results import Result, ended_sessions_notes, recent_results
-
-ENDPOINT = "admin-active-sessions"
-"""The endpoint of Login Management, and the start of its views' endpoints."""
 
 SESSIONS_SHOWN = 20
 """Sessions in an expanded row; the user's page has all of them."""

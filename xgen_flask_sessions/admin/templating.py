@@ -16,9 +16,9 @@ from ..text import visible
 from ..users.directory import Profile
 from ..web import i18n
 from ..web.problems import sign_in_url
-from .host_links import user_sessions_url
+from .host_links import ENDPOINT, user_sessions_url
 
-_POLL = "admin-active-sessions.poll"
+_POLL = f"{ENDPOINT}.poll"
 """The endpoint that answers 401 once the session has ended, and 304 before."""
 
 

@@ -28,9 +28,7 @@ from ..web.acts import EndedSessions
 from ..web.failures import note_failure
 from ..web.forms import check_form
 from ..web.problems import sign_in_url
-from ..web.request_token import outcome
-from ..web.same_site import FORM_FIELD
-from .acting import is_by_script, requested_reason
+from .acting import form_fields, has_ended_oneself, is_by_script, requested_reason
 from .admin_center_view import AdminCenterView
 from .list_page import ENDPOINT
 from .results import cause_text, failure_text, may_retry
@@ -189,8 +187,7 @@ def _result(user_id: str, made: list[Revocation], ended: list[str] | None) -> Re
         message = i18n.gettext("You ended all your sessions.")
     else:
         message = result_of(person, number)
-    token = outcome().token
-    is_out = made and person.is_own and (everything or (token and token.session_id in gone))
+    is_out = made and person.is_own and has_ended_oneself([user_id] if everything else [])
     return Result(
         status="done",
         message=message,
@@ -265,7 +262,7 @@ def _for_page(view: AdminCenterView, result: Result, error: XgenSessionsError | 
             notice=result.message if is_done else None,
             failure=None if is_done else result.message,
             kept_us=result.kept_us,
-            retry=_fields() if result.may_retry else None,
+            retry=form_fields() if result.may_retry else None,
         )
     except (DatabaseUnavailable, *UNREACHABLE):
         if error is None:
@@ -273,11 +270,6 @@ def _for_page(view: AdminCenterView, result: Result, error: XgenSessionsError | 
         raise error from None
     page = shown[0] if isinstance(shown, tuple) else shown
     return _with_retry_after(make_response(page, result.code), result)
-
-
-def _fields() -> dict[str, str]:
-    """Return the fields of the current form, but for its token."""
-    return {name: value for name, value in request.form.items() if name != FORM_FIELD}
 
 
 def _with_retry_after(answer: Response, result: Result) -> Response:

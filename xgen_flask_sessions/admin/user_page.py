@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ def show(
     notice: str | None = None,
     failure: str | None = None,
     kept_us: int | None = None,
-    retry: dict[str, str] | None = None,
+    retry: Sequence[tuple[str, str]] | None = None,
 ) -> Any:
     """Render the page of the requested user; with 404 if the user is unknown.
 

@@ -24,6 +24,7 @@ from tests.support.screen import (
     sign_in,
     with_screen,
 )
+from xgen_flask_sessions import bulk, user_forced_out
 
 SEVERAL = f"{SCREEN}several"
 EVERYONE = f"{SCREEN}everyone"
@@ -412,6 +413,24 @@ def test_a_failure_without_a_script_is_shown_on_the_list_with_a_retry(
     assert len(page.select(".xs-user")) == 3
     assert retry | {"csrf_token": ""} == form | {"csrf_token": ""}
     assert results(page_of(admin, done.location)) == {"bora": "✓ Signed out 2 sessions"}
+
+
+def test_a_failing_function_of_the_host_is_told_with_how_far_the_act_came(
+    host: Host, admin: FlaskClient, ids: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "CHUNK", 1)
+    users = list(ids.values())
+
+    def break_down(*_: object, **__: object) -> None:
+        monkeypatch.setattr("xgen_flask_sessions.web.bulk_acts.recheck_token", {}.popitem)
+
+    with user_forced_out.connected_to(break_down):
+        answer = act(admin, users)
+
+    found = answer.get_json()
+    assert (answer.status_code, found["users"][users[0]]["status"]) == (500, "done")
+    assert found["message"].endswith("A function of this application failed. The log says why.")
+    assert len(host.rows("xgen_revocations")) == 1
 
 
 def test_an_end_without_a_script_says_so_from_the_record(

@@ -199,8 +199,7 @@ def _batches(ids: list[str], size: int = 50) -> Iterable[list[str]]:
 
 def of_sessions(session: Session, session_ids: Iterable[str]) -> sa.ColumnElement[bool]:
     """Return the condition for all rows of some sessions."""
-    dialect = dialects.of(session)
-    return sa.or_(sa.false(), *map(dialect.of_session, session_ids))
+    return dialects.of(session).of_sessions(list(session_ids))
 
 
 def _sessions(session: Session, user_id: str, rows: Iterable[Any]) -> list[EndedSession]:

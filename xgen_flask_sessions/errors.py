@@ -216,7 +216,6 @@ class LedgerUnavailable(DatabaseUnavailable):
     ) -> None:
         self.undone = undone
         self.refused = refused
-        if refused:
-            self.retry_after_s = None
-            detail = detail or "The database refused the change. Nothing was done."
+        if refused and detail is None:
+            detail = "The database refused the change. Nothing was done."
         super().__init__(detail)

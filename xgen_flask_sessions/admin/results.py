@@ -172,7 +172,7 @@ def of_error(error: XgenSessionsError, unknown: str) -> Result:
 
 def may_retry(error: XgenSessionsError) -> bool:
     """Return whether a second try of an act that failed may succeed."""
-    return error.retry_after_s is not None
+    return error.retry_after_s is not None and not getattr(error, "refused", False)
 
 
 def failure_text(error: XgenSessionsError, nothing: str | None = None) -> str:

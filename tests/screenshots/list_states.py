@@ -174,9 +174,12 @@ def several(stage: Stage) -> Page:
 
 @state("several-result")
 def several_result(stage: Stage) -> Page:
-    ids = [stage.site.ids[name] for name in ("jwm", "bora", "haneul")]
+    ids = [stage.site.ids[name] for name in ("victim7", "victim8", "batch-agent")]
     query = "&".join(f"users={each}" for each in ids)
-    return stage.visit(f"{SCREEN}several?{query}&after=1")
+    page = stage.visit(f"{SCREEN}several?{query}")
+    with page.expect_navigation():
+        page.locator(".xs-panel .xs-force").click()
+    return page
 
 
 @state("everyone-wrong-word")

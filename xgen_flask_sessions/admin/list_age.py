@@ -51,11 +51,9 @@ class ListAge:
         )
 
     @property
-    def loaded(self) -> str:
-        """The time in microseconds, and the recent users: what a page sends back for its rows."""
-        return (
-            f"{self.as_of_us}-{kept_rows.pack(self.recent)}" if self.recent else f"{self.as_of_us}"
-        )
+    def packed(self) -> str:
+        """The recent users, as the page sends them back for its rows; see :mod:`.kept_rows`."""
+        return kept_rows.pack(self.recent) if self.recent else ""
 
     @property
     def time(self) -> str:

@@ -59,7 +59,8 @@ def rows(view: AdminCenterView) -> Response:
     Of a user without an active session, there is no row.
     """
     check_form()
-    loaded_us, recent = _requested_age()
+    loaded_us = _requested_time()
+    recent = {*kept_rows.unpack(request.form.get("recent", ""))}
     ids = {each for each in request.form.getlist("shown") if is_user_id(each)}
     if len(ids) > MAX_ROWS:
         raise BadRequest(f"At most {MAX_ROWS} rows can be asked for at once.")
@@ -96,15 +97,15 @@ def _newcomers(
     return {"count": count, "text": text}
 
 
-def _requested_age() -> tuple[int, set[str]]:
-    """Return the time of the page, and the users that had signed in; see :attr:`.ListAge.loaded`.
+def _requested_time() -> int:
+    """Return the time of the page, in microseconds.
 
-    :raises BadRequest: The parameter does not begin with a number of microseconds.
+    :raises BadRequest: The parameter is no number of microseconds.
     """
-    text, _, recent = request.form.get("loaded_us", "").partition("-")
+    text = request.form.get("loaded_us", "")
     if not (text.isascii() and text.isdigit()) or len(text) > _MAX_DIGITS:
         raise BadRequest("loaded_us is a time in microseconds.")
-    return int(text), {*kept_rows.unpack(recent)}
+    return int(text)
 
 
 def _shown(summary: Summary) -> dict[str, str]:

@@ -171,7 +171,8 @@
   const refreshRows = async () => {
     const rows = [...table.querySelectorAll("tr[data-xs-user]")].filter((row) => !isActedOn(row));
     const token = document.querySelector("#xs-acts [name=csrf_token]").value;
-    const body = new URLSearchParams({ csrf_token: token, loaded_us: root.dataset.xsLoaded });
+    const { xsLoaded: loaded_us, xsRecent: recent } = root.dataset;
+    const body = new URLSearchParams({ csrf_token: token, loaded_us, recent });
     for (const row of rows) body.append("shown", row.dataset.xsUser);
     const before = acts;
     const answer = await fetch(root.dataset.xsRows, {

@@ -140,14 +140,15 @@ ALLOWED = {
     "data-unchanged", "data-unknown", "data-unknown-end", "data-xs-act", "data-xs-again",
     "data-xs-all", "data-xs-as-of", "data-xs-ask", "data-xs-clear", "data-xs-clock",
     "data-xs-close", "data-xs-count", "data-xs-detail", "data-xs-expand", "data-xs-finished",
-    "data-xs-focus", "data-xs-loaded", "data-xs-name", "data-xs-no-session", "data-xs-offset",
-    "data-xs-poll", "data-xs-preview", "data-xs-recent", "data-xs-refresh", "data-xs-rows",
-    "data-xs-selecting", "data-xs-session", "data-xs-sessions", "data-xs-signed-out",
-    "data-xs-stale", "data-xs-summary", "data-xs-tag", "data-xs-total", "data-xs-user",
-    "data-xs-users", "data-xs-with-reason", "data-xs-without-script", "datetime", "defer",
-    "disabled", "focusable", "for", "form", "formaction", "height", "hidden", "href", "id", "label",
-    "lang", "maxlength", "method", "name", "open", "placeholder", "r", "rel", "role", "rows", "rx",
-    "scope", "selected", "src", "tabindex", "title", "type", "value", "viewbox", "width", "x", "y",
+    "data-xs-focus", "data-xs-length", "data-xs-loaded", "data-xs-name", "data-xs-no-session",
+    "data-xs-offset", "data-xs-poll", "data-xs-preview", "data-xs-recent", "data-xs-refresh",
+    "data-xs-rows", "data-xs-selecting", "data-xs-session", "data-xs-sessions",
+    "data-xs-signed-out", "data-xs-stale", "data-xs-summary", "data-xs-tag", "data-xs-total",
+    "data-xs-user", "data-xs-users", "data-xs-with-reason", "data-xs-without-script", "datetime",
+    "defer", "disabled", "focusable", "for", "form", "formaction", "height", "hidden", "href", "id",
+    "label", "lang", "maxlength", "method", "name", "open", "placeholder", "r", "rel", "role",
+    "rows", "rx", "scope", "selected", "src", "tabindex", "title", "type", "value", "viewbox",
+    "width", "x", "y",
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,9 @@ from tests.support.databases import (
 from tests.support.hosts import Account, Host, User, make_app
 from tests.support.kept import keep_compiled
 from tests.support.private_server import PrivateServer
+from tests.support.sampling import repeated
 from tests.support.server_kinds import KINDS
-from tests.support.tracing import adds_to_coverage, install_in_turn, without_coverage
+from tests.support.tracing import adds_to_coverage, install_in_turn, measure
 from xgen_flask_sessions.connections import redis_client
 
 if TYPE_CHECKING:
@@ -52,11 +53,14 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(2, (os.cpu_count() or 1) * 3 // 2)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run the slow modules first, then the long ones: at the end, they would keep one worker busy.
 
-    A worker runs a module's tests alone.
+    A worker runs a module's tests alone. Tests that repeat on a second server are left out.
     """
+    if left_out := set(repeated(items)):
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     lengths = Counter(item.path for item in items)
 
     def place(item: pytest.Item) -> tuple[bool, int]:
@@ -66,13 +70,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
     """Measure the coverage of a test with its fixtures, if it may add to it."""
-    if adds_to_coverage(item):
-        return (yield)
-    with without_coverage():
-        return (yield)
+    measure(adds_to_coverage(item))
 
 
 def pytest_collection_finish() -> None:

@@ -1,0 +1,46 @@
+"""Tests of the rooms above the database run on SQLite and on one of the servers.
+
+Each of them runs on PostgreSQL or on MariaDB, in turn: statements of their own are tested by the
+rooms of the database, which run on every kind. With ``XGEN_TEST_EVERY_DATABASE=1`` they run on
+both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Final
+from zlib import crc32
+
+import pytest
+
+TESTS: Final = Path(__file__).parents[1]
+SERVERS: Final = ("postgresql", "mariadb")
+ABOVE: Final = {
+    *("admin", "api", "attacks", "cli", "docs", "standalone", "web"),
+    "test_rate_limits.py",
+}
+"""Rooms and modules without statements of their own."""
+
+
+def repeated(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests that repeat on one server what they test on the other."""
+    if os.environ.get("XGEN_TEST_EVERY_DATABASE") == "1":
+        return []
+    variants: dict[str, dict[str, pytest.Item]] = defaultdict(dict)
+    for item in items:
+        if item.path.relative_to(TESTS).parts[0] in ABOVE and (server := _server_of(item)):
+            variants[item.nodeid.replace(server, "*")][server] = item
+    return [
+        both[SERVERS[crc32(name.encode()) % 2]]
+        for name, both in variants.items()
+        if len(both) == len(SERVERS)
+    ]
+
+
+def _server_of(item: pytest.Item) -> str | None:
+    """Return the kind of the only server that a test's id names."""
+    _, _, parameters = item.nodeid.partition("[")
+    named = [server for server in SERVERS if server in parameters.rstrip("]").split("-")]
+    return named[0] if len(named) == 1 else None

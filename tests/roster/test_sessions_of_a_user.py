@@ -119,3 +119,19 @@ def test_a_host_can_read_a_part(host: Host) -> None:
 
     assert len(everything) == MANY
     assert part == everything[5:12]
+
+
+def test_a_past_sign_in_before_the_force_logout_of_everyone_is_recorded_as_ended(
+    host: Host,
+) -> None:
+    user_id = host.add_user("minsu")
+    with host.app.app_context():
+        host.sessions.force_logout_everyone()
+        now = clock.now_us()
+        host.sessions.record_past_sign_ins(
+            PastSignIn(user_id=user_id, signed_in_us=now - ago, expires_us=now + 3_600_000_000)
+            for ago in (60_000_000, 0)
+        )
+
+    ended = [row["end_reason"] for row in host.rows("xgen_sessions") if row["user_id"] == user_id]
+    assert sorted(ended, key=str) == [None, "force logout"]

@@ -232,3 +232,14 @@ def test_a_postgresql_database_in_another_encoding_is_refused(
         host.dispose()
         with admin.connect() as connection:
             connection.exec_driver_sql(f"DROP DATABASE {name}")
+
+
+def test_no_database_refuses_old_snapshots_by_default(
+    make_host: MakeHost, database_url: str
+) -> None:
+    host = make_host(database_url)
+
+    with host.app.app_context(), host.db.engine.connect() as connection:
+        refuses = dialects.of(connection).refuses_old_snapshots(connection)
+
+    assert not refuses

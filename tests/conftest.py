@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from tests.support.kept import keep_compiled
 from tests.support.private_server import PrivateServer
 from tests.support.sampling import repeated
 from tests.support.server_kinds import KINDS
-from tests.support.tracing import adds_to_coverage, install_in_turn, measure
+from tests.support.tracing import adds_to_coverage, install_in_turn, without_coverage
 from xgen_flask_sessions.connections import redis_client
 
 if TYPE_CHECKING:
@@ -70,10 +70,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=place)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Measure the coverage of a test with its fixtures, if it may add to it."""
-    measure(adds_to_coverage(item))
+    if adds_to_coverage(item):
+        return (yield)
+    with without_coverage():
+        return (yield)
 
 
 def pytest_collection_finish() -> None:

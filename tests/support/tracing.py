@@ -13,15 +13,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import pytest
-
-if TYPE_CHECKING:
-    from coverage import Coverage
 
 TESTS = Path(__file__).parent.parent
 DIFFERS = {
@@ -76,20 +74,19 @@ def adds_to_coverage(item: pytest.Item) -> bool:
     return any("database_url" in str(mark.args[:1]) for mark in item.iter_markers("parametrize"))
 
 
-_measurement: Coverage | None = None
-
-
-def measure(wanted: bool) -> None:
-    """Go on with the measurement of coverage, or pause it.
-
-    Modules run one after the other, and most need one of both: each change costs time.
-    """
-    global _measurement
+@contextmanager
+def without_coverage() -> Iterator[None]:
+    """Pause the measurement of coverage, if there is one."""
     from coverage import Coverage
 
-    running = Coverage.current()
-    if wanted and running is None and _measurement is not None:
-        _measurement.start()
-    elif not wanted and running is not None:
-        _measurement = running
-        running.stop()
+    measurement = Coverage.current()
+    if measurement is None:
+        yield
+        return
+    with _turn:
+        measurement.stop()
+    try:
+        yield
+    finally:
+        with _turn:
+            measurement.start()

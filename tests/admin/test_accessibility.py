@@ -1,4 +1,4 @@
-"""axe-core on every state of the pages, in both layouts and both color schemes."""
+"""axe-core on every state of the pages, in both layouts; one state of each page in both schemes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IN_BOTH_LAYOUTS = {
     "page-429",
     "page-503",
 }
-"""One state of each page that the layouts share; the Admin Center has all states."""
+"""One state of each page that the layouts share, dark too; the Admin Center has all states."""
 
 
 @pytest.fixture(scope="module", params=SITES)
@@ -51,9 +51,11 @@ def test_axe_finds_no_violation_in_any_state(stage: Stage) -> None:
         page.bring_to_front()
         page.emulate_media(color_scheme="light")
         found[state.name] = violations(page)
-        page.emulate_media(color_scheme="dark")
-        found[f"{state.name}, dark"] = violations(page, rules=CONTRAST)
+        if state.name in IN_BOTH_LAYOUTS:
+            page.emulate_media(color_scheme="dark")
+            found[f"{state.name}, dark"] = violations(page, rules=CONTRAST)
         stage.close_pages()
 
     assert {name: nodes for name, nodes in found.items() if nodes} == {}
-    assert len(found) == 2 * len(ALL if stage.site.is_center else IN_BOTH_LAYOUTS)
+    states = ALL if stage.site.is_center else IN_BOTH_LAYOUTS
+    assert len(found) == len(states) + len(IN_BOTH_LAYOUTS)

@@ -251,9 +251,9 @@ def test_a_deleted_file_is_not_created_anew(scene: Scene) -> None:
 
 def test_the_host_may_create_the_file_again_after_a_disposal(scene: Scene) -> None:
     host = scene.host
-    host.dispose()
     for end in ("", "-wal", "-shm"):
         Path(f"{scene.path}{end}").unlink(missing_ok=True)
+    host.dispose()  # afterwards: a thread that watches connects again at once
 
     host.create_tables()
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from pathlib import Path
 from typing import Final
 from zlib import crc32
 
 import pytest
 
-TESTS: Final = Path(__file__).parents[1]
+from tests.support.tracing import DIFFERS, TESTS
+
 SERVERS: Final = ("postgresql", "mariadb")
 ABOVE: Final = {
     *("admin", "api", "attacks", "cli", "docs", "standalone", "web"),
@@ -29,7 +29,9 @@ def repeated(items: list[pytest.Item]) -> list[pytest.Item]:
         return []
     variants: dict[str, dict[str, pytest.Item]] = defaultdict(dict)
     for item in items:
-        if item.path.relative_to(TESTS).parts[0] in ABOVE and (server := _server_of(item)):
+        parts = item.path.relative_to(TESTS).parts
+        is_above = parts[0] in ABOVE and DIFFERS.isdisjoint(parts)
+        if is_above and (server := _server_of(item)):
             variants[item.nodeid.replace(server, "*")][server] = item
     return [
         item

@@ -194,6 +194,19 @@ def test_a_list_too_wide_scrolls_within_itself(english: Page) -> None:
     expect(place).not_to_have_class(re.compile("xs-scroll"))
 
 
+def test_the_menus_of_the_filters_lie_over_the_list(english: Page) -> None:
+    english.goto(SCREEN)
+    resize(english, 1366)
+    for menu in english.locator(".xs-filters details").all():
+        menu.locator("summary").click()
+        covered = menu.evaluate("""it => [...it.querySelectorAll("a")].filter(link => {
+          const box = link.getBoundingClientRect();
+          const hit = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+          return hit !== link;
+        }).map(link => link.textContent)""")
+        assert covered == []
+
+
 def test_a_menu_lies_over_the_rows_below(english: Page) -> None:
     english.goto(SCREEN)
     for width in (390, 768, 1280):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -310,3 +312,19 @@ def test_a_load_with_refusals_gives_no_figures() -> None:
     assert sockets.read(told) == {"per_second": 1200.5, "p99_ms": 0.95}
     with pytest.raises(RuntimeError, match="Not every request"):
         sockets.read(f"{told}  Non-2xx or 3xx responses: 3\n")
+
+
+def test_the_recommended_walks_can_be_done(tmp_path: Path) -> None:
+    require_service(None if shutil.which("chromium") else "Chromium is not installed")
+    file = tmp_path / "walks.json"
+    arguments = ["--users", "120", "--sessions", "400", "--json", str(file)]
+
+    done = subprocess.run(  # Playwright runs once in a process
+        [sys.executable, "-m", "tests.benchmarks.walks", *arguments],
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    walks = json.loads(file.read_text())
+    assert len(walks) == 6
+    assert all(walk["possible"] for walk in walks)
